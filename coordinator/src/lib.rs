@@ -1,1 +1,8 @@
-//! .
+//! The coordinator: takes in webhooks, keeps tasks, assigns them to agents, reports to GitHub.
+//!
+//! The modules stand in the order of the data: a delivery enters at `webhook`, becomes tasks in
+//! `intake`, is kept by `store`, looked at by `analysis`, planned by `scheduler` and sent by
+//! `dispatch`; what agents answer re-enters through the store, and `report` reads it there.
+//! Absent here: anything an agent does with a repository.
+
+pub mod store;

@@ -1,1 +1,29 @@
-//! .
+//! What Patchfleet speaks about: ids, tasks, attempts, agents and how they may change.
+//!
+//! Pure: no I/O, no clock, no randomness but the making of ids. Wire and row types live
+//! elsewhere and are converted at their edge.
+
+pub mod agent;
+pub mod analysis;
+pub mod id;
+pub mod outcome;
+pub mod phase;
+pub mod priority;
+pub mod repository;
+pub mod state;
+pub mod task;
+pub mod work;
+
+pub use agent::{Agent, AgentState, AgentType, Capability, SecurityLevel};
+pub use analysis::{Complexity, TaskAnalysis};
+pub use id::{AgentId, SessionId, TaskId};
+pub use outcome::{FailureKind, Outcome, PullRequestRef, TestVerdict};
+pub use phase::Phase;
+pub use priority::Priority;
+pub use repository::{IssueNumber, RepositoryName};
+pub use state::{TaskState, TransitionError, WaitReason};
+pub use task::{Task, TaskKind, TaskRequest};
+pub use work::{AttemptNumber, Work};
+
+/// A moment, in UTC.
+pub type Timestamp = chrono::DateTime<chrono::Utc>;

@@ -1,0 +1,175 @@
+//! How an attempt ended, in types that a person and a program can both read.
+
+use serde::{Deserialize, Serialize};
+
+use crate::state::words;
+
+words! {
+    /// What went wrong. The word is stable: it stands in comments, rows and metrics.
+    FailureKind: "failure kind" {
+        /// The repository can't be cloned or fetched.
+        CloneFailed = "clone_failed",
+        /// `.patchfleet.yaml` can't be used.
+        BadRepositoryConfiguration = "bad_repository_configuration",
+        /// No draft could be had.
+        DraftFailed = "draft_failed",
+        /// The draft does not apply, or touches what it must not.
+        DiffRejected = "diff_rejected",
+        /// The test command does not exist or is not allowed.
+        TestCommandInvalid = "test_command_invalid",
+        /// The tests are red after all rounds.
+        TestsFailed = "tests_failed",
+        /// The tests ran out of time after all rounds.
+        TestsTimedOut = "tests_timed_out",
+        /// GitHub refused the push.
+        PushRefused = "push_refused",
+        /// GitHub refused the pull request.
+        PullRequestRefused = "pull_request_refused",
+        /// The base branch moved and the change no longer fits.
+        BaseMoved = "base_moved",
+        /// A remote did not answer.
+        RemoteUnavailable = "remote_unavailable",
+        /// The agent was lost and attempts are spent.
+        AgentLost = "agent_lost",
+        /// The pull request was closed without a merge.
+        PullRequestClosed = "pull_request_closed",
+        /// The agent is draining or was told to stop.
+        Interrupted = "interrupted",
+        /// Anything else; the log has the details.
+        Internal = "internal",
+    }
+}
+
+/// A failure, told to people.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// What went wrong.
+    pub kind: FailureKind,
+    /// What exactly, where; free of secrets.
+    pub message: String,
+    /// True when another attempt may succeed without a person.
+    pub retryable: bool,
+    /// True when what was checkpointed must not be used again, because it led here.
+    pub discard_checkpoints: bool,
+}
+
+impl FailureKind {
+    /// What a maintainer can do about it, in one sentence.
+    pub const fn advice(self) -> &'static str {
+        match self {
+            Self::CloneFailed => {
+                "Check that the repository exists and that Patchfleet may read it."
+            }
+            Self::BadRepositoryConfiguration => {
+                "Mend `.patchfleet.yaml` on the default branch, then comment `/patchfleet retry`."
+            }
+            Self::DraftFailed => {
+                "Say more in the issue, or check the agent's draft command, then comment `/patchfleet retry`."
+            }
+            Self::DiffRejected => {
+                "Narrow the request, or widen `allowed_paths` in `.patchfleet.yaml`, then comment `/patchfleet retry`."
+            }
+            Self::TestCommandInvalid => {
+                "Set `test` in `.patchfleet.yaml` to a program that exists on the agent, then comment `/patchfleet retry`."
+            }
+            Self::TestsFailed => {
+                "Look at the failing tests below; add what the agent could not know, then comment `/patchfleet retry`."
+            }
+            Self::TestsTimedOut => {
+                "Make the tests faster or raise `test_timeout` in `.patchfleet.yaml`, then comment `/patchfleet retry`."
+            }
+            Self::PushRefused => {
+                "Allow Patchfleet to push branches `patchfleet/*` (branch protection, token scope), then comment `/patchfleet retry`."
+            }
+            Self::PullRequestRefused => {
+                "Allow Patchfleet to open pull requests, then comment `/patchfleet retry`."
+            }
+            Self::BaseMoved => "Comment `/patchfleet retry` to start from the new base.",
+            Self::RemoteUnavailable => "Comment `/patchfleet retry` when the service is back.",
+            Self::AgentLost | Self::Internal => {
+                "The operator's log has the details; comment `/patchfleet retry` to try again."
+            }
+            Self::PullRequestClosed => "Comment `/patchfleet retry` if it should be tried again.",
+            Self::Interrupted => "It continues by itself.",
+        }
+    }
+}
+
+/// The pull request that a task led to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PullRequestRef {
+    /// Its number.
+    pub number: u64,
+    /// Where people see it.
+    pub url: String,
+    /// The branch with the change.
+    pub head: String,
+    /// The commit at its head.
+    pub head_sha: String,
+    /// The branch it goes into.
+    pub base: String,
+    /// Opened as a draft.
+    pub draft: bool,
+    /// Merged.
+    pub merged: bool,
+}
+
+/// What the tests said, bound to the tree that was tested.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TestVerdict {
+    /// The command, as words.
+    pub command: Vec<String>,
+    /// Its exit code; `None` when a signal or the timeout ended it.
+    pub returncode: Option<i32>,
+    /// Wall time.
+    pub duration_ms: u64,
+    /// The timeout ended it.
+    pub timed_out: bool,
+    /// Hash of the git tree that was tested.
+    pub tree: String,
+}
+
+impl TestVerdict {
+    /// Green: the exit code is 0.
+    pub const fn passed(&self) -> bool {
+        matches!(self.returncode, Some(0)) && !self.timed_out
+    }
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub enum Outcome {
+    /// A pull request is open.
+    PullRequest {
+        /// Which.
+        pull_request: Box<PullRequestRef>,
+        /// What was done, Markdown.
+        summary: String,
+        /// The tests before the change; `None` when the repository has none.
+        tests_before: Option<Box<TestVerdict>>,
+        /// The tests after it.
+        tests_after: Option<Box<TestVerdict>>,
+    },
+    /// Work without pull request is done.
+    Answer {
+        /// The result, Markdown.
+        summary: String,
+    },
+    /// It did not work.
+    Failed(Failure),
+    /// It was called off, as asked.
+    Cancelled,
+}
+
+impl Outcome {
+    /// The word for histories and metrics.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::PullRequest { .. } => "pull_request",
+            Self::Answer { .. } => "answer",
+            Self::Failed(_) => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! The eleven states of a task and the one function that says which may follow which.
+
+macro_rules! words {
+    ($(#[$doc:meta])* $name:ident: $what:literal { $($(#[$vdoc:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+        pub enum $name { $($(#[$vdoc])* #[serde(rename = $word)] $variant),+ }
+
+        impl $name {
+            /// Every value, in declaration order.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            /// The word used in SQL, JSON, YAML and metrics.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $word),+ }
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = $crate::id::InvalidId;
+
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                match text {
+                    $($word => Ok(Self::$variant),)+
+                    _ => Err($crate::id::InvalidId {
+                        what: $what,
+                        text: text.to_owned(),
+                        expected: concat!("one of:", $(" ", $word),+),
+                    }),
+                }
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+    };
+}
+pub(crate) use words;
+
+words! {
+    /// Where a task stands.
+    TaskState: "task state" {
+        /// Taken in, nothing done yet.
+        Pending = "pending",
+        /// Being analyzed: which agent type, how urgent, what it depends on.
+        Analyzing = "analyzing",
+        /// Held back; the task's [`WaitReason`] says by what.
+        Waiting = "waiting",
+        /// Ready for an agent.
+        Queued = "queued",
+        /// Given to an agent that has not accepted yet.
+        Assigned = "assigned",
+        /// An agent works on it.
+        InProgress = "in_progress",
+        /// The agent runs the tests.
+        Testing = "testing",
+        /// The pull request is open and awaits people.
+        Review = "review",
+        /// Done. Final.
+        Completed = "completed",
+        /// Ended without the result; a person may still retry it.
+        Failed = "failed",
+        /// Called off by a person. Final.
+        Cancelled = "cancelled",
+    }
+}
+
+words! {
+    /// Why a task is `waiting`.
+    WaitReason: "wait reason" {
+        /// Another task has to complete first.
+        Dependency = "dependency",
+        /// A person has to approve the plan.
+        Approval = "approval",
+        /// A person has to answer a question.
+        Clarification = "clarification",
+        /// The budget is spent.
+        Budget = "budget",
+        /// A remote asked to be left alone for a while.
+        RateLimit = "rate_limit",
+    }
+}
+
+/// A change of state that the rules do not allow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a task can't go from {from} to {to}")]
+pub struct TransitionError {
+    /// The state it is in.
+    pub from: TaskState,
+    /// The state that was asked for.
+    pub to: TaskState,
+}
+
+impl TaskState {
+    /// Says whether `to` may follow `self`: the table of the specification, section 2.
+    ///
+    /// That `in_progress → completed` is for kinds without pull request only, and
+    /// `failed → queued` needs attempts left or a person, is decided by the callers who know.
+    ///
+    /// # Errors
+    /// [`TransitionError`] when the table has no such line.
+    pub fn transition(self, to: Self) -> Result<Self, TransitionError> {
+        if self.successors().contains(&to) {
+            Ok(to)
+        } else {
+            Err(TransitionError { from: self, to })
+        }
+    }
+
+    /// The states that may follow this one.
+    pub const fn successors(self) -> &'static [Self] {
+        use TaskState::{
+            Analyzing, Assigned, Cancelled, Completed, Failed, InProgress, Pending, Queued, Review,
+            Testing, Waiting,
+        };
+        match self {
+            Pending => &[Analyzing, Cancelled],
+            Analyzing => &[Queued, Waiting, Failed, Cancelled],
+            Waiting => &[Queued, Failed, Cancelled],
+            Queued => &[Assigned, Waiting, Cancelled],
+            Assigned => &[InProgress, Queued, Cancelled],
+            InProgress => &[Testing, Completed, Waiting, Failed, Queued, Cancelled],
+            Testing => &[InProgress, Review, Failed, Queued, Cancelled],
+            Review => &[Completed, Failed, Queued, Cancelled],
+            Failed => &[Queued],
+            Completed | Cancelled => &[],
+        }
+    }
+
+    /// True where nothing can follow.
+    pub const fn is_final(self) -> bool {
+        self.successors().is_empty()
+    }
+
+    /// True while an attempt of the task holds, or may hold, a lease.
+    pub const fn has_live_attempt(self) -> bool {
+        matches!(self, Self::Assigned | Self::InProgress | Self::Testing)
+    }
+
+    /// True while the task counts as its issue's one active task.
+    pub const fn is_active(self) -> bool {
+        !matches!(self, Self::Completed | Self::Failed | Self::Cancelled)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn state() -> impl Strategy<Value = TaskState> {
+        proptest::sample::select(TaskState::ALL)
+    }
+
+    /// The specification's table, written a second time as pairs, so that a slip in either shows.
+    const TABLE: &str = "pending: analyzing cancelled
+        analyzing: queued waiting failed cancelled
+        waiting: queued failed cancelled
+        queued: assigned waiting cancelled
+        assigned: in_progress queued cancelled
+        in_progress: testing completed waiting failed queued cancelled
+        testing: in_progress review failed queued cancelled
+        review: completed failed queued cancelled
+        completed:
+        failed: queued
+        cancelled:";
+
+    #[test]
+    fn the_table_is_the_specification() {
+        let mut lines = 0;
+        for line in TABLE.lines() {
+            let (from, to) = line.trim().split_once(':').unwrap();
+            let from: TaskState = from.parse().unwrap();
+            let to: Vec<TaskState> = to.split_whitespace().map(|w| w.parse().unwrap()).collect();
+            assert_eq!(from.successors(), to, "successors of {from}");
+            lines += 1;
+        }
+        assert_eq!(lines, TaskState::ALL.len());
+    }
+
+    proptest! {
+        #[test]
+        fn no_path_leaves_a_final_state(path in proptest::collection::vec(state(), 0..40)) {
+            let mut now = TaskState::Pending;
+            for to in path {
+                let was_final = now.is_final();
+                if let Ok(next) = now.transition(to) {
+                    prop_assert!(!was_final, "left {now} for {next}");
+                    now = next;
+                }
+            }
+        }
+
+        #[test]
+        fn every_state_reaches_a_final_one(start in state()) {
+            let mut reached = vec![start];
+            let mut at = 0;
+            while at < reached.len() {
+                for next in reached[at].successors() {
+                    if !reached.contains(next) {
+                        reached.push(*next);
+                    }
+                }
+                at += 1;
+            }
+            prop_assert!(reached.iter().any(|state| state.is_final()));
+        }
+
+        #[test]
+        fn words_round_trip(state in state()) {
+            prop_assert_eq!(state.as_str().parse::<TaskState>(), Ok(state));
+        }
+    }
+}

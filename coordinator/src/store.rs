@@ -1,0 +1,476 @@
+//! The store's contract: operations of the domain, not rows.
+//!
+//! Each operation is one transaction. Each change of a task's state is compare-and-set on
+//! (state, attempt), goes through [`TaskState::transition`], writes one row of history and one
+//! outbox entry in the same transaction, and says with [`Cas`] whether it happened.
+//! The database's clock decides about leases; callers pass durations, never moments.
+//! Absent: policy. Who may trigger what is `intake`'s; who gets a task is `scheduler`'s.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use patchfleet_domain::outcome::{Failure, Outcome};
+use patchfleet_domain::{
+    Agent, AgentId, AgentState, AttemptNumber, IssueNumber, Phase, Priority, RepositoryName, Task,
+    TaskAnalysis, TaskId, TaskKind, TaskRequest, TaskState, Timestamp, Work,
+};
+use serde::{Deserialize, Serialize};
+
+/// What can go wrong with a database, as callers need to tell it apart.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The database can't be reached or is overloaded; trying again may help.
+    #[error("the database is unavailable: {0}")]
+    Unavailable(String),
+    /// What is stored, or the schema, is not what this version expects.
+    #[error("the database holds something unexpected: {0}")]
+    Corrupt(String),
+}
+
+/// Result of a store operation.
+pub type StoreResult<T> = Result<T, StoreError>;
+
+/// Whether a compare-and-set happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use = "a stale change did not happen"]
+pub enum Cas<T = ()> {
+    /// It happened.
+    Applied(T),
+    /// Somebody was faster, or the fence is old; nothing changed.
+    Stale,
+}
+
+/// A webhook delivery, as far as it is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delivery {
+    /// GitHub's `X-GitHub-Delivery`.
+    pub id: String,
+    /// GitHub's `X-GitHub-Event`.
+    pub event: String,
+    /// The payload's `action`, where it has one.
+    pub action: Option<String>,
+    /// The repository, where it has one.
+    pub repository: Option<RepositoryName>,
+}
+
+/// What makes N events of one act one task.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SemanticKey {
+    /// The kind of trigger: `label`, `comment`, `assignment`, `api`.
+    pub trigger: String,
+    /// The object that triggered: a comment's id; for a label the issue's id and the moment.
+    pub object: String,
+}
+
+/// A task to be created in `pending`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewTask {
+    /// Its id.
+    pub id: TaskId,
+    /// What sort of work.
+    pub kind: TaskKind,
+    /// The owner repository.
+    pub repository: RepositoryName,
+    /// The issue.
+    pub issue: Option<IssueNumber>,
+    /// The trigger, unique within repository and issue.
+    pub key: SemanticKey,
+    /// The branch for the change.
+    pub branch: String,
+    /// How soon it is wanted.
+    pub priority: Priority,
+    /// What is asked for.
+    pub request: TaskRequest,
+    /// How many failed attempts it may have.
+    pub max_attempts: u32,
+}
+
+/// What a delivery leads to. All acts of a delivery are one transaction with it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Act {
+    /// Create a task, unless its key is known or its issue has an active task.
+    Create(Box<NewTask>),
+    /// Call off the issue's active task.
+    CancelIssue {
+        /// The repository.
+        repository: RepositoryName,
+        /// The issue.
+        issue: IssueNumber,
+        /// Who asked.
+        actor: String,
+    },
+    /// Put the issue's newest task back to `queued`, if it failed.
+    RetryIssue {
+        /// The repository.
+        repository: RepositoryName,
+        /// The issue.
+        issue: IssueNumber,
+        /// Who asked.
+        actor: String,
+    },
+    /// A pull request was closed. Matched to a task by number, or by head branch while the task
+    /// has not reported its pull request yet (then it is remembered and applied on `finish`).
+    PullRequestClosed {
+        /// The repository.
+        repository: RepositoryName,
+        /// The pull request.
+        number: u64,
+        /// Its head branch.
+        head: String,
+        /// Merged, or just closed.
+        merged: bool,
+        /// Who closed it.
+        actor: String,
+    },
+    /// Answer an addressed comment.
+    Reply {
+        /// The repository.
+        repository: RepositoryName,
+        /// The issue.
+        issue: IssueNumber,
+        /// What the answer is about.
+        reply: Reply,
+    },
+}
+
+/// An answer to a comment; rendered by `report` when it is sent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "reply", rename_all = "snake_case")]
+pub enum Reply {
+    /// Where the issue's newest task stands.
+    Status,
+    /// The command could not be understood or done.
+    Problem {
+        /// Why, and what to do; Markdown.
+        message: String,
+    },
+}
+
+/// What an act did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Acted {
+    /// The task was created.
+    Created(TaskId),
+    /// The task changed to that state.
+    Changed(TaskId, TaskState),
+    /// A task with this key exists, or the issue has an active one: that one.
+    Exists(TaskId),
+    /// There was nothing to act on.
+    Nothing,
+    /// A reply was enqueued.
+    Replied,
+}
+
+/// What became of a delivery.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Recorded {
+    /// First time: its acts were done, in order.
+    New(Vec<Acted>),
+    /// This delivery id was recorded before; nothing was done.
+    Duplicate,
+}
+
+/// A task that waits for an agent, as the planner needs it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct QueuedTask {
+    /// The task.
+    pub id: TaskId,
+    /// Its newest attempt so far; compared when it is claimed.
+    pub attempt: AttemptNumber,
+    /// How soon it is wanted.
+    pub priority: Priority,
+    /// Its repository.
+    pub repository: RepositoryName,
+    /// What was found out about it.
+    pub analysis: TaskAnalysis,
+    /// How long it has been queued.
+    pub waited: Duration,
+}
+
+/// A claimed task with all that an agent needs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Assignment {
+    /// Task and attempt.
+    pub work: Work,
+    /// The task, in state `assigned`.
+    pub task: Task,
+    /// When the lease ends.
+    pub lease_until: Timestamp,
+    /// What earlier attempts finished, in order of completion.
+    pub checkpoints: Vec<Checkpoint>,
+}
+
+/// A finished node's output.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checkpoint {
+    /// The node.
+    pub node: String,
+    /// Its visit within the flow, from 1.
+    pub visit: u32,
+    /// The output; opaque to the coordinator.
+    pub output: serde_json::Value,
+}
+
+/// Something an agent reports about its work, with its number within the attempt. A number that
+/// is not higher than the highest one applied was applied before: [`Cas::Applied`], no effect.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Report {
+    /// Task and attempt.
+    pub work: Work,
+    /// Counts the attempt's reports from 1.
+    pub seq: u64,
+    /// What is reported.
+    pub event: WorkEvent,
+}
+
+/// What agents report.
+#[derive(Debug, Clone, PartialEq)]
+pub enum WorkEvent {
+    /// The assignment is accepted: `assigned → in_progress`.
+    Accepted,
+    /// The assignment is refused: `assigned → queued`; does not count as a failure.
+    Refused {
+        /// Why.
+        reason: String,
+    },
+    /// A phase began; the state follows [`Phase::task_state`].
+    Progress {
+        /// The phase.
+        phase: Phase,
+        /// A line for people.
+        detail: String,
+    },
+    /// Output, already redacted.
+    Log {
+        /// Lines, in order.
+        lines: Vec<String>,
+    },
+    /// A node finished; durable before the agent goes on.
+    Checkpoint(Checkpoint),
+    /// A model was used.
+    Usage(serde_json::Value),
+    /// The attempt ended.
+    Finished(Outcome),
+}
+
+/// A lease that ran out, or whose holder is gone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LostAttempt {
+    /// Task and attempt.
+    pub work: Work,
+    /// Who had it.
+    pub agent: AgentId,
+    /// Where the task went: `queued`, or `failed` when attempts are spent.
+    pub now: TaskState,
+}
+
+/// An attempt that holds a lease.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LiveAttempt {
+    /// Task and attempt.
+    pub work: Work,
+    /// The state of the task: `assigned`, `in_progress` or `testing`.
+    pub state: TaskState,
+    /// The highest report applied.
+    pub last_seq: u64,
+}
+
+/// An attempt, for histories.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AttemptRecord {
+    /// Its number.
+    pub number: AttemptNumber,
+    /// Who had it.
+    pub agent: AgentId,
+    /// When it was assigned.
+    pub assigned_at: Timestamp,
+    /// When it ended.
+    pub ended_at: Option<Timestamp>,
+    /// How it ended: an outcome's word, `refused`, `lost`, `cancelled`.
+    pub outcome: Option<String>,
+    /// How it failed, if it did.
+    pub failure: Option<Failure>,
+    /// The tests, as the outcome told them.
+    pub tests_before: Option<patchfleet_domain::TestVerdict>,
+    /// The tests after the change.
+    pub tests_after: Option<patchfleet_domain::TestVerdict>,
+}
+
+/// One row of a task's history.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TaskEvent {
+    /// Grows over the whole store; a cursor.
+    pub id: i64,
+    /// The task.
+    pub task: TaskId,
+    /// The attempt that was newest then.
+    pub attempt: AttemptNumber,
+    /// When.
+    pub at: Timestamp,
+    /// What: `created`, `state`, `phase`, `checkpoint`, `usage`, `note`.
+    pub kind: String,
+    /// State before, for `state`.
+    pub from: Option<TaskState>,
+    /// State after, for `state` and `created`.
+    pub to: Option<TaskState>,
+    /// Who: an agent's id, a login, `coordinator`.
+    pub actor: String,
+    /// A line for people; for `phase` the phase's word, a colon and the detail.
+    pub detail: String,
+}
+
+/// Which tasks to list.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TaskFilter {
+    /// In any of these states; empty means all.
+    pub states: Vec<TaskState>,
+    /// Of this repository.
+    pub repository: Option<RepositoryName>,
+    /// Of this issue.
+    pub issue: Option<IssueNumber>,
+    /// Before (older than) this id; the cursor.
+    pub before: Option<TaskId>,
+    /// At most this many; 0 means 50, more than 500 means 500.
+    pub limit: u32,
+}
+
+/// Something to be written to GitHub.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OutboxEntry {
+    /// Grows over the whole store; also the mark that makes a reply exactly-once in effect.
+    pub id: i64,
+    /// The repository.
+    pub repository: RepositoryName,
+    /// The issue.
+    pub issue: IssueNumber,
+    /// What to write.
+    pub effect: Effect,
+    /// How often it was tried.
+    pub tries: u32,
+}
+
+/// An effect on GitHub. Rendered from the store when it is sent, so that it tells the latest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "effect", rename_all = "snake_case")]
+pub enum Effect {
+    /// Bring the task's one status comment and the labels up to date.
+    Status {
+        /// The task.
+        task: TaskId,
+    },
+    /// Answer a comment.
+    Reply(Reply),
+}
+
+/// What became of a try to send an outbox entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Sent {
+    /// Done; for a status the comment's id, to be edited next time.
+    Done {
+        /// GitHub's comment id.
+        comment: Option<u64>,
+    },
+    /// Try again after the delay; later entries of the same issue wait.
+    Again {
+        /// How long to wait.
+        after: Duration,
+        /// Why.
+        error: String,
+    },
+    /// Never going to work (the issue is gone); dropped, with the reason kept.
+    Dropped {
+        /// Why.
+        error: String,
+    },
+}
+
+/// How a person's command on a task ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Commanded {
+    /// Done; the task is now in that state.
+    Done(TaskState),
+    /// There is no such task.
+    NotFound,
+    /// The state does not allow it.
+    NotAllowed(TaskState),
+    /// The issue has another active task: that one.
+    Conflict(TaskId),
+}
+
+/// The store. `PostgresStore` and `SqliteStore` implement it; one suite holds both to it.
+#[async_trait]
+pub trait Store: Send + Sync + std::fmt::Debug {
+    /// True when the delivery was recorded before. A quick look that saves asking GitHub.
+    async fn delivery_seen(&self, id: &str) -> StoreResult<bool>;
+    /// Stores the delivery and does its acts, in one transaction.
+    async fn record_delivery(&self, delivery: &Delivery, acts: &[Act]) -> StoreResult<Recorded>;
+
+    /// One task.
+    async fn task(&self, id: TaskId) -> StoreResult<Option<Task>>;
+    /// Tasks, newest first.
+    async fn tasks(&self, filter: &TaskFilter) -> StoreResult<Vec<Task>>;
+    /// The issue's newest task.
+    async fn task_of_issue(
+        &self,
+        repository: &RepositoryName,
+        issue: IssueNumber,
+    ) -> StoreResult<Option<Task>>;
+    /// A task's history, oldest first, after the event id `after` (0 for all).
+    async fn history(&self, task: TaskId, after: i64) -> StoreResult<Vec<TaskEvent>>;
+    /// A task's attempts, oldest first.
+    async fn attempts(&self, task: TaskId) -> StoreResult<Vec<AttemptRecord>>;
+    /// A task's log lines, oldest first, of its newest attempt.
+    async fn logs(&self, task: TaskId) -> StoreResult<Vec<String>>;
+    /// Calls a task off: any state that is not final and not `failed` → `cancelled`.
+    async fn cancel(&self, task: TaskId, actor: &str) -> StoreResult<Commanded>;
+    /// Puts a failed task back to `queued` with its failures forgotten.
+    async fn retry(&self, task: TaskId, actor: &str) -> StoreResult<Commanded>;
+
+    /// Tasks in `pending` or `analyzing` (left there by a crash), oldest first.
+    async fn unanalyzed(&self, limit: u32) -> StoreResult<Vec<Task>>;
+    /// Stores the analysis: `pending → analyzing → queued`, or from `analyzing`.
+    async fn analyzed(&self, task: TaskId, analysis: &TaskAnalysis) -> StoreResult<Cas>;
+    /// Tasks in `queued` whose retry delay is over, by aged priority (one point for each 10
+    /// minutes waited), then by age.
+    async fn queued(&self, limit: u32) -> StoreResult<Vec<QueuedTask>>;
+    /// Gives a queued task to an agent: `queued → assigned`, a new attempt with a lease.
+    async fn claim(
+        &self,
+        task: &QueuedTask,
+        agent: &AgentId,
+        lease: Duration,
+    ) -> StoreResult<Cas<Assignment>>;
+    /// The assignment of a live attempt again, for an agent that lost it on the way.
+    async fn assignment(&self, work: Work) -> StoreResult<Option<Assignment>>;
+    /// Applies a report; old fences and ended attempts are [`Cas::Stale`].
+    async fn report(&self, report: &Report) -> StoreResult<Cas>;
+    /// Makes the agent's live attempts live on for `lease` from now; returns those that are live.
+    async fn renew(&self, agent: &AgentId, lease: Duration) -> StoreResult<Vec<Work>>;
+    /// The agent's live attempts.
+    async fn live_attempts(&self, agent: &AgentId) -> StoreResult<Vec<LiveAttempt>>;
+    /// Ends one live attempt whose holder is known to be gone: back to `queued`, or `failed`
+    /// when attempts are spent. An attempt that was never accepted does not count as a failure.
+    async fn lose(&self, work: Work, why: &str) -> StoreResult<Cas<TaskState>>;
+    /// Ends every attempt whose lease ran out, as [`Store::lose`] does.
+    async fn expire(&self) -> StoreResult<Vec<LostAttempt>>;
+
+    /// Keeps what an agent said of itself when it registered.
+    async fn register_agent(&self, agent: &Agent) -> StoreResult<()>;
+    /// Keeps an agent's state.
+    async fn set_agent_state(&self, agent: &AgentId, state: AgentState) -> StoreResult<()>;
+    /// All known agents, by id.
+    async fn agents(&self) -> StoreResult<Vec<Agent>>;
+
+    /// The first unsent entry of each issue whose time has come, oldest first, taken for
+    /// `hold` so that no other publisher takes it meanwhile.
+    async fn take_outbox(&self, limit: u32, hold: Duration) -> StoreResult<Vec<OutboxEntry>>;
+    /// Says how sending went. `Done` for a status also settles older status entries of the task.
+    async fn settle_outbox(&self, entry: &OutboxEntry, sent: &Sent) -> StoreResult<()>;
+    /// How many entries are unsent.
+    async fn outbox_pending(&self) -> StoreResult<u64>;
+    /// The task's status comment, once there is one.
+    async fn status_comment(&self, task: TaskId) -> StoreResult<Option<u64>>;
+
+    /// True when the database answers.
+    async fn ping(&self) -> StoreResult<()>;
+}
