@@ -1,0 +1,1 @@
+"""Prices an order and prints its invoice."""
