@@ -9,9 +9,10 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use patchfleet_domain::outcome::{Failure, Outcome};
+use patchfleet_domain::outcome::Failure;
+pub use patchfleet_domain::report::{Checkpoint, Report, WorkEvent};
 use patchfleet_domain::{
-    Agent, AgentId, AgentState, AttemptNumber, IssueNumber, Phase, Priority, RepositoryName, Task,
+    Agent, AgentId, AgentState, AttemptNumber, IssueNumber, Priority, RepositoryName, Task,
     TaskAnalysis, TaskId, TaskKind, TaskRequest, TaskState, Timestamp, Work,
 };
 use serde::{Deserialize, Serialize};
@@ -198,59 +199,6 @@ pub struct Assignment {
     pub lease_until: Timestamp,
     /// What earlier attempts finished, in order of completion.
     pub checkpoints: Vec<Checkpoint>,
-}
-
-/// A finished node's output.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Checkpoint {
-    /// The node.
-    pub node: String,
-    /// Its visit within the flow, from 1.
-    pub visit: u32,
-    /// The output; opaque to the coordinator.
-    pub output: serde_json::Value,
-}
-
-/// Something an agent reports about its work, with its number within the attempt. A number that
-/// is not higher than the highest one applied was applied before: [`Cas::Applied`], no effect.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Report {
-    /// Task and attempt.
-    pub work: Work,
-    /// Counts the attempt's reports from 1.
-    pub seq: u64,
-    /// What is reported.
-    pub event: WorkEvent,
-}
-
-/// What agents report.
-#[derive(Debug, Clone, PartialEq)]
-pub enum WorkEvent {
-    /// The assignment is accepted: `assigned → in_progress`.
-    Accepted,
-    /// The assignment is refused: `assigned → queued`; does not count as a failure.
-    Refused {
-        /// Why.
-        reason: String,
-    },
-    /// A phase began; the state follows [`Phase::task_state`].
-    Progress {
-        /// The phase.
-        phase: Phase,
-        /// A line for people.
-        detail: String,
-    },
-    /// Output, already redacted.
-    Log {
-        /// Lines, in order.
-        lines: Vec<String>,
-    },
-    /// A node finished; durable before the agent goes on.
-    Checkpoint(Checkpoint),
-    /// A model was used.
-    Usage(serde_json::Value),
-    /// The attempt ended.
-    Finished(Outcome),
 }
 
 /// A lease that ran out, or whose holder is gone.

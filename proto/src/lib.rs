@@ -1,1 +1,19 @@
-//! .
+//! The wire between coordinator and agents (`fleet.v1`) and its conversion to the domain.
+//!
+//! The generated code is committed, so a build needs no `protoc`; a test keeps it current.
+//! Absent: any behaviour. What a message leads to is the coordinator's and the agent's.
+
+/// The generated messages and the client and server of `Fleet`.
+#[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
+#[rustfmt::skip]
+pub mod v1 {
+    include!("gen/patchfleet.fleet.v1.rs");
+}
+
+pub mod convert;
+
+/// The version of the session protocol that this build speaks.
+pub const PROTOCOL: u32 = 1;
+
+/// Largest message either side accepts, in bytes: a checkpoint may hold a whole change.
+pub const MAX_MESSAGE_BYTES: usize = 32 * 1024 * 1024;

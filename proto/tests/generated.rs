@@ -1,0 +1,33 @@
+//! The committed code in `src/gen` is what `fleet.proto` generates. Run with
+//! `PATCHFLEET_REGENERATE=1` after a change of the contract.
+
+use std::path::Path;
+
+#[test]
+fn generated_code_is_current() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let committed = root.join("src/gen");
+    let fresh = tempfile::tempdir().unwrap();
+    generate(root, fresh.path());
+    for name in ["patchfleet.fleet.v1.rs"] {
+        let new = std::fs::read_to_string(fresh.path().join(name)).unwrap();
+        if std::env::var_os("PATCHFLEET_REGENERATE").is_some() {
+            std::fs::write(committed.join(name), &new).unwrap();
+        }
+        let old = std::fs::read_to_string(committed.join(name)).unwrap_or_default();
+        assert!(
+            old == new,
+            "src/gen/{name} is stale: run this test with PATCHFLEET_REGENERATE=1"
+        );
+    }
+}
+
+fn generate(root: &Path, out: &Path) {
+    let descriptors = protox::compile(["fleet/v1/fleet.proto"], [root]).unwrap();
+    tonic_prost_build::configure()
+        // `connect` is the name of our call; callers make the channel themselves.
+        .build_transport(false)
+        .out_dir(out)
+        .compile_fds(descriptors)
+        .unwrap();
+}
