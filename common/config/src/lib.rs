@@ -1,0 +1,14 @@
+//! Loads the one typed configuration tree: a TOML file, the environment over it, secrets by
+//! reference.
+//!
+//! What is wrong is said with file, line and field. Absent: the tree itself; each program part
+//! defines its own section beside the code that it configures.
+
+mod environment;
+mod human_duration;
+mod load;
+mod secret;
+
+pub use human_duration::HumanDuration;
+pub use load::{ConfigError, load};
+pub use secret::{Secret, SecretError};
