@@ -1,0 +1,38 @@
+# Each target sets up what it needs by itself, so each is one command on a
+# fresh machine. ARGS goes to the program: make demo ARGS='--keep'.
+ARGS ?=
+
+.PHONY: help setup demo test lint fmt bench
+
+help:
+	@echo 'make demo    a GitHub issue becomes a merged pull request, on this machine (ARGS=--help)'
+	@echo 'make test    all tests, with real PostgreSQL, git and gRPC (ARGS goes to cargo nextest)'
+	@echo 'make lint    formatting, clippy, documentation, licenses and sources of dependencies'
+	@echo 'make bench   benchmarks of a release build, as JSON lines'
+	@echo 'make fmt     format the code'
+	@echo 'make setup   install what the above need and this machine lacks; each of them does it too'
+
+setup:
+	@scripts/setup.sh all
+
+demo:
+	@scripts/setup.sh demo
+	@cargo build --locked --bin patchfleet
+	@cargo run --quiet --locked --bin patchfleet -- demo $(ARGS)
+
+test: setup
+	cargo nextest run --workspace --locked $(ARGS)
+	cargo test --doc --workspace --locked
+
+lint: setup
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --workspace --locked
+	cargo deny --locked --log-level error check licenses bans sources
+
+fmt:
+	cargo fmt --all
+
+bench: setup
+	@cargo build --release --locked --bin patchfleet
+	@cargo run --release --quiet --locked -p patchfleet-bench -- $(ARGS)

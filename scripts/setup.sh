@@ -1,0 +1,105 @@
+#!/usr/bin/env bash
+# setup.sh [demo|all]: installs what is missing, and says so; when nothing is
+# missing it says nothing and takes a moment.
+#   demo  what `make demo` needs: git, python3, a C compiler
+#   all   also what the tests, the lints and the benchmarks need
+# All output goes to stderr, so that a make target's own output stays clean.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+exec >&2
+
+say() { echo "setup: $1"; }
+die() {
+    say "$1"
+    exit 1
+}
+
+has() { command -v "$1" >/dev/null; }
+
+has_cargo_tool() { has "$1" || [ -x "${CARGO_HOME:-$HOME/.cargo}/bin/$1" ]; }
+
+has_c_compiler() { has cc && echo '#include <stdio.h>' | cc -E -x c - >/dev/null 2>&1; }
+
+# The servers' programs live in a folder for each version, off the PATH.
+has_postgresql() { has initdb || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null; }
+
+has_pip() { python3 -c 'import importlib.util as u, sys; sys.exit(u.find_spec("pip") is None)'; }
+
+# Debian's packages that are missing for the purpose $1, one in each line.
+missing_packages() {
+    has git || echo git
+    has python3 || echo python3
+    has_c_compiler || printf '%s\n' gcc libc6-dev
+    [ "$1" = all ] || return 0
+    has python3 && has_pip || echo python3-pip
+    has npm || printf '%s\n' nodejs npm
+    has_postgresql || echo postgresql
+    has redis-server || echo redis-server
+}
+
+# Prints the command that lets apt-get act: nothing for root, sudo for others.
+privilege() {
+    [ "$(id -u)" = 0 ] && return
+    has sudo || return
+    if [ -t 0 ]; then echo sudo; else echo "sudo -n"; fi
+}
+
+install_packages() {
+    local advice="missing on this host: $*. Install them with its package manager, then run this again"
+    has apt-get || die "$advice"
+    [ "$(id -u)" = 0 ] || has sudo || die "$advice (apt-get needs root, and there is no sudo)"
+    say "installing with apt-get: $*"
+    local as_root
+    read -r -a as_root <<<"$(privilege)"
+    as_root+=(env DEBIAN_FRONTEND=noninteractive)
+    "${as_root[@]}" apt-get update --quiet --quiet </dev/null || die "apt-get update failed; $advice"
+    "${as_root[@]}" apt-get install --quiet --quiet --yes --no-install-recommends "$@" </dev/null ||
+        die "apt-get install failed; $advice"
+}
+
+rust_toolchain() {
+    has cargo || die "cargo is missing: install Rust from https://rustup.rs, then run this again"
+    [ "$1" = all ] || return 0
+    local component
+    for component in clippy rustfmt; do
+        has "cargo-${component/rustfmt/fmt}" && continue
+        has rustup || die "$component is missing: install it beside cargo, then run this again"
+        say "adding $component to the Rust toolchain"
+        rustup component add "$component"
+    done
+}
+
+cargo_tool() {
+    has_cargo_tool "$1" && return
+    say "building $1 (once, some minutes)"
+    cargo install --quiet --locked "$1"
+}
+
+# Installed when the lock file is not the one that was installed last.
+npm_material() {
+    local folder=tests/kit/npm
+    local lock=$folder/package-lock.json installed=$folder/node_modules/.installed-lock.json
+    cmp --silent "$lock" "$installed" && return
+    say "installing GitHub's published examples and API description with npm"
+    npm ci --silent --prefix "$folder" </dev/null || die "npm ci --prefix $folder failed; run it to see why"
+    cp "$lock" "$installed"
+}
+
+purpose=${1:-all}
+[ "$purpose" = demo ] || [ "$purpose" = all ] || die "unknown purpose '$purpose': use demo or all"
+
+mapfile -t packages < <(missing_packages "$purpose")
+[ "${#packages[@]}" = 0 ] || install_packages "${packages[@]}"
+rust_toolchain "$purpose"
+[ "$purpose" = all ] || exit 0
+
+# Two make targets may run at once: one installs, the other waits.
+mkdir -p target
+if has flock; then
+    exec 9>target/.setup.lock
+    flock 9
+fi
+cargo_tool cargo-nextest
+cargo_tool cargo-deny
+npm_material
+tests/kit/real/fetch.sh
