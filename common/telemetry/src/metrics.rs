@@ -1,0 +1,180 @@
+//! The metrics of the specification's section 12 that there is something to count for.
+
+use prometheus::{
+    Encoder as _, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder,
+};
+
+/// All metrics of one process. Cheap to clone; clones count together.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    registry: Registry,
+    /// Deliveries, by `event` and `outcome`.
+    pub webhook_deliveries: IntCounterVec,
+    /// Tasks that came into a state, by `state` and `agent_type`.
+    pub tasks: IntCounterVec,
+    /// How long tasks took from intake to their end, by `kind`; seconds.
+    pub task_duration: HistogramVec,
+    /// How long tasks waited in the queue; seconds.
+    pub queue_wait: Histogram,
+    /// From the queue's commit to the assignment on the stream; seconds.
+    pub dispatch_latency: Histogram,
+    /// Leases that ran out.
+    pub lease_expiries: IntCounter,
+    /// Agents, by `state` and `agent_type`.
+    pub agents: IntGaugeVec,
+    /// Requests to GitHub, by `outcome`.
+    pub github_requests: IntCounterVec,
+    /// Entries that are not on GitHub yet.
+    pub outbox_pending: IntGauge,
+}
+
+/// Milliseconds to minutes.
+const LATENCY: [f64; 12] = [
+    0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0, 300.0,
+];
+/// Seconds to hours.
+const DURATION: [f64; 9] = [
+    1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0, 86_400.0,
+];
+
+/// Why making the metrics can't fail.
+const CONSTANT: &str = "names and labels are constants that a test registers";
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// Metrics at zero.
+    pub fn new() -> Self {
+        let registry = Registry::new();
+        Self {
+            webhook_deliveries: counters(
+                &registry,
+                "patchfleet_webhook_deliveries_total",
+                "Webhook deliveries.",
+                &["event", "outcome"],
+            ),
+            tasks: counters(
+                &registry,
+                "patchfleet_tasks_total",
+                "Tasks that came into a state.",
+                &["state", "agent_type"],
+            ),
+            task_duration: histograms(
+                &registry,
+                "patchfleet_task_duration_seconds",
+                "From intake to the end.",
+                &["kind"],
+            ),
+            queue_wait: histogram(
+                &registry,
+                "patchfleet_queue_wait_seconds",
+                "Time in the queue.",
+            ),
+            dispatch_latency: histogram(
+                &registry,
+                "patchfleet_dispatch_latency_seconds",
+                "From the queue's commit to the stream.",
+            ),
+            lease_expiries: counter(
+                &registry,
+                "patchfleet_lease_expiries_total",
+                "Leases that ran out.",
+            ),
+            agents: gauges(
+                &registry,
+                "patchfleet_agents_total",
+                "Agents.",
+                &["state", "agent_type"],
+            ),
+            github_requests: counters(
+                &registry,
+                "patchfleet_github_requests_total",
+                "Requests to GitHub.",
+                &["outcome"],
+            ),
+            outbox_pending: gauge(
+                &registry,
+                "patchfleet_outbox_pending",
+                "Entries that are not on GitHub yet.",
+            ),
+            registry,
+        }
+    }
+
+    /// All of them in Prometheus' text format.
+    pub fn render(&self) -> String {
+        let mut text = Vec::new();
+        if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut text) {
+            tracing::error!(%error, "metrics can't be rendered");
+        }
+        String::from_utf8_lossy(&text).into_owned()
+    }
+}
+
+fn register<C>(registry: &Registry, collector: C) -> C
+where
+    C: prometheus::core::Collector + Clone + 'static,
+{
+    registry
+        .register(Box::new(collector.clone()))
+        .expect(CONSTANT);
+    collector
+}
+
+fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+    register(
+        registry,
+        IntCounterVec::new(Opts::new(name, help), labels).expect(CONSTANT),
+    )
+}
+
+fn counter(registry: &Registry, name: &str, help: &str) -> IntCounter {
+    register(registry, IntCounter::new(name, help).expect(CONSTANT))
+}
+
+fn gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
+    register(
+        registry,
+        IntGaugeVec::new(Opts::new(name, help), labels).expect(CONSTANT),
+    )
+}
+
+fn gauge(registry: &Registry, name: &str, help: &str) -> IntGauge {
+    register(registry, IntGauge::new(name, help).expect(CONSTANT))
+}
+
+fn histogram(registry: &Registry, name: &str, help: &str) -> Histogram {
+    let options = HistogramOpts::new(name, help).buckets(LATENCY.to_vec());
+    register(registry, Histogram::with_opts(options).expect(CONSTANT))
+}
+
+fn histograms(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> HistogramVec {
+    let options = HistogramOpts::new(name, help).buckets(DURATION.to_vec());
+    register(
+        registry,
+        HistogramVec::new(options, labels).expect(CONSTANT),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clones_count_together() {
+        let metrics = Metrics::new();
+        metrics
+            .clone()
+            .webhook_deliveries
+            .with_label_values(&["issues", "recorded"])
+            .inc();
+        let text = metrics.render();
+        let line = r#"patchfleet_webhook_deliveries_total{event="issues",outcome="recorded"} 1"#;
+        assert!(text.contains(line), "{text}");
+    }
+}
