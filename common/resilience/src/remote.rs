@@ -290,7 +290,7 @@ mod tests {
         assert_eq!(calls(&remote, Some(asked)).await.0, 3);
         assert_eq!(started.elapsed().as_secs(), 14);
         let too_long = FailureKind::Transient {
-            retry_after: Some(Duration::from_secs(3600)),
+            retry_after: Some(Duration::from_hours(1)),
         };
         assert_eq!(calls(&remote, Some(too_long)).await.0, 1);
     }

@@ -1,0 +1,36 @@
+//! Where in a flow's text something stands, for errors that are found after parsing.
+
+/// Line and column, from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Position {
+    pub(crate) line: usize,
+    pub(crate) column: usize,
+}
+
+/// The `nth` place (from 0) where the key has the value, in block or flow style.
+pub(crate) fn of_value(text: &str, key: &str, value: &str, nth: usize) -> Position {
+    let mut seen = 0;
+    for (number, line) in text.lines().enumerate() {
+        for (at, _) in line.match_indices(key) {
+            let starts = !line[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_');
+            let Some(rest) = line[at + key.len()..].strip_prefix(':') else {
+                continue;
+            };
+            let found = rest.trim_start().trim_start_matches(['"', '\'']);
+            let ends = |tail: &str| {
+                !tail.starts_with(|c: char| c.is_alphanumeric() || matches!(c, '_' | '-'))
+            };
+            if starts && found.strip_prefix(value).is_some_and(ends) {
+                if seen == nth {
+                    let column = line.len() - found.len();
+                    return Position {
+                        line: number + 1,
+                        column: line[..column].chars().count() + 1,
+                    };
+                }
+                seen += 1;
+            }
+        }
+    }
+    Position { line: 1, column: 1 }
+}

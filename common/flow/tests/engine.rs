@@ -1,0 +1,209 @@
+//! Runs of the engine: loops, errors, timeouts, and going on where an earlier run stopped.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use patchfleet_flow::{
+    Checkpoint, Context, Engine, Flow, Node, NodeCall, NodeError, Observer, Registry, Report, Run,
+    RunError,
+};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+const FLOW: &str = "
+name: draft and test
+max_rounds: 3
+nodes:
+  - {id: draft, uses: draft}
+  - {id: patch, uses: patch, on_error: {goto: draft}}
+  - {id: test, uses: test, retry: {max_attempts: 2, delay: 1s}, timeout: 5s}
+  - {id: publish, uses: publish, with: {text: 'round {{ $ctx.round }}'}}
+edges:
+  - {from: draft, to: patch}
+  - {from: patch, to: test}
+  - {from: test, to: publish, when: \"$ctx.verdict == 'OK'\"}
+  - {from: test, to: draft}
+  - {from: publish, to: end}
+";
+
+/// What the nodes do: which draft applies, which is green. Counts every real run.
+#[derive(Default)]
+struct Script {
+    applies_from: u32,
+    green_from: u32,
+    hangs: bool,
+    runs: Mutex<Vec<(String, u32)>>,
+}
+
+struct Scripted(std::sync::Arc<Script>);
+
+#[async_trait]
+impl Node for Scripted {
+    async fn run(&self, call: NodeCall<'_>) -> Result<Value, NodeError> {
+        self.0
+            .runs
+            .lock()
+            .unwrap()
+            .push((call.node.to_owned(), call.visit));
+        let round = call.ctx.get("round").and_then(Value::as_u64).unwrap_or(0);
+        match call.node {
+            "draft" => Ok(json!({ "round": round + 1 })),
+            "patch" if round < u64::from(self.0.applies_from) => {
+                let found = json!({ "finding": format!("draft {round} does not apply") });
+                Err(NodeError::permanent("diff_rejected", "hunk 1").with_delta(found))
+            }
+            "test" if self.0.hangs => {
+                call.cancel.cancelled().await;
+                std::future::pending().await
+            }
+            "test" => {
+                let green = round >= u64::from(self.0.green_from);
+                Ok(json!({ "verdict": if green { "OK" } else { "NG" } }))
+            }
+            _ => Ok(json!({ call.node: call.with })),
+        }
+    }
+}
+
+/// Remembers what would be durable.
+#[derive(Default)]
+struct Recorder {
+    checkpoints: Mutex<Vec<Checkpoint>>,
+    replayed: AtomicU32,
+    tries: AtomicU32,
+}
+
+#[async_trait]
+impl Observer for Recorder {
+    async fn started(&self, _node: &str, _visit: u32) {}
+
+    async fn finished(&self, checkpoint: &Checkpoint, _duration: Duration) {
+        self.checkpoints.lock().unwrap().push(checkpoint.clone());
+    }
+
+    async fn failed(&self, _node: &str, _error: &NodeError, _again: bool) {
+        self.tries.fetch_add(1, Ordering::Relaxed);
+    }
+
+    async fn replayed(&self, _checkpoint: &Checkpoint) {
+        self.replayed.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+async fn run(
+    script: &std::sync::Arc<Script>,
+    checkpoints: Vec<Checkpoint>,
+    recorder: &Recorder,
+) -> Result<Report, RunError> {
+    let node = || Scripted(std::sync::Arc::clone(script));
+    let registry = ["draft", "patch", "test", "publish", "end"]
+        .into_iter()
+        .fold(Registry::new(), |registry, kind| {
+            registry.with(kind, node())
+        });
+    let text = FLOW.replace("edges:", "  - {id: end, uses: end}\nedges:");
+    let engine = Engine::new(Flow::parse(&text).unwrap(), registry).unwrap();
+    let cancel = CancellationToken::new();
+    engine
+        .run(Run {
+            ctx: Context::default(),
+            checkpoints,
+            observer: recorder,
+            cancel,
+        })
+        .await
+}
+
+fn script(applies_from: u32, green_from: u32) -> std::sync::Arc<Script> {
+    std::sync::Arc::new(Script {
+        applies_from,
+        green_from,
+        ..Script::default()
+    })
+}
+
+#[tokio::test]
+async fn red_tests_and_rejected_diffs_lead_back_to_the_draft() {
+    let recorder = Recorder::default();
+    let report = run(&script(2, 3), vec![], &recorder).await.unwrap();
+    let way: Vec<_> = report
+        .visits
+        .iter()
+        .map(|visit| visit.node.as_str())
+        .collect();
+    let expected = "draft patch draft patch test draft patch test publish end";
+    assert_eq!(way.join(" "), expected);
+    assert_eq!(report.ctx.text("publish.text"), Some("round 3"));
+    assert_eq!(report.ctx.text("finding"), Some("draft 1 does not apply"));
+}
+
+#[tokio::test]
+async fn rounds_are_bounded() {
+    let error = run(&script(0, 9), vec![], &Recorder::default())
+        .await
+        .unwrap_err();
+    let RunError::RoundsExhausted { node, rounds, ctx } = error else {
+        panic!("{error}")
+    };
+    assert_eq!(
+        (node.as_str(), rounds, ctx.text("verdict")),
+        ("draft", 3, Some("NG"))
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_hangs_is_stopped_and_tried_again() {
+    let script = std::sync::Arc::new(Script {
+        hangs: true,
+        ..Script::default()
+    });
+    let recorder = Recorder::default();
+    let error = run(&script, vec![], &recorder).await.unwrap_err();
+    let RunError::Node { node, error, .. } = error else {
+        panic!("{error}")
+    };
+    assert_eq!((node.as_str(), error.code.as_str()), ("test", "timeout"));
+    assert_eq!(recorder.tries.load(Ordering::Relaxed), 2);
+}
+
+#[tokio::test]
+async fn a_flow_that_uses_an_unknown_kind_is_refused() {
+    let flow = Flow::parse("name: f\nnodes: [{id: a, uses: magic}]").unwrap();
+    let error = Engine::new(flow, Registry::new()).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "node `a` uses `magic`, which is not there"
+    );
+}
+
+proptest! {
+    /// Whenever the first run is cut off, the second goes the same way to the same end, and no
+    /// visit that has a checkpoint is made again.
+    #[test]
+    fn a_cut_off_run_goes_on_where_it_stopped(applies in 0_u32..3, green in 0_u32..4, cut in 0_usize..12) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async {
+            let whole = Recorder::default();
+            let first = run(&script(applies, green), vec![], &whole).await.unwrap();
+            let mut kept = whole.checkpoints.into_inner().unwrap();
+            kept.truncate(cut);
+
+            let again = script(applies, green);
+            let recorder = Recorder::default();
+            let second = run(&again, kept.clone(), &recorder).await.unwrap();
+            assert_eq!(second.ctx, first.ctx);
+            let way = |report: &Report| report.visits.iter().map(|it| (it.node.clone(), it.visit)).collect::<Vec<_>>();
+            assert_eq!(way(&second), way(&first));
+            assert_eq!(usize::try_from(recorder.replayed.into_inner()).unwrap(), kept.len());
+            let runs = again.runs.lock().unwrap();
+            for checkpoint in &kept {
+                assert!(!runs.contains(&(checkpoint.node.clone(), checkpoint.visit)), "{checkpoint:?} was paid for twice");
+            }
+        });
+    }
+}
