@@ -6,6 +6,9 @@
 //! The database's clock decides about leases; callers pass durations, never moments.
 //! Absent: policy. Who may trigger what is `intake`'s; who gets a task is `scheduler`'s.
 
+mod rules;
+mod sql;
+
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -16,6 +19,8 @@ use patchfleet_domain::{
     TaskAnalysis, TaskId, TaskKind, TaskRequest, TaskState, Timestamp, Work,
 };
 use serde::{Deserialize, Serialize};
+
+pub use sql::SqlStore;
 
 /// What can go wrong with a database, as callers need to tell it apart.
 #[derive(Debug, thiserror::Error)]
@@ -345,9 +350,13 @@ pub enum Commanded {
     Conflict(TaskId),
 }
 
-/// The store. `PostgresStore` and `SqliteStore` implement it; one suite holds both to it.
+/// The store. [`SqlStore`] keeps it on SQLite and on PostgreSQL; one suite holds both to it.
 #[async_trait]
 pub trait Store: Send + Sync + std::fmt::Debug {
+    /// Changes after each commit of this process that left something to do: a task to analyze or
+    /// to assign, an attempt called off, an entry in the outbox. Loops poll behind it.
+    fn changed(&self) -> tokio::sync::watch::Receiver<u64>;
+
     /// True when the delivery was recorded before. A quick look that saves asking GitHub.
     async fn delivery_seen(&self, id: &str) -> StoreResult<bool>;
     /// Stores the delivery and does its acts, in one transaction.
@@ -388,6 +397,8 @@ pub trait Store: Send + Sync + std::fmt::Debug {
         agent: &AgentId,
         lease: Duration,
     ) -> StoreResult<Cas<Assignment>>;
+    /// Writes a `note` for people into the history of a task with that live attempt.
+    async fn note(&self, work: Work, text: &str) -> StoreResult<Cas>;
     /// The assignment of a live attempt again, for an agent that lost it on the way.
     async fn assignment(&self, work: Work) -> StoreResult<Option<Assignment>>;
     /// Applies a report; old fences and ended attempts are [`Cas::Stale`].

@@ -1,0 +1,148 @@
+//! The coordinator's section of the configuration, with its defaults.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use patchfleet_config::{HumanDuration, Secret};
+use patchfleet_domain::RepositoryName;
+use serde::Deserialize;
+use url::Url;
+
+/// `[coordinator]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CoordinatorConfig {
+    /// Where webhooks, the API and metrics are served. Loopback unless told otherwise.
+    #[serde(default = "default_listen")]
+    pub listen: SocketAddr,
+    /// `[coordinator.fleet]`.
+    pub fleet: FleetConfig,
+    /// `[coordinator.database]`.
+    #[serde(default)]
+    pub database: DatabaseConfig,
+    /// `[coordinator.github]`.
+    pub github: GitHubConfig,
+    /// `[coordinator.api]`.
+    pub api: ApiConfig,
+    /// `[coordinator.intake]`.
+    #[serde(default)]
+    pub intake: IntakeConfig,
+    /// How long a shutdown may take before what is left is dropped.
+    #[serde(default = "default_shutdown")]
+    pub shutdown_deadline: HumanDuration,
+}
+
+/// How agents connect.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FleetConfig {
+    /// Where agents connect. Loopback unless told otherwise: the stream is not encrypted.
+    #[serde(default = "default_fleet_listen")]
+    pub listen: SocketAddr,
+    /// What agents have to know to be let in.
+    pub key: Secret,
+    /// How long an attempt lives without a heartbeat.
+    #[serde(default = "default_lease")]
+    pub lease: HumanDuration,
+    /// How often agents are to give a sign of life.
+    #[serde(default = "default_heartbeat")]
+    pub heartbeat: HumanDuration,
+}
+
+/// Where tasks are kept.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DatabaseConfig {
+    /// `sqlite:PATH`, or a secret `postgres://…`.
+    pub url: Secret,
+    /// Connections held to PostgreSQL at most.
+    #[serde(default = "default_connections")]
+    pub max_connections: u32,
+}
+
+/// Which GitHub, and as whom.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GitHubConfig {
+    /// Root of the REST API.
+    #[serde(default = "default_api_url")]
+    pub api_url: Url,
+    /// A personal access token. Either this or `app`.
+    pub token: Option<Secret>,
+    /// A GitHub App. Either this or `token`.
+    pub app: Option<AppConfig>,
+    /// One webhook secret, or two while they are being rotated.
+    pub webhook_secrets: Vec<Secret>,
+}
+
+/// A GitHub App's identity.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AppConfig {
+    /// The App's id.
+    pub id: u64,
+    /// Its private key, PEM.
+    pub private_key: Secret,
+}
+
+/// The REST API.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ApiConfig {
+    /// What callers have to know: `Authorization: Bearer …`.
+    pub key: Secret,
+}
+
+/// What becomes a task.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct IntakeConfig {
+    /// The label that triggers a task.
+    pub label: String,
+    /// How many failed attempts a task may have.
+    pub max_attempts: u32,
+    /// Only these repositories; all that the credentials may see when absent.
+    pub repositories: Option<Vec<RepositoryName>>,
+}
+
+impl Default for IntakeConfig {
+    fn default() -> Self {
+        Self { label: "patchfleet".to_owned(), max_attempts: 3, repositories: None }
+    }
+}
+
+impl Default for DatabaseConfig {
+    fn default() -> Self {
+        let path = PathBuf::from("patchfleet.db");
+        let url = Secret::Inline(format!("sqlite:{}", path.display()).into());
+        Self { url, max_connections: default_connections() }
+    }
+}
+
+fn default_listen() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 8080))
+}
+
+fn default_fleet_listen() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 7070))
+}
+
+const fn default_lease() -> HumanDuration {
+    HumanDuration::from_secs(30)
+}
+
+const fn default_heartbeat() -> HumanDuration {
+    HumanDuration::from_secs(5)
+}
+
+const fn default_shutdown() -> HumanDuration {
+    HumanDuration::from_secs(10)
+}
+
+const fn default_connections() -> u32 {
+    10
+}
+
+fn default_api_url() -> Url {
+    Url::parse("https://api.github.com").expect("a constant address parses")
+}

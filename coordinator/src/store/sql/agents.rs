@@ -1,0 +1,54 @@
+//! Agents: what they said of themselves when they registered, and their state.
+
+use patchfleet_domain::{Agent, AgentId, AgentState};
+
+use super::SqlStore;
+use super::rows::{json_present, to_json, word};
+use super::transaction::Tx;
+use crate::store::StoreResult;
+
+pub(super) async fn register(store: &SqlStore, agent: &Agent) -> StoreResult<()> {
+    let mut tx = Tx::begin(store).await?;
+    let now = tx.now;
+    sqlx::query(
+        "INSERT INTO agents (id, description, state, registered_at) VALUES ($1, $2, $3, $4) \
+         ON CONFLICT (id) DO UPDATE SET description = excluded.description, state = excluded.state, \
+         registered_at = excluded.registered_at",
+    )
+    .bind(agent.id.as_str())
+    .bind(to_json(agent)?)
+    .bind(agent.state.as_str())
+    .bind(now)
+    .execute(&mut *tx.sql)
+    .await?;
+    tx.commit().await
+}
+
+pub(super) async fn set_state(
+    store: &SqlStore,
+    agent: &AgentId,
+    state: AgentState,
+) -> StoreResult<()> {
+    sqlx::query("UPDATE agents SET state = $1 WHERE id = $2")
+        .bind(state.as_str())
+        .bind(agent.as_str())
+        .execute(&store.pool)
+        .await?;
+    Ok(())
+}
+
+pub(super) async fn all(store: &SqlStore) -> StoreResult<Vec<Agent>> {
+    let found = sqlx::query("SELECT description, state FROM agents ORDER BY id")
+        .fetch_all(&store.pool)
+        .await?;
+    found
+        .iter()
+        .map(|row| {
+            let agent: Agent = json_present(row, "description")?;
+            Ok(Agent {
+                state: word(row, "state")?,
+                ..agent
+            })
+        })
+        .collect()
+}

@@ -1,0 +1,118 @@
+//! The outbox: what has to be written to GitHub, in order per issue.
+
+use std::time::Duration;
+
+use patchfleet_domain::{IssueNumber, TaskId};
+use sqlx::Row as _;
+
+use super::SqlStore;
+use super::rows::{json_present, number, word};
+use super::transaction::Tx;
+use crate::store::{Effect, OutboxEntry, Sent, StoreResult};
+
+pub(super) async fn take(
+    store: &SqlStore,
+    limit: u32,
+    hold: Duration,
+) -> StoreResult<Vec<OutboxEntry>> {
+    let mut tx = Tx::begin(store).await?;
+    let now = tx.now;
+    // The first unsent entry of each issue; the later ones wait for it.
+    let text = format!(
+        "SELECT id, repository, issue, effect, tries FROM outbox o \
+         WHERE done_at IS NULL AND next_at <= $1 AND held_until <= $2 AND NOT EXISTS (\
+             SELECT 1 FROM outbox e WHERE e.repository = o.repository AND e.issue = o.issue \
+             AND e.done_at IS NULL AND e.id < o.id) \
+         ORDER BY id LIMIT {limit}{}",
+        tx.dialect.lock_free()
+    );
+    let found = sqlx::query(sqlx::AssertSqlSafe(text))
+        .bind(now)
+        .bind(now)
+        .fetch_all(&mut *tx.sql)
+        .await?;
+    let held_until = now.saturating_add(i64::try_from(hold.as_micros()).unwrap_or(i64::MAX));
+    let mut entries = Vec::with_capacity(found.len());
+    for row in &found {
+        let id: i64 = row.try_get("id")?;
+        sqlx::query(
+            "UPDATE outbox SET taken_at = $1, held_until = $2, tries = tries + 1 WHERE id = $3",
+        )
+        .bind(now)
+        .bind(held_until)
+        .bind(id)
+        .execute(&mut *tx.sql)
+        .await?;
+        entries.push(OutboxEntry {
+            id,
+            repository: word(row, "repository")?,
+            issue: IssueNumber(number(row, "issue")?),
+            effect: json_present(row, "effect")?,
+            tries: number::<u32>(row, "tries")?.saturating_add(1),
+        });
+    }
+    tx.commit().await?;
+    Ok(entries)
+}
+
+pub(super) async fn settle(store: &SqlStore, entry: &OutboxEntry, sent: &Sent) -> StoreResult<()> {
+    let mut tx = Tx::begin(store).await?;
+    match sent {
+        Sent::Done { comment } => {
+            end(&mut tx, entry, None).await?;
+            if let (Effect::Status { task }, Some(comment)) = (&entry.effect, comment) {
+                remember_comment(&mut tx, *task, *comment).await?;
+            }
+        }
+        Sent::Dropped { error } => end(&mut tx, entry, Some(error)).await?,
+        Sent::Again { after, error } => {
+            let next = tx
+                .now
+                .saturating_add(i64::try_from(after.as_micros()).unwrap_or(i64::MAX));
+            sqlx::query("UPDATE outbox SET next_at = $1, held_until = 0, error = $2 WHERE id = $3 AND done_at IS NULL")
+                .bind(next)
+                .bind(error.as_str())
+                .bind(entry.id)
+                .execute(&mut *tx.sql)
+                .await?;
+        }
+    }
+    tx.wake();
+    tx.commit().await
+}
+
+async fn end(tx: &mut Tx<'_>, entry: &OutboxEntry, error: Option<&String>) -> StoreResult<()> {
+    let now = tx.now;
+    sqlx::query("UPDATE outbox SET done_at = $1, error = $2 WHERE id = $3 AND done_at IS NULL")
+        .bind(now)
+        .bind(error.map(String::as_str))
+        .bind(entry.id)
+        .execute(&mut *tx.sql)
+        .await?;
+    Ok(())
+}
+
+async fn remember_comment(tx: &mut Tx<'_>, task: TaskId, comment: u64) -> StoreResult<()> {
+    sqlx::query("UPDATE tasks SET status_comment = $1 WHERE id = $2")
+        .bind(i64::try_from(comment).unwrap_or(i64::MAX))
+        .bind(task.to_string())
+        .execute(&mut *tx.sql)
+        .await?;
+    Ok(())
+}
+
+pub(super) async fn pending(store: &SqlStore) -> StoreResult<u64> {
+    let count: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM outbox WHERE done_at IS NULL")
+        .fetch_one(&store.pool)
+        .await?;
+    Ok(u64::try_from(count).unwrap_or(0))
+}
+
+pub(super) async fn status_comment(store: &SqlStore, task: TaskId) -> StoreResult<Option<u64>> {
+    let comment: Option<Option<i64>> =
+        sqlx::query_scalar("SELECT status_comment FROM tasks WHERE id = $1")
+            .bind(task.to_string())
+            .fetch_optional(&store.pool)
+            .await?;
+    Ok(comment.flatten().and_then(|id| u64::try_from(id).ok()))
+}

@@ -1,0 +1,52 @@
+//! The store's contract, held against SQLite and against a real PostgreSQL.
+//!
+//! Every case is written once and runs on both.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "store/cases.rs"]
+mod cases;
+#[path = "store/fixture.rs"]
+mod fixture;
+#[path = "store/random.rs"]
+mod random;
+
+macro_rules! on_both {
+    ($($module:ident :: $case:ident),+ $(,)?) => {
+        mod sqlite {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() {
+                let fixture = crate::fixture::Fixture::sqlite().await;
+                crate::$module::$case(&fixture).await;
+            })+
+        }
+        mod postgres {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() {
+                let fixture = crate::fixture::Fixture::postgres().await;
+                crate::$module::$case(&fixture).await;
+            })+
+        }
+    };
+}
+
+on_both!(
+    cases::a_delivery_is_done_once,
+    cases::an_issue_has_one_active_task_whoever_asks,
+    cases::a_task_is_claimed_once,
+    cases::the_whole_way_to_a_merged_pull_request,
+    cases::an_old_fence_changes_nothing,
+    cases::a_report_said_twice_counts_once,
+    cases::a_lease_that_ran_out_puts_the_task_back,
+    cases::a_loss_before_acceptance_costs_nothing,
+    cases::attempts_are_spent,
+    cases::checkpoints_reach_the_next_attempt_unless_discarded,
+    cases::a_cancelled_task_has_no_live_attempt,
+    cases::a_failed_task_is_retried_unless_the_issue_has_another,
+    cases::a_merge_before_the_report_is_remembered,
+    cases::the_outbox_keeps_the_order_of_an_issue,
+    cases::the_history_tells_every_change_of_state,
+    cases::lists_are_filtered_and_paged,
+    cases::agents_are_kept,
+    random::actors_at_random_break_no_invariant,
+);

@@ -1,0 +1,220 @@
+//! A store to test, and the makings of tasks.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use patchfleet_coordinator::store::{
+    Act, Acted, Assignment, Cas, Delivery, NewTask, QueuedTask, Recorded, Report, SemanticKey,
+    SqlStore, Store, WorkEvent,
+};
+use patchfleet_domain::agent::Requirement;
+use patchfleet_domain::outcome::{Failure, FailureKind, Outcome, PullRequestRef};
+use patchfleet_domain::{
+    AgentId, AgentType, Complexity, IssueNumber, Priority, RepositoryName, SecurityLevel, Task,
+    TaskAnalysis, TaskId, TaskKind, TaskRequest, Work,
+};
+use patchfleet_testkit::postgres::Database;
+
+pub(crate) const LEASE: Duration = Duration::from_secs(30);
+
+pub(crate) struct Fixture {
+    pub(crate) store: Arc<dyn Store>,
+    count: AtomicU64,
+    _place: Place,
+}
+
+enum Place {
+    File(#[allow(dead_code, reason = "removes the file when dropped")] tempfile::TempDir),
+    Server(#[allow(dead_code, reason = "stops the server when dropped")] Database),
+}
+
+impl Fixture {
+    pub(crate) async fn sqlite() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqlStore::sqlite(&folder.path().join("tasks.db"))
+            .await
+            .unwrap();
+        Self {
+            store: Arc::new(store),
+            count: AtomicU64::new(0),
+            _place: Place::File(folder),
+        }
+    }
+
+    pub(crate) async fn postgres() -> Self {
+        let database = Database::create().await.unwrap();
+        let store = SqlStore::postgres(database.url(), 8).await.unwrap();
+        Self {
+            store: Arc::new(store),
+            count: AtomicU64::new(0),
+            _place: Place::Server(database),
+        }
+    }
+
+    fn next(&self) -> u64 {
+        self.count.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(crate) fn delivery(&self) -> Delivery {
+        Delivery {
+            id: format!("delivery-{}", self.next()),
+            event: "issues".to_owned(),
+            action: Some("labeled".to_owned()),
+            repository: Some(repository()),
+        }
+    }
+
+    pub(crate) fn new_task(&self, issue: u64) -> NewTask {
+        NewTask {
+            id: TaskId::new(),
+            kind: TaskKind::Issue,
+            repository: repository(),
+            issue: Some(IssueNumber(issue)),
+            key: SemanticKey {
+                trigger: "label".to_owned(),
+                object: self.next().to_string(),
+            },
+            branch: format!("patchfleet/{issue}-fix"),
+            priority: Priority::NORMAL,
+            request: request(),
+            max_attempts: 3,
+        }
+    }
+
+    pub(crate) async fn act(&self, act: Act) -> Acted {
+        match self
+            .store
+            .record_delivery(&self.delivery(), &[act])
+            .await
+            .unwrap()
+        {
+            Recorded::New(mut acted) => acted.pop().unwrap(),
+            Recorded::Duplicate => panic!("a new delivery is no duplicate"),
+        }
+    }
+
+    pub(crate) async fn create(&self, issue: u64) -> TaskId {
+        match self.act(Act::Create(Box::new(self.new_task(issue)))).await {
+            Acted::Created(id) => id,
+            other => panic!("not created: {other:?}"),
+        }
+    }
+
+    pub(crate) async fn queued(&self, issue: u64) -> QueuedTask {
+        let id = self.create(issue).await;
+        assert_eq!(
+            self.store.analyzed(id, &analysis()).await.unwrap(),
+            Cas::Applied(())
+        );
+        self.in_queue(id).await
+    }
+
+    pub(crate) async fn in_queue(&self, id: TaskId) -> QueuedTask {
+        let all = self.store.queued(1000).await.unwrap();
+        all.into_iter()
+            .find(|task| task.id == id)
+            .expect("the task is in the queue")
+    }
+
+    pub(crate) async fn claimed(&self, issue: u64) -> Assignment {
+        let queued = self.queued(issue).await;
+        self.claim(&queued, LEASE).await
+    }
+
+    pub(crate) async fn claim(&self, queued: &QueuedTask, lease: Duration) -> Assignment {
+        match self
+            .store
+            .claim(queued, &agent("backend-1"), lease)
+            .await
+            .unwrap()
+        {
+            Cas::Applied(assignment) => assignment,
+            Cas::Stale => panic!("the claim was stale"),
+        }
+    }
+
+    pub(crate) async fn report(&self, work: Work, seq: u64, event: WorkEvent) -> Cas {
+        self.store
+            .report(&Report { work, seq, event })
+            .await
+            .unwrap()
+    }
+
+    pub(crate) async fn started(&self, issue: u64) -> Work {
+        let work = self.claimed(issue).await.work;
+        assert_eq!(
+            self.report(work, 1, WorkEvent::Accepted).await,
+            Cas::Applied(())
+        );
+        work
+    }
+
+    pub(crate) async fn task(&self, id: TaskId) -> Task {
+        self.store.task(id).await.unwrap().unwrap()
+    }
+}
+
+pub(crate) fn repository() -> RepositoryName {
+    "acme/orders".parse().unwrap()
+}
+
+pub(crate) fn agent(name: &str) -> AgentId {
+    name.parse().unwrap()
+}
+
+pub(crate) fn request() -> TaskRequest {
+    TaskRequest {
+        title: "Totals are wrong".to_owned(),
+        body: "They are.".to_owned(),
+        labels: vec!["bug".to_owned()],
+        author: "mona".to_owned(),
+        triggered_by: "maintainer".to_owned(),
+        clone_url: "http://localhost/acme/orders.git".to_owned(),
+        default_branch: "main".to_owned(),
+        agent_type: None,
+    }
+}
+
+pub(crate) fn analysis() -> TaskAnalysis {
+    TaskAnalysis {
+        requirement: Requirement {
+            agent_type: AgentType::general(),
+            capabilities: BTreeSet::new(),
+            security_level: SecurityLevel::Public,
+        },
+        complexity: Complexity::Simple,
+        estimated_tokens: 1000,
+        priority: Priority::NORMAL,
+        target_files: vec![],
+        depends_on: vec![],
+        reasons: vec!["default".to_owned()],
+    }
+}
+
+pub(crate) fn pull_request(number: u64) -> Outcome {
+    Outcome::PullRequest {
+        pull_request: Box::new(PullRequestRef {
+            number,
+            url: format!("http://localhost/acme/orders/pull/{number}"),
+            head: "patchfleet/1-fix".to_owned(),
+            head_sha: "0".repeat(40),
+            base: "main".to_owned(),
+            draft: true,
+            merged: false,
+        }),
+        summary: "done".to_owned(),
+        tests_before: None,
+        tests_after: None,
+    }
+}
+
+pub(crate) fn failure(retryable: bool, discard_checkpoints: bool) -> Outcome {
+    Outcome::Failed(Failure {
+        kind: FailureKind::PushRefused,
+        message: "no".to_owned(),
+        retryable,
+        discard_checkpoints,
+    })
+}
