@@ -1,1 +1,109 @@
-//! .
+//! The agent: takes one task at a time per slot from its assignment to its outcome.
+//!
+//! The modules stand in the order of the data: a `session` brings an assignment, a `job` works on
+//! it in a `workspace` with the `nodes` of the coding flow, and reports on the same session.
+//! Absent: choosing work, and anything kept between tasks but mirrors.
+
+mod config;
+mod host;
+mod member;
+mod session;
+
+mod job;
+
+pub mod workspace;
+
+pub mod repository_config;
+
+pub mod draft;
+pub mod nodes;
+
+pub mod git;
+pub mod process;
+pub mod sandbox;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio_util::sync::CancellationToken;
+
+pub use config::{
+    AgentConfig, CommitConfig, CoordinatorAddress, DraftConfig, PublishConfig, TestsConfig,
+    WorkspaceConfig,
+};
+pub use draft::fingerprint;
+
+use member::Member;
+use workspace::{Retention, Workspaces};
+
+/// How often old workspaces are looked for.
+const SWEEP_INTERVAL: Duration = Duration::from_hours(1);
+
+/// Runs one agent until it is told to end: it takes nothing new, lets running tasks end within
+/// the deadline, interrupts the rest and says goodbye.
+///
+/// # Errors
+/// When it can't begin: the folder can't be written or the key can't be read. A coordinator that
+/// is away is no error; the agent goes on trying.
+pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let retention = Retention {
+        keep: chrono::TimeDelta::from_std(config.workspace.retention.0)
+            .context("agents.workspace.retention")?,
+        disk_limit: config
+            .workspace
+            .max_disk_mib
+            .map(|mib| mib.saturating_mul(1024 * 1024)),
+    };
+    let root = &config.workspace.root;
+    let workspaces = Workspaces::open(root, &config.id, retention)
+        .await
+        .with_context(|| format!("can't use the folder {}", root.display()))?;
+    let deadline = config.shutdown_deadline.0;
+    let member = Arc::new(Member::new(config, workspaces)?);
+    let goodbye = CancellationToken::new();
+    tokio::select! {
+        () = session::run(Arc::clone(&member), goodbye.clone()) => {}
+        () = sweep_now_and_then(&member) => {}
+        () = end(&member, shutdown, (deadline, &goodbye)) => {}
+    }
+    Ok(())
+}
+
+/// The way down, in order; the session goes on meanwhile, so that ends can be reported.
+async fn end(
+    member: &Member,
+    shutdown: CancellationToken,
+    (deadline, goodbye): (Duration, &CancellationToken),
+) {
+    shutdown.cancelled().await;
+    member.drain();
+    member.jobs.close();
+    if tokio::time::timeout(deadline, member.jobs.wait())
+        .await
+        .is_err()
+    {
+        member.desk.stop_all();
+        // What can't be told now is found out by the coordinator when the lease runs out.
+        let _ = tokio::time::timeout(deadline, member.jobs.wait()).await;
+    }
+    goodbye.cancel();
+    std::future::pending().await
+}
+
+async fn sweep_now_and_then(member: &Member) {
+    let mut interval = tokio::time::interval(SWEEP_INTERVAL);
+    loop {
+        interval.tick().await;
+        let live = member
+            .desk
+            .works()
+            .into_iter()
+            .map(|work| work.task)
+            .collect();
+        match member.workspaces.sweep(chrono::Utc::now(), &live).await {
+            Ok(swept) => tracing::debug!(?swept, "old workspaces removed"),
+            Err(error) => tracing::warn!(%error, "old workspaces can't be removed"),
+        }
+    }
+}

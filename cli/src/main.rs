@@ -1,2 +1,70 @@
-//! .
-fn main() {}
+//! `patchfleet`: the one binary. A file per subcommand; this one says which there are.
+
+mod agent;
+mod client;
+mod config;
+mod coordinator;
+mod demo;
+mod doctor;
+mod output;
+mod runtime;
+mod task;
+mod up;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::output::Output;
+
+/// Turns GitHub issues into tested pull requests with a fleet of coding agents.
+#[derive(Debug, Parser)]
+#[command(name = "patchfleet", version, about, propagate_version = true)]
+struct Cli {
+    /// Print JSON, one object per line, instead of text for people.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show an issue become a merged pull request on this machine.
+    Demo(demo::DemoArgs),
+    /// Run coordinator and agents in one process.
+    Up(up::UpArgs),
+    /// Run the coordinator.
+    Coordinator(coordinator::CoordinatorArgs),
+    /// Run one agent.
+    Agent(agent::AgentArgs),
+    /// List, show, cancel and retry tasks.
+    Task(task::TaskArgs),
+    /// Say what is missing on this host and how to mend it.
+    Doctor(doctor::DoctorArgs),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let output = Output::new(cli.json);
+    // The process-wide choice of cryptography, made once and before any connection. A second
+    // choice in the same process would be refused; there is none.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let result = runtime::block_on(async {
+        match cli.command {
+            Command::Demo(args) => demo::run(args, output).await,
+            Command::Up(args) => up::run(args, output).await,
+            Command::Coordinator(args) => coordinator::run(args, output).await,
+            Command::Agent(args) => agent::run(args, output).await,
+            Command::Task(args) => task::run(args, output).await,
+            Command::Doctor(args) => doctor::run(args, output).await,
+        }
+    });
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            output.error(&error);
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! An agent's section of the configuration, with its defaults.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use patchfleet_config::{HumanDuration, Secret};
+use patchfleet_domain::{AgentId, AgentType, Capability, SecurityLevel};
+use serde::Deserialize;
+use url::Url;
+
+/// One of `[[agents]]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AgentConfig {
+    /// Its name, unique in the fleet.
+    pub id: AgentId,
+    /// Its specialty.
+    #[serde(rename = "type")]
+    pub agent_type: AgentType,
+    /// What it is good at.
+    #[serde(default)]
+    pub capabilities: BTreeSet<Capability>,
+    /// How sensitive a task it may see.
+    #[serde(default = "default_clearance")]
+    pub clearance: SecurityLevel,
+    /// How many tasks it runs at once.
+    #[serde(default = "default_slots")]
+    pub slots: u32,
+    /// `[agents.coordinator]`.
+    pub coordinator: CoordinatorAddress,
+    /// `[agents.workspace]`.
+    pub workspace: WorkspaceConfig,
+    /// `[agents.draft]`.
+    pub draft: DraftConfig,
+    /// `[agents.tests]`.
+    #[serde(default)]
+    pub tests: TestsConfig,
+    /// `[agents.commit]`.
+    #[serde(default)]
+    pub commit: CommitConfig,
+    /// `[agents.publish]`.
+    #[serde(default)]
+    pub publish: PublishConfig,
+    /// How long running tasks may take to end when the agent is told to end.
+    #[serde(default = "default_shutdown")]
+    pub shutdown_deadline: HumanDuration,
+}
+
+/// Where the coordinator is.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CoordinatorAddress {
+    /// Its fleet address, `http://HOST:PORT`.
+    pub url: Url,
+    /// What it wants to know.
+    pub key: Secret,
+}
+
+/// Where tasks are worked on.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WorkspaceConfig {
+    /// The folder for everything the agent keeps.
+    pub root: PathBuf,
+    /// How long a finished task's workspace stays.
+    #[serde(default = "default_retention")]
+    pub retention: HumanDuration,
+    /// How many MiB all workspaces may take; no limit when absent.
+    pub max_disk_mib: Option<u64>,
+}
+
+/// How changes are drafted.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(tag = "mode", rename_all = "lowercase", deny_unknown_fields)]
+pub enum DraftConfig {
+    /// Recorded answers.
+    Replay {
+        /// Where the recordings are.
+        replay_dir: PathBuf,
+    },
+    /// A command edits the work tree.
+    Cli {
+        /// The program and its arguments.
+        command: Vec<String>,
+        /// How long it may take.
+        #[serde(default = "default_draft_timeout")]
+        timeout: HumanDuration,
+        /// Variables of the agent's environment that the command also sees.
+        #[serde(default)]
+        pass_env: Vec<String>,
+    },
+}
+
+/// How tests are run.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TestsConfig {
+    /// The operator's command; stands above the repository's own.
+    pub command: Option<Vec<String>>,
+    /// The operator's timeout; stands above the repository's own.
+    pub timeout: Option<HumanDuration>,
+    /// Programs that tests may be run with, besides the usual ones.
+    pub allowed_programs: Vec<String>,
+}
+
+/// Who commits are by, when the repository does not say.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CommitConfig {
+    /// The name.
+    pub name: String,
+    /// The e-mail address.
+    pub email: String,
+}
+
+/// How pull requests are opened.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PublishConfig {
+    /// As drafts.
+    pub draft: bool,
+}
+
+impl DraftConfig {
+    /// The program that drafts, where one does.
+    pub fn program(&self) -> Option<&str> {
+        match self {
+            Self::Replay { .. } => None,
+            Self::Cli { command, .. } => command.first().map(String::as_str),
+        }
+    }
+}
+
+impl Default for CommitConfig {
+    fn default() -> Self {
+        Self {
+            name: "Patchfleet".to_owned(),
+            email: "patchfleet@users.noreply.github.com".to_owned(),
+        }
+    }
+}
+
+impl Default for PublishConfig {
+    fn default() -> Self {
+        Self { draft: true }
+    }
+}
+
+const fn default_clearance() -> SecurityLevel {
+    SecurityLevel::Internal
+}
+
+const fn default_slots() -> u32 {
+    2
+}
+
+const fn default_retention() -> HumanDuration {
+    HumanDuration::from_secs(7 * 24 * 3600)
+}
+
+const fn default_draft_timeout() -> HumanDuration {
+    HumanDuration::from_secs(600)
+}
+
+const fn default_shutdown() -> HumanDuration {
+    HumanDuration::from_secs(10)
+}

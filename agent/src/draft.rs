@@ -1,0 +1,149 @@
+//! Where drafts come from: a unified diff against the base, for one request and one round.
+//!
+//! Absent: the modes `diff` and `tools`, which ask a model; each will be a further variant of
+//! [`Drafter`].
+
+mod cli;
+mod replay;
+mod request;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use patchfleet_domain::FailureKind;
+use tokio_util::sync::CancellationToken;
+
+pub use replay::fingerprint;
+pub use request::{DraftRequest, FileFacts};
+
+use crate::git::{Change, GitError};
+use crate::process::OnLine;
+use crate::sandbox::SandboxError;
+use crate::workspace::Workspace;
+
+/// A way to draft.
+#[derive(Debug, Clone)]
+pub enum Drafter {
+    /// Recorded answers: `<dir>/<fingerprint>/<round>.diff`, else the highest lower round.
+    Replay {
+        /// Where the recordings are.
+        dir: PathBuf,
+    },
+    /// A command edits the work tree; the diff is taken from git.
+    Cli {
+        /// The program and its arguments.
+        command: Vec<String>,
+        /// How long it may take.
+        timeout: Duration,
+        /// Names of the agent's variables that it also sees, such as a model provider's key.
+        pass_env: Vec<String>,
+    },
+}
+
+/// What a drafter works in.
+pub struct DraftSurroundings<'a> {
+    /// The task's workspace.
+    pub workspace: &'a Workspace,
+    /// What earlier rounds changed.
+    pub applied: Vec<Change>,
+    /// Takes output.
+    pub on_line: OnLine,
+    /// Ends the draft.
+    pub cancel: CancellationToken,
+}
+
+/// No draft could be had.
+#[derive(Debug, thiserror::Error)]
+pub enum DraftError {
+    /// Nothing is recorded for this request.
+    #[error(
+        "no recorded answer for fingerprint {fingerprint}: neither {path} nor one of a lower round is there"
+    )]
+    NotRecorded {
+        /// The request's fingerprint.
+        fingerprint: String,
+        /// The file that was looked for.
+        path: PathBuf,
+    },
+    /// A file can't be read or written.
+    #[error("{path}: {source}")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The draft command can't be run.
+    #[error("the draft command can't be run: {0}")]
+    NotRun(#[source] SandboxError),
+    /// The draft command failed.
+    #[error("the draft command failed with {how}; it said last:\n{tail}")]
+    CommandFailed {
+        /// Exit code or signal.
+        how: String,
+        /// The end of its output.
+        tail: String,
+    },
+    /// The draft command took too long.
+    #[error("the draft command did not end within {} s", .0.as_secs())]
+    TimedOut(Duration),
+    /// The change can't be told as text.
+    #[error("the draft changes files that are not UTF-8 text")]
+    NotText,
+    /// Git failed.
+    #[error(transparent)]
+    Git(#[from] GitError),
+    /// It was called off.
+    #[error("it was called off")]
+    Interrupted,
+}
+
+impl Drafter {
+    /// Drafts a round: a unified diff against the base.
+    ///
+    /// # Errors
+    /// When no draft can be had.
+    pub async fn draft(
+        &self,
+        request: &DraftRequest,
+        surroundings: DraftSurroundings<'_>,
+    ) -> Result<String, DraftError> {
+        match self {
+            Self::Replay { dir } => replay::draft(dir, request).await,
+            Self::Cli {
+                command,
+                timeout,
+                pass_env,
+            } => {
+                let command = cli::CliDraft {
+                    command,
+                    timeout: *timeout,
+                    pass_env,
+                };
+                command.draft(request, surroundings).await
+            }
+        }
+    }
+}
+
+impl DraftError {
+    /// The task's failure that this error is.
+    pub fn kind(&self) -> FailureKind {
+        match self {
+            Self::Interrupted | Self::Git(GitError::Interrupted) => FailureKind::Interrupted,
+            Self::Git(_) => FailureKind::Internal,
+            _ => FailureKind::DraftFailed,
+        }
+    }
+
+    /// True when another try may have more luck.
+    pub fn may_pass(&self) -> bool {
+        matches!(
+            self,
+            Self::CommandFailed { .. } | Self::TimedOut(_) | Self::Git(_)
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests;

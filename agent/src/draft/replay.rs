@@ -1,0 +1,30 @@
+//! Recorded answers, found by the request's fingerprint.
+
+use std::io;
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+
+use super::{DraftError, DraftRequest};
+
+/// The fingerprint of a request: the first 16 hexadecimal digits of the SHA-256 of title, an
+/// empty line and body.
+pub fn fingerprint(title: &str, body: &str) -> String {
+    let digest = Sha256::digest(format!("{title}\n\n{body}"));
+    hex::encode(&digest[..8])
+}
+
+pub(super) async fn draft(dir: &Path, request: &DraftRequest) -> Result<String, DraftError> {
+    let fingerprint = fingerprint(&request.title, &request.body);
+    let folder = dir.join(&fingerprint);
+    for round in (1..=request.round).rev() {
+        let path = folder.join(format!("{round}.diff"));
+        match tokio::fs::read_to_string(&path).await {
+            Ok(diff) => return Ok(diff),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(source) => return Err(DraftError::File { path, source }),
+        }
+    }
+    let path = folder.join(format!("{}.diff", request.round));
+    Err(DraftError::NotRecorded { fingerprint, path })
+}

@@ -1,0 +1,145 @@
+use std::time::Duration;
+
+use patchfleet_domain::FailureKind;
+
+use crate::draft::{Drafter, fingerprint};
+use crate::nodes::tests::{BODY, FIX, REPOSITORY, Rig, TITLE};
+
+#[test]
+fn a_fingerprint_is_of_title_and_body() {
+    // sha256("Sum is wrong\n\nIt subtracts.")
+    assert_eq!(fingerprint(TITLE, BODY), "51831b3f8013bb99");
+    assert_ne!(fingerprint("a", "b"), fingerprint("a\n", "b"));
+}
+
+#[tokio::test]
+async fn a_missing_recording_names_fingerprint_and_path() {
+    let rig = Rig::with(REPOSITORY).await;
+    let failure = rig.fails().await;
+    assert_eq!(
+        (failure.kind, failure.retryable),
+        (FailureKind::DraftFailed, false)
+    );
+    let print = fingerprint(TITLE, BODY);
+    assert!(
+        failure.message.contains(&format!("{print}/1.diff")),
+        "{failure:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_recording_of_a_lower_round_stands_in() {
+    let no_fix = FIX.replace("+    return a + b", "+    return a * b");
+    let rig = Rig::answering(REPOSITORY, &[&no_fix]).await;
+    let failure = rig.fails().await;
+    assert_eq!(failure.kind, FailureKind::TestsFailed);
+}
+
+#[tokio::test]
+async fn a_command_edits_the_work_tree_and_git_tells_the_difference() {
+    let script = "test -f \"$PATCHFLEET_REQUEST_FILE\" || exit 9\n\
+        case $PATCHFLEET_REQUEST in *\"It subtracts.\"*) ;; *) exit 8;; esac\n\
+        test \"$PATCHFLEET_ROUND\" = 1 || exit 7\n\
+        test -z \"$PATCHFLEET_FINDINGS_FILE\" || exit 6\n\
+        sed -i 's/a - b/a + b/' calc.py\n\
+        echo new > added.txt\necho '*.tmp' > .gitignore\necho x > ignored.tmp\n\
+        git commit -qam 'commits do not matter' 2>/dev/null\ntrue";
+    let rig = Rig::commanding(REPOSITORY, script).await;
+    let report = rig.run().await.unwrap();
+    let files = rig
+        .bench
+        .origin
+        .ask(&["ls-tree", "--name-only", "patchfleet/1-x"])
+        .await;
+    assert_eq!(files, ".gitignore\nadded.txt\ncalc.py\ntest_calc.py");
+    let diff = report.ctx.text("diff.proposed").unwrap();
+    assert!(diff.contains("+    return a + b"), "{diff}");
+}
+
+#[tokio::test]
+async fn a_later_round_goes_on_from_the_last_and_gets_the_findings() {
+    let script = "if [ $PATCHFLEET_ROUND = 1 ]; then sed -i 's/a - b/a * b/' calc.py; exit; fi\n\
+        grep -q tests_failed \"$PATCHFLEET_FINDINGS_FILE\" || exit 9\n\
+        grep -q 'Round 2' \"$PATCHFLEET_REQUEST_FILE\" || exit 8\n\
+        grep -q 'a \\* b' calc.py || exit 7\n\
+        sed -i 's/a \\* b/a + b/' calc.py";
+    let rig = Rig::commanding(REPOSITORY, script).await;
+    let report = rig.run().await.unwrap();
+    let diff = report.ctx.text("diff.proposed").unwrap();
+    assert!(
+        diff.contains("-    return a - b\n+    return a + b"),
+        "{diff}"
+    );
+}
+
+#[tokio::test]
+async fn a_command_that_fails_tells_what_it_said() {
+    let rig = Rig::commanding(REPOSITORY, "echo no model >&2; exit 4").await;
+    let failure = rig.fails().await;
+    assert_eq!(
+        (failure.kind, failure.retryable),
+        (FailureKind::DraftFailed, true)
+    );
+    assert!(
+        failure.message.contains("exit code 4") && failure.message.contains("no model"),
+        "{failure:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_command_that_is_absent_slow_or_writes_no_text_is_a_typed_failure() {
+    let mut rig = Rig::with(REPOSITORY).await;
+    for (command, said) in [
+        (&["no-such-program"][..], "does not exist"),
+        (&["sleep", "600"], "did not end"),
+        (
+            &[
+                "python3",
+                "-c",
+                "open('calc.py', 'ab').write(b'# caf\\xe9\\n')",
+            ],
+            "not UTF-8",
+        ),
+    ] {
+        rig.drafter = Drafter::Cli {
+            command: command.iter().map(|&word| word.to_owned()).collect(),
+            timeout: Duration::from_secs(1),
+            pass_env: Vec::new(),
+        };
+        let failure = rig.fails().await;
+        assert_eq!(failure.kind, FailureKind::DraftFailed);
+        assert!(failure.message.contains(said), "{failure:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_command_that_changes_nothing_or_binary_files_is_refused() {
+    for (script, said) in [
+        ("true", "changes nothing"),
+        ("printf 'a\\0b' > image", "binary"),
+    ] {
+        let failure = Rig::commanding(REPOSITORY, script).await.fails().await;
+        assert_eq!(failure.kind, FailureKind::DiffRejected);
+        assert!(failure.message.contains(said), "{failure:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_command_sees_no_variable_of_the_agent_but_those_named() {
+    let script = "env | grep -q CARGO_MANIFEST_DIR && exit 9\nenv | grep -q ^NEXTEST= && exit 8\n\
+        sed -i 's/a - b/a + b/' calc.py";
+    Rig::commanding(REPOSITORY, script)
+        .await
+        .run()
+        .await
+        .unwrap();
+    let mut rig = Rig::commanding(
+        REPOSITORY,
+        "test -n \"$CARGO_MANIFEST_DIR\" && sed -i 's/a - b/a + b/' calc.py",
+    )
+    .await;
+    if let Drafter::Cli { pass_env, .. } = &mut rig.drafter {
+        pass_env.push("CARGO_MANIFEST_DIR".to_owned());
+    }
+    rig.run().await.unwrap();
+}

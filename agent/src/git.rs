@@ -1,0 +1,371 @@
+//! The one wrapper around git's command line: clean environment, typed errors.
+//!
+//! No configuration of the host or of a user is read, no hook runs, no prompt appears, and only
+//! http, https and local repositories are spoken to. A credential reaches git through the
+//! environment of that one process: never as an argument, never on disk, never in an error.
+//!
+//! Absent: ssh, submodules, LFS.
+
+mod credential;
+mod error;
+mod remote;
+mod tree;
+
+use std::ffi::OsString;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+pub use credential::Credential;
+pub use error::GitError;
+pub use remote::Remote;
+pub use tree::{Author, Change, Entry, EntryKind};
+
+use crate::process::{Finished, Input, Spawn};
+use error::Talk;
+
+/// Longest that a local command may take.
+const LOCAL_TIMEOUT: Duration = Duration::from_secs(120);
+/// Longest that talking to a remote may take; stalls end sooner, by the low-speed limit.
+const REMOTE_TIMEOUT: Duration = Duration::from_secs(900);
+/// Most output that a command may give; more is an error, never a silent cut.
+const OUTPUT_CAP: usize = 64 << 20;
+
+/// Configuration for every call, so that neither the host's nor a repository's own matters.
+const CONFIGURATION: &[(&str, &str)] = &[
+    ("core.hooksPath", "/dev/null"),
+    ("core.fsmonitor", "false"),
+    ("core.quotePath", "false"),
+    ("gc.auto", "0"),
+    ("maintenance.auto", "false"),
+    ("commit.gpgSign", "false"),
+    ("push.gpgSign", "false"),
+    ("credential.helper", ""),
+    ("advice.detachedHead", "false"),
+    ("init.defaultBranch", "main"),
+    ("protocol.allow", "never"),
+    ("protocol.http.allow", "always"),
+    ("protocol.https.allow", "always"),
+    ("protocol.file.allow", "always"),
+    ("http.lowSpeedLimit", "1000"),
+    ("http.lowSpeedTime", "30"),
+];
+
+/// Variables of the agent that git may see: how to leave the network, whom to trust.
+const PASSED_ON: &[&str] = &[
+    "http_proxy",
+    "https_proxy",
+    "HTTPS_PROXY",
+    "no_proxy",
+    "NO_PROXY",
+    "ALL_PROXY",
+    "all_proxy",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "GIT_SSL_CAINFO",
+];
+
+/// A git object's name.
+#[derive(
+    Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
+#[serde(try_from = "String", into = "String")]
+pub struct ObjectId(String);
+
+impl ObjectId {
+    /// As hexadecimal digits.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for ObjectId {
+    type Err = GitError;
+
+    fn from_str(text: &str) -> Result<Self, GitError> {
+        let digits = text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if digits && matches!(text.len(), 40 | 64) {
+            Ok(Self(text.to_ascii_lowercase()))
+        } else {
+            Err(GitError::other(
+                "an object name",
+                format!("`{text}` is none"),
+            ))
+        }
+    }
+}
+
+impl TryFrom<String> for ObjectId {
+    type Error = GitError;
+
+    fn try_from(text: String) -> Result<Self, GitError> {
+        text.parse()
+    }
+}
+
+impl From<ObjectId> for String {
+    fn from(id: ObjectId) -> Self {
+        id.0
+    }
+}
+
+impl fmt::Display for ObjectId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Git on this host, for as long as the caller's token is not cancelled.
+#[derive(Debug, Clone)]
+pub struct Git {
+    program: OsString,
+    home: Arc<Path>,
+    cancel: CancellationToken,
+}
+
+/// A repository's object store, with a work tree or without.
+#[derive(Debug, Clone)]
+pub struct Repository {
+    git: Git,
+    dir: PathBuf,
+    work_tree: Option<PathBuf>,
+}
+
+/// One git command.
+struct Call<'a> {
+    args: Vec<OsString>,
+    cwd: &'a Path,
+    env: Vec<(&'static str, OsString)>,
+    input: Vec<u8>,
+    remote: Option<&'a Remote>,
+    talk: Talk,
+}
+
+impl Git {
+    /// Git with a folder of its own as home; nothing is ever written there.
+    pub fn new(home: impl Into<PathBuf>) -> Self {
+        Self {
+            program: "git".into(),
+            home: home.into().into(),
+            cancel: CancellationToken::new(),
+        }
+    }
+
+    /// The same, whose commands end when the token is cancelled.
+    pub fn until(&self, cancel: CancellationToken) -> Self {
+        Self {
+            cancel,
+            ..self.clone()
+        }
+    }
+
+    /// The repository with this git folder.
+    pub fn repository(&self, dir: impl Into<PathBuf>) -> Repository {
+        Repository {
+            git: self.clone(),
+            dir: dir.into(),
+            work_tree: None,
+        }
+    }
+
+    /// Makes an empty bare repository.
+    ///
+    /// # Errors
+    /// When the folder can't be written.
+    pub async fn init_bare(&self, dir: &Path) -> Result<Repository, GitError> {
+        let args = ["init", "--quiet", "--bare", "--template="].map(OsString::from);
+        let mut call = Call::local(&self.home, args);
+        call.args.push(dir.into());
+        self.run(call).await?;
+        Ok(self.repository(dir))
+    }
+
+    async fn run(&self, call: Call<'_>) -> Result<Finished, GitError> {
+        let (what, talk, remote) = (call.what(), call.talk, call.remote);
+        let finished = self.run_any(call).await?;
+        if finished.succeeded() && finished.stdout_dropped == 0 {
+            return Ok(finished);
+        }
+        Err(GitError::classify(&what, talk, remote, &finished))
+    }
+
+    /// Runs a command whose exit code is an answer.
+    async fn run_any(&self, call: Call<'_>) -> Result<Finished, GitError> {
+        let what = call.what();
+        let timeout = match call.talk {
+            Talk::Local => LOCAL_TIMEOUT,
+            Talk::Fetch | Talk::Push => REMOTE_TIMEOUT,
+        };
+        let mut spawn = Spawn::new(&self.program, call.cwd)
+            .args(call.args)
+            .input(Input::Bytes(call.input))
+            .timeout(timeout)
+            .output_cap(OUTPUT_CAP);
+        for (name, value) in self.environment(call.remote) {
+            spawn = spawn.env(name, value);
+        }
+        for (name, value) in call.env {
+            spawn = spawn.env(name, value);
+        }
+        let run = spawn.run(&self.cancel).await;
+        run.map_err(|error| GitError::not_run(&what, error))
+    }
+
+    fn environment(&self, remote: Option<&Remote>) -> Vec<(String, OsString)> {
+        let mut env: Vec<(String, OsString)> = [
+            ("LC_ALL", "C"),
+            ("GIT_CONFIG_NOSYSTEM", "1"),
+            ("GIT_CONFIG_GLOBAL", "/dev/null"),
+            ("GIT_TERMINAL_PROMPT", "0"),
+            ("GIT_ASKPASS", "true"),
+            ("GIT_ATTR_NOSYSTEM", "1"),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.into()))
+        .into();
+        env.push(("HOME".to_owned(), self.home.as_os_str().into()));
+        env.extend(PASSED_ON.iter().filter_map(|name| {
+            let value = std::env::var_os(name)?;
+            Some(((*name).to_owned(), value))
+        }));
+        let header = remote.and_then(Remote::header);
+        let pairs = CONFIGURATION
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), OsString::from(value)))
+            .chain(header);
+        let mut count = 0;
+        for (key, value) in pairs {
+            env.push((format!("GIT_CONFIG_KEY_{count}"), key.into()));
+            env.push((format!("GIT_CONFIG_VALUE_{count}"), value));
+            count += 1;
+        }
+        env.push(("GIT_CONFIG_COUNT".to_owned(), count.to_string().into()));
+        env
+    }
+}
+
+impl<'a> Call<'a> {
+    fn local(cwd: &'a Path, args: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
+        Self {
+            args: args.into_iter().map(Into::into).collect(),
+            cwd,
+            env: Vec::new(),
+            input: Vec::new(),
+            remote: None,
+            talk: Talk::Local,
+        }
+    }
+
+    fn about(mut self, remote: &'a Remote, talk: Talk) -> Self {
+        self.remote = Some(remote);
+        self.talk = talk;
+        self
+    }
+
+    fn input(mut self, bytes: impl Into<Vec<u8>>) -> Self {
+        self.input = bytes.into();
+        self
+    }
+
+    /// The subcommand, for errors.
+    fn what(&self) -> String {
+        let word = self
+            .args
+            .iter()
+            .map(|arg| arg.to_string_lossy())
+            .find(|arg| !arg.starts_with('-'));
+        format!("git {}", word.unwrap_or_default())
+    }
+}
+
+impl Repository {
+    /// The same repository with a work tree.
+    pub fn with_work_tree(&self, work_tree: impl Into<PathBuf>) -> Self {
+        Self {
+            work_tree: Some(work_tree.into()),
+            ..self.clone()
+        }
+    }
+
+    /// The git folder.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    fn call(&self, args: impl IntoIterator<Item = impl Into<OsString>>) -> Call<'_> {
+        let mut git_dir = OsString::from("--git-dir=");
+        git_dir.push(&self.dir);
+        let mut all = vec![git_dir];
+        if let Some(work_tree) = &self.work_tree {
+            let mut option = OsString::from("--work-tree=");
+            option.push(work_tree);
+            all.push(option);
+        }
+        all.extend(args.into_iter().map(Into::into));
+        Call::local(self.work_tree.as_deref().unwrap_or(&self.dir), all)
+    }
+
+    async fn output(&self, call: Call<'_>) -> Result<String, GitError> {
+        let finished = self.git.run(call).await?;
+        Ok(String::from_utf8_lossy(&finished.stdout)
+            .trim_end()
+            .to_owned())
+    }
+
+    async fn object(&self, call: Call<'_>) -> Result<ObjectId, GitError> {
+        self.output(call).await?.parse()
+    }
+
+    /// The object that a revision names; `None` when there is none.
+    ///
+    /// # Errors
+    /// When the repository can't be read.
+    pub async fn resolve(&self, revision: &str) -> Result<Option<ObjectId>, GitError> {
+        let call = self.call([
+            "rev-parse",
+            "--verify",
+            "--quiet",
+            "--end-of-options",
+            revision,
+        ]);
+        match self.output(call).await {
+            Ok(text) => text.parse().map(Some),
+            Err(GitError::Other { reason, .. }) if reason.is_empty() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// True when the commit and its tree can be read.
+    ///
+    /// # Errors
+    /// When git can't be run.
+    pub async fn has_commit(&self, commit: &ObjectId) -> Result<bool, GitError> {
+        let tree = format!("{commit}^{{tree}}");
+        match self.output(self.call(["cat-file", "-e", &tree])).await {
+            Ok(_) => Ok(true),
+            Err(GitError::Other { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A value of the repository's own configuration.
+    ///
+    /// # Errors
+    /// When the repository can't be read.
+    pub async fn configuration(&self, key: &str) -> Result<Option<String>, GitError> {
+        match self
+            .output(self.call(["config", "--local", "--get", key]))
+            .await
+        {
+            Ok(value) => Ok(Some(value)),
+            Err(GitError::Other { reason, .. }) if reason.is_empty() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,198 @@
+//! What git's words mean.
+
+use patchfleet_domain::FailureKind;
+use patchfleet_domain::outcome::Failure;
+
+use super::Remote;
+use crate::process::{Finished, SpawnError};
+
+/// A git command did not do what it was to do.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum GitError {
+    /// The remote repository does not exist, or may not be read.
+    #[error("{url} can't be read: {reason}")]
+    CloneFailed {
+        /// Where.
+        url: String,
+        /// In git's words.
+        reason: String,
+    },
+    /// The remote refused the push.
+    #[error("the push was refused: {reason}")]
+    PushRefused {
+        /// In the remote's words.
+        reason: String,
+    },
+    /// The remote branch is no longer where it was seen last.
+    #[error("the remote branch has moved since it was looked at")]
+    LeaseLost,
+    /// Two changes meet in the same place.
+    #[error("conflict in {}", paths.join(", "))]
+    Conflict {
+        /// Where.
+        paths: Vec<String>,
+    },
+    /// The remote did not answer.
+    #[error("the git remote is not available: {reason}")]
+    Unavailable {
+        /// In git's words.
+        reason: String,
+    },
+    /// The caller called it off.
+    #[error("it was called off")]
+    Interrupted,
+    /// Anything else.
+    #[error("{what}: {reason}")]
+    Other {
+        /// The command.
+        what: String,
+        /// In git's words; empty when it had none.
+        reason: String,
+    },
+}
+
+/// Whom a command talks to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Talk {
+    Local,
+    Fetch,
+    Push,
+}
+
+const UNAVAILABLE: &[&str] = &[
+    "could not resolve host",
+    "could not resolve proxy",
+    "failed to connect",
+    "couldn't connect to server",
+    "connection refused",
+    "connection reset",
+    "connection timed out",
+    "operation timed out",
+    "operation too slow",
+    "early eof",
+    "unexpected disconnect",
+    "remote end hung up",
+    "empty reply from server",
+    "tls connect error",
+    "tls handshake",
+    "gnutls_handshake",
+    "ssl connect error",
+    "ssl_error_syscall",
+    "ssl certificate problem",
+    "returned error: 5",
+    "returned error: 429",
+    "returned error: 408",
+];
+
+const UNREADABLE: &[&str] = &[
+    "returned error: 4",
+    "not found",
+    "does not exist",
+    "does not appear to be a git repository",
+    "authentication failed",
+    "could not read username",
+    "could not read password",
+    "no such file or directory",
+    "not allowed",
+    "dubious ownership",
+    "not valid: is this a git repository",
+    "couldn't find remote ref",
+    "no such device or address",
+    "malformed",
+    "unsupported protocol",
+];
+
+impl GitError {
+    /// An error of no special kind.
+    pub(crate) fn other(what: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self::Other {
+            what: what.into(),
+            reason: reason.into(),
+        }
+    }
+
+    pub(super) fn not_run(what: &str, error: SpawnError) -> Self {
+        match error {
+            SpawnError::Cancelled => Self::Interrupted,
+            SpawnError::NotFound { .. } | SpawnError::Failed { .. } => {
+                Self::other(what, error.to_string())
+            }
+        }
+    }
+
+    pub(super) fn classify(
+        what: &str,
+        talk: Talk,
+        remote: Option<&Remote>,
+        finished: &Finished,
+    ) -> Self {
+        let said = said(finished);
+        let reason = remote.map_or_else(|| said.clone(), |remote| remote.redact(&said));
+        let reason = patchfleet_guard::redact(&reason).into_owned();
+        let url = remote.map_or("", Remote::url);
+        // The URL's own words say nothing about what went wrong.
+        let lower = match url {
+            "" => reason.to_lowercase(),
+            _ => reason.replace(url, "").to_lowercase(),
+        };
+        let any = |words: &[&str]| words.iter().any(|word| lower.contains(word));
+        match talk {
+            Talk::Push if lower.contains("stale info") => Self::LeaseLost,
+            // Told apart before availability: a refusal's text may mention anything.
+            Talk::Push if lower.contains("rejected]") => Self::PushRefused { reason },
+            Talk::Fetch | Talk::Push if finished.timed_out => Self::Unavailable {
+                reason: format!("no end after {} s", finished.duration.as_secs()),
+            },
+            Talk::Fetch | Talk::Push if any(UNAVAILABLE) => Self::Unavailable { reason },
+            Talk::Push => Self::PushRefused { reason },
+            Talk::Fetch if any(UNREADABLE) => Self::CloneFailed {
+                url: url.to_owned(),
+                reason,
+            },
+            Talk::Fetch | Talk::Local => Self::other(what, reason),
+        }
+    }
+
+    /// The failure of the task that this error is.
+    pub fn into_failure(self) -> Failure {
+        let message = self.to_string();
+        let (kind, retryable, discard_checkpoints) = match self {
+            Self::CloneFailed { .. } => (FailureKind::CloneFailed, false, false),
+            Self::PushRefused { .. } => (FailureKind::PushRefused, false, false),
+            Self::Conflict { .. } => (FailureKind::BaseMoved, true, true),
+            Self::LeaseLost | Self::Unavailable { .. } => {
+                (FailureKind::RemoteUnavailable, true, false)
+            }
+            Self::Interrupted => (FailureKind::Interrupted, true, false),
+            Self::Other { .. } => (FailureKind::Internal, true, false),
+        };
+        Failure {
+            kind,
+            message,
+            retryable,
+            discard_checkpoints,
+        }
+    }
+}
+
+/// What the command said, short enough for a comment.
+fn said(finished: &Finished) -> String {
+    if finished.stdout_dropped > 0 {
+        return "its output is too long".to_owned();
+    }
+    let stderr = finished.stderr_text();
+    // With `--porcelain`, what became of each ref stands in the output.
+    let refused = finished.stdout_text();
+    let refused = refused.lines().filter(|line| line.starts_with('!'));
+    let mut lines: Vec<&str> = refused
+        .chain(stderr.lines())
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !line.starts_with("hint:"))
+        .collect();
+    let excess = lines.len().saturating_sub(12);
+    lines.drain(..excess);
+    if lines.is_empty() && finished.timed_out {
+        return format!("no end after {} s", finished.duration.as_secs());
+    }
+    lines.join("\n")
+}

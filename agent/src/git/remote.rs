@@ -1,0 +1,191 @@
+//! Talking to a remote: clone, fetch, look, push.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::Path;
+
+use secrecy::SecretString;
+use url::Url;
+
+use super::error::Talk;
+use super::{Call, Credential, Git, GitError, ObjectId, Repository};
+
+/// A repository elsewhere, with the right to use it.
+#[derive(Debug, Clone)]
+pub struct Remote {
+    url: String,
+    credential: Option<Credential>,
+}
+
+impl Remote {
+    /// A remote by URL or path. The token is bound to the URL's host, and goes there alone.
+    ///
+    /// # Errors
+    /// When the URL carries a password, which would end up in arguments and on disk.
+    pub fn new(url: &str, token: Option<SecretString>) -> Result<Self, GitError> {
+        if let Ok(parsed) = Url::parse(url)
+            && (parsed.password().is_some() || !parsed.username().is_empty())
+        {
+            let mut bare = parsed;
+            let _ = bare.set_password(None);
+            let _ = bare.set_username("");
+            return Err(GitError::CloneFailed {
+                url: bare.to_string(),
+                reason: "a clone URL must not carry a user or a password".to_owned(),
+            });
+        }
+        if url.starts_with('-') || url.contains('\0') {
+            return Err(GitError::CloneFailed {
+                url: url.to_owned(),
+                reason: "it is not a URL".to_owned(),
+            });
+        }
+        Ok(Self {
+            url: url.to_owned(),
+            credential: token.and_then(|token| Credential::for_url(url, token)),
+        })
+    }
+
+    /// The URL, without credentials.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// True when the remote speaks HTTP, so that a token is of use.
+    pub fn takes_token(url: &str) -> bool {
+        Url::parse(url).is_ok_and(|url| matches!(url.scheme(), "http" | "https"))
+    }
+
+    pub(super) fn header(&self) -> Option<(String, OsString)> {
+        self.credential.as_ref().map(Credential::header)
+    }
+
+    pub(super) fn redact(&self, text: &str) -> String {
+        match &self.credential {
+            Some(credential) => credential.redact(text),
+            None => text.to_owned(),
+        }
+    }
+}
+
+impl Git {
+    /// Clones branches and tags into a new bare repository.
+    ///
+    /// # Errors
+    /// When the remote can't be read or does not answer.
+    pub async fn clone_bare(&self, remote: &Remote, dir: &Path) -> Result<Repository, GitError> {
+        let mut call = Call::local(
+            &self.home,
+            [
+                "clone",
+                "--quiet",
+                "--bare",
+                "--template=",
+                "--",
+                remote.url(),
+            ],
+        );
+        call.args.push(dir.into());
+        self.run(call.about(remote, Talk::Fetch)).await?;
+        Ok(self.repository(dir))
+    }
+
+    /// Clones a local repository without copying its history, and without a work tree.
+    ///
+    /// # Errors
+    /// When the source can't be read or the target can't be written.
+    pub async fn clone_shared(&self, source: &Path, dir: &Path) -> Result<Repository, GitError> {
+        let args = [
+            "clone",
+            "--quiet",
+            "--shared",
+            "--no-checkout",
+            "--no-tags",
+            "--template=",
+            "--",
+        ];
+        let mut call = Call::local(&self.home, args);
+        call.args.extend([source.into(), dir.into()]);
+        self.run(call).await?;
+        Ok(self.repository(dir.join(".git")))
+    }
+}
+
+impl Repository {
+    /// Fetches by refspecs; with `prune`, what is gone there goes here.
+    ///
+    /// # Errors
+    /// When the remote can't be read or does not answer.
+    pub async fn fetch(
+        &self,
+        remote: &Remote,
+        refspecs: &[&str],
+        prune: bool,
+    ) -> Result<(), GitError> {
+        let mut args = vec![
+            "fetch",
+            "--quiet",
+            "--no-tags",
+            "--no-write-fetch-head",
+            "--force",
+        ];
+        args.extend(prune.then_some("--prune"));
+        args.extend(["--", remote.url()]);
+        args.extend(refspecs);
+        let call = self.call(args).about(remote, Talk::Fetch);
+        self.git.run(call).await.map(drop)
+    }
+
+    /// Where the remote's refs stand; absent ones are left out.
+    ///
+    /// # Errors
+    /// When the remote can't be read or does not answer.
+    pub async fn remote_refs(
+        &self,
+        remote: &Remote,
+        refs: &[&str],
+    ) -> Result<BTreeMap<String, ObjectId>, GitError> {
+        let mut args = vec!["ls-remote", "--quiet", "--", remote.url()];
+        args.extend(refs);
+        let listing = self
+            .output(self.call(args).about(remote, Talk::Fetch))
+            .await?;
+        let mut found = BTreeMap::new();
+        for (id, name) in listing.lines().filter_map(|line| line.split_once('\t')) {
+            // A pattern also matches the tail of longer names.
+            if refs.contains(&name) {
+                found.insert(name.to_owned(), id.parse()?);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Sets the remote's branch to a commit, if it stands where `expected` says: at that commit,
+    /// or nowhere.
+    ///
+    /// # Errors
+    /// [`GitError::LeaseLost`] when it stands elsewhere; [`GitError::PushRefused`] when the
+    /// remote says no.
+    pub async fn push(
+        &self,
+        remote: &Remote,
+        commit: &ObjectId,
+        branch: &str,
+        expected: Option<&ObjectId>,
+    ) -> Result<(), GitError> {
+        let seen = expected.map_or("", ObjectId::as_str);
+        let lease = format!("--force-with-lease=refs/heads/{branch}:{seen}");
+        let refspec = format!("{commit}:refs/heads/{branch}");
+        let args = [
+            "push",
+            "--porcelain",
+            "--no-verify",
+            &lease,
+            "--",
+            remote.url(),
+            &refspec,
+        ];
+        let call = self.call(args).about(remote, Talk::Push);
+        self.git.run(call).await.map(drop)
+    }
+}

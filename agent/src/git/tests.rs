@@ -1,0 +1,369 @@
+use std::collections::BTreeMap;
+
+use secrecy::SecretString;
+use tempfile::TempDir;
+
+use super::*;
+
+/// A repository elsewhere, made with plain git.
+pub(crate) struct Origin {
+    folder: TempDir,
+}
+
+impl Origin {
+    /// A bare repository with one commit on `main`.
+    pub(crate) async fn with(files: &[(&str, &str)]) -> Self {
+        let origin = Self {
+            folder: tempfile::tempdir().unwrap(),
+        };
+        let work = origin.folder.path().join("work");
+        std::fs::create_dir(&work).unwrap();
+        origin.git(&["init", "-q", "-b", "main", "."]).await;
+        origin.commit("first", files).await;
+        origin
+            .git(&["clone", "-q", "--bare", ".", "../origin.git"])
+            .await;
+        origin
+            .git(&["remote", "add", "origin", "../origin.git"])
+            .await;
+        origin
+    }
+
+    /// Commits a symbolic link.
+    pub(crate) async fn link(&self, path: &str, target: &str) {
+        let path = self.folder.path().join("work").join(path);
+        std::os::unix::fs::symlink(target, path).unwrap();
+        self.advance(&[]).await;
+    }
+
+    /// The same history elsewhere.
+    pub(crate) async fn copied(&self) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (work, bare) = (folder.path().join("work"), folder.path().join("origin.git"));
+        let (work, bare) = (work.to_str().unwrap(), bare.to_str().unwrap());
+        self.git(&["clone", "-q", "--no-hardlinks", ".", work])
+            .await;
+        self.git(&["clone", "-q", "--bare", ".", bare]).await;
+        let copy = Self { folder };
+        copy.git(&["remote", "set-url", "origin", "../origin.git"])
+            .await;
+        copy
+    }
+
+    /// Commits more files to `main` and pushes.
+    pub(crate) async fn advance(&self, files: &[(&str, &str)]) -> ObjectId {
+        self.commit("more", files).await;
+        self.git(&["push", "-q", "origin", "main"]).await;
+        self.git(&["rev-parse", "HEAD"]).await.parse().unwrap()
+    }
+
+    async fn commit(&self, message: &str, files: &[(&str, &str)]) {
+        for (path, content) in files {
+            let path = self.folder.path().join("work").join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, content).unwrap();
+        }
+        self.git(&["add", "-A"]).await;
+        self.git(&["commit", "-q", "--allow-empty", "-m", message])
+            .await;
+    }
+
+    /// Runs git in the work tree that the origin is fed from.
+    pub(crate) async fn git(&self, args: &[&str]) -> String {
+        let identity = ["-c", "user.name=Mona", "-c", "user.email=mona@example.com"];
+        let finished = Spawn::new("git", self.folder.path().join("work"))
+            .args(identity)
+            .args(args.iter().copied())
+            .env("GIT_CONFIG_GLOBAL", "/dev/null")
+            .run(&CancellationToken::new())
+            .await
+            .unwrap();
+        assert!(finished.succeeded(), "{args:?}: {}", finished.stderr_text());
+        finished.stdout_text().trim().to_owned()
+    }
+
+    /// The bare repository.
+    pub(crate) fn dir(&self) -> PathBuf {
+        self.folder.path().join("origin.git")
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("file://{}", self.dir().display())
+    }
+
+    pub(crate) fn remote(&self) -> Remote {
+        Remote::new(&self.url(), None).unwrap()
+    }
+
+    /// What git says about the bare repository.
+    pub(crate) async fn ask(&self, args: &[&str]) -> String {
+        let dir = self.dir();
+        let mut all = vec!["--git-dir", dir.to_str().unwrap()];
+        all.extend(args);
+        self.git(&all).await
+    }
+}
+
+async fn cloned(origin: &Origin) -> (TempDir, Repository, ObjectId) {
+    let folder = tempfile::tempdir().unwrap();
+    let git = Git::new(folder.path());
+    let clone = git
+        .clone_bare(&origin.remote(), &folder.path().join("clone.git"))
+        .await
+        .unwrap();
+    let head = clone.resolve("refs/heads/main").await.unwrap().unwrap();
+    (folder, clone, head)
+}
+
+fn author() -> Author {
+    Author {
+        name: "Bot".to_owned(),
+        email: "bot@example.com".to_owned(),
+    }
+}
+
+fn change(path: &str, content: Option<&str>) -> Change {
+    Change {
+        path: path.to_owned(),
+        content: content.map(|text| text.as_bytes().to_vec()),
+        kind: EntryKind::File,
+    }
+}
+
+async fn contents(repository: &Repository, tree: &ObjectId) -> BTreeMap<String, String> {
+    let entries = repository.entries(tree).await.unwrap();
+    let ids: Vec<_> = entries.iter().map(|entry| entry.id.clone()).collect();
+    let blobs = repository.blobs(&ids).await.unwrap();
+    let texts = blobs
+        .into_iter()
+        .map(|blob| String::from_utf8(blob).unwrap());
+    entries
+        .into_iter()
+        .map(|entry| entry.path)
+        .zip(texts)
+        .collect()
+}
+
+#[tokio::test]
+async fn trees_are_written_without_a_work_tree() {
+    let origin = Origin::with(&[("a", "1\n"), ("dir/b", "2\n"), ("ünï \"q\"", "3\n")]).await;
+    let (_folder, clone, head) = cloned(&origin).await;
+    let changes = [
+        change("a", None),
+        change("a/inner", Some("new\n")),
+        change("dir/b", Some("")),
+    ];
+    let tree = clone.write_tree(&head, &changes).await.unwrap();
+    let expected = [("a/inner", "new\n"), ("dir/b", ""), ("ünï \"q\"", "3\n")];
+    let expected = expected.map(|(path, text)| (path.to_owned(), text.to_owned()));
+    assert_eq!(contents(&clone, &tree).await, BTreeMap::from(expected));
+}
+
+#[tokio::test]
+async fn a_push_holds_to_its_lease() {
+    let origin = Origin::with(&[("a", "1\n")]).await;
+    let (_folder, clone, head) = cloned(&origin).await;
+    let tree = clone
+        .write_tree(&head, &[change("a", Some("2\n"))])
+        .await
+        .unwrap();
+    let one = clone
+        .commit_tree(&tree, &head, "one", &author())
+        .await
+        .unwrap();
+    let two = clone
+        .commit_tree(&tree, &one, "two", &author())
+        .await
+        .unwrap();
+    let remote = origin.remote();
+
+    clone
+        .push(&remote, &one, "patchfleet/1-x", None)
+        .await
+        .unwrap();
+    let lost = clone.push(&remote, &two, "patchfleet/1-x", None).await;
+    assert_eq!(lost, Err(GitError::LeaseLost));
+    let lost = clone
+        .push(&remote, &two, "patchfleet/1-x", Some(&head))
+        .await;
+    assert_eq!(lost, Err(GitError::LeaseLost));
+    clone
+        .push(&remote, &two, "patchfleet/1-x", Some(&one))
+        .await
+        .unwrap();
+
+    let refs = ["refs/heads/patchfleet/1-x", "refs/heads/absent"];
+    let seen = clone.remote_refs(&remote, &refs).await.unwrap();
+    assert_eq!(seen, BTreeMap::from([(refs[0].to_owned(), two)]));
+}
+
+#[tokio::test]
+async fn a_refused_push_tells_the_reason() {
+    let origin = Origin::with(&[("a", "1\n")]).await;
+    let (_folder, clone, head) = cloned(&origin).await;
+    let hook = origin.dir().join("hooks/pre-receive");
+    std::fs::write(&hook, "#!/bin/sh\necho branch is protected >&2\nexit 1\n").unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&hook, mode).unwrap();
+    let refused = clone
+        .push(&origin.remote(), &head, "new", None)
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(&refused, GitError::PushRefused { reason } if reason.contains("branch is protected")),
+        "{refused:?}"
+    );
+}
+
+#[tokio::test]
+async fn merging_gives_a_tree_or_names_the_conflict() {
+    let origin = Origin::with(&[("a", "1\n"), ("b", "1\n")]).await;
+    let (_folder, clone, base) = cloned(&origin).await;
+    let commit = async |path: &str, text: &str| {
+        let tree = clone
+            .write_tree(&base, &[change(path, Some(text))])
+            .await
+            .unwrap();
+        clone
+            .commit_tree(&tree, &base, "x", &author())
+            .await
+            .unwrap()
+    };
+    let (ours, theirs, clash) = (
+        commit("a", "ours\n").await,
+        commit("b", "theirs\n").await,
+        commit("a", "clash\n").await,
+    );
+    let merged = clone.merge(&ours, &theirs).await.unwrap();
+    let expected = [("a", "ours\n"), ("b", "theirs\n")];
+    let expected = expected.map(|(path, text)| (path.to_owned(), text.to_owned()));
+    assert_eq!(contents(&clone, &merged).await, BTreeMap::from(expected));
+    let conflict = clone.merge(&ours, &clash).await.unwrap_err();
+    assert_eq!(
+        conflict,
+        GitError::Conflict {
+            paths: vec!["a".to_owned()]
+        }
+    );
+}
+
+#[tokio::test]
+async fn trailers_of_new_commits_are_found() {
+    let origin = Origin::with(&[("a", "1\n")]).await;
+    let (_folder, clone, base) = cloned(&origin).await;
+    let marked = "Fix\n\nPatchfleet-Task: 7\nPatchfleet-Attempt: 1\n";
+    let (tree, author) = (base_tree(&clone, &base).await, author());
+    let one = clone
+        .commit_tree(&tree, &base, marked, &author)
+        .await
+        .unwrap();
+    let two = clone
+        .commit_tree(&tree, &one, "by hand", &author)
+        .await
+        .unwrap();
+    let found = clone
+        .trailers_since(&base, &two, "Patchfleet-Task")
+        .await
+        .unwrap();
+    assert_eq!(found, [(two, String::new()), (one, "7".to_owned())]);
+}
+
+async fn base_tree(repository: &Repository, commit: &ObjectId) -> ObjectId {
+    repository
+        .resolve(&format!("{commit}^{{tree}}"))
+        .await
+        .unwrap()
+        .unwrap()
+}
+
+#[tokio::test]
+async fn absent_remotes_and_silent_ones_are_told_apart() {
+    let folder = tempfile::tempdir().unwrap();
+    let git = Git::new(folder.path());
+    let clone = async |url: &str| {
+        let remote = Remote::new(url, None).unwrap();
+        git.clone_bare(&remote, &folder.path().join("x.git"))
+            .await
+            .unwrap_err()
+    };
+    let absent = clone("file:///nowhere/at/all.git").await;
+    assert!(
+        matches!(&absent, GitError::CloneFailed { .. }),
+        "{absent:?}"
+    );
+    let silent = clone("http://127.0.0.1:1/a/b.git").await;
+    assert!(
+        matches!(&silent, GitError::Unavailable { .. }),
+        "{silent:?}"
+    );
+    let strange = clone("ext::sh -c touch% /tmp/pwned").await;
+    assert!(
+        matches!(&strange, GitError::CloneFailed { .. }),
+        "{strange:?}"
+    );
+    for url in ["https://user:secret@example.com/a/b.git", "--upload-pack=x"] {
+        let refused = Remote::new(url, None).unwrap_err();
+        assert!(
+            matches!(&refused, GitError::CloneFailed { .. }),
+            "{refused:?}"
+        );
+        assert!(!refused.to_string().contains("secret"));
+    }
+}
+
+/// A program that stands in for git and writes down all that it was given.
+fn recording_git(folder: &Path) -> PathBuf {
+    let bin = folder.join("bin");
+    std::fs::create_dir(&bin).unwrap();
+    let script = format!(
+        "#!/bin/sh\nenv > {0}/env\nfor a in \"$@\"; do echo \"$a\"; done > {0}/args\n\
+         echo \"fatal: token $GIT_CONFIG_VALUE_{1} ghs_verysecrettoken is bad\" >&2\nexit 128\n",
+        folder.display(),
+        CONFIGURATION.len(),
+    );
+    let program = bin.join("git");
+    std::fs::write(&program, script).unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&program, mode).unwrap();
+    program
+}
+
+#[tokio::test]
+async fn a_token_goes_to_its_host_through_the_environment_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut git = Git::new(folder.path());
+    git.program = recording_git(folder.path()).into();
+    let token = SecretString::from("ghs_verysecrettoken");
+    let remote = Remote::new("https://git.example.com:8443/a/b.git", Some(token)).unwrap();
+    let error = git
+        .clone_bare(&remote, &folder.path().join("x.git"))
+        .await
+        .unwrap_err();
+
+    let basic = "eC1hY2Nlc3MtdG9rZW46Z2hzX3ZlcnlzZWNyZXR0b2tlbg==";
+    let env = std::fs::read_to_string(folder.path().join("env")).unwrap();
+    assert!(
+        env.contains("=http.https://git.example.com:8443/.extraHeader\n"),
+        "{env}"
+    );
+    assert!(
+        env.contains(&format!("=Authorization: Basic {basic}\n")),
+        "{env}"
+    );
+    let args = std::fs::read_to_string(folder.path().join("args")).unwrap();
+    for text in [&args, &error.to_string(), &format!("{error:?} {remote:?}")] {
+        assert!(
+            !text.contains("verysecret") && !text.contains(basic),
+            "{text}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn local_repositories_take_no_token() {
+    let origin = Origin::with(&[("a", "1\n")]).await;
+    let remote = Remote::new(&origin.url(), Some("ghs_x".into())).unwrap();
+    assert_eq!(remote.header(), None);
+    assert!(!Remote::takes_token(&origin.url()));
+    assert!(Remote::takes_token("http://127.0.0.1:9/a/b.git"));
+}

@@ -1,0 +1,260 @@
+//! One task, from its assignment to its outcome, top to bottom.
+
+mod github;
+mod watch;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use patchfleet_domain::outcome::{Failure, FailureKind, Outcome};
+use patchfleet_domain::{IssueNumber, Phase};
+use patchfleet_flow::{Checkpoint, Context, Engine, Run};
+use patchfleet_proto::v1;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
+
+use crate::config::DraftConfig;
+use crate::draft::Drafter;
+use crate::git::{Author, GitError, Remote};
+use crate::job::github::TaskGitHub;
+use crate::job::watch::Watch;
+use crate::member::Member;
+use crate::nodes::{self, NodeDeps, Publishing, TaskFacts, TaskLog, TestPolicy};
+use crate::sandbox::Sandbox;
+use crate::session::desk::Stop;
+use crate::session::reporter::Reporter;
+use crate::workspace::{Checkout, Workspace};
+
+/// Lines of output on their way to the coordinator.
+const LOG_LINES: usize = 1024;
+/// Lines that go in one message.
+const LOG_BATCH: usize = 128;
+/// How long to collect lines before they go.
+const LOG_PAUSE: Duration = Duration::from_millis(100);
+
+/// An assignment that was accepted.
+pub(crate) struct Job {
+    pub(crate) member: Arc<Member>,
+    pub(crate) reporter: Reporter,
+    pub(crate) assign: v1::Assign,
+    pub(crate) cancel: CancellationToken,
+}
+
+/// Does the work and reports how it ended, whatever happens on the way.
+pub(crate) async fn run(job: Job) {
+    let reporter = job.reporter.clone();
+    let work = reporter.work();
+    let agent = job.member.config.id.clone();
+    let span = tracing::info_span!("task_execution", task.id = %work.task, attempt = work.attempt.0, agent.id = %agent);
+    let guarded = std::panic::AssertUnwindSafe(attempt(job))
+        .catch_unwind()
+        .instrument(span);
+    let outcome = guarded.await.unwrap_or_else(|_| {
+        tracing::error!(task.id = %work.task, "the job panicked");
+        Outcome::Failed(failure(
+            FailureKind::Internal,
+            "the agent stumbled over a fault of its own",
+        ))
+    });
+    let outcome = match reporter.stopped() {
+        Some(Stop::Cancelled) => Outcome::Cancelled,
+        Some(Stop::Interrupted) if matches!(outcome, Outcome::Cancelled) => Outcome::Failed(
+            failure(FailureKind::Interrupted, "the agent was told to end"),
+        ),
+        _ => outcome,
+    };
+    reporter.free();
+    if reporter.finished(outcome).await.is_err() {
+        tracing::info!(task.id = %work.task, "the attempt ended elsewhere; its result counts for nothing");
+    }
+}
+
+/// A failure that another attempt may mend, with what was checkpointed.
+fn failure(kind: FailureKind, message: &str) -> Failure {
+    Failure {
+        kind,
+        message: message.to_owned(),
+        retryable: true,
+        discard_checkpoints: false,
+    }
+}
+
+async fn attempt(job: Job) -> Outcome {
+    let (lines, received) = mpsc::channel(LOG_LINES);
+    let log = TaskLog::new(lines);
+    let pump = pump_logs(received, log.clone(), job.reporter.clone());
+    let work = async move {
+        let result = work_on(&job, log).await;
+        result.unwrap_or_else(|ended| ended.map_or(Outcome::Cancelled, Outcome::Failed))
+    };
+    // The pump ends when the work has dropped the log's last writer, or with the work itself.
+    let (outcome, ()) = tokio::join!(work, pump);
+    outcome
+}
+
+/// The error is a failure, or nothing when the work was called off.
+async fn work_on(job: &Job, log: TaskLog) -> Result<Outcome, Option<Failure>> {
+    let task = job
+        .assign
+        .task
+        .clone()
+        .ok_or_else(|| failure(FailureKind::Internal, "the assignment has no task"))?;
+    let checkpoints = checkpoints(&job.assign)?;
+    job.reporter
+        .progress(Phase::Workspace, format!("clone {}", task.repository));
+    let facts = facts(job, &task)?;
+    let remote = remote(job, &task).await?;
+    let workspace = prepare(job, &facts, &remote, &checkpoints).await?;
+    let ended = run_flow(job, (facts, task), workspace.clone(), (checkpoints, log)).await;
+    let word = match &ended {
+        Ok(outcome) => outcome.as_str(),
+        Err(Some(failure)) => failure.kind.as_str(),
+        Err(None) => "cancelled",
+    };
+    let now = chrono::Utc::now();
+    if let Err(error) = job.member.workspaces.finish(&workspace, word, now).await {
+        tracing::warn!(%error, "the workspace's end can't be noted");
+    }
+    ended
+}
+
+fn checkpoints(assign: &v1::Assign) -> Result<Vec<Checkpoint>, Failure> {
+    let read = |it: &v1::Checkpoint| serde_json::from_str(&it.output);
+    let all: Result<_, _> = assign.checkpoints.iter().map(read).collect();
+    all.map_err(|error| Failure {
+        discard_checkpoints: true,
+        ..failure(
+            FailureKind::Internal,
+            &format!("a checkpoint can't be read: {error}"),
+        )
+    })
+}
+
+fn facts(job: &Job, task: &v1::Task) -> Result<TaskFacts, Failure> {
+    let repository = task.repository.parse();
+    Ok(TaskFacts {
+        work: job.reporter.work(),
+        repository: repository
+            .map_err(|error| failure(FailureKind::Internal, &format!("{error}")))?,
+        issue: task.issue.map(IssueNumber),
+        title: task.title.clone(),
+        body: task.body.clone(),
+        default_branch: task.default_branch.clone(),
+        branch: task.branch.clone(),
+        target_files: task.target_files.clone(),
+    })
+}
+
+/// Where the repository is, with the right to read it.
+async fn remote(job: &Job, task: &v1::Task) -> Result<Remote, Failure> {
+    let token = if Remote::takes_token(&task.clone_url) {
+        Some(job.reporter.token(v1::CredentialScope::Read).await?.secret)
+    } else {
+        None
+    };
+    Remote::new(&task.clone_url, token).map_err(GitError::into_failure)
+}
+
+async fn prepare(
+    job: &Job,
+    facts: &TaskFacts,
+    remote: &Remote,
+    checkpoints: &[Checkpoint],
+) -> Result<Workspace, Option<Failure>> {
+    let checkout = Checkout {
+        work: facts.work,
+        repository: facts.repository.clone(),
+        remote: remote.clone(),
+        default_branch: facts.default_branch.clone(),
+        branch: facts.branch.clone(),
+        pinned_base: nodes::pinned_base(checkpoints),
+    };
+    tokio::select! {
+        () = job.cancel.cancelled() => Err(None),
+        prepared = job.member.workspaces.prepare(&checkout, &job.cancel) => prepared.map_err(Some),
+    }
+}
+
+async fn run_flow(
+    job: &Job,
+    (facts, task): (TaskFacts, v1::Task),
+    workspace: Workspace,
+    (checkpoints, log): (Vec<Checkpoint>, TaskLog),
+) -> Result<Outcome, Option<Failure>> {
+    let config = workspace.configuration().await?;
+    let agent = &job.member.config;
+    let author = Author {
+        name: agent.commit.name.clone(),
+        email: agent.commit.email.clone(),
+    };
+    let pull_requests = Arc::new(TaskGitHub::new(
+        job.reporter.clone(),
+        facts.repository.clone(),
+    ));
+    let deps = NodeDeps {
+        task: facts,
+        workspace,
+        config,
+        drafter: drafter(&agent.draft),
+        tests: TestPolicy {
+            command: agent.tests.command.clone(),
+            timeout: agent.tests.timeout.map(|timeout| timeout.0),
+            sandbox: Sandbox::default().allow(agent.tests.allowed_programs.clone()),
+        },
+        publishing: Publishing {
+            url: task.clone_url,
+            author,
+            draft: agent.publish.draft,
+            pull_requests,
+        },
+        log,
+    };
+    let engine = Engine::new(nodes::coding_flow(), nodes::registry(deps))
+        .map_err(|error| nodes::failure(&error))?;
+    let observer = Watch::new(job.reporter.clone());
+    let run = Run {
+        ctx: Context::default(),
+        checkpoints,
+        observer: &observer,
+        cancel: job.cancel.clone(),
+    };
+    let report = engine
+        .run(run)
+        .await
+        .map_err(|error| nodes::failure(&error))?;
+    Ok(nodes::outcome(&report.ctx)?)
+}
+
+fn drafter(config: &DraftConfig) -> Drafter {
+    match config {
+        DraftConfig::Replay { replay_dir } => Drafter::Replay {
+            dir: replay_dir.clone(),
+        },
+        DraftConfig::Cli {
+            command,
+            timeout,
+            pass_env,
+        } => Drafter::Cli {
+            command: command.clone(),
+            timeout: timeout.0,
+            pass_env: pass_env.clone(),
+        },
+    }
+}
+
+/// Hands lines on in batches, so that a talkative test run does not flood the stream.
+async fn pump_logs(mut received: mpsc::Receiver<String>, log: TaskLog, reporter: Reporter) {
+    // Our own writer would keep the channel open; only its count of dropped lines is wanted.
+    let count = log.into_count();
+    let mut batch = Vec::new();
+    while received.recv_many(&mut batch, LOG_BATCH).await > 0 {
+        tokio::time::sleep(LOG_PAUSE).await;
+        while batch.len() < LOG_BATCH {
+            let Ok(line) = received.try_recv() else { break };
+            batch.push(line);
+        }
+        reporter.log(std::mem::take(&mut batch), count.take());
+    }
+}

@@ -1,0 +1,84 @@
+//! Tells the coordinator how the flow goes: phases, and checkpoints that are durable before the
+//! next node begins.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use patchfleet_domain::Phase;
+use patchfleet_domain::report::Checkpoint as Durable;
+use patchfleet_flow::{Checkpoint, NodeError, Observer};
+
+use crate::session::reporter::Reporter;
+
+/// Watches one run.
+pub(super) struct Watch {
+    reporter: Reporter,
+}
+
+impl Watch {
+    pub(super) const fn new(reporter: Reporter) -> Self {
+        Self { reporter }
+    }
+}
+
+/// The phase that a node belongs to.
+fn phase(node: &str) -> Phase {
+    match node {
+        "draft" => Phase::Generate,
+        "patch" => Phase::Apply,
+        "test" => Phase::Test,
+        "review" | "route" => Phase::Review,
+        "publish" => Phase::Publish,
+        "summarize" => Phase::Report,
+        _ => Phase::Analyze,
+    }
+}
+
+#[async_trait]
+impl Observer for Watch {
+    async fn started(&self, node: &str, visit: u32) {
+        let round = if visit > 1 {
+            format!("{node}, round {visit}")
+        } else {
+            node.to_owned()
+        };
+        self.reporter.progress(phase(node), round);
+    }
+
+    async fn finished(&self, checkpoint: &Checkpoint, duration: Duration) {
+        let Checkpoint { node, visit, .. } = checkpoint;
+        tracing::info!(
+            node,
+            visit,
+            duration_ms = duration.as_millis(),
+            "node finished"
+        );
+        let output = match serde_json::to_value(checkpoint) {
+            Ok(output) => output,
+            Err(error) => {
+                tracing::error!(node, %error, "the checkpoint can't be written; a later attempt pays again");
+                return;
+            }
+        };
+        let durable = Durable {
+            node: node.clone(),
+            visit: *visit,
+            output,
+        };
+        // An attempt that is gone is cancelled as well; the engine sees that next.
+        let _ = self.reporter.checkpoint(durable).await;
+    }
+
+    async fn failed(&self, node: &str, error: &NodeError, again: bool) {
+        let message = patchfleet_guard::redact(&error.message).into_owned();
+        tracing::warn!(node, code = error.code, message, again, "node failed");
+    }
+
+    async fn replayed(&self, checkpoint: &Checkpoint) {
+        let Checkpoint { node, visit, .. } = checkpoint;
+        self.reporter.progress(
+            phase(node),
+            format!("{node}, visit {visit}: from its checkpoint"),
+        );
+    }
+}

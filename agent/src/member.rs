@@ -1,0 +1,146 @@
+//! This agent as a member of the fleet: what it says of itself, and what it takes on.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::Context as _;
+use patchfleet_domain::{AgentState, TaskKind, Work};
+use patchfleet_proto::{PROTOCOL, v1};
+use secrecy::ExposeSecret as _;
+use tokio_util::task::TaskTracker;
+use uuid::Uuid;
+
+use crate::config::AgentConfig;
+use crate::host::HostLoad;
+use crate::job::{self, Job};
+use crate::session::ShowKey;
+use crate::session::desk::Desk;
+use crate::session::reporter::Reporter;
+use crate::workspace::Workspaces;
+
+/// One agent's state, shared by its session and its jobs.
+pub(crate) struct Member {
+    pub(crate) config: AgentConfig,
+    pub(crate) key: ShowKey,
+    pub(crate) desk: Arc<Desk>,
+    pub(crate) workspaces: Workspaces,
+    pub(crate) jobs: TaskTracker,
+    instance: Uuid,
+    draining: AtomicBool,
+}
+
+impl Member {
+    pub(crate) fn new(config: AgentConfig, workspaces: Workspaces) -> anyhow::Result<Self> {
+        let key = config
+            .coordinator
+            .key
+            .reveal()
+            .context("agents.coordinator.key")?;
+        Ok(Self {
+            key: ShowKey::new(key.expose_secret())?,
+            desk: Arc::default(),
+            workspaces,
+            jobs: TaskTracker::new(),
+            instance: Uuid::now_v7(),
+            draining: AtomicBool::new(false),
+            config,
+        })
+    }
+
+    /// Takes nothing new from now on.
+    pub(crate) fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+        self.desk.news.notify_one();
+    }
+
+    fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Who this is, and what it is working on.
+    pub(crate) fn register(&self) -> v1::Register {
+        let config = &self.config;
+        v1::Register {
+            agent_id: config.id.to_string(),
+            agent_type: config.agent_type.to_string(),
+            capabilities: config
+                .capabilities
+                .iter()
+                .map(|it| it.as_str().to_owned())
+                .collect(),
+            clearance: config.clearance.to_string(),
+            slots: config.slots,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            protocol: PROTOCOL,
+            instance: self.instance.to_string(),
+            resume: self.desk.works().into_iter().map(Into::into).collect(),
+        }
+    }
+
+    /// How it is doing.
+    pub(crate) async fn heartbeat(&self) -> v1::Heartbeat {
+        let host = HostLoad::now();
+        let working = self.desk.working();
+        let state = if self.is_draining() {
+            AgentState::Maintenance
+        } else if host.is_overloaded() {
+            AgentState::Overloaded
+        } else if working == 0 {
+            AgentState::Idle
+        } else {
+            AgentState::Busy
+        };
+        let warm = self.workspaces.warm_repositories().await;
+        v1::Heartbeat {
+            state: state.to_string(),
+            load: host.load,
+            free_slots: self.config.slots.saturating_sub(working),
+            warm_repositories: warm.iter().map(ToString::to_string).collect(),
+            current: self.desk.works().into_iter().map(Into::into).collect(),
+        }
+    }
+
+    /// Takes an assignment on, or refuses it. One that is here already was said twice.
+    pub(crate) fn assigned(self: &Arc<Self>, assign: v1::Assign) -> anyhow::Result<()> {
+        let work: Work = assign
+            .work
+            .clone()
+            .context("an assignment names no work")?
+            .try_into()?;
+        let refusal = self.refusal(&assign);
+        let Some(cancel) = self.desk.open(work, refusal.is_none()) else {
+            return Ok(());
+        };
+        let reporter = Reporter::new(Arc::clone(&self.desk), work);
+        if let Some(reason) = refusal {
+            tracing::info!(task.id = %work.task, attempt = work.attempt.0, reason, "refused");
+            reporter.refuse(reason);
+            return Ok(());
+        }
+        reporter.accept();
+        let job = Job {
+            member: Arc::clone(self),
+            reporter,
+            assign,
+            cancel,
+        };
+        self.jobs.spawn(job::run(job));
+        Ok(())
+    }
+
+    fn refusal(&self, assign: &v1::Assign) -> Option<String> {
+        let kind = assign.task.as_ref().map(|task| task.kind.as_str());
+        if self.is_draining() {
+            Some("the agent is draining".to_owned())
+        } else if self.desk.working() >= self.config.slots {
+            Some("no slot is free".to_owned())
+        } else if kind != Some(TaskKind::Issue.as_str()) {
+            Some(format!(
+                "tasks of kind `{}` are not for this agent",
+                kind.unwrap_or("none")
+            ))
+        } else {
+            None
+        }
+    }
+}

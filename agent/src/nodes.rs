@@ -1,0 +1,105 @@
+//! The nodes of the coding flow, and the flow itself.
+//!
+//! A node reads the context and the workspace, and gives what is to be merged into the context.
+//! What the next node needs stands in the context, never only on disk: a checkpoint that is
+//! replayed on another host has to be enough. Errors carry a word of
+//! [`FailureKind`](patchfleet_domain::FailureKind) as their code.
+//!
+//! Absent: models. They enter as further variants of [`Drafter`] and as another review.
+
+mod context;
+mod draft;
+mod ending;
+mod finding;
+mod inspect;
+mod log;
+mod patch;
+mod publish;
+mod review;
+mod route;
+mod summarize;
+mod summary;
+mod test;
+
+use std::sync::Arc;
+
+use patchfleet_domain::{IssueNumber, RepositoryName, Work};
+use patchfleet_flow::{Flow, Registry};
+
+pub use ending::{failure, outcome, pinned_base};
+pub use finding::{Finding, Source};
+pub use log::{DroppedLines, TaskLog};
+pub use patch::{PatchedFile, Rejection};
+pub use publish::{Publishing, PullRequestDraft, PullRequests};
+pub use test::{TestPolicy, TestResults};
+
+use crate::draft::Drafter;
+use crate::repository_config::RepositoryConfig;
+use crate::workspace::Workspace;
+
+/// The flow that turns an issue into a tested pull request.
+const CODING_FLOW: &str = include_str!("../flows/coding.yaml");
+
+/// What is known of a task when its work begins. Frozen: it does not change with the issue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskFacts {
+    /// Task and attempt.
+    pub work: Work,
+    /// The owner repository.
+    pub repository: RepositoryName,
+    /// The issue.
+    pub issue: Option<IssueNumber>,
+    /// What is asked for, in a line.
+    pub title: String,
+    /// What is asked for, at length.
+    pub body: String,
+    /// The branch that the pull request goes into.
+    pub default_branch: String,
+    /// The branch that carries the change.
+    pub branch: String,
+    /// Files that the request names.
+    pub target_files: Vec<String>,
+}
+
+/// All that the nodes of one attempt work with.
+pub struct NodeDeps {
+    /// The task.
+    pub task: TaskFacts,
+    /// Where it is worked on.
+    pub workspace: Workspace,
+    /// How Patchfleet works on this repository; see [`Workspace::configuration`].
+    pub config: RepositoryConfig,
+    /// Where drafts come from.
+    pub drafter: Drafter,
+    /// How tests are run.
+    pub tests: TestPolicy,
+    /// How the result gets to GitHub.
+    pub publishing: Publishing,
+    /// Where output goes, line by line.
+    pub log: TaskLog,
+}
+
+/// The coding flow.
+///
+/// # Panics
+/// Never: the flow is part of the program, and a test reads it.
+pub fn coding_flow() -> Flow {
+    Flow::parse(CODING_FLOW).expect("the embedded flow is checked by a test")
+}
+
+/// The kinds of nodes that the coding flow uses.
+pub fn registry(deps: NodeDeps) -> Registry {
+    let deps = Arc::new(deps);
+    Registry::new()
+        .with("inspect", inspect::Inspect(Arc::clone(&deps)))
+        .with("draft", draft::Draft(Arc::clone(&deps)))
+        .with("patch", patch::Patch(Arc::clone(&deps)))
+        .with("test", test::Test(Arc::clone(&deps)))
+        .with("review", review::Review)
+        .with("route", route::Route)
+        .with("publish", publish::Publish(Arc::clone(&deps)))
+        .with("summarize", summarize::Summarize(deps))
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,64 @@
+//! `draft`: the request and what earlier rounds found become a unified diff against the base.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use patchfleet_flow::{Context, Node, NodeCall, NodeError};
+use serde_json::{Value, json};
+
+use super::NodeDeps;
+use super::context::{optional, permanent, required};
+use super::finding::Finding;
+use super::patch::{PatchedFile, changes};
+use crate::draft::{DraftError, DraftRequest, DraftSurroundings};
+
+/// The node.
+pub(super) struct Draft(pub(super) Arc<NodeDeps>);
+
+#[async_trait]
+impl Node for Draft {
+    async fn run(&self, call: NodeCall<'_>) -> Result<Value, NodeError> {
+        let deps = &self.0;
+        let request = request(deps, call.ctx, call.visit)?;
+        let files: Option<Vec<PatchedFile>> = optional(call.ctx, "workspace.files")?;
+        let surroundings = DraftSurroundings {
+            workspace: &deps.workspace,
+            // A later round goes on from what was applied last.
+            applied: changes(&files.unwrap_or_default()),
+            on_line: deps.log.for_output(),
+            cancel: call.cancel.clone(),
+        };
+        let drafted = deps.drafter.draft(&request, surroundings).await;
+        let diff = drafted.map_err(|error| node_error(&error))?;
+        Ok(json!({ "diff": { "proposed": diff, "round": call.visit } }))
+    }
+}
+
+fn request(deps: &NodeDeps, ctx: &Context, round: u32) -> Result<DraftRequest, NodeError> {
+    let findings: Option<Vec<Finding>> = optional(ctx, "findings")?;
+    Ok(DraftRequest {
+        task: deps.task.work.task,
+        round,
+        title: deps.task.title.clone(),
+        body: deps.task.body.clone(),
+        repository: deps.task.repository.clone(),
+        language: optional(ctx, "workspace.language")?,
+        structure: required(ctx, "workspace.structure")?,
+        test_command: optional(ctx, "tests.command")?.unwrap_or_default(),
+        tests_before: optional(ctx, "tests.before")?,
+        findings: if round > 1 {
+            findings.unwrap_or_default()
+        } else {
+            Vec::new()
+        },
+        previous_diff: optional(ctx, "diff.proposed")?,
+        allowed_paths: deps.config.allowed_paths.patterns().to_vec(),
+    })
+}
+
+fn node_error(error: &DraftError) -> NodeError {
+    NodeError {
+        retryable: error.may_pass(),
+        ..permanent(error.kind(), error.to_string())
+    }
+}

@@ -1,0 +1,328 @@
+//! `patch`: the draft applied in memory, all of it or nothing.
+//!
+//! Originals are read from the base commit, never from the work tree, and results stay in the
+//! context: no path of a draft is ever opened on disk, so no link can lead it astray. A draft
+//! that is refused is an error with a finding per file, which the next round is told.
+
+mod apply;
+mod files;
+mod parse;
+mod rules;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use patchfleet_domain::FailureKind;
+use patchfleet_flow::{Node, NodeCall, NodeError};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+pub use files::PatchedFile;
+pub(super) use files::changes;
+
+use super::NodeDeps;
+use super::context::{git, permanent, required};
+use super::finding::{Finding, Source};
+use crate::git::{Entry, EntryKind};
+use crate::repository_config::RepositoryConfig;
+use parse::{FileDiff, Line};
+
+/// Largest draft, and largest file that a draft may touch, in bytes.
+const MAX_BYTES: usize = 1 << 20;
+/// Most files that a draft may touch.
+const MAX_FILES: usize = 100;
+
+/// The node.
+pub(super) struct Patch(pub(super) Arc<NodeDeps>);
+
+/// Why a file of a draft is refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rejection {
+    /// Where; empty when it is about the whole draft.
+    pub path: String,
+    /// Why.
+    pub reason: String,
+    /// The head of the hunk that does not fit.
+    pub hunk: Option<String>,
+}
+
+impl Rejection {
+    fn whole(reason: impl Into<String>) -> Self {
+        Self::file("", reason)
+    }
+
+    fn file(path: &str, reason: impl Into<String>) -> Self {
+        Self {
+            path: path.to_owned(),
+            reason: reason.into(),
+            hunk: None,
+        }
+    }
+
+    fn message(&self) -> String {
+        let hunk = self.hunk.as_ref().map(|hunk| format!(", at `{hunk}`"));
+        match self.path.as_str() {
+            "" => format!("the draft is refused: {}", self.reason),
+            path => format!(
+                "`{path}` is refused: {}{}",
+                self.reason,
+                hunk.unwrap_or_default()
+            ),
+        }
+    }
+}
+
+#[async_trait]
+impl Node for Patch {
+    async fn run(&self, call: NodeCall<'_>) -> Result<Value, NodeError> {
+        let deps = &self.0;
+        let proposed: String = required(call.ctx, "diff.proposed")?;
+        let diffs = match read(&proposed, &deps.config) {
+            Ok(diffs) => diffs,
+            Err(rejected) => return Err(refused(Vec::new(), rejected)),
+        };
+        let base = Base::read(deps, &diffs).await?;
+        let (mut files, mut rejected) = (Vec::new(), Vec::new());
+        for diff in &diffs {
+            match base.apply(diff) {
+                Ok(patched) => files.extend(patched),
+                Err(rejection) => rejected.push(rejection),
+            }
+        }
+        files.retain(|file: &PatchedFile| {
+            file.original_content != file.patched_content || base.mode_differs(file)
+        });
+        let applied: Vec<_> = files.iter().map(|file| file.path.clone()).collect();
+        rejected.extend(files.iter().filter_map(too_large));
+        if files.is_empty() && rejected.is_empty() {
+            rejected.push(Rejection::whole("it changes nothing"));
+        }
+        if !rejected.is_empty() {
+            return Err(refused(applied, rejected));
+        }
+        Ok(json!({
+            "workspace": { "files": files },
+            "diff": { "applied": { "applied": applied, "rejected": [] } },
+            "findings": [],
+        }))
+    }
+}
+
+/// Reads a draft, and refuses what needs no look at the base.
+fn read(proposed: &str, config: &RepositoryConfig) -> Result<Vec<FileDiff>, Vec<Rejection>> {
+    if proposed.len() > MAX_BYTES {
+        let reason = format!(
+            "it has {} bytes; at most {MAX_BYTES} are allowed",
+            proposed.len()
+        );
+        return Err(vec![Rejection::whole(reason)]);
+    }
+    let diffs =
+        parse::parse(proposed).map_err(|error| vec![Rejection::whole(error.to_string())])?;
+    if diffs.len() > MAX_FILES {
+        let reason = format!(
+            "it touches {} files; at most {MAX_FILES} are allowed",
+            diffs.len()
+        );
+        return Err(vec![Rejection::whole(reason)]);
+    }
+    let rejected: Vec<_> = diffs
+        .iter()
+        .filter_map(|diff| refusal(diff, config))
+        .collect();
+    let mut seen = std::collections::BTreeSet::new();
+    let double = diffs.iter().find(|diff| !seen.insert(diff.path()));
+    let double = double.map(|diff| Rejection::file(diff.path(), "the draft has the file twice"));
+    match rejected.is_empty() && double.is_none() {
+        true => Ok(diffs),
+        false => Err(rejected.into_iter().chain(double).collect()),
+    }
+}
+
+fn refusal(diff: &FileDiff, config: &RepositoryConfig) -> Option<Rejection> {
+    let reject = |reason: String| Some(Rejection::file(diff.path(), reason));
+    for path in diff.old.iter().chain(&diff.new) {
+        if let Some(reason) = rules::refusal(path, config) {
+            return Some(Rejection::file(path, reason));
+        }
+    }
+    if diff.is_binary {
+        return reject("binary files can't be drafted".to_owned());
+    }
+    match diff.kind() {
+        Ok(Some(EntryKind::Symlink)) => {
+            return reject("symbolic links can't be drafted".to_owned());
+        }
+        Ok(Some(EntryKind::Submodule)) => return reject("submodules can't be drafted".to_owned()),
+        Err(reason) => return reject(reason),
+        Ok(_) => {}
+    }
+    let added = diff.hunks.iter().flat_map(|hunk| &hunk.lines);
+    let added: String = added
+        .filter_map(|line| match line {
+            Line::Added(text) => Some(text.as_str()),
+            Line::Context(_) | Line::Removed(_) => None,
+        })
+        .collect();
+    let secret = patchfleet_guard::find_secrets(&added).into_iter().next()?;
+    reject(format!(
+        "it adds what looks like a secret ({:?})",
+        secret.kind
+    ))
+}
+
+fn too_large(file: &PatchedFile) -> Option<Rejection> {
+    let bytes = file.patched_content.as_ref().map_or(0, String::len);
+    (bytes > MAX_BYTES).then(|| {
+        let reason = format!("it would have {bytes} bytes; at most {MAX_BYTES} are allowed");
+        Rejection::file(&file.path, reason)
+    })
+}
+
+fn refused(applied: Vec<String>, rejected: Vec<Rejection>) -> NodeError {
+    let finding = |rejection: &Rejection| Finding {
+        source: Source::Patch,
+        code: FailureKind::DiffRejected,
+        message: rejection.message(),
+    };
+    let findings: Vec<_> = rejected.iter().map(finding).collect();
+    let messages: Vec<_> = findings
+        .iter()
+        .map(|finding| finding.message.as_str())
+        .collect();
+    let error = permanent(FailureKind::DiffRejected, messages.join("\n"));
+    error.with_delta(json!({
+        "diff": { "applied": { "applied": applied, "rejected": rejected } },
+        "findings": findings,
+    }))
+}
+
+/// What the base has at the places that a draft touches.
+struct Base {
+    entries: BTreeMap<String, Entry>,
+    texts: BTreeMap<String, Vec<u8>>,
+}
+
+impl Base {
+    async fn read(deps: &NodeDeps, diffs: &[FileDiff]) -> Result<Self, NodeError> {
+        let workspace = &deps.workspace;
+        let entries = workspace
+            .repository
+            .entries(&workspace.base)
+            .await
+            .map_err(git)?;
+        let entries: BTreeMap<_, _> = entries
+            .into_iter()
+            .map(|entry| (entry.path.clone(), entry))
+            .collect();
+        let wanted: Vec<&Entry> = diffs
+            .iter()
+            .flat_map(|diff| diff.old.iter().chain(&diff.new))
+            .filter_map(|path| entries.get(path))
+            .filter(|entry| is_file(entry.kind) && entry.size <= MAX_BYTES as u64)
+            .collect();
+        let ids: Vec<_> = wanted.iter().map(|entry| entry.id.clone()).collect();
+        let blobs = workspace.repository.blobs(&ids).await.map_err(git)?;
+        let texts = wanted
+            .iter()
+            .map(|entry| entry.path.clone())
+            .zip(blobs)
+            .collect();
+        Ok(Self { entries, texts })
+    }
+
+    /// The files that a diff of one file leads to: two for a rename.
+    fn apply(&self, diff: &FileDiff) -> Result<Vec<PatchedFile>, Rejection> {
+        let path = diff.path();
+        let kind = diff
+            .kind()
+            .map_err(|reason| Rejection::file(path, reason))?;
+        let (original, kind_before) = match &diff.old {
+            Some(old) => self.text(old)?,
+            None => (String::new(), EntryKind::File),
+        };
+        if let Some(new) = diff
+            .new
+            .as_ref()
+            .filter(|new| diff.old.as_ref() != Some(*new))
+        {
+            self.free(new)?;
+        }
+        let patched = apply::apply(&original, &diff.hunks).map_err(|misfit| Rejection {
+            hunk: Some(misfit.header),
+            ..Rejection::file(path, misfit.reason)
+        })?;
+        let kind = kind.unwrap_or(kind_before);
+        let removed =
+            |old: &String| PatchedFile::new(old, Some(original.clone()), None, kind_before);
+        match (&diff.old, &diff.new) {
+            (Some(old), None) if patched.is_empty() => Ok(vec![removed(old)]),
+            (Some(old), None) => Err(Rejection::file(old, "it is deleted, but not all of it")),
+            (Some(old), Some(new)) if old != new => {
+                let added = PatchedFile::new(new, None, Some(patched), kind);
+                let removed = (!diff.is_copy).then(|| removed(old));
+                Ok(removed.into_iter().chain([added]).collect())
+            }
+            (Some(_), Some(new)) => Ok(vec![PatchedFile::new(
+                new,
+                Some(original),
+                Some(patched),
+                kind,
+            )]),
+            (None, _) => Ok(vec![PatchedFile::new(path, None, Some(patched), kind)]),
+        }
+    }
+
+    fn text(&self, path: &str) -> Result<(String, EntryKind), Rejection> {
+        let reject = |reason: &str| Rejection::file(path, reason);
+        let Some(entry) = self.entries.get(path) else {
+            return Err(reject("there is no such file"));
+        };
+        if !is_file(entry.kind) {
+            return Err(reject(
+                "it is no plain file but a symbolic link or a submodule",
+            ));
+        }
+        let bytes = self
+            .texts
+            .get(path)
+            .ok_or_else(|| reject("it is too large to be changed"))?;
+        let text = String::from_utf8(bytes.clone());
+        let text = text.map_err(|_| reject("it is not UTF-8 text"))?;
+        Ok((text, entry.kind))
+    }
+
+    /// A new file needs a free place, in folders that are folders.
+    fn free(&self, path: &str) -> Result<(), Rejection> {
+        if self.entries.contains_key(path) {
+            return Err(Rejection::file(path, "the file is there already"));
+        }
+        let folders = path.match_indices('/').map(|(end, _)| &path[..end]);
+        for folder in folders {
+            if self.entries.contains_key(folder) {
+                let reason = format!("`{folder}` is no folder");
+                return Err(Rejection::file(path, reason));
+            }
+        }
+        let below = format!("{path}/");
+        let next = self.entries.range(below.clone()..).next();
+        match next.is_some_and(|(name, _)| name.starts_with(&below)) {
+            true => Err(Rejection::file(path, "there is a folder of that name")),
+            false => Ok(()),
+        }
+    }
+
+    fn mode_differs(&self, file: &PatchedFile) -> bool {
+        let before = self.entries.get(&file.path).map(|entry| entry.kind);
+        before != Some(EntryKind::Executable) && file.executable
+            || before == Some(EntryKind::Executable) && !file.executable
+    }
+}
+
+const fn is_file(kind: EntryKind) -> bool {
+    matches!(kind, EntryKind::File | EntryKind::Executable)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,277 @@
+use std::path::Path;
+
+use patchfleet_domain::FailureKind;
+use proptest::prelude::*;
+use tokio_util::sync::CancellationToken;
+
+use super::apply::apply;
+use super::parse::parse;
+use super::*;
+use crate::nodes::tests::Rig;
+use crate::process::Spawn;
+
+/// Texts that are apt to confuse: few different lines, so that hunks fit in many places, and
+/// lines that look like parts of a diff.
+fn text() -> impl Strategy<Value = String> {
+    let line = prop::sample::select(vec![
+        "",
+        "a",
+        "b",
+        "c",
+        "-- x",
+        "++ y",
+        "--- a/x",
+        "+++ b/x",
+        "@@ -1 +1 @@",
+        " d",
+        "\\ e",
+        "ü",
+        "f\r",
+    ]);
+    (prop::collection::vec(line, 0..40), any::<bool>()).prop_map(|(lines, ends)| {
+        let mut text = lines.join("\n");
+        if ends && !text.is_empty() {
+            text.push('\n');
+        }
+        text
+    })
+}
+
+proptest! {
+    #[test]
+    fn applying_a_difference_gives_the_other_side(a in text(), b in text()) {
+        prop_assume!(a != b);
+        let diff = diffy::create_patch(&a, &b).to_string();
+        let files = parse(&diff.replacen("--- original\n+++ modified\n", "--- a/x\n+++ b/x\n", 1)).unwrap();
+        prop_assert_eq!(files.len(), 1);
+        prop_assert_eq!(apply(&a, &files[0].hunks).unwrap(), b);
+    }
+
+    #[test]
+    fn a_difference_never_fits_where_a_removed_line_is_gone(a in text(), b in text()) {
+        let diff = diffy::create_patch(&a, &b).to_string();
+        prop_assume!(diff.lines().skip(2).any(|line| line.starts_with('-')));
+        let files = parse(&diff.replacen("--- original\n+++ modified\n", "--- a/x\n+++ b/x\n", 1)).unwrap();
+        prop_assert!(apply("something else\n", &files[0].hunks).is_err());
+    }
+
+    #[test]
+    fn nothing_that_a_model_may_write_breaks_the_reader(text in ".{0,200}", lines in text()) {
+        for noise in [text.clone(), format!("diff --git a/x b/x\n{text}"), format!("--- a/x\n+++ b/x\n@@ -1,3 +1,2 @@\n{lines}")] {
+            if let Ok(files) = parse(&noise) {
+                for file in files {
+                    let _ = apply(&lines, &file.hunks);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn no_hostile_path_passes_in_any_disguise(
+        before in "[a-z/.]{0,8}",
+        hostile in prop::sample::select(vec!["../", "/../", ".git/", "/.GIT/", ".git./", "//", "\\"]),
+        after in "[a-z]{1,8}",
+    ) {
+        let path = format!("{before}/{hostile}{after}");
+        let diff = format!("--- /dev/null\n+++ b/{path}\n@@ -0,0 +1 @@\n+x\n");
+        prop_assert!(read(&diff, &RepositoryConfig::default()).is_err(), "{} passed", path);
+    }
+}
+
+#[test]
+fn hunks_that_have_moved_are_found() {
+    let original: String = (1..=40).map(|n| format!("line {n}\n")).collect();
+    let diff = "--- a/x\n+++ b/x\n@@ -10,3 +10,3 @@\n line 30\n-line 31\n+line 31!\n line 32\n";
+    let patched = apply(&original, &parse(diff).unwrap()[0].hunks).unwrap();
+    assert_eq!(patched, original.replace("line 31\n", "line 31!\n"));
+}
+
+#[test]
+fn what_a_hunk_says_of_its_length_has_to_hold() {
+    let cases = [
+        ("@@ -1,3 +1,3 @@\n a\n-b\n+c\n", "shorter than it says"),
+        ("@@ -1,1 +1,1 @@\n a\n-b\n+c\n", "longer than it says"),
+        ("@@ nonsense\n a\n", "is not a hunk's head"),
+    ];
+    for (hunk, said) in cases {
+        let error = parse(&format!("--- a/x\n+++ b/x\n{hunk}")).unwrap_err();
+        assert!(error.to_string().contains(said), "{error}");
+    }
+    let error = parse("@@ -1 +1 @@\n-a\n+b\n").unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "line 1 of the diff: a hunk before any file"
+    );
+}
+
+#[test]
+fn text_around_the_diff_is_skipped() {
+    let diff = "Here is the change:\n```diff\n--- a/x\n+++ b/x\n@@ -1 +1 @@\n-a\n+b\n```\nDone.\n";
+    assert_eq!(parse(diff).unwrap()[0].hunks.len(), 1);
+    let signed = "--- a/x\n+++ b/x\n@@ -1 +1 @@\n-a\n+b\n-- \n2.47.3\n";
+    assert_eq!(parse(signed).unwrap().len(), 1);
+}
+
+async fn git(folder: &Path, args: &[&str]) -> Vec<u8> {
+    let finished = Spawn::new("git", folder).args(args.iter().copied());
+    let finished = finished.run(&CancellationToken::new()).await.unwrap();
+    assert!(
+        finished.stderr.is_empty(),
+        "{args:?}: {}",
+        finished.stderr_text()
+    );
+    finished.stdout
+}
+
+const BEFORE: &[(&str, &str)] = &[
+    ("changed.txt", "1\n2\n3\n4\n5\n6\n7\n8\n9\n10\n11\n12\n"),
+    ("deleted.txt", "gone\n"),
+    ("renamed.txt", "one\ntwo\nthree\nfour\nfive\n"),
+    ("no-end.txt", "a\nb"),
+    ("end-added.txt", "a\nb"),
+    ("script.sh", "#!/bin/sh\n"),
+    ("dir/ünï \"q\".txt", "x\n"),
+    ("empty-deleted", ""),
+    ("crlf.txt", "a\r\nb\r\n"),
+];
+
+/// A change of every sort, as git tells it.
+async fn change_of_every_sort() -> (Vec<u8>, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    let write = |path: &str, text: &str| {
+        let path = root.join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    };
+    for (path, text) in BEFORE {
+        write(path, text);
+    }
+    git(root, &["init", "-q", "."]).await;
+    git(root, &["add", "-A"]).await;
+    let tree = git(root, &["write-tree"]).await;
+    write("changed.txt", "0\n1\n2\n3\n4\n5\n6\n7\n8\n9\nten\n11\n12\n");
+    write("new/file.txt", "--- a/x\n+++ b/x\n");
+    write("new/empty", "");
+    write("no-end.txt", "a\nc");
+    write("end-added.txt", "a\nb\n");
+    write("dir/ünï \"q\".txt", "y\n");
+    write("crlf.txt", "a\r\nc\r\n");
+    for gone in ["deleted.txt", "empty-deleted", "renamed.txt"] {
+        std::fs::remove_file(root.join(gone)).unwrap();
+    }
+    write("moved/renamed.txt", "one\ntwo\nthree\nfour\n5\n");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(root.join("script.sh"), mode).unwrap();
+    git(root, &["add", "-A"]).await;
+    let tree = String::from_utf8(tree).unwrap();
+    let diff = git(root, &["diff", "--cached", "-M40%", tree.trim()]).await;
+    (diff, folder)
+}
+
+#[tokio::test]
+async fn what_git_tells_becomes_the_tree_that_git_has() {
+    let (diff, folder) = change_of_every_sort().await;
+    let diff = String::from_utf8(diff).unwrap();
+    for part in [
+        "rename from",
+        "new mode 100755",
+        "No newline",
+        "deleted file",
+        "\\303",
+    ] {
+        assert!(diff.contains(part), "{part} is not in\n{diff}");
+    }
+    let rig = Rig::with(BEFORE).await;
+    let deps = rig.deps(rig.workspace(1).await).await.unwrap();
+    let (repository, base) = (
+        deps.workspace.repository.clone(),
+        deps.workspace.base.clone(),
+    );
+    let delta = patched(deps, &diff).await.unwrap();
+    let files: Vec<PatchedFile> =
+        serde_json::from_value(delta["workspace"]["files"].clone()).unwrap();
+    let tree = repository
+        .write_tree(&base, &changes(&files))
+        .await
+        .unwrap();
+    let expected = git(folder.path(), &["write-tree"]).await;
+    assert_eq!(tree.as_str(), String::from_utf8(expected).unwrap().trim());
+}
+
+async fn patched(deps: NodeDeps, diff: &str) -> Result<Value, NodeError> {
+    let ctx = patchfleet_flow::Context::new(json!({ "diff": { "proposed": diff } }));
+    let call = NodeCall {
+        node: "patch",
+        visit: 1,
+        ctx: &ctx,
+        with: Value::Null,
+        cancel: CancellationToken::new(),
+    };
+    Patch(Arc::new(deps)).run(call).await
+}
+
+fn adding(path: &str, text: &str) -> String {
+    format!("--- /dev/null\n+++ b/{path}\n@@ -0,0 +1 @@\n+{text}\n")
+}
+
+#[tokio::test]
+async fn refused_drafts_say_why() {
+    let rig = Rig::with(&[("a", "1\n"), ("dir/b", "1\n"), ("latin", "x\n")]).await;
+    rig.bench.origin.link("link", "/etc").await;
+    let deps = async || rig.deps(rig.workspace(1).await).await.unwrap();
+    let change = |path: &str| format!("--- a/{path}\n+++ b/{path}\n@@ -1 +1 @@\n-1\n+2\n");
+    let many: String = (0..101).map(|n| adding(&format!("f{n}"), "x")).collect();
+    let cases = [
+        (String::new(), "it changes nothing"),
+        ("no diff at all".to_owned(), "it changes nothing"),
+        (adding("../x", "y"), "leaves the repository"),
+        (adding("/etc/x", "y"), "absolute"),
+        (adding(".git/hooks/x", "y"), "git's own"),
+        (adding("AGENTS.md", "y"), "protected"),
+        (adding("link/x", "y"), "`link` is no folder"),
+        (adding("a/x", "y"), "`a` is no folder"),
+        (adding("dir", "y"), "there is a folder of that name"),
+        (adding("a", "y"), "there already"),
+        (change("link"), "symbolic link"),
+        (change("absent"), "no such file"),
+        (change("latin"), "at `@@ -1 +1 @@`"),
+        (format!("{}{}", change("a"), change("a")), "twice"),
+        (adding("big", &"x".repeat(MAX_BYTES)), "at most 1048576"),
+        (many, "101 files"),
+        (adding("s", "token = ghp_0123456789abcdefghijABCDEFGHIJ012345"), "a secret"),
+        ("diff --git a/i b/i\nnew file mode 100644\nBinary files /dev/null and b/i differ\n".to_owned(), "binary"),
+        ("diff --git a/l b/l\nnew file mode 120000\n--- /dev/null\n+++ b/l\n@@ -0,0 +1 @@\n+/etc\n\\ No newline at end of file\n".to_owned(), "symbolic links"),
+        ("diff --git a/a b/AGENTS.md\nrename from a\nrename to AGENTS.md\n".to_owned(), "protected"),
+        ("diff --git a/a b/a\ndeleted file mode 100644\n--- a/a\n+++ /dev/null\n".to_owned(), "not all of it"),
+    ];
+    for (diff, said) in cases {
+        let error = patched(deps().await, &diff).await.unwrap_err();
+        assert_eq!(error.code, FailureKind::DiffRejected.as_str());
+        assert!(
+            error.message.contains(said),
+            "{said:?} is not in {:?}",
+            error.message
+        );
+        let findings: Vec<Finding> =
+            serde_json::from_value(error.delta["findings"].clone()).unwrap();
+        assert!(
+            findings
+                .iter()
+                .any(|finding| finding.message.contains(said))
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_draft_applies_whole_or_not_at_all() {
+    let rig = Rig::with(&[("a", "1\n"), ("b", "1\n")]).await;
+    let deps = rig.deps(rig.workspace(1).await).await.unwrap();
+    let diff = "--- a/a\n+++ b/a\n@@ -1 +1 @@\n-1\n+2\n--- a/b\n+++ b/b\n@@ -1 +1 @@\n-0\n+2\n";
+    let error = patched(deps, diff).await.unwrap_err();
+    assert_eq!(error.delta["diff"]["applied"]["applied"], json!(["a"]));
+    let rejected = &error.delta["diff"]["applied"]["rejected"][0];
+    assert_eq!(rejected["path"], "b");
+    assert_eq!(rejected["hunk"], "@@ -1 +1 @@");
+    assert_eq!(error.delta.get("workspace"), None);
+}

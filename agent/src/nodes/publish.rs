@@ -1,0 +1,277 @@
+//! `publish`: commit, push, pull request.
+//!
+//! The commit's tree is written from the base and the context in the agent's own object store, and
+//! it is the tree that was tested: what lies in the work tree by now does not matter. A base that
+//! has moved means a rebase and another test. The branch is pushed only over commits of
+//! Patchfleet, and only if it stands where it was seen. Running the node again after a crash finds
+//! its own commit on the remote and pushes nothing.
+//!
+//! The token is asked for right before it is used, and goes to git alone.
+
+mod branch;
+mod pull_request;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use patchfleet_domain::outcome::Failure;
+use patchfleet_domain::{FailureKind, PullRequestRef};
+use patchfleet_flow::{Node, NodeCall, NodeError};
+use secrecy::SecretString;
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use super::NodeDeps;
+use super::context::{failed, git, optional, permanent, required};
+use super::patch::{PatchedFile, changes};
+use super::summary::{Facts, Summary};
+use super::test::{TestCommand, TestResults};
+use crate::git::{Author, GitError, ObjectId, Remote};
+use branch::Standing;
+
+/// How often base and branch may move while the change is published.
+const MOVES: u32 = 4;
+
+/// How the result gets to GitHub.
+pub struct Publishing {
+    /// Where the branch is pushed to.
+    pub url: String,
+    /// Who commits are by, when the repository does not say.
+    pub author: Author,
+    /// Pull requests are opened as drafts.
+    pub draft: bool,
+    /// Tokens and pull requests.
+    pub pull_requests: Arc<dyn PullRequests>,
+}
+
+/// A pull request as it is to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PullRequestDraft {
+    /// Its title.
+    pub title: String,
+    /// Its text, with the task's mark.
+    pub body: String,
+    /// The branch with the change.
+    pub head: String,
+    /// The branch it goes into.
+    pub base: String,
+    /// Opened as a draft.
+    pub draft: bool,
+}
+
+/// What GitHub does for a task.
+#[async_trait]
+pub trait PullRequests: Send + Sync {
+    /// A short-lived token to push to the task's repository, and to no other.
+    async fn credential(&self) -> Result<SecretString, Failure>;
+
+    /// Opens the pull request, or brings the one there is for the branch up to date.
+    async fn ensure(&self, draft: PullRequestDraft) -> Result<PullRequestRef, Failure>;
+}
+
+/// The node.
+pub(super) struct Publish(pub(super) Arc<NodeDeps>);
+
+/// The change on a base, ready to be pushed.
+struct Candidate {
+    base: ObjectId,
+    tree: ObjectId,
+    commit: ObjectId,
+    results: Option<TestResults>,
+}
+
+#[async_trait]
+impl Node for Publish {
+    async fn run(&self, call: NodeCall<'_>) -> Result<Value, NodeError> {
+        let deps = &self.0;
+        let ctx = call.ctx;
+        let files: Vec<PatchedFile> = required(ctx, "workspace.files")?;
+        let words: Vec<String> = optional(ctx, "tests.command")?.unwrap_or_default();
+        let command = TestCommand::known(deps, words);
+        let candidate = self.tested(&files, optional(ctx, "tests.results")?).await?;
+        let candidate = self.push(candidate, &command, &call.cancel).await?;
+        let before: Option<TestResults> = optional(ctx, "tests.before")?;
+        let risks: Option<Vec<String>> = optional(ctx, "review.risks")?;
+        let summary = Summary::of(&Facts {
+            task: &deps.task,
+            files: &files,
+            command: &command.words,
+            before: before.as_ref(),
+            after: candidate.results.as_ref(),
+            risks: &risks.unwrap_or_default(),
+        });
+        let draft = pull_request::draft(deps, &summary);
+        let pull_request = deps
+            .publishing
+            .pull_requests
+            .ensure(draft)
+            .await
+            .map_err(failed)?;
+        deps.log.line(&format!("pull request {}", pull_request.url));
+        Ok(json!({
+            "publish": {
+                "branch": deps.task.branch,
+                "commit": candidate.commit,
+                "base_sha": candidate.base,
+                "pull_request": pull_request,
+                "summary": summary.to_markdown(),
+            },
+            "tests": { "results": candidate.results },
+        }))
+    }
+}
+
+impl Publish {
+    /// The commit of the tree that was tested.
+    async fn tested(
+        &self,
+        files: &[PatchedFile],
+        results: Option<TestResults>,
+    ) -> Result<Candidate, NodeError> {
+        let workspace = &self.0.workspace;
+        let base = workspace.base.clone();
+        let tree = workspace
+            .repository
+            .write_tree(&base, &changes(files))
+            .await
+            .map_err(git)?;
+        if let Some(results) = results.as_ref().filter(|results| results.tree != tree) {
+            let message = format!(
+                "tree {} was tested, but {tree} would be published",
+                results.tree
+            );
+            return Err(permanent(FailureKind::Internal, message));
+        }
+        self.candidate(base, tree, results).await
+    }
+
+    async fn candidate(
+        &self,
+        base: ObjectId,
+        tree: ObjectId,
+        results: Option<TestResults>,
+    ) -> Result<Candidate, NodeError> {
+        let deps = &self.0;
+        let author = deps
+            .config
+            .author
+            .as_ref()
+            .unwrap_or(&deps.publishing.author);
+        let message = pull_request::commit_message(&deps.task);
+        let repository = &deps.workspace.repository;
+        let commit = repository
+            .commit_tree(&tree, &base, &message, author)
+            .await
+            .map_err(git)?;
+        Ok(Candidate {
+            base,
+            tree,
+            commit,
+            results,
+        })
+    }
+
+    /// Pushes the change, on the base as it is now.
+    async fn push(
+        &self,
+        mut candidate: Candidate,
+        command: &TestCommand,
+        cancel: &CancellationToken,
+    ) -> Result<Candidate, NodeError> {
+        let deps = &self.0;
+        let repository = &deps.workspace.repository;
+        for _ in 0..MOVES {
+            let remote = self.remote().await?;
+            let standing = Standing::look(deps, &remote).await?;
+            if standing.base != candidate.base {
+                candidate = self
+                    .rebase(candidate, &standing.base, (command, cancel))
+                    .await?;
+                // Tests take time; look again.
+                continue;
+            }
+            if let Some(commit) = standing.published(deps, &candidate).await? {
+                return Ok(Candidate {
+                    commit,
+                    ..candidate
+                });
+            }
+            let head = standing.head.as_ref();
+            match repository
+                .push(&remote, &candidate.commit, &deps.task.branch, head)
+                .await
+            {
+                Ok(()) => {
+                    deps.log.line(&format!(
+                        "pushed {} to {}",
+                        candidate.commit, deps.task.branch
+                    ));
+                    return Ok(candidate);
+                }
+                Err(GitError::LeaseLost) => {}
+                Err(error) => return Err(git(error)),
+            }
+        }
+        let message = format!("base and branch moved {MOVES} times while the change was published");
+        Err(NodeError {
+            retryable: true,
+            ..permanent(FailureKind::BaseMoved, message)
+        })
+    }
+
+    /// The change on a newer base, tested there.
+    async fn rebase(
+        &self,
+        candidate: Candidate,
+        base: &ObjectId,
+        (command, cancel): (&TestCommand, &CancellationToken),
+    ) -> Result<Candidate, NodeError> {
+        let deps = &self.0;
+        let repository = &deps.workspace.repository;
+        deps.log
+            .line(&format!("the base moved from {} to {base}", candidate.base));
+        let merged =
+            repository
+                .merge(base, &candidate.commit)
+                .await
+                .map_err(|error| match error {
+                    GitError::Conflict { .. } => {
+                        let message = format!("the change no longer fits the base: {error}");
+                        permanent(FailureKind::BaseMoved, message)
+                    }
+                    other => git(other),
+                })?;
+        let unchanged = repository
+            .resolve(&format!("{base}^{{tree}}"))
+            .await
+            .map_err(git)?;
+        if unchanged.as_ref() == Some(&merged) {
+            let message = "the base already has the change";
+            return Err(permanent(FailureKind::BaseMoved, message));
+        }
+        let results = command.run(deps, &merged, "rebased", cancel).await?;
+        if let Some(red) = results.as_ref().filter(|results| !results.passed()) {
+            let message = format!("the tests fail on the new base:\n{}", red.tail(2000));
+            return Err(permanent(FailureKind::BaseMoved, message));
+        }
+        self.candidate(base.clone(), merged, results).await
+    }
+
+    async fn remote(&self) -> Result<Remote, NodeError> {
+        let publishing = &self.0.publishing;
+        let token = match Remote::takes_token(&publishing.url) {
+            true => Some(
+                publishing
+                    .pull_requests
+                    .credential()
+                    .await
+                    .map_err(failed)?,
+            ),
+            false => None,
+        };
+        Remote::new(&publishing.url, token).map_err(git)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,179 @@
+use patchfleet_domain::outcome::Outcome;
+use patchfleet_flow::Checkpoint;
+
+use crate::nodes::tests::{FIX, REPOSITORY, Rig};
+use crate::nodes::{failure, outcome};
+use patchfleet_domain::FailureKind;
+
+const BRANCH: &str = "patchfleet/1-x";
+
+/// A rig whose flow stands right before `publish`, and what led there.
+async fn before_publish() -> (Rig, Vec<Checkpoint>) {
+    let rig = Rig::answering(REPOSITORY, &[FIX]).await;
+    rig.run().await.unwrap();
+    let mut checkpoints = rig.notes.checkpoints.lock().unwrap().clone();
+    checkpoints.truncate(6);
+    rig.desk.drafts.lock().unwrap().clear();
+    rig.bench.origin.ask(&["branch", "-D", BRANCH]).await;
+    (rig, checkpoints)
+}
+
+async fn publish(
+    rig: &Rig,
+    checkpoints: &[Checkpoint],
+    attempt: u32,
+) -> Result<Outcome, super::Failure> {
+    let deps = rig.deps(rig.workspace(attempt).await).await.unwrap();
+    match rig.run_with(deps, checkpoints.to_vec()).await {
+        Ok(report) => outcome(&report.ctx),
+        Err(error) => Err(failure(&error).unwrap()),
+    }
+}
+
+#[tokio::test]
+async fn publishing_twice_pushes_once() {
+    let (rig, checkpoints) = before_publish().await;
+    publish(&rig, &checkpoints, 1).await.unwrap();
+    let first = rig.bench.origin.ask(&["rev-parse", BRANCH]).await;
+    publish(&rig, &checkpoints, 2).await.unwrap();
+    assert_eq!(rig.bench.origin.ask(&["rev-parse", BRANCH]).await, first);
+    assert_eq!(rig.desk.drafts.lock().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn an_older_push_of_patchfleet_is_replaced() {
+    let (rig, checkpoints) = before_publish().await;
+    publish(&rig, &checkpoints, 1).await.unwrap();
+    // The base moves on, so that the next attempt's commit differs.
+    let base = rig.bench.origin.advance(&[("README.md", "# Calc\n")]).await;
+    publish(&rig, &checkpoints, 2).await.unwrap();
+    assert_eq!(
+        rig.bench
+            .origin
+            .ask(&["rev-parse", &format!("{BRANCH}^")])
+            .await,
+        base.as_str()
+    );
+    let message = rig
+        .bench
+        .origin
+        .ask(&["log", "-1", "--format=%B", BRANCH])
+        .await;
+    assert!(message.ends_with("Patchfleet-Attempt: 2"), "{message}");
+}
+
+#[tokio::test]
+async fn a_moved_base_means_rebase_and_another_test() {
+    let (rig, checkpoints) = before_publish().await;
+    let base = rig.bench.origin.advance(&[("README.md", "# Calc\n")]).await;
+    let published = publish(&rig, &checkpoints, 2).await.unwrap();
+    let origin = &rig.bench.origin;
+    assert_eq!(
+        origin.ask(&["rev-parse", &format!("{BRANCH}^")]).await,
+        base.as_str()
+    );
+    assert_eq!(
+        origin.ask(&["show", &format!("{BRANCH}:README.md")]).await,
+        "# Calc"
+    );
+    let Outcome::PullRequest { tests_after, .. } = published else {
+        panic!("no pull request");
+    };
+    let tree = origin
+        .ask(&["rev-parse", &format!("{BRANCH}^{{tree}}")])
+        .await;
+    assert_eq!(tests_after.unwrap().tree, tree);
+}
+
+async fn base_moved(files: &[(&str, &str)], said: &str) {
+    let (rig, checkpoints) = before_publish().await;
+    rig.bench.origin.advance(files).await;
+    let failure = publish(&rig, &checkpoints, 2).await.unwrap_err();
+    assert_eq!(failure.kind, FailureKind::BaseMoved);
+    assert!(failure.retryable && failure.discard_checkpoints);
+    assert!(failure.message.contains(said), "{failure:?}");
+    assert_eq!(
+        rig.bench
+            .origin
+            .ask(&["branch", "--list", "patchfleet/*"])
+            .await,
+        ""
+    );
+    assert!(rig.desk.drafts.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_base_that_conflicts_is_base_moved() {
+    let calc = "def add(a, b):\n    return b - a\n";
+    base_moved(&[("calc.py", calc)], "conflict in calc.py").await;
+}
+
+#[tokio::test]
+async fn a_base_on_which_the_tests_fail_is_base_moved() {
+    let red = "import unittest\n\n\nclass RedTest(unittest.TestCase):\n    \
+               def test_red(self):\n        self.fail('red')\n";
+    base_moved(&[("test_red.py", red)], "the tests fail on the new base").await;
+}
+
+#[tokio::test]
+async fn a_base_that_has_the_change_is_base_moved() {
+    let calc = "def add(a, b):\n    return a + b\n";
+    base_moved(&[("calc.py", calc)], "already has the change").await;
+}
+
+#[tokio::test]
+async fn commits_of_others_on_the_branch_are_left_alone() {
+    let (rig, checkpoints) = before_publish().await;
+    publish(&rig, &checkpoints, 1).await.unwrap();
+    let origin = &rig.bench.origin;
+    origin.git(&["fetch", "-q", "origin"]).await;
+    origin
+        .git(&[
+            "checkout",
+            "-q",
+            "-b",
+            "theirs",
+            &format!("origin/{BRANCH}"),
+        ])
+        .await;
+    origin
+        .git(&["commit", "-q", "--allow-empty", "-m", "my own touch"])
+        .await;
+    origin
+        .git(&["push", "-q", "origin", &format!("HEAD:{BRANCH}")])
+        .await;
+    let theirs = origin.ask(&["rev-parse", BRANCH]).await;
+    let failure = publish(&rig, &checkpoints, 2).await.unwrap_err();
+    assert_eq!(failure.kind, FailureKind::PushRefused);
+    assert!(failure.message.contains(&theirs), "{failure:?}");
+    assert_eq!(origin.ask(&["rev-parse", BRANCH]).await, theirs);
+}
+
+#[tokio::test]
+async fn a_refused_push_is_a_typed_failure_and_keeps_the_checkpoints() {
+    let (rig, checkpoints) = before_publish().await;
+    let hook = rig.bench.origin.dir().join("hooks/pre-receive");
+    std::fs::write(&hook, "#!/bin/sh\necho protected >&2\nexit 1\n").unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&hook, mode).unwrap();
+    let failure = publish(&rig, &checkpoints, 2).await.unwrap_err();
+    assert_eq!(failure.kind, FailureKind::PushRefused);
+    assert!(!failure.retryable && !failure.discard_checkpoints);
+    assert!(rig.desk.drafts.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn what_a_test_does_to_its_clone_never_reaches_the_commit() {
+    let evil = "import subprocess, pathlib, unittest\n\n\nclass Evil(unittest.TestCase):\n    \
+        def test_add(self):\n        from calc import add\n        \
+        pathlib.Path('calc.py').write_text('evil')\n        \
+        pathlib.Path('.git/config').write_text('[core]\\n hooksPath = /tmp\\n')\n        \
+        pathlib.Path('left-behind').write_text('evil')\n        self.assertEqual(add(1, 2), 3)\n";
+    let rig = Rig::answering(&[REPOSITORY[0], ("test_evil.py", evil)], &[FIX]).await;
+    rig.run().await.unwrap();
+    let origin = &rig.bench.origin;
+    let files = origin.ask(&["ls-tree", "--name-only", BRANCH]).await;
+    assert_eq!(files, "calc.py\ntest_evil.py");
+    let calc = origin.ask(&["show", &format!("{BRANCH}:calc.py")]).await;
+    assert_eq!(calc, "def add(a, b):\n    return a + b");
+}

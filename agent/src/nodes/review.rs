@@ -1,0 +1,257 @@
+//! `review`: by rules. OK means that there is a change and the tests, if any, are green.
+//!
+//! Risks do not refuse; they stand in the pull request for those who merge it.
+
+use async_trait::async_trait;
+use patchfleet_domain::FailureKind;
+use patchfleet_flow::{Node, NodeCall, NodeError};
+use serde_json::{Value, json};
+
+use super::context::{optional, required};
+use super::finding::{Finding, Source};
+use super::patch::PatchedFile;
+use super::test::{TestResults, names};
+
+/// How much of the tests' output a finding tells.
+const TAIL: usize = 8 * 1024;
+/// A change of more lines than this is a risk.
+const MANY_LINES: usize = 400;
+/// Files that say what else is installed.
+const DEPENDENCIES: &[&str] = &[
+    "requirements.txt",
+    "pyproject.toml",
+    "setup.py",
+    "setup.cfg",
+    "Pipfile",
+    "package.json",
+    "package-lock.json",
+    "yarn.lock",
+    "pnpm-lock.yaml",
+    "Cargo.toml",
+    "Cargo.lock",
+    "go.mod",
+    "go.sum",
+    "Gemfile",
+    "Gemfile.lock",
+    "pom.xml",
+    "build.gradle",
+    "Dockerfile",
+];
+
+/// The node.
+pub(super) struct Review;
+
+#[async_trait]
+impl Node for Review {
+    async fn run(&self, call: NodeCall<'_>) -> Result<Value, NodeError> {
+        let files: Vec<PatchedFile> = required(call.ctx, "workspace.files")?;
+        let before: Option<TestResults> = optional(call.ctx, "tests.before")?;
+        let after: Option<TestResults> = optional(call.ctx, "tests.results")?;
+        let risks = risks(&files, before.as_ref(), after.as_ref());
+        let findings = findings(&files, after.as_ref());
+        let (status, summary) = match findings.first() {
+            None => ("OK", approval(&files, after.as_ref())),
+            Some(finding) => ("NG", first_line(&finding.message)),
+        };
+        Ok(json!({
+            "review": { "status": status, "summary": summary, "risks": risks, "findings": findings },
+        }))
+    }
+}
+
+fn findings(files: &[PatchedFile], after: Option<&TestResults>) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if files.is_empty() {
+        findings.push(Finding {
+            source: Source::Review,
+            code: FailureKind::DraftFailed,
+            message: "the draft changes nothing".to_owned(),
+        });
+    }
+    findings.extend(after.filter(|results| !results.passed()).map(red));
+    findings
+}
+
+fn red(results: &TestResults) -> Finding {
+    let seconds = results.duration_ms / 1000;
+    let (code, what) = match results.returncode {
+        _ if results.timed_out => {
+            let what = format!("the tests did not end within {seconds} s");
+            (FailureKind::TestsTimedOut, what)
+        }
+        Some(code) => (
+            FailureKind::TestsFailed,
+            format!("the tests fail with exit code {code}"),
+        ),
+        None => (
+            FailureKind::TestsFailed,
+            "the tests were ended by a signal".to_owned(),
+        ),
+    };
+    Finding {
+        source: Source::Tests,
+        code,
+        message: format!("{what}\n\n{}", results.tail(TAIL)),
+    }
+}
+
+fn risks(
+    files: &[PatchedFile],
+    before: Option<&TestResults>,
+    after: Option<&TestResults>,
+) -> Vec<String> {
+    let mut risks = Vec::new();
+    let paths = |wanted: &dyn Fn(&PatchedFile) -> bool| -> Vec<String> {
+        let found = files.iter().filter(|file| wanted(file));
+        found.map(|file| format!("`{}`", file.path)).collect()
+    };
+    let mut risk = |what: &str, paths: Vec<String>| {
+        if !paths.is_empty() {
+            risks.push(format!("{what}: {}", paths.join(", ")));
+        }
+    };
+    risk(
+        "Files are deleted",
+        paths(&|file| file.patched_content.is_none()),
+    );
+    risk(
+        "Tests themselves are changed",
+        paths(&|file| is_test(&file.path)),
+    );
+    risk(
+        "Dependencies or their versions are changed",
+        paths(&|file| DEPENDENCIES.contains(&file_name(&file.path))),
+    );
+    let lines: usize = files.iter().map(PatchedFile::changed_lines).sum();
+    if lines > MANY_LINES {
+        risks.push(format!("The change is large: {lines} lines"));
+    }
+    let Some(after) = after else {
+        risks.push("The repository has no test command; nothing was tested".to_owned());
+        return risks;
+    };
+    let gone = before.map_or(0, |before| count(before).saturating_sub(count(after)));
+    if gone > 0 {
+        risks.push(format!("{gone} tests fewer than before were run"));
+    }
+    if before.is_some_and(TestResults::passed) {
+        risks.push(
+            "The tests were green before the change, so they do not show what it mends".to_owned(),
+        );
+    }
+    risks
+}
+
+fn count(results: &TestResults) -> usize {
+    names::parse(&results.stdout, &results.stderr).len()
+}
+
+fn approval(files: &[PatchedFile], after: Option<&TestResults>) -> String {
+    let files = match files.len() {
+        1 => "1 file is changed".to_owned(),
+        count => format!("{count} files are changed"),
+    };
+    match after {
+        Some(_) => format!("{files} and the tests pass."),
+        None => format!("{files}; there are no tests."),
+    }
+}
+
+fn first_line(text: &str) -> String {
+    text.lines().next().unwrap_or_default().to_owned()
+}
+
+fn file_name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
+}
+
+fn is_test(path: &str) -> bool {
+    let name = file_name(path);
+    let folder = path
+        .split('/')
+        .any(|part| matches!(part, "test" | "tests" | "__tests__" | "spec"));
+    folder
+        || name.starts_with("test_")
+        || name.contains("_test.")
+        || name.contains(".test.")
+        || name.contains(".spec.")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::git::EntryKind;
+
+    fn file(path: &str, before: Option<&str>, after: Option<&str>) -> PatchedFile {
+        PatchedFile::new(
+            path,
+            before.map(str::to_owned),
+            after.map(str::to_owned),
+            EntryKind::File,
+        )
+    }
+
+    fn results(returncode: Option<i32>, timed_out: bool) -> TestResults {
+        TestResults {
+            stdout: "x".repeat(20_000),
+            stderr: "test_a (t.A.test_a) ... ok\nthe end\n".to_owned(),
+            returncode,
+            duration_ms: 3000,
+            timed_out,
+            tree: "1".repeat(40).parse().unwrap(),
+        }
+    }
+
+    #[test]
+    fn green_tests_and_a_change_are_needed() {
+        let files = [file("a.py", Some("1\n"), Some("2\n"))];
+        assert_eq!(findings(&files, Some(&results(Some(0), false))), []);
+        assert_eq!(findings(&files, None), []);
+        assert_eq!(findings(&[], None)[0].source, Source::Review);
+        for (after, code, what) in [
+            (
+                results(Some(1), false),
+                FailureKind::TestsFailed,
+                "exit code 1",
+            ),
+            (results(None, false), FailureKind::TestsFailed, "signal"),
+            (
+                results(None, true),
+                FailureKind::TestsTimedOut,
+                "within 3 s",
+            ),
+        ] {
+            let found = findings(&files, Some(&after));
+            assert_eq!(found[0].code, code);
+            assert!(found[0].message.contains(what) && found[0].message.ends_with("the end"));
+            assert!(found[0].message.len() < TAIL + 200);
+        }
+    }
+
+    #[test]
+    fn risks_are_told() {
+        let long = "x\n".repeat(500);
+        let files = [
+            file("src/gone.py", Some("1\n"), None),
+            file("tests/test_a.py", Some("1\n"), Some("2\n")),
+            file("go.mod", None, Some(&long)),
+        ];
+        let (before, mut after) = (results(Some(0), false), results(Some(0), false));
+        after.stderr.clear();
+        insta::assert_snapshot!(risks(&files, Some(&before), Some(&after)).join("\n"), @r"
+        Files are deleted: `src/gone.py`
+        Tests themselves are changed: `tests/test_a.py`
+        Dependencies or their versions are changed: `go.mod`
+        The change is large: 503 lines
+        1 tests fewer than before were run
+        The tests were green before the change, so they do not show what it mends
+        ");
+        let quiet = [file("src/a.py", Some("1\n"), Some("2\n"))];
+        let red = results(Some(1), false);
+        assert_eq!(
+            risks(&quiet, Some(&red), Some(&before)),
+            Vec::<String>::new()
+        );
+        assert_eq!(risks(&quiet, None, None).len(), 1);
+    }
+}

@@ -1,0 +1,149 @@
+//! What was done, for people. Pure: `publish` and `summarize` tell the same from the same.
+
+use serde::{Deserialize, Serialize};
+
+use super::TaskFacts;
+use super::patch::PatchedFile;
+use super::test::{TestResults, names};
+
+/// Most tests that are named.
+const NAMED: usize = 30;
+
+/// What a summary is made of.
+pub(super) struct Facts<'a> {
+    pub(super) task: &'a TaskFacts,
+    pub(super) files: &'a [PatchedFile],
+    pub(super) command: &'a [String],
+    pub(super) before: Option<&'a TestResults>,
+    pub(super) after: Option<&'a TestResults>,
+    pub(super) risks: &'a [String],
+}
+
+/// `ctx.summary.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Summary {
+    pub(super) title: String,
+    pub(super) changes: Vec<String>,
+    pub(super) tests: Tested,
+    pub(super) risks: Vec<String>,
+    pub(super) next_actions: Vec<String>,
+}
+
+/// What the tests said.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Tested {
+    pub(super) command: Vec<String>,
+    /// How they ended before the change; `null` when they did not run.
+    pub(super) before: Option<String>,
+    /// How they ended after it; `null` when they did not run.
+    pub(super) after: Option<String>,
+    /// Tests that failed before and pass now.
+    pub(super) mended: Vec<String>,
+}
+
+impl Summary {
+    pub(super) fn of(facts: &Facts<'_>) -> Self {
+        Self {
+            title: facts.task.title.clone(),
+            changes: facts.files.iter().map(change).collect(),
+            tests: Tested::of(facts),
+            risks: facts.risks.to_vec(),
+            next_actions: next_actions(facts),
+        }
+    }
+
+    /// The summary as Markdown; redacted.
+    pub(super) fn to_markdown(&self) -> String {
+        let mut text = String::new();
+        section(&mut text, "Changes", &self.changes);
+        text.push_str("### Tests\n\n");
+        text.push_str(&self.tests.to_markdown());
+        text.push('\n');
+        section(&mut text, "Risks", &self.risks);
+        section(&mut text, "Next", &self.next_actions);
+        patchfleet_guard::redact(&text).into_owned()
+    }
+}
+
+fn section(text: &mut String, title: &str, items: &[String]) {
+    if items.is_empty() {
+        return;
+    }
+    text.push_str(&format!("### {title}\n\n"));
+    for item in items {
+        text.push_str(&format!("- {item}\n"));
+    }
+    text.push('\n');
+}
+
+impl Tested {
+    fn of(facts: &Facts<'_>) -> Self {
+        let named = |results: &TestResults| names::parse(&results.stdout, &results.stderr);
+        let mended = match (facts.before, facts.after) {
+            (Some(before), Some(after)) if after.passed() => {
+                names::mended(&named(before), &named(after))
+            }
+            _ => Vec::new(),
+        };
+        Self {
+            command: facts.command.to_vec(),
+            before: facts.before.map(ending),
+            after: facts.after.map(ending),
+            mended,
+        }
+    }
+
+    fn to_markdown(&self) -> String {
+        let Some(after) = &self.after else {
+            return "The repository has no test command; nothing was tested.\n".to_owned();
+        };
+        let mut text = format!("`{}`\n\n", code(&self.command.join(" ")));
+        if let Some(before) = &self.before {
+            text.push_str(&format!("- before the change: {before}\n"));
+        }
+        text.push_str(&format!("- after the change: {after}\n"));
+        if self.mended.is_empty() {
+            return text;
+        }
+        text.push_str("\nFailed before and pass now:\n\n");
+        for name in self.mended.iter().take(NAMED) {
+            text.push_str(&format!("- `{}`\n", code(name)));
+        }
+        if let Some(more @ 1..) = self.mended.len().checked_sub(NAMED) {
+            text.push_str(&format!("- and {more} more\n"));
+        }
+        text
+    }
+}
+
+fn ending(results: &TestResults) -> String {
+    let seconds = std::time::Duration::from_millis(results.duration_ms).as_secs_f64();
+    match results.returncode {
+        _ if results.timed_out => format!("no end within {seconds:.1} s"),
+        Some(code) => format!("exit code {code} after {seconds:.1} s"),
+        None => format!("ended by a signal after {seconds:.1} s"),
+    }
+}
+
+fn change(file: &PatchedFile) -> String {
+    let path = code(&file.path);
+    let (added, removed) = file.line_counts();
+    match (&file.original_content, &file.patched_content) {
+        (None, _) => format!("`{path}` is new ({added} lines)"),
+        (_, None) => format!("`{path}` is deleted"),
+        _ => format!("`{path}` (+{added} −{removed})"),
+    }
+}
+
+fn next_actions(facts: &Facts<'_>) -> Vec<String> {
+    let mut actions = vec!["Review the pull request and merge it".to_owned()];
+    if facts.after.is_none() {
+        actions.push("Set `test` in `.patchfleet.yaml`, so that changes are tested".to_owned());
+    }
+    actions
+}
+
+/// Text that can stand between back-ticks.
+fn code(text: &str) -> String {
+    text.replace(['`', '\n', '\r'], "'")
+}

@@ -1,0 +1,171 @@
+//! `test`: the change in a clean work tree, and what the tests say about exactly that tree.
+//!
+//! The tree is written from the base and the context, checked out, and only then tested; its hash
+//! stands in the result. The same code runs the tests once before the change.
+
+mod detect;
+pub(super) mod names;
+mod results;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use patchfleet_domain::FailureKind;
+use patchfleet_flow::{Node, NodeCall, NodeError};
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+pub use results::TestResults;
+
+use super::NodeDeps;
+use super::context::{git, optional, permanent, required};
+use super::patch::{PatchedFile, changes};
+use crate::git::{Entry, ObjectId};
+use crate::process::SpawnError;
+use crate::sandbox::{Run, Sandbox, SandboxError};
+
+/// How much of the end of each output is kept.
+const OUTPUT_CAP: usize = 64 * 1024;
+
+/// How tests are run on this agent.
+#[derive(Debug, Clone, Default)]
+pub struct TestPolicy {
+    /// The operator's command; it stands above the repository's own.
+    pub command: Option<Vec<String>>,
+    /// The operator's timeout; it stands above the repository's own.
+    pub timeout: Option<Duration>,
+    /// The rules for children.
+    pub sandbox: Sandbox,
+}
+
+/// The node.
+pub(super) struct Test(pub(super) Arc<NodeDeps>);
+
+#[async_trait]
+impl Node for Test {
+    async fn run(&self, call: NodeCall<'_>) -> Result<Value, NodeError> {
+        let deps = &self.0;
+        let files: Vec<PatchedFile> = required(call.ctx, "workspace.files")?;
+        let words: Vec<String> = optional(call.ctx, "tests.command")?.unwrap_or_default();
+        let workspace = &deps.workspace;
+        let tree = workspace
+            .repository
+            .write_tree(&workspace.base, &changes(&files))
+            .await;
+        let tree = tree.map_err(git)?;
+        let command = TestCommand::known(deps, words);
+        let label = format!("round-{}", call.visit);
+        let results = command.run(deps, &tree, &label, &call.cancel).await?;
+        Ok(json!({ "tests": { "command": command.words, "results": results } }))
+    }
+}
+
+/// A test command, and who chose it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct TestCommand {
+    /// The program and its arguments; empty when there are no tests.
+    pub(super) words: Vec<String>,
+    /// The operator chose it, so that it need not be on the list of programs.
+    by_operator: bool,
+}
+
+impl TestCommand {
+    /// The operator's, else the repository's, else what its files tell.
+    pub(super) async fn choose(deps: &NodeDeps, entries: &[Entry]) -> Result<Self, NodeError> {
+        let configured = deps
+            .tests
+            .command
+            .clone()
+            .or_else(|| deps.config.test.clone());
+        let words = match configured {
+            Some(words) => words,
+            None => detect::command(&deps.workspace, entries)
+                .await
+                .map_err(git)?,
+        };
+        Ok(Self::known(deps, words))
+    }
+
+    /// One that was chosen before.
+    pub(super) fn known(deps: &NodeDeps, words: Vec<String>) -> Self {
+        let by_operator = deps.tests.command.as_ref() == Some(&words);
+        Self { words, by_operator }
+    }
+
+    /// Checks the tree out and runs the tests; `None` without a command.
+    pub(super) async fn run(
+        &self,
+        deps: &NodeDeps,
+        tree: &ObjectId,
+        label: &str,
+        cancel: &CancellationToken,
+    ) -> Result<Option<TestResults>, NodeError> {
+        let layout = &deps.workspace.layout;
+        deps.workspace
+            .repository
+            .check_out(tree)
+            .await
+            .map_err(git)?;
+        if self.words.is_empty() {
+            return Ok(None);
+        }
+        deps.log.line(&format!("$ {}", self.words.join(" ")));
+        let cwd = layout.repo_clone();
+        let run = Run {
+            command: &self.words,
+            cwd: &cwd,
+            private: &layout.tests(),
+            // Stale byte code of a file with the same length and time would be believed.
+            env: vec![("PYTHONDONTWRITEBYTECODE".to_owned(), "1".to_owned())],
+            timeout: deps
+                .tests
+                .timeout
+                .unwrap_or_else(|| deps.config.test_timeout()),
+            output_cap: OUTPUT_CAP,
+            on_line: Some(deps.log.for_output()),
+        };
+        let sandbox = &deps.tests.sandbox;
+        let finished = match self.by_operator {
+            true => sandbox.run_trusted(run, cancel).await,
+            false => sandbox.run(run, cancel).await,
+        };
+        let results = TestResults::new(&finished.map_err(node_error)?, tree.clone());
+        results.keep(&layout.tests(), label).await;
+        Ok(Some(results))
+    }
+}
+
+/// The tests before any change.
+pub(super) struct Baseline<'a> {
+    pub(super) deps: &'a NodeDeps,
+    pub(super) command: &'a TestCommand,
+    pub(super) tree: &'a ObjectId,
+}
+
+impl Baseline<'_> {
+    pub(super) async fn run(
+        &self,
+        cancel: &CancellationToken,
+    ) -> Result<Option<TestResults>, NodeError> {
+        let results = self
+            .command
+            .run(self.deps, self.tree, "before", cancel)
+            .await?;
+        // What the tests left behind is not for the draft to see.
+        let repository = &self.deps.workspace.repository;
+        repository.check_out(self.tree).await.map_err(git)?;
+        Ok(results)
+    }
+}
+
+fn node_error(error: SandboxError) -> NodeError {
+    let kind = match &error {
+        SandboxError::NotRun(SpawnError::Cancelled) => FailureKind::Interrupted,
+        SandboxError::NotAllowed { .. } | SandboxError::NotRun(_) => {
+            FailureKind::TestCommandInvalid
+        }
+        SandboxError::NoFolder { .. } => FailureKind::Internal,
+    };
+    permanent(kind, format!("the tests can't be run: {error}"))
+}

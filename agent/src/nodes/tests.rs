@@ -1,0 +1,522 @@
+//! The flow, from a repository to a branch and a pull request, with real git and real tests.
+
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use patchfleet_domain::outcome::{Failure, Outcome};
+use patchfleet_domain::{FailureKind, PullRequestRef, TaskId};
+use patchfleet_flow::{Checkpoint, Context, Engine, NodeError, Observer, Report, Run, RunError};
+use secrecy::SecretString;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+use crate::draft::fingerprint;
+use crate::git::Author;
+use crate::workspace::Workspace;
+use crate::workspace::tests::Bench;
+
+pub(crate) const TITLE: &str = "Sum is wrong";
+pub(crate) const BODY: &str = "It subtracts.";
+
+/// A small repository whose only test is red.
+pub(crate) const REPOSITORY: &[(&str, &str)] = &[
+    ("calc.py", "def add(a, b):\n    return a - b\n"),
+    (
+        "test_calc.py",
+        "import unittest\nfrom calc import add\n\n\nclass CalcTest(unittest.TestCase):\n    \
+         def test_add(self):\n        self.assertEqual(add(1, 2), 3)\n",
+    ),
+];
+
+pub(crate) const FIX: &str = "--- a/calc.py\n+++ b/calc.py\n@@ -1,2 +1,2 @@\n \
+    def add(a, b):\n-    return a - b\n+    return a + b\n";
+const NO_FIX: &str = "--- a/calc.py\n+++ b/calc.py\n@@ -1,2 +1,2 @@\n \
+    def add(a, b):\n-    return a - b\n+    return a * b\n";
+
+/// GitHub, as far as the nodes know it.
+#[derive(Default)]
+pub(crate) struct Desk {
+    pub(crate) drafts: Mutex<Vec<PullRequestDraft>>,
+}
+
+#[async_trait::async_trait]
+impl PullRequests for Desk {
+    async fn credential(&self) -> Result<SecretString, Failure> {
+        Ok(SecretString::from("ghs_test"))
+    }
+
+    async fn ensure(&self, draft: PullRequestDraft) -> Result<PullRequestRef, Failure> {
+        let reference = PullRequestRef {
+            number: 7,
+            url: "https://example.com/acme/orders/pull/7".to_owned(),
+            head: draft.head.clone(),
+            head_sha: "1".repeat(40),
+            base: draft.base.clone(),
+            draft: draft.draft,
+            merged: false,
+        };
+        self.drafts.lock().unwrap().push(draft);
+        Ok(reference)
+    }
+}
+
+/// Keeps what a coordinator would keep.
+#[derive(Default)]
+pub(crate) struct Notes {
+    pub(crate) checkpoints: Mutex<Vec<Checkpoint>>,
+}
+
+#[async_trait::async_trait]
+impl Observer for Notes {
+    async fn started(&self, _: &str, _: u32) {}
+    async fn finished(&self, checkpoint: &Checkpoint, _: Duration) {
+        self.checkpoints.lock().unwrap().push(checkpoint.clone());
+    }
+    async fn failed(&self, _: &str, _: &NodeError, _: bool) {}
+    async fn replayed(&self, _: &Checkpoint) {}
+}
+
+/// A repository, an agent, a desk and recorded answers.
+pub(crate) struct Rig {
+    pub(crate) bench: Bench,
+    pub(crate) desk: Arc<Desk>,
+    pub(crate) notes: Notes,
+    pub(crate) drafter: Drafter,
+    pub(crate) task: TaskId,
+    pub(crate) title: String,
+    pub(crate) body: String,
+    lines: mpsc::Receiver<String>,
+    log: TaskLog,
+}
+
+impl Rig {
+    pub(crate) async fn with(files: &[(&str, &str)]) -> Self {
+        let bench = Bench::with(files).await;
+        let (sender, lines) = mpsc::channel(10_000);
+        Self {
+            drafter: Drafter::Replay {
+                dir: bench.root.path().join("answers"),
+            },
+            bench,
+            desk: Arc::default(),
+            notes: Notes::default(),
+            task: TaskId::new(),
+            title: TITLE.to_owned(),
+            body: BODY.to_owned(),
+            lines,
+            log: TaskLog::new(sender),
+        }
+    }
+
+    /// A rig whose drafter answers with these diffs, one a round.
+    pub(crate) async fn answering(files: &[(&str, &str)], answers: &[&str]) -> Self {
+        let rig = Self::with(files).await;
+        for (round, answer) in (1..).zip(answers) {
+            rig.record(round, answer);
+        }
+        rig
+    }
+
+    fn record(&self, round: u32, answer: &str) {
+        let folder = self.bench.root.path().join("answers");
+        let folder = folder.join(fingerprint(&self.title, &self.body));
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join(format!("{round}.diff")), answer).unwrap();
+    }
+
+    /// A rig whose drafter is a program of the test.
+    pub(crate) async fn commanding(files: &[(&str, &str)], script: &str) -> Self {
+        let mut rig = Self::with(files).await;
+        rig.drafter = Drafter::Cli {
+            command: ["sh", "-c", script].map(str::to_owned).into(),
+            timeout: Duration::from_secs(30),
+            pass_env: Vec::new(),
+        };
+        rig
+    }
+
+    pub(crate) async fn workspace(&self, attempt: u32) -> Workspace {
+        let mut checkout = self.bench.checkout(self.task, attempt);
+        checkout.pinned_base = pinned_base(&self.notes.checkpoints.lock().unwrap());
+        self.bench.prepare(&checkout).await.unwrap()
+    }
+
+    pub(crate) async fn deps(&self, workspace: Workspace) -> Result<NodeDeps, Failure> {
+        Ok(NodeDeps {
+            task: TaskFacts {
+                work: workspace.work,
+                repository: "acme/orders".parse().unwrap(),
+                issue: Some(IssueNumber(1)),
+                title: self.title.clone(),
+                body: self.body.clone(),
+                default_branch: "main".to_owned(),
+                branch: "patchfleet/1-x".to_owned(),
+                target_files: Vec::new(),
+            },
+            config: workspace.configuration().await?,
+            workspace,
+            drafter: self.drafter.clone(),
+            tests: TestPolicy::default(),
+            publishing: Publishing {
+                url: self.bench.origin.url(),
+                author: Author {
+                    name: "Patchfleet".to_owned(),
+                    email: "patchfleet@example.com".to_owned(),
+                },
+                draft: true,
+                pull_requests: self.desk.clone(),
+            },
+            log: self.log.clone(),
+        })
+    }
+
+    pub(crate) async fn run(&self) -> Result<Report, RunError> {
+        let deps = self.deps(self.workspace(1).await).await.unwrap();
+        self.run_with(deps, Vec::new()).await
+    }
+
+    pub(crate) async fn run_with(
+        &self,
+        deps: NodeDeps,
+        checkpoints: Vec<Checkpoint>,
+    ) -> Result<Report, RunError> {
+        let engine = Engine::new(coding_flow(), registry(deps)).unwrap();
+        let run = Run {
+            ctx: Context::default(),
+            checkpoints,
+            observer: &self.notes,
+            cancel: CancellationToken::new(),
+        };
+        engine.run(run).await
+    }
+
+    pub(crate) async fn fails(&self) -> Failure {
+        failure(&self.run().await.unwrap_err()).unwrap()
+    }
+
+    fn log(&mut self) -> String {
+        std::iter::from_fn(|| self.lines.try_recv().ok())
+            .collect::<Vec<_>>()
+            .join("\n")
+    }
+
+    async fn on_branch(&self, path: &str) -> String {
+        let object = format!("patchfleet/1-x:{path}");
+        self.bench.origin.ask(&["show", &object]).await
+    }
+}
+
+fn visits(report: &Report) -> String {
+    report
+        .visits
+        .iter()
+        .map(|visit| visit.node.clone())
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+#[test]
+fn the_embedded_flow_is_valid_and_complete() {
+    let flow = coding_flow();
+    let nodes: Vec<_> = flow.nodes.iter().map(|node| node.id.as_str()).collect();
+    let expected = [
+        "inspect",
+        "draft",
+        "patch",
+        "test",
+        "review",
+        "route",
+        "publish",
+        "summarize",
+    ];
+    assert_eq!(nodes, expected);
+    assert_eq!(flow.max_rounds, Some(3));
+}
+
+#[tokio::test]
+async fn an_issue_becomes_a_tested_pull_request() {
+    let mut rig = Rig::answering(REPOSITORY, &[FIX]).await;
+    let report = rig.run().await.unwrap();
+    assert_eq!(
+        visits(&report),
+        "inspect draft patch test review route publish summarize"
+    );
+    assert_eq!(
+        rig.on_branch("calc.py").await,
+        "def add(a, b):\n    return a + b"
+    );
+    let message = rig
+        .bench
+        .origin
+        .ask(&["log", "-1", "--format=%an <%ae>%n%B", "patchfleet/1-x"])
+        .await;
+    assert_eq!(
+        message,
+        format!(
+            "Patchfleet <patchfleet@example.com>\nSum is wrong\n\nFor #1.\n\nPatchfleet-Task: {}\nPatchfleet-Attempt: 1",
+            rig.task
+        )
+    );
+    let draft = rig.desk.drafts.lock().unwrap()[0].clone();
+    assert_eq!(
+        (draft.head.as_str(), draft.base.as_str(), draft.draft),
+        ("patchfleet/1-x", "main", true)
+    );
+    assert_eq!(draft.title, "Sum is wrong");
+    let body = regex::Regex::new(r"after \d\.\d s")
+        .unwrap()
+        .replace_all(&draft.body, "after N s");
+    insta::assert_snapshot!(body.replace(&rig.task.to_string(), "TASK"), @r"
+    Fixes #1
+
+    ### Changes
+
+    - `calc.py` (+1 −1)
+
+    ### Tests
+
+    `python3 -m unittest -v`
+
+    - before the change: exit code 1 after N s
+    - after the change: exit code 0 after N s
+
+    Failed before and pass now:
+
+    - `test_calc.CalcTest.test_add`
+
+    ### Next
+
+    - Review the pull request and merge it
+
+
+    <!-- patchfleet:task:TASK -->
+    ");
+    let Outcome::PullRequest {
+        pull_request,
+        summary,
+        tests_before,
+        tests_after,
+    } = outcome(&report.ctx).unwrap()
+    else {
+        panic!("no pull request");
+    };
+    assert_eq!(pull_request.number, 7);
+    assert!(summary.contains("### Changes"), "{summary}");
+    assert_eq!(tests_before.unwrap().returncode, Some(1));
+    let after = tests_after.unwrap();
+    assert!(after.passed());
+    let tree = rig
+        .bench
+        .origin
+        .ask(&["rev-parse", "patchfleet/1-x^{tree}"])
+        .await;
+    assert_eq!(after.tree, tree);
+    let log = rig.log();
+    assert!(
+        log.contains("$ python3 -m unittest -v") && log.contains("test_add"),
+        "{log}"
+    );
+    assert_eq!(rig.log.clone().into_count().take(), 0);
+}
+
+#[tokio::test]
+async fn the_sample_repository_is_mended_in_one_round_and_in_two() {
+    let kit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/kit/sample");
+    let files = texts_below(&kit.join("repository"));
+    let files: Vec<_> = files
+        .iter()
+        .map(|(path, text)| (path.as_str(), text.as_str()))
+        .collect();
+    let issue: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(kit.join("issue.json")).unwrap()).unwrap();
+    for (answers, rounds) in [("answers", 1), ("answers-two-rounds", 2)] {
+        let mut rig = Rig::with(&files).await;
+        rig.title = issue["issue"]["title"].as_str().unwrap().to_owned();
+        rig.body = issue["issue"]["body"].as_str().unwrap().to_owned();
+        for round in 1..=rounds {
+            let path = kit.join(answers).join(format!("{round}.diff"));
+            rig.record(round, &std::fs::read_to_string(path).unwrap());
+        }
+        let report = rig.run().await.unwrap();
+        assert_eq!(visits(&report).matches("draft").count(), rounds as usize);
+        let body = rig.desk.drafts.lock().unwrap()[0].body.clone();
+        assert!(body.contains("Failed before and pass now:"), "{body}");
+        assert!(body.contains("- before the change: exit code 1"), "{body}");
+        assert!(body.contains("- after the change: exit code 0"), "{body}");
+    }
+}
+
+fn texts_below(root: &Path) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    let mut open = vec![PathBuf::from(root)];
+    while let Some(folder) = open.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                open.push(path);
+            } else if let Ok(text) = std::fs::read_to_string(&path) {
+                let name = path
+                    .strip_prefix(root)
+                    .unwrap()
+                    .to_str()
+                    .unwrap()
+                    .to_owned();
+                found.push((name, text));
+            }
+        }
+    }
+    found
+}
+
+#[tokio::test]
+async fn red_tests_and_refused_drafts_go_back_with_what_was_found() {
+    let hostile =
+        "--- a/.github/workflows/x.yml\n+++ b/.github/workflows/x.yml\n@@ -0,0 +1 @@\n+on: push\n";
+    let rig = Rig::answering(REPOSITORY, &[hostile, NO_FIX, FIX]).await;
+    let report = rig.run().await.unwrap();
+    assert_eq!(
+        visits(&report),
+        "inspect draft patch draft patch test review route draft patch test review route publish summarize"
+    );
+    let checkpoints = rig.notes.checkpoints.lock().unwrap();
+    let of = |node: &str, visit: u32| {
+        checkpoints
+            .iter()
+            .find(|it| it.node == node && it.visit == visit)
+            .unwrap()
+    };
+    assert_eq!(of("patch", 1).error.as_ref().unwrap().code, "diff_rejected");
+    let findings = &of("patch", 1).delta["findings"];
+    assert!(
+        findings[0]["message"]
+            .as_str()
+            .unwrap()
+            .contains("the path is protected"),
+        "{findings}"
+    );
+    let findings = &of("route", 1).delta["findings"];
+    assert_eq!(findings[0]["code"], "tests_failed");
+    assert!(
+        findings[0]["message"]
+            .as_str()
+            .unwrap()
+            .contains("exit code 1"),
+        "{findings}"
+    );
+    assert_eq!(of("route", 2).delta["findings"], serde_json::json!([]));
+}
+
+#[tokio::test]
+async fn a_task_fails_after_the_last_round_and_opens_nothing() {
+    let rig = Rig::answering(REPOSITORY, &[NO_FIX]).await;
+    let failure = rig.fails().await;
+    assert_eq!(failure.kind, FailureKind::TestsFailed);
+    assert!(
+        failure
+            .message
+            .starts_with("after 3 rounds: the tests fail with exit code 1"),
+        "{failure:?}"
+    );
+    assert!(!failure.retryable && failure.discard_checkpoints);
+    let rig = Rig::answering(REPOSITORY, &[&FIX.replace("a - b", "a / b")]).await;
+    let failure = rig.fails().await;
+    assert_eq!(failure.kind, FailureKind::DiffRejected);
+    assert!(
+        failure
+            .message
+            .contains("line 2 should be `    return a / b` but is `    return a - b`"),
+        "{failure:?}"
+    );
+    assert!(rig.desk.drafts.lock().unwrap().is_empty());
+    assert_eq!(
+        rig.bench
+            .origin
+            .ask(&["branch", "--list", "patchfleet/*"])
+            .await,
+        ""
+    );
+}
+
+#[tokio::test]
+async fn tests_that_do_not_end_are_told_apart() {
+    let mut files = REPOSITORY.to_vec();
+    files.push((
+        ".patchfleet.yaml",
+        "test: python3 -c 'import time; time.sleep(600)'\ntest_timeout: 200ms\n",
+    ));
+    let rig = Rig::answering(&files, &[FIX]).await;
+    assert_eq!(rig.fails().await.kind, FailureKind::TestsTimedOut);
+}
+
+#[tokio::test]
+async fn a_test_command_that_is_not_there_or_not_allowed_is_a_typed_failure() {
+    for (command, said) in [
+        ("./absent.sh", "does not exist"),
+        ("sh -c true", "not among the programs"),
+    ] {
+        let config = format!("test: {command}\n");
+        let mut files = REPOSITORY.to_vec();
+        files.push((".patchfleet.yaml", &config));
+        let failure = Rig::answering(&files, &[FIX]).await.fails().await;
+        assert_eq!(failure.kind, FailureKind::TestCommandInvalid);
+        assert!(failure.message.contains(said), "{failure:?}");
+        assert!(!failure.retryable);
+    }
+}
+
+#[tokio::test]
+async fn a_repository_without_tests_is_told_so() {
+    let rig = Rig::answering(&REPOSITORY[..1], &[FIX]).await;
+    let report = rig.run().await.unwrap();
+    assert_eq!(
+        report.ctx.get("tests.results"),
+        Some(&serde_json::Value::Null)
+    );
+    let body = rig.desk.drafts.lock().unwrap()[0].body.clone();
+    assert!(body.contains("nothing was tested"), "{body}");
+}
+
+#[tokio::test]
+async fn a_bad_configuration_is_a_typed_failure() {
+    let rig = Rig::with(&[(".patchfleet.yaml", "test: x\ntset: y\n")]).await;
+    let failure = rig.workspace(1).await.configuration().await.unwrap_err();
+    assert_eq!(failure.kind, FailureKind::BadRepositoryConfiguration);
+    assert!(
+        failure
+            .message
+            .starts_with(".patchfleet.yaml, line 2, column 1: unknown field `tset`"),
+        "{failure:?}"
+    );
+}
+
+#[tokio::test]
+async fn checkpoints_are_enough_on_another_host() {
+    let first = Rig::answering(REPOSITORY, &[FIX]).await;
+    first.run().await.unwrap();
+    let all = first.notes.checkpoints.lock().unwrap().clone();
+    for kept in 0..=all.len() {
+        let mut rig = Rig::with(REPOSITORY).await;
+        rig.bench.origin = first.bench.origin.copied().await;
+        *rig.notes.checkpoints.lock().unwrap() = all[..kept].to_vec();
+        if kept < 2 {
+            let Drafter::Replay { dir } = &first.drafter else {
+                unreachable!()
+            };
+            rig.drafter = Drafter::Replay { dir: dir.clone() };
+        }
+        let deps = rig.deps(rig.workspace(2).await).await.unwrap();
+        let report = rig.run_with(deps, all[..kept].to_vec()).await.unwrap();
+        assert_eq!(
+            report.visits.iter().filter(|visit| visit.replayed).count(),
+            kept
+        );
+        assert!(matches!(
+            outcome(&report.ctx),
+            Ok(Outcome::PullRequest { .. })
+        ));
+        let published = rig.desk.drafts.lock().unwrap().len();
+        assert_eq!(published, usize::from(kept < 7), "with {kept} checkpoints");
+    }
+}

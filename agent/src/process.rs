@@ -1,0 +1,360 @@
+//! The one spawner: every child process of the agent starts here.
+//!
+//! A child gets a clean environment (only what is named), its own process group, a timeout and
+//! an output cap. Its whole group is dead when [`Spawn::run`] returns, however it returns, also
+//! when the future is dropped. There is no shell anywhere: arguments go to the program as they are.
+//!
+//! Absent: isolation (see [`crate::sandbox`]). A descendant that leaves the group with `setsid`
+//! is not found again; only real isolation catches it.
+
+mod capture;
+mod group;
+mod program;
+
+use std::ffi::OsString;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::io::AsyncWriteExt;
+use tokio::process::{Child, Command};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use capture::Capture;
+use group::Group;
+pub use program::find_program;
+
+/// How long a group may take to end after SIGTERM before SIGKILL.
+const GRACE: Duration = Duration::from_secs(2);
+/// How long output is read on after the child is dead; only an escaped descendant needs it.
+const DRAIN: Duration = Duration::from_secs(2);
+
+/// Called with every line of output, as it comes; must not block.
+pub type OnLine = Arc<dyn Fn(&str) + Send + Sync>;
+
+/// What the child reads from its standard input.
+#[derive(Debug, Default)]
+pub enum Input {
+    /// The end of the file at once.
+    #[default]
+    Nothing,
+    /// These bytes.
+    Bytes(Vec<u8>),
+}
+
+/// Limits that the kernel enforces on the child and all its descendants, each on its own.
+///
+/// Set by the `prlimit` program where the host has it. Limits on memory and on the number of
+/// processes need isolation to be meaningful and are absent here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Largest file that may be written, in bytes.
+    pub file_size: u64,
+    /// Most files open at a time.
+    pub open_files: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            file_size: 1 << 30,
+            open_files: 4096,
+        }
+    }
+}
+
+/// One child process to be.
+pub struct Spawn {
+    program: OsString,
+    args: Vec<OsString>,
+    cwd: PathBuf,
+    env: Vec<(OsString, OsString)>,
+    input: Input,
+    timeout: Duration,
+    output_cap: usize,
+    limits: Option<Limits>,
+    on_line: Option<OnLine>,
+}
+
+/// How a child ended.
+#[derive(Debug, Clone)]
+pub struct Finished {
+    /// Exit code; absent when a signal ended it.
+    pub returncode: Option<i32>,
+    /// The signal that ended it.
+    pub signal: Option<i32>,
+    /// The end of standard output, at most the cap.
+    pub stdout: Vec<u8>,
+    /// The end of standard error, at most the cap.
+    pub stderr: Vec<u8>,
+    /// Bytes that were dropped from the beginning of standard output.
+    pub stdout_dropped: u64,
+    /// Bytes that were dropped from the beginning of standard error.
+    pub stderr_dropped: u64,
+    /// Wall time.
+    pub duration: Duration,
+    /// The timeout ended it.
+    pub timed_out: bool,
+}
+
+/// A child could not be started or was called off.
+#[derive(Debug, thiserror::Error)]
+pub enum SpawnError {
+    /// There is no such program.
+    #[error("the program `{program}` does not exist on this host or is not executable")]
+    NotFound {
+        /// As it was asked for.
+        program: String,
+    },
+    /// The system refused.
+    #[error("`{program}` can't be run: {source}")]
+    Failed {
+        /// As it was asked for.
+        program: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The caller called it off; the group is dead.
+    #[error("it was called off")]
+    Cancelled,
+}
+
+impl Spawn {
+    /// A program, to be run in a folder. Without further ado it sees only `PATH` and `LANG`.
+    pub fn new(program: impl Into<OsString>, cwd: impl Into<PathBuf>) -> Self {
+        Self {
+            program: program.into(),
+            args: Vec::new(),
+            cwd: cwd.into(),
+            env: vec![
+                ("PATH".into(), program::search_path()),
+                ("LANG".into(), "C.UTF-8".into()),
+            ],
+            input: Input::Nothing,
+            timeout: Duration::from_secs(60),
+            output_cap: 1 << 20,
+            limits: None,
+            on_line: None,
+        }
+    }
+
+    /// Appends arguments.
+    pub fn args<A: Into<OsString>>(mut self, args: impl IntoIterator<Item = A>) -> Self {
+        self.args.extend(args.into_iter().map(Into::into));
+        self
+    }
+
+    /// Sets a variable of the environment; the last one with a name counts.
+    pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
+        self.env.push((name.into(), value.into()));
+        self
+    }
+
+    /// Sets what the child reads.
+    pub fn input(mut self, input: Input) -> Self {
+        self.input = input;
+        self
+    }
+
+    /// Ends the child after this time; without it, after a minute.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Keeps so many bytes of the end of each output; without it, 1 MiB.
+    pub fn output_cap(mut self, bytes: usize) -> Self {
+        self.output_cap = bytes;
+        self
+    }
+
+    /// Sets kernel limits.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = Some(limits);
+        self
+    }
+
+    /// Has every line of output reported while it comes.
+    pub fn on_line(mut self, on_line: OnLine) -> Self {
+        self.on_line = Some(on_line);
+        self
+    }
+
+    /// Runs the child to its end.
+    ///
+    /// # Errors
+    /// When it can't be started, or `cancel` fires. A failing exit code, a signal and a timeout
+    /// are results, not errors.
+    pub async fn run(mut self, cancel: &CancellationToken) -> Result<Finished, SpawnError> {
+        let started = Instant::now();
+        let mut child = self.start()?;
+        let mut group = Group::of(&child);
+        let mut io = JoinSet::new();
+        self.feed(&mut child, &mut io);
+        let stdout = self.capture(child.stdout.take(), &mut io);
+        let stderr = self.capture(child.stderr.take(), &mut io);
+
+        let end = wait(&mut child, &mut group, self.timeout, cancel).await;
+        group.kill();
+        let drain = async { while io.join_next().await.is_some() {} };
+        // Whoever keeps a pipe open beyond the group's death is not waited for.
+        let _ = tokio::time::timeout(DRAIN, drain).await;
+        let (status, timed_out) = end.map_err(|end| match end {
+            Interrupted::Cancelled => SpawnError::Cancelled,
+            Interrupted::Io(source) => self.failed(source),
+        })?;
+        let ((stdout, stdout_dropped), (stderr, stderr_dropped)) = (stdout.take(), stderr.take());
+        Ok(Finished {
+            returncode: status.code(),
+            signal: std::os::unix::process::ExitStatusExt::signal(&status),
+            stdout,
+            stderr,
+            stdout_dropped,
+            stderr_dropped,
+            duration: started.elapsed(),
+            timed_out,
+        })
+    }
+
+    fn start(&self) -> Result<Child, SpawnError> {
+        let path = program::resolve(&self.program, &self.cwd, &self.env).ok_or_else(|| {
+            SpawnError::NotFound {
+                program: self.name(),
+            }
+        })?;
+        let (program, leading) = program::with_limits(path, self.limits);
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the door: everything is spawned here"
+        )]
+        let mut command = Command::new(program);
+        command
+            .args(leading)
+            .args(&self.args)
+            .current_dir(&self.cwd)
+            .env_clear()
+            .envs(self.env.iter().map(|(name, value)| (name, value)))
+            .stdin(match self.input {
+                Input::Nothing => Stdio::null(),
+                Input::Bytes(_) => Stdio::piped(),
+            })
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .kill_on_drop(true);
+        command.spawn().map_err(|source| self.failed(source))
+    }
+
+    fn feed(&mut self, child: &mut Child, io: &mut JoinSet<()>) {
+        if let (Input::Bytes(bytes), Some(mut pipe)) =
+            (std::mem::take(&mut self.input), child.stdin.take())
+        {
+            io.spawn(async move {
+                // A child that does not read to the end has its reasons.
+                let _ = pipe.write_all(&bytes).await;
+            });
+        }
+    }
+
+    fn capture<R>(&self, pipe: Option<R>, io: &mut JoinSet<()>) -> Capture
+    where
+        R: tokio::io::AsyncRead + Unpin + Send + 'static,
+    {
+        let capture = Capture::new(self.output_cap);
+        if let Some(pipe) = pipe {
+            io.spawn(capture.clone().read(pipe, self.on_line.clone()));
+        }
+        capture
+    }
+
+    fn name(&self) -> String {
+        self.program.to_string_lossy().into_owned()
+    }
+
+    fn failed(&self, source: std::io::Error) -> SpawnError {
+        SpawnError::Failed {
+            program: self.name(),
+            source,
+        }
+    }
+}
+
+/// Arguments and variables stay out: they may be long, and variables may be secret.
+impl fmt::Debug for Spawn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Spawn")
+            .field("program", &self.program)
+            .field("cwd", &self.cwd)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Finished {
+    /// The exit code is 0.
+    pub fn succeeded(&self) -> bool {
+        self.returncode == Some(0) && !self.timed_out
+    }
+
+    /// Standard output as text, marked when its beginning was dropped.
+    pub fn stdout_text(&self) -> String {
+        text(&self.stdout, self.stdout_dropped)
+    }
+
+    /// Standard error as text, marked when its beginning was dropped.
+    pub fn stderr_text(&self) -> String {
+        text(&self.stderr, self.stderr_dropped)
+    }
+}
+
+fn text(bytes: &[u8], dropped: u64) -> String {
+    let kept = String::from_utf8_lossy(bytes);
+    match dropped {
+        0 => kept.into_owned(),
+        _ => format!("[{dropped} bytes before this were dropped]\n{kept}"),
+    }
+}
+
+enum Interrupted {
+    Cancelled,
+    Io(std::io::Error),
+}
+
+/// Waits for the end, by itself, by the clock or by the caller's word.
+async fn wait(
+    child: &mut Child,
+    group: &mut Group,
+    timeout: Duration,
+    cancel: &CancellationToken,
+) -> Result<(ExitStatus, bool), Interrupted> {
+    tokio::select! {
+        status = child.wait() => return status.map(|status| (status, false)).map_err(Interrupted::Io),
+        () = tokio::time::sleep(timeout) => {}
+        () = cancel.cancelled() => {
+            let _ = end(child, group).await;
+            return Err(Interrupted::Cancelled);
+        }
+    }
+    let status = end(child, group).await.map_err(Interrupted::Io)?;
+    Ok((status, true))
+}
+
+/// Asks the group to end, then ends it.
+async fn end(child: &mut Child, group: &mut Group) -> std::io::Result<ExitStatus> {
+    group.terminate();
+    if let Ok(status) = tokio::time::timeout(GRACE, child.wait()).await {
+        return status;
+    }
+    group.kill();
+    child.wait().await
+}
+
+/// True when the path names a file that this process may execute.
+pub(crate) fn is_executable(path: &Path) -> bool {
+    path.is_file() && nix::unistd::access(path, nix::unistd::AccessFlags::X_OK).is_ok()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,111 @@
+//! The end of a child's output within a cap, and its lines as they come.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::io::{AsyncRead, AsyncReadExt};
+
+use super::OnLine;
+
+/// Longest line that is reported; the rest of a longer one is reported as lines of its own.
+const LINE_CAP: usize = 4096;
+
+/// Keeps the last `cap` bytes; shared, so that what was read is there even if reading never ends.
+#[derive(Clone)]
+pub(super) struct Capture {
+    kept: Arc<Mutex<Kept>>,
+}
+
+struct Kept {
+    cap: usize,
+    bytes: Vec<u8>,
+    dropped: u64,
+}
+
+impl Kept {
+    fn push(&mut self, chunk: &[u8]) {
+        self.bytes.extend_from_slice(chunk);
+        // Twice the cap, so that bytes are moved once per cap and not once per chunk.
+        if self.bytes.len() > self.cap.saturating_mul(2) {
+            self.trim();
+        }
+    }
+
+    fn trim(&mut self) {
+        let excess = self.bytes.len().saturating_sub(self.cap);
+        self.bytes.drain(..excess);
+        self.dropped += excess as u64;
+    }
+}
+
+impl Capture {
+    pub(super) fn new(cap: usize) -> Self {
+        let kept = Kept {
+            cap,
+            bytes: Vec::new(),
+            dropped: 0,
+        };
+        Self {
+            kept: Arc::new(Mutex::new(kept)),
+        }
+    }
+
+    /// Reads to the end.
+    pub(super) async fn read(self, mut pipe: impl AsyncRead + Unpin, on_line: Option<OnLine>) {
+        let mut chunk = vec![0; 16 * 1024];
+        let mut lines = on_line.map(Lines::new);
+        while let Ok(count @ 1..) = pipe.read(&mut chunk).await {
+            let read = &chunk[..count];
+            self.lock().push(read);
+            if let Some(lines) = &mut lines {
+                lines.push(read);
+            }
+        }
+        if let Some(lines) = &mut lines {
+            lines.flush();
+        }
+    }
+
+    /// What is kept, and how many bytes before it are not.
+    pub(super) fn take(&self) -> (Vec<u8>, u64) {
+        let mut kept = self.lock();
+        kept.trim();
+        (std::mem::take(&mut kept.bytes), kept.dropped)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct Lines {
+    report: OnLine,
+    begun: Vec<u8>,
+}
+
+impl Lines {
+    fn new(report: OnLine) -> Self {
+        Self {
+            report,
+            begun: Vec::new(),
+        }
+    }
+
+    fn push(&mut self, chunk: &[u8]) {
+        for piece in chunk.split_inclusive(|byte| *byte == b'\n') {
+            for part in piece.chunks(LINE_CAP) {
+                self.begun.extend_from_slice(part);
+                if self.begun.ends_with(b"\n") || self.begun.len() >= LINE_CAP {
+                    self.flush();
+                }
+            }
+        }
+    }
+
+    fn flush(&mut self) {
+        if !self.begun.is_empty() {
+            let line = String::from_utf8_lossy(&self.begun);
+            (self.report)(line.trim_end_matches(['\n', '\r']));
+            self.begun.clear();
+        }
+    }
+}

@@ -1,0 +1,158 @@
+use std::sync::Mutex;
+
+use super::*;
+
+fn spawn(program: &str, args: &[&str]) -> Spawn {
+    Spawn::new(program, std::env::temp_dir()).args(args.iter().copied())
+}
+
+fn sh(script: &str) -> Spawn {
+    spawn("sh", &["-c", script])
+}
+
+async fn run(spawn: Spawn) -> Finished {
+    spawn.run(&CancellationToken::new()).await.unwrap()
+}
+
+/// Waits until the process is gone; a zombie counts as gone.
+async fn assert_dies(pid: &str) {
+    let status = format!("/proc/{pid}/stat");
+    for _ in 0..200 {
+        match std::fs::read_to_string(&status) {
+            Err(_) => return,
+            Ok(text) if text.contains(") Z ") => return,
+            Ok(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+        }
+    }
+    panic!("process {pid} is still alive");
+}
+
+#[tokio::test]
+async fn exit_code_and_both_outputs_are_reported() {
+    let finished = run(sh("echo out; echo err >&2; exit 3")).await;
+    assert_eq!((finished.returncode, finished.signal), (Some(3), None));
+    assert_eq!(finished.stdout_text(), "out\n");
+    assert_eq!(finished.stderr_text(), "err\n");
+    assert!(!finished.succeeded());
+    assert_eq!(run(sh("kill -9 $$")).await.signal, Some(9));
+}
+
+#[tokio::test]
+async fn the_environment_is_only_what_was_named() {
+    let finished = run(spawn("env", &[]).env("HOME", "/nowhere")).await;
+    let output = finished.stdout_text();
+    let mut names: Vec<_> = output
+        .lines()
+        .filter_map(|line| line.split_once('='))
+        .map(|(name, _)| name)
+        .collect();
+    names.sort_unstable();
+    assert_eq!(names, ["HOME", "LANG", "PATH"]);
+}
+
+#[tokio::test]
+async fn arguments_meet_no_shell() {
+    let finished = run(spawn("echo", &["$(id)", "; ls", "*"])).await;
+    assert_eq!(finished.stdout_text(), "$(id) ; ls *\n");
+}
+
+#[tokio::test]
+async fn input_reaches_the_child() {
+    let bytes = vec![b'x'; 300_000];
+    let finished = run(spawn("wc", &["-c"]).input(Input::Bytes(bytes))).await;
+    assert_eq!(finished.stdout_text().trim(), "300000");
+}
+
+#[tokio::test]
+async fn a_timeout_kills_grandchildren_that_ignore_sigterm() {
+    let script = "trap '' TERM; sh -c 'trap \"\" TERM; echo $$; while :; do sleep 60; done' & wait";
+    let finished = run(sh(script).timeout(Duration::from_millis(300))).await;
+    assert!(finished.timed_out);
+    assert_eq!((finished.returncode, finished.signal), (None, Some(9)));
+    assert_dies(finished.stdout_text().trim()).await;
+}
+
+#[tokio::test]
+async fn what_a_child_leaves_behind_is_killed_after_a_normal_end() {
+    let finished = run(sh("sleep 600 & echo $!")).await;
+    assert!(finished.succeeded());
+    assert!(finished.duration < Duration::from_secs(30));
+    assert_dies(finished.stdout_text().trim()).await;
+}
+
+fn first_line(sender: tokio::sync::mpsc::Sender<String>) -> OnLine {
+    Arc::new(move |line: &str| {
+        let _ = sender.try_send(line.to_owned());
+    })
+}
+
+#[tokio::test]
+async fn calling_off_ends_the_group() {
+    let cancel = CancellationToken::new();
+    let (sender, mut lines) = tokio::sync::mpsc::channel(1);
+    let child = sh("echo $$; sleep 600").on_line(first_line(sender));
+    let (result, pid) = tokio::join!(child.run(&cancel), async {
+        let pid = lines.recv().await.unwrap();
+        cancel.cancel();
+        pid
+    });
+    assert!(matches!(result, Err(SpawnError::Cancelled)));
+    assert_dies(&pid).await;
+}
+
+#[tokio::test]
+async fn dropping_the_future_ends_the_group() {
+    let cancel = CancellationToken::new();
+    let (sender, mut lines) = tokio::sync::mpsc::channel(1);
+    let child = sh("sleep 600 & echo $!; wait").on_line(first_line(sender));
+    let pid = tokio::select! {
+        _ = child.run(&cancel) => panic!("it ended by itself"),
+        pid = lines.recv() => pid.unwrap(),
+    };
+    assert_dies(&pid).await;
+}
+
+#[tokio::test]
+async fn output_is_capped_at_its_end_and_marked() {
+    let finished = run(sh("seq 1 100000").output_cap(1000)).await;
+    assert_eq!(finished.stdout.len(), 1000);
+    assert_eq!(finished.stdout_dropped, 588_895 - 1000);
+    assert!(finished.stdout_text().starts_with("[587895 bytes before"));
+    assert!(finished.stdout_text().ends_with("100000\n"));
+}
+
+#[tokio::test]
+async fn lines_are_reported_whole_and_in_order() {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let sink = Arc::clone(&seen);
+    let child = sh("printf 'one\\r\\ntwo\\n'; printf 'three'").on_line(Arc::new(move |line| {
+        sink.lock().unwrap().push(line.to_owned());
+    }));
+    run(child).await;
+    assert_eq!(*seen.lock().unwrap(), ["one", "two", "three"]);
+}
+
+#[tokio::test]
+async fn a_missing_program_is_named_with_and_without_limits() {
+    for child in [spawn("no-such-program", &[]), spawn("./no-such", &[])] {
+        let error = child
+            .limits(Limits::default())
+            .run(&CancellationToken::new())
+            .await
+            .unwrap_err();
+        assert!(matches!(&error, SpawnError::NotFound { program } if program.contains("no-such")));
+    }
+}
+
+#[tokio::test]
+async fn limits_hold_where_the_host_can_set_them() {
+    if find_program("prlimit").is_none() {
+        return;
+    }
+    let limits = Limits {
+        file_size: 4096,
+        open_files: 64,
+    };
+    let finished = run(sh("ulimit -n; ulimit -c").limits(limits)).await;
+    assert_eq!(finished.stdout_text(), "64\n0\n");
+}

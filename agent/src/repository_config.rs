@@ -1,0 +1,369 @@
+//! `.patchfleet.yaml`: how Patchfleet works on a repository.
+//!
+//! Unknown fields and values that can't be are errors that name line, column and field; a default
+//! never silently takes the place of what was written. An absent file means defaults.
+//!
+//! Absent: fields for triggers, setup, budget, reviewers and flow, which come with their stages.
+
+use std::fmt;
+use std::time::Duration;
+
+use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+use patchfleet_domain::outcome::Failure;
+use patchfleet_domain::{AgentType, FailureKind};
+use serde::de::{DeserializeSeed, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+
+use crate::git::Author;
+
+/// The file, in the root of the default branch.
+pub const FILE: &str = ".patchfleet.yaml";
+
+/// Test timeout when the repository says nothing.
+pub const DEFAULT_TEST_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// The configuration of one repository.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RepositoryConfig {
+    /// The test command, as words. Written as a list, or as a string that is split into words as
+    /// a shell would, without anything else that a shell does.
+    #[serde(default, deserialize_with = "command")]
+    pub test: Option<Vec<String>>,
+    /// How long the tests may take.
+    #[serde(default, deserialize_with = "duration")]
+    pub test_timeout: Option<Duration>,
+    /// What may be changed; everything, when empty.
+    #[serde(default)]
+    pub allowed_paths: Globs,
+    /// What must not be changed, besides what is always protected.
+    #[serde(default)]
+    pub protected_paths: Globs,
+    /// The agent type that tasks of this repository want.
+    #[serde(default, deserialize_with = "agent_type")]
+    pub agent_type: Option<AgentType>,
+    /// Who commits are by.
+    #[serde(default, deserialize_with = "author")]
+    pub author: Option<Author>,
+}
+
+/// Path patterns, as written and compiled. `*` stays within a folder, `**` does not.
+#[derive(Debug, Clone, Default)]
+pub struct Globs {
+    patterns: Vec<String>,
+    set: GlobSet,
+}
+
+/// The file can't be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{FILE}{}: {message}", position.map(|(line, column)| format!(", line {line}, column {column}")).unwrap_or_default())]
+pub struct ConfigError {
+    /// Line and column, from 1.
+    pub position: Option<(usize, usize)>,
+    /// Which field and what is wrong with it.
+    pub message: String,
+}
+
+impl RepositoryConfig {
+    /// Parses the file's text.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, with its place.
+    pub fn parse(text: &str) -> Result<Self, ConfigError> {
+        if text
+            .lines()
+            .all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'))
+        {
+            return Ok(Self::default());
+        }
+        serde_norway::from_str(text).map_err(|error| ConfigError::from_yaml(&error))
+    }
+
+    /// How long the tests may take.
+    pub fn test_timeout(&self) -> Duration {
+        self.test_timeout.unwrap_or(DEFAULT_TEST_TIMEOUT)
+    }
+}
+
+impl ConfigError {
+    fn from_yaml(error: &serde_norway::Error) -> Self {
+        let position = error.location().map(|place| (place.line(), place.column()));
+        let said = error.to_string();
+        // The position is told in front, in one form.
+        let message = match (position, said.rfind(" at line ")) {
+            (Some(_), Some(end)) => said[..end].to_owned(),
+            _ => said,
+        };
+        Self { position, message }
+    }
+
+    /// The failure of the task that this error is.
+    pub fn into_failure(self) -> Failure {
+        Failure {
+            kind: FailureKind::BadRepositoryConfiguration,
+            message: self.to_string(),
+            retryable: false,
+            // What is mended stands in a newer base.
+            discard_checkpoints: true,
+        }
+    }
+}
+
+impl Globs {
+    /// Compiles patterns.
+    ///
+    /// # Errors
+    /// The first pattern that is none.
+    pub fn new(patterns: Vec<String>) -> Result<Self, globset::Error> {
+        let mut set = GlobSetBuilder::new();
+        for pattern in &patterns {
+            let mut glob = GlobBuilder::new(pattern);
+            set.add(glob.literal_separator(true).build()?);
+        }
+        Ok(Self {
+            patterns,
+            set: set.build()?,
+        })
+    }
+
+    /// True without patterns.
+    pub fn is_empty(&self) -> bool {
+        self.patterns.is_empty()
+    }
+
+    /// True when a pattern matches the path.
+    pub fn matches(&self, path: &str) -> bool {
+        self.set.is_match(path)
+    }
+
+    /// The patterns as written.
+    pub fn patterns(&self) -> &[String] {
+        &self.patterns
+    }
+}
+
+impl<'de> Deserialize<'de> for Globs {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let check = |text: &str| match GlobBuilder::new(text).build() {
+            Ok(_) => Ok(text.to_owned()),
+            Err(error) => Err(error.to_string()),
+        };
+        let patterns = deserializer.deserialize_seq(ListOf("a list of path patterns", check))?;
+        Self::new(patterns).map_err(serde::de::Error::custom)
+    }
+}
+
+/// Splits a command into words as a shell would.
+///
+/// # Errors
+/// When a quote is not closed or there are no words.
+pub fn split_command(text: &str) -> Result<Vec<String>, String> {
+    match shlex::split(text) {
+        Some(words) if !words.is_empty() => Ok(words),
+        Some(_) => Err("a command must not be empty".to_owned()),
+        None => Err(format!("a quote is not closed in `{text}`")),
+    }
+}
+
+fn command<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<String>>, D::Error> {
+    deserializer.deserialize_any(Command).map(Some)
+}
+
+fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    let expected = "a time such as `90s`, `5m` or `1h`, at most 1h";
+    let parse =
+        |text: &str| parse_duration(text).ok_or_else(|| format!("`{text}` is not {expected}"));
+    deserializer
+        .deserialize_str(TextOf(expected, parse))
+        .map(Some)
+}
+
+fn parse_duration(text: &str) -> Option<Duration> {
+    let unit = text.strip_suffix("ms").map(|number| (number, 1));
+    let unit = unit.or_else(|| text.strip_suffix('s').map(|number| (number, 1_000)));
+    let unit = unit.or_else(|| text.strip_suffix('m').map(|number| (number, 60_000)));
+    let unit = unit.or_else(|| text.strip_suffix('h').map(|number| (number, 3_600_000)));
+    let (number, factor) = unit?;
+    let millis = number.trim().parse::<u64>().ok()?.checked_mul(factor)?;
+    (1..=3_600_000)
+        .contains(&millis)
+        .then(|| Duration::from_millis(millis))
+}
+
+fn agent_type<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<AgentType>, D::Error> {
+    let parse = |text: &str| text.parse::<AgentType>().map_err(|error| error.to_string());
+    deserializer
+        .deserialize_str(TextOf("an agent type", parse))
+        .map(Some)
+}
+
+fn author<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Author>, D::Error> {
+    let expected = "of the form `Name <address>`";
+    let parse =
+        |text: &str| parse_author(text).ok_or_else(|| format!("`{text}` is not {expected}"));
+    deserializer
+        .deserialize_str(TextOf(expected, parse))
+        .map(Some)
+}
+
+fn parse_author(text: &str) -> Option<Author> {
+    let (name, rest) = text.split_once('<')?;
+    let email = rest.trim_end().strip_suffix('>')?;
+    let plain = |text: &str| !text.is_empty() && !text.contains(['<', '>', '\n', '\r', '\0']);
+    let (name, email) = (name.trim(), email.trim());
+    (plain(name) && plain(email) && email.contains('@')).then(|| Author {
+        name: name.to_owned(),
+        email: email.to_owned(),
+    })
+}
+
+/// Text that is parsed where it is read, so that an error has the place of the text.
+struct TextOf<F>(&'static str, F);
+
+impl<'de, T, F: Fn(&str) -> Result<T, String>> Visitor<'de> for TextOf<F> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<T, E> {
+        (self.1)(text).map_err(E::custom)
+    }
+}
+
+impl<'de, T, F: Fn(&str) -> Result<T, String>> DeserializeSeed<'de> for TextOf<F> {
+    type Value = T;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<T, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+/// A list of such texts.
+struct ListOf<F>(&'static str, F);
+
+impl<'de, T, F: Fn(&str) -> Result<T, String>> Visitor<'de> for ListOf<F> {
+    type Value = Vec<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Vec<T>, A::Error> {
+        let mut list = Vec::new();
+        while let Some(item) = items.next_element_seed(TextOf(self.0, &self.1))? {
+            list.push(item);
+        }
+        Ok(list)
+    }
+}
+
+/// A command as text or as words.
+struct Command;
+
+impl<'de> Visitor<'de> for Command {
+    type Value = Vec<String>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a command as text or as a list of words")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Vec<String>, E> {
+        split_command(text).map_err(E::custom)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, items: A) -> Result<Vec<String>, A::Error> {
+        let words = ListOf("a list of words", |word: &str| Ok(word.to_owned())).visit_seq(items)?;
+        match words.first() {
+            Some(program) if !program.is_empty() => Ok(words),
+            _ => Err(serde::de::Error::custom("a command must not be empty")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_can_be_said() {
+        let text = "
+test: python3 -m unittest -k 'a b'
+test_timeout: 5m
+allowed_paths: ['orders/**', '*.md']
+protected_paths: [orders/secret/**]
+agent_type: backend
+author: Orders Bot <bot@example.com>
+";
+        let config = RepositoryConfig::parse(text).unwrap();
+        let words = ["python3", "-m", "unittest", "-k", "a b"].map(str::to_owned);
+        assert_eq!(config.test.as_deref(), Some(&words[..]));
+        assert_eq!(config.test_timeout(), Duration::from_secs(300));
+        assert!(config.allowed_paths.matches("orders/deep/money.py"));
+        assert!(config.allowed_paths.matches("README.md"));
+        assert!(!config.allowed_paths.matches("docs/README.md"));
+        assert!(config.protected_paths.matches("orders/secret/key.py"));
+        assert_eq!(config.author.unwrap().name, "Orders Bot");
+    }
+
+    #[test]
+    fn a_file_without_content_means_defaults() {
+        for text in ["", "\n", "# nothing yet\n\n"] {
+            let config = RepositoryConfig::parse(text).unwrap();
+            assert_eq!(config.test, None);
+            assert_eq!(config.test_timeout(), DEFAULT_TEST_TIMEOUT);
+        }
+    }
+
+    #[test]
+    fn a_list_is_taken_as_words() {
+        let config = RepositoryConfig::parse("test: [make, 'a b']\n").unwrap();
+        assert_eq!(config.test, Some(vec!["make".to_owned(), "a b".to_owned()]));
+    }
+
+    #[test]
+    fn errors_name_line_column_and_field() {
+        let cases = [
+            ("test: x\ntests: y\n", Some((2, 1)), "unknown field `tests`"),
+            (
+                "test: x\ntest_timeout: soon\n",
+                Some((2, 15)),
+                "test_timeout: `soon` is not a time",
+            ),
+            (
+                "test: ''\n",
+                Some((1, 7)),
+                "test: a command must not be empty",
+            ),
+            (
+                "test: \"it's\"\n",
+                Some((1, 7)),
+                "test: a quote is not closed",
+            ),
+            (
+                "allowed_paths: ['a[']\n",
+                Some((1, 17)),
+                "allowed_paths[0]: error parsing glob",
+            ),
+            ("agent_type: '!'\n", Some((1, 13)), "agent_type: "),
+            (
+                "author: nobody\n",
+                Some((1, 9)),
+                "author: `nobody` is not of the form",
+            ),
+            ("test: [a\n", Some((2, 1)), ""),
+        ];
+        for (text, position, message) in cases {
+            let error = RepositoryConfig::parse(text).unwrap_err();
+            assert_eq!(error.position, position, "{text:?}: {error}");
+            assert!(error.message.contains(message), "{text:?}: {error}");
+            let failure = error.into_failure();
+            assert_eq!(failure.kind, FailureKind::BadRepositoryConfiguration);
+            assert!(
+                failure.message.starts_with(".patchfleet.yaml, line "),
+                "{failure:?}"
+            );
+        }
+    }
+}

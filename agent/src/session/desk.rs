@@ -1,0 +1,362 @@
+//! The desk: every attempt of this process, and what it still has to say about each.
+//!
+//! Reports stay here until the coordinator says that they are durable, over as many streams as
+//! that takes. A new stream starts by saying again what was not acknowledged.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use patchfleet_domain::Work;
+use patchfleet_domain::report::{Report, WorkEvent};
+use patchfleet_proto::v1;
+use tokio::sync::{Notify, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+/// Reports an attempt may have waiting; beyond it logs are dropped.
+const WAITING: usize = 256;
+
+/// Why an attempt's work ends early.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// The coordinator called it off; it wants to hear how it ended.
+    Cancelled,
+    /// It is not this agent's any more; nobody wants to hear of it.
+    Dropped,
+    /// The agent ends.
+    Interrupted,
+}
+
+/// What the coordinator has taken of an attempt's reports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// Everything up to this number is durable.
+    Durable(u64),
+    /// The attempt is not this agent's any more.
+    Gone,
+}
+
+/// An answer to a request for a token.
+pub(crate) type TokenAnswer = Result<v1::Token, String>;
+
+#[derive(Debug)]
+struct Attempt {
+    cancel: CancellationToken,
+    stop: Option<Stop>,
+    last_seq: u64,
+    /// Reports that are not durable yet, oldest first.
+    waiting: VecDeque<(u64, WorkEvent)>,
+    /// The highest number said on the present stream.
+    said: u64,
+    dropped_lines: u64,
+    standing: watch::Sender<Standing>,
+    /// Nothing more will be reported; it goes when everything is durable.
+    over: bool,
+    /// Holds one of the agent's slots.
+    working: bool,
+}
+
+#[derive(Debug)]
+struct Question {
+    work: Work,
+    scope: v1::CredentialScope,
+    asked: bool,
+    answer: oneshot::Sender<TokenAnswer>,
+}
+
+#[derive(Debug, Default)]
+struct Papers {
+    attempts: BTreeMap<Work, Attempt>,
+    questions: BTreeMap<String, Question>,
+}
+
+/// The desk of one agent.
+#[derive(Debug, Default)]
+pub(crate) struct Desk {
+    papers: Mutex<Papers>,
+    /// There is something to say.
+    pub(crate) news: Notify,
+}
+
+impl Desk {
+    fn papers(&self) -> MutexGuard<'_, Papers> {
+        self.papers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes an attempt in; `None` when it is here already. `working` ones hold a slot.
+    pub(crate) fn open(&self, work: Work, working: bool) -> Option<CancellationToken> {
+        let mut papers = self.papers();
+        if papers.attempts.contains_key(&work) {
+            return None;
+        }
+        let cancel = CancellationToken::new();
+        let attempt = Attempt {
+            cancel: cancel.clone(),
+            stop: None,
+            last_seq: 0,
+            waiting: VecDeque::new(),
+            said: 0,
+            dropped_lines: 0,
+            standing: watch::Sender::new(Standing::Durable(0)),
+            over: false,
+            working,
+        };
+        papers.attempts.insert(work, attempt);
+        Some(cancel)
+    }
+
+    /// Puts a report on the desk and gives its number and what becomes of it; `None` when the
+    /// attempt is gone, or the report is a log and there is no room for it.
+    pub(crate) fn put(
+        &self,
+        work: Work,
+        event: WorkEvent,
+    ) -> Option<(u64, watch::Receiver<Standing>)> {
+        let mut papers = self.papers();
+        let attempt = papers.attempts.get_mut(&work)?;
+        let event = match event {
+            WorkEvent::Log { lines, .. } if attempt.waiting.len() >= WAITING => {
+                attempt.dropped_lines += u64::try_from(lines.len()).unwrap_or(u64::MAX);
+                return None;
+            }
+            WorkEvent::Log { lines, dropped } => WorkEvent::Log {
+                lines,
+                dropped: dropped + std::mem::take(&mut attempt.dropped_lines),
+            },
+            other => other,
+        };
+        attempt.last_seq += 1;
+        attempt.over |= matches!(event, WorkEvent::Finished(_) | WorkEvent::Refused { .. });
+        attempt.waiting.push_back((attempt.last_seq, event));
+        let ticket = (attempt.last_seq, attempt.standing.subscribe());
+        self.news.notify_one();
+        Some(ticket)
+    }
+
+    /// Asks for a token; asked again on every stream until it is answered.
+    pub(crate) fn ask(
+        &self,
+        work: Work,
+        scope: v1::CredentialScope,
+    ) -> oneshot::Receiver<TokenAnswer> {
+        let (answer, receiver) = oneshot::channel();
+        let id = uuid::Uuid::now_v7().to_string();
+        self.papers().questions.insert(
+            id,
+            Question {
+                work,
+                scope,
+                asked: false,
+                answer,
+            },
+        );
+        self.news.notify_one();
+        receiver
+    }
+
+    /// A new stream begins: nothing has been said on it.
+    pub(crate) fn start_over(&self) {
+        let mut papers = self.papers();
+        for attempt in papers.attempts.values_mut() {
+            attempt.said = 0;
+        }
+        for question in papers.questions.values_mut() {
+            question.asked = false;
+        }
+        self.news.notify_one();
+    }
+
+    /// What has not been said on the present stream, in order; it counts as said from now on.
+    pub(crate) fn unsaid(&self) -> Vec<v1::agent_message::Body> {
+        use v1::agent_message::Body;
+        let mut papers = self.papers();
+        let Papers {
+            attempts,
+            questions,
+        } = &mut *papers;
+        let mut bodies = Vec::new();
+        for (work, attempt) in attempts {
+            let said = attempt.said;
+            for (seq, event) in attempt.waiting.iter().filter(|(seq, _)| *seq > said) {
+                let report = Report {
+                    work: *work,
+                    seq: *seq,
+                    event: event.clone(),
+                };
+                bodies.push(Body::Report(report.into()));
+                attempt.said = *seq;
+            }
+        }
+        questions.retain(|_, question| !question.answer.is_closed());
+        for (id, question) in questions.iter_mut().filter(|(_, question)| !question.asked) {
+            question.asked = true;
+            bodies.push(Body::CredentialRequest(v1::CredentialRequest {
+                work: Some(question.work.into()),
+                scope: question.scope.into(),
+                request_id: id.clone(),
+            }));
+        }
+        bodies
+    }
+
+    /// The coordinator has everything up to a number.
+    pub(crate) fn durable(&self, work: Work, seq: u64) {
+        let mut papers = self.papers();
+        let Some(attempt) = papers.attempts.get_mut(&work) else {
+            return;
+        };
+        attempt.waiting.retain(|(waiting, _)| *waiting > seq);
+        attempt.standing.send_replace(Standing::Durable(seq));
+        if attempt.over && attempt.waiting.is_empty() {
+            papers.attempts.remove(&work);
+        }
+    }
+
+    /// A question is answered.
+    pub(crate) fn answer(&self, id: &str, answer: TokenAnswer) {
+        if let Some(question) = self.papers().questions.remove(id) {
+            // Whoever asked may have gone away.
+            let _ = question.answer.send(answer);
+        }
+    }
+
+    /// Ends an attempt's work early. A dropped one is forgotten at once.
+    pub(crate) fn stop(&self, work: Work, why: Stop) {
+        let mut papers = self.papers();
+        let Some(attempt) = papers.attempts.get_mut(&work) else {
+            return;
+        };
+        attempt.stop = attempt.stop.or(Some(why));
+        attempt.cancel.cancel();
+        if why == Stop::Dropped {
+            attempt.standing.send_replace(Standing::Gone);
+            papers.attempts.remove(&work);
+        }
+    }
+
+    /// Ends all work, because the agent ends.
+    pub(crate) fn stop_all(&self) {
+        for work in self.works() {
+            self.stop(work, Stop::Interrupted);
+        }
+    }
+
+    /// Why an attempt's work was ended; one that is gone was dropped.
+    pub(crate) fn stopped(&self, work: Work) -> Option<Stop> {
+        self.papers()
+            .attempts
+            .get(&work)
+            .map_or(Some(Stop::Dropped), |attempt| attempt.stop)
+    }
+
+    /// The attempt's slot is free again.
+    pub(crate) fn free(&self, work: Work) {
+        if let Some(attempt) = self.papers().attempts.get_mut(&work) {
+            attempt.working = false;
+        }
+        self.news.notify_one();
+    }
+
+    /// All attempts that the coordinator has not heard the end of.
+    pub(crate) fn works(&self) -> Vec<Work> {
+        self.papers().attempts.keys().copied().collect()
+    }
+
+    /// How many slots are taken.
+    pub(crate) fn working(&self) -> u32 {
+        let count = self
+            .papers()
+            .attempts
+            .values()
+            .filter(|attempt| attempt.working)
+            .count();
+        u32::try_from(count).unwrap_or(u32::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use patchfleet_domain::{AttemptNumber, TaskId};
+
+    fn work() -> Work {
+        Work {
+            task: TaskId::new(),
+            attempt: AttemptNumber(1),
+        }
+    }
+
+    fn log(line: &str) -> WorkEvent {
+        WorkEvent::Log {
+            lines: vec![line.to_owned()],
+            dropped: 0,
+        }
+    }
+
+    fn seqs(desk: &Desk) -> Vec<u64> {
+        let report = |body| match body {
+            v1::agent_message::Body::Report(report) => Some(report.seq),
+            _ => None,
+        };
+        desk.unsaid().into_iter().filter_map(report).collect()
+    }
+
+    #[test]
+    fn what_is_not_durable_is_said_again_on_the_next_stream() {
+        let (desk, work) = (Desk::default(), work());
+        desk.open(work, true);
+        desk.put(work, WorkEvent::Accepted);
+        desk.put(work, log("a"));
+        assert_eq!(seqs(&desk), [1, 2]);
+        assert_eq!(seqs(&desk), [0_u64; 0]);
+        desk.durable(work, 1);
+        desk.put(work, log("b"));
+        desk.start_over();
+        assert_eq!(seqs(&desk), [2, 3]);
+    }
+
+    #[test]
+    fn an_attempt_leaves_when_its_end_is_durable() {
+        let (desk, work) = (Desk::default(), work());
+        desk.open(work, true);
+        assert!(desk.open(work, true).is_none(), "it is here already");
+        let ended = WorkEvent::Finished(patchfleet_domain::Outcome::Cancelled);
+        let (seq, standing) = desk.put(work, ended).unwrap();
+        assert_eq!(desk.works(), [work]);
+        desk.durable(work, seq);
+        assert_eq!(desk.works(), []);
+        assert_eq!(*standing.borrow(), Standing::Durable(seq));
+        assert!(desk.put(work, log("late")).is_none());
+    }
+
+    #[test]
+    fn logs_are_dropped_and_counted_before_anything_else() {
+        let (desk, work) = (Desk::default(), work());
+        desk.open(work, true);
+        for _ in 0..WAITING + 5 {
+            desk.put(work, log("x"));
+        }
+        assert!(desk.put(work, WorkEvent::Accepted).is_some());
+        desk.durable(work, 100);
+        desk.put(work, log("after"));
+        let papers = desk.papers();
+        let last = &papers.attempts[&work].waiting.back().unwrap().1;
+        assert_eq!(
+            *last,
+            WorkEvent::Log {
+                lines: vec!["after".to_owned()],
+                dropped: 5
+            }
+        );
+    }
+
+    #[test]
+    fn a_dropped_attempt_is_told_so() {
+        let (desk, work) = (Desk::default(), work());
+        let cancel = desk.open(work, true).unwrap();
+        let (_, standing) = desk.put(work, WorkEvent::Accepted).unwrap();
+        desk.stop(work, Stop::Dropped);
+        assert!(cancel.is_cancelled());
+        assert_eq!(*standing.borrow(), Standing::Gone);
+        assert_eq!(desk.stopped(work), Some(Stop::Dropped));
+    }
+}

@@ -1,0 +1,251 @@
+//! Where an agent works: one folder per task, made from a mirror without copying its history.
+//!
+//! ```text
+//! <root>/<agent_id>/tasks/task-<id>/repo-clone       the work tree that drafts and tests see
+//!                                  /implementation   requests, and the agent's own object store
+//!                                  /tests            home, temporary folder and logs of the tests
+//!                                  /metadata.json    whose it is and how it ended
+//!                  /shared/{templates,tools,cache}   `cache` has the bare mirrors
+//!                  /logs/{task-execution.log,agent-activity.log}
+//! ```
+//!
+//! A workspace appears whole or not at all, and replaces that of an earlier attempt in one step.
+//! The agent's own git commands use an object store and an index of their own, outside of
+//! `repo-clone`: what drafts and tests do to `repo-clone/.git` never reaches a commit or a push.
+//!
+//! Absent: sharing a root between two running agents of one name; the coordinator refuses that.
+
+mod layout;
+mod logs;
+mod metadata;
+mod mirrors;
+mod retention;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+
+use patchfleet_domain::outcome::Failure;
+use patchfleet_domain::{AgentId, FailureKind, RepositoryName, Timestamp, Work};
+use tokio_util::sync::CancellationToken;
+
+pub use layout::{AgentLayout, TaskLayout};
+pub use logs::{AgentLogs, LogFile};
+pub use metadata::Metadata;
+pub use mirrors::Mirrors;
+pub use retention::{Retention, Swept};
+
+use crate::git::{Git, GitError, ObjectId, Remote, Repository};
+use crate::repository_config::{ConfigError, FILE, RepositoryConfig};
+
+/// All workspaces of one agent.
+#[derive(Debug, Clone)]
+pub struct Workspaces {
+    layout: Arc<AgentLayout>,
+    git: Git,
+    mirrors: Mirrors,
+    logs: AgentLogs,
+    retention: Retention,
+}
+
+/// What a workspace is made of.
+#[derive(Debug, Clone)]
+pub struct Checkout {
+    /// Task and attempt.
+    pub work: Work,
+    /// The repository's name.
+    pub repository: RepositoryName,
+    /// Where it is cloned from, with the right to do so.
+    pub remote: Remote,
+    /// The branch that the change goes into.
+    pub default_branch: String,
+    /// The branch that carries the change.
+    pub branch: String,
+    /// The commit that an earlier attempt began with, when its checkpoints are used.
+    pub pinned_base: Option<ObjectId>,
+}
+
+/// One task's folder, checked out at its base.
+#[derive(Debug, Clone)]
+pub struct Workspace {
+    /// Where its parts are.
+    pub layout: TaskLayout,
+    /// Task and attempt.
+    pub work: Work,
+    /// The commit that the change is made on.
+    pub base: ObjectId,
+    /// The agent's own object store, with `repo-clone` as its work tree.
+    pub repository: Repository,
+}
+
+impl Workspaces {
+    /// Makes the folders of an agent, and clears away what a crash left half-built.
+    ///
+    /// # Errors
+    /// When the root can't be written.
+    pub async fn open(root: &Path, agent: &AgentId, retention: Retention) -> std::io::Result<Self> {
+        let layout = AgentLayout::new(root, agent);
+        layout.create().await?;
+        layout.clear_unfinished().await?;
+        let git = Git::new(layout.tools());
+        Ok(Self {
+            mirrors: Mirrors::new(layout.cache()),
+            logs: AgentLogs::new(layout.logs()),
+            layout: Arc::new(layout),
+            git,
+            retention,
+        })
+    }
+
+    /// The agent's log files.
+    pub fn logs(&self) -> &AgentLogs {
+        &self.logs
+    }
+
+    /// Repositories that need no clone.
+    pub async fn warm_repositories(&self) -> BTreeSet<RepositoryName> {
+        self.mirrors.names().await
+    }
+
+    /// Makes the workspace of an attempt; that of an earlier attempt is replaced.
+    ///
+    /// # Errors
+    /// A failure for people: the repository can't be cloned, the base is gone, the disk is full.
+    pub async fn prepare(
+        &self,
+        checkout: &Checkout,
+        cancel: &CancellationToken,
+    ) -> Result<Workspace, Failure> {
+        let git = self.git.until(cancel.clone());
+        let (name, remote) = (&checkout.repository, &checkout.remote);
+        let mirror = self.mirrors.refresh(&git, name, remote).await;
+        let mirror = mirror.map_err(GitError::into_failure)?;
+        let base = find_base(&mirror, checkout).await?;
+        match self.build(&git, &mirror, checkout, &base).await {
+            Err(GitError::Other { what, reason }) => {
+                tracing::warn!(%name, what, reason, "the mirror is broken and is cloned anew");
+                let mirror = self.mirrors.replace(&git, name, remote).await;
+                let mirror = mirror.map_err(GitError::into_failure)?;
+                self.build(&git, &mirror, checkout, &base).await
+            }
+            result => result,
+        }
+        .map_err(GitError::into_failure)
+    }
+
+    async fn build(
+        &self,
+        git: &Git,
+        mirror: &Repository,
+        checkout: &Checkout,
+        base: &ObjectId,
+    ) -> Result<Workspace, GitError> {
+        let staging = self.layout.staging(checkout.work);
+        let layout = TaskLayout::at(staging.clone());
+        layout.create().await.map_err(disk)?;
+        let clone = git.clone_shared(mirror.dir(), &layout.repo_clone()).await?;
+        clone
+            .with_work_tree(layout.repo_clone())
+            .check_out_detached(base)
+            .await?;
+        let store = git.init_bare(&layout.object_store()).await?;
+        store.borrow_from(mirror, &clone).await.map_err(disk)?;
+        let metadata = Metadata::begun(checkout, base);
+        metadata.write(&layout.metadata()).await.map_err(disk)?;
+        let layout = self.layout.task(checkout.work.task);
+        self.layout.swap_in(&staging, &layout).await.map_err(disk)?;
+        Ok(Workspace {
+            work: checkout.work,
+            base: base.clone(),
+            repository: git
+                .repository(layout.object_store())
+                .with_work_tree(layout.repo_clone()),
+            layout,
+        })
+    }
+
+    /// Notes how a task's work ended. The workspace stays for a look until retention takes it.
+    ///
+    /// # Errors
+    /// When the note can't be written.
+    pub async fn finish(
+        &self,
+        workspace: &Workspace,
+        outcome: &str,
+        now: Timestamp,
+    ) -> std::io::Result<()> {
+        let path = workspace.layout.metadata();
+        let mut metadata = Metadata::read(&path).await?;
+        metadata.finished_at = Some(now);
+        metadata.outcome = Some(outcome.to_owned());
+        metadata.write(&path).await
+    }
+
+    /// Removes workspaces that are past their time, or too many for the disk; never a live one.
+    ///
+    /// # Errors
+    /// When the folder of tasks can't be read.
+    pub async fn sweep(
+        &self,
+        now: Timestamp,
+        live: &BTreeSet<patchfleet_domain::TaskId>,
+    ) -> std::io::Result<Swept> {
+        self.retention.sweep(&self.layout, now, live).await
+    }
+}
+
+impl Workspace {
+    /// How Patchfleet works on this repository, as the base says.
+    ///
+    /// # Errors
+    /// When `.patchfleet.yaml` can't be used, with line, column and field.
+    pub async fn configuration(&self) -> Result<RepositoryConfig, Failure> {
+        let revision = format!("{}:{FILE}", self.base);
+        let blob = self.repository.resolve(&revision).await;
+        let Some(blob) = blob.map_err(GitError::into_failure)? else {
+            return Ok(RepositoryConfig::default());
+        };
+        let texts = self
+            .repository
+            .blobs(&[blob])
+            .await
+            .map_err(GitError::into_failure)?;
+        let text = texts
+            .iter()
+            .map(|text| String::from_utf8_lossy(text))
+            .collect::<String>();
+        RepositoryConfig::parse(&text).map_err(ConfigError::into_failure)
+    }
+}
+
+/// The pinned commit if it is still there, else the branch's head.
+async fn find_base(mirror: &Repository, checkout: &Checkout) -> Result<ObjectId, Failure> {
+    if let Some(pinned) = &checkout.pinned_base {
+        let there = mirror.has_commit(pinned).await;
+        return match there.map_err(GitError::into_failure)? {
+            true => Ok(pinned.clone()),
+            false => Err(Failure {
+                kind: FailureKind::BaseMoved,
+                message: format!("the base commit {pinned} is no longer in the repository"),
+                retryable: true,
+                discard_checkpoints: true,
+            }),
+        };
+    }
+    let branch = &checkout.default_branch;
+    let head = mirror.resolve(&format!("refs/heads/{branch}")).await;
+    head.map_err(GitError::into_failure)?
+        .ok_or_else(|| Failure {
+            kind: FailureKind::CloneFailed,
+            message: format!("{} has no branch `{branch}`", checkout.remote.url()),
+            retryable: false,
+            discard_checkpoints: false,
+        })
+}
+
+fn disk(error: std::io::Error) -> GitError {
+    GitError::other("writing the workspace", error.to_string())
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

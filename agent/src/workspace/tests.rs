@@ -1,0 +1,283 @@
+use chrono::TimeDelta;
+use patchfleet_domain::{AttemptNumber, TaskId};
+use tempfile::TempDir;
+
+use super::*;
+use crate::git::tests::Origin;
+
+/// An agent's folders in a temporary root.
+pub(crate) struct Bench {
+    pub(crate) root: TempDir,
+    pub(crate) workspaces: Workspaces,
+    pub(crate) origin: Origin,
+}
+
+impl Bench {
+    pub(crate) async fn with(files: &[(&str, &str)]) -> Self {
+        Self::keeping(files, Retention::default()).await
+    }
+
+    async fn keeping(files: &[(&str, &str)], retention: Retention) -> Self {
+        let root = tempfile::tempdir().unwrap();
+        let agent = "backend-1".parse().unwrap();
+        let workspaces = Workspaces::open(root.path(), &agent, retention)
+            .await
+            .unwrap();
+        Self {
+            root,
+            workspaces,
+            origin: Origin::with(files).await,
+        }
+    }
+
+    pub(crate) fn checkout(&self, task: TaskId, attempt: u32) -> Checkout {
+        Checkout {
+            work: Work {
+                task,
+                attempt: AttemptNumber(attempt),
+            },
+            repository: "acme/orders".parse().unwrap(),
+            remote: self.origin.remote(),
+            default_branch: "main".to_owned(),
+            branch: "patchfleet/1-x".to_owned(),
+            pinned_base: None,
+        }
+    }
+
+    pub(crate) async fn prepare(&self, checkout: &Checkout) -> Result<Workspace, Failure> {
+        let cancel = CancellationToken::new();
+        self.workspaces.prepare(checkout, &cancel).await
+    }
+
+    fn agent(&self) -> std::path::PathBuf {
+        self.root.path().join("backend-1")
+    }
+}
+
+fn listing(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).unwrap();
+    let mut names: Vec<_> = entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+#[tokio::test]
+async fn the_layout_is_as_documented() {
+    let bench = Bench::with(&[("a", "1\n")]).await;
+    let task = TaskId::new();
+    let workspace = bench.prepare(&bench.checkout(task, 1)).await.unwrap();
+    assert_eq!(listing(&bench.agent()), ["logs", "shared", "tasks"]);
+    assert_eq!(
+        listing(&bench.agent().join("shared")),
+        ["cache", "templates", "tools"]
+    );
+    assert_eq!(
+        listing(&bench.agent().join("tasks")),
+        [format!("task-{task}")]
+    );
+    let parts = ["implementation", "metadata.json", "repo-clone", "tests"];
+    assert_eq!(listing(workspace.layout.root()), parts);
+    let metadata = Metadata::read(&workspace.layout.metadata()).await.unwrap();
+    assert_eq!((metadata.task, metadata.attempt), (task, 1));
+    assert_eq!(metadata.base_sha, workspace.base);
+    assert_eq!(metadata.finished_at, None);
+    bench.workspaces.logs().append(
+        LogFile::TaskExecution,
+        "t",
+        "token=ghp_0123456789abcdefghijABCDEFGHIJ012345",
+    );
+    let log = std::fs::read_to_string(bench.agent().join("logs/task-execution.log")).unwrap();
+    assert!(
+        log.ends_with('\n') && !log.contains("ghp_0123456789"),
+        "{log}"
+    );
+    let warm = bench.workspaces.warm_repositories().await;
+    assert_eq!(warm, BTreeSet::from(["acme/orders".parse().unwrap()]));
+}
+
+#[tokio::test]
+async fn a_workspace_copies_no_history() {
+    let bench = Bench::with(&[("a", "1\n")]).await;
+    let workspace = bench
+        .prepare(&bench.checkout(TaskId::new(), 1))
+        .await
+        .unwrap();
+    let clone = workspace.layout.repo_clone();
+    assert_eq!(std::fs::read_to_string(clone.join("a")).unwrap(), "1\n");
+    for objects in [
+        clone.join(".git/objects"),
+        workspace.layout.object_store().join("objects"),
+    ] {
+        let own = listing(&objects).into_iter().filter(|name| name.len() == 2);
+        assert_eq!(
+            own.count(),
+            0,
+            "{} has objects of its own",
+            objects.display()
+        );
+    }
+    assert_eq!(
+        workspace.repository.snapshot().await.unwrap(),
+        workspace
+            .repository
+            .resolve(&format!("{}^{{tree}}", workspace.base))
+            .await
+            .unwrap()
+            .unwrap()
+    );
+}
+
+#[tokio::test]
+async fn the_next_attempt_replaces_the_workspace_and_may_keep_the_base() {
+    let bench = Bench::with(&[("a", "1\n")]).await;
+    let task = TaskId::new();
+    let first = bench.prepare(&bench.checkout(task, 1)).await.unwrap();
+    std::fs::write(first.layout.repo_clone().join("leftover"), "x").unwrap();
+    let newer = bench.origin.advance(&[("a", "2\n")]).await;
+
+    let mut checkout = bench.checkout(task, 2);
+    checkout.pinned_base = Some(first.base.clone());
+    let pinned = bench.prepare(&checkout).await.unwrap();
+    assert_eq!(pinned.base, first.base);
+    assert!(!pinned.layout.repo_clone().join("leftover").exists());
+    let current = bench.prepare(&bench.checkout(task, 3)).await.unwrap();
+    assert_eq!(current.base, newer);
+    assert_eq!(
+        std::fs::read_to_string(current.layout.repo_clone().join("a")).unwrap(),
+        "2\n"
+    );
+    assert_eq!(listing(&bench.agent().join("tasks")).len(), 1);
+}
+
+#[tokio::test]
+async fn a_base_that_is_gone_makes_checkpoints_useless() {
+    let bench = Bench::with(&[("a", "1\n")]).await;
+    let mut checkout = bench.checkout(TaskId::new(), 2);
+    checkout.pinned_base = Some("1".repeat(40).parse().unwrap());
+    let failure = bench.prepare(&checkout).await.unwrap_err();
+    assert_eq!(failure.kind, FailureKind::BaseMoved);
+    assert!(failure.retryable && failure.discard_checkpoints);
+}
+
+#[tokio::test]
+async fn a_repository_that_is_not_there_is_a_typed_failure() {
+    let bench = Bench::with(&[("a", "1\n")]).await;
+    let mut checkout = bench.checkout(TaskId::new(), 1);
+    checkout.default_branch = "trunk".to_owned();
+    let failure = bench.prepare(&checkout).await.unwrap_err();
+    assert_eq!(failure.kind, FailureKind::CloneFailed);
+    assert!(failure.message.contains("no branch `trunk`"), "{failure:?}");
+    checkout.remote = Remote::new("/nowhere", None).unwrap();
+    let failure = bench.prepare(&checkout).await.unwrap_err();
+    assert_eq!(
+        (failure.kind, failure.retryable),
+        (FailureKind::CloneFailed, false)
+    );
+    assert_eq!(listing(&bench.agent().join("tasks")), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_broken_mirror_is_cloned_anew() {
+    let bench = Bench::with(&[("a", "1\n")]).await;
+    bench
+        .prepare(&bench.checkout(TaskId::new(), 1))
+        .await
+        .unwrap();
+    let mirror = bench.agent().join("shared/cache/acme/orders.git");
+    let breakages: [&dyn Fn(); 3] = [
+        &|| std::fs::remove_dir_all(mirror.join("objects")).unwrap(),
+        &|| std::fs::write(mirror.join("config"), "[nonsense").unwrap(),
+        &|| {
+            let pack = mirror.join("objects/pack");
+            std::fs::remove_dir_all(&pack).unwrap();
+            for folder in listing(&mirror.join("objects"))
+                .iter()
+                .filter(|name| name.len() == 2)
+            {
+                std::fs::remove_dir_all(mirror.join("objects").join(folder)).unwrap();
+            }
+        },
+    ];
+    for breakage in breakages {
+        breakage();
+        let workspace = bench
+            .prepare(&bench.checkout(TaskId::new(), 1))
+            .await
+            .unwrap();
+        assert!(workspace.layout.repo_clone().join("a").exists());
+    }
+    assert_eq!(listing(&bench.agent().join("shared/cache")), ["acme"]);
+}
+
+#[tokio::test]
+async fn workspaces_of_one_repository_are_made_side_by_side() {
+    let bench = Bench::with(&[("a", "1\n")]).await;
+    let checkouts: Vec<_> = (0..4).map(|_| bench.checkout(TaskId::new(), 1)).collect();
+    let made = futures::future::join_all(checkouts.iter().map(|checkout| bench.prepare(checkout)));
+    for workspace in made.await {
+        assert!(workspace.unwrap().layout.repo_clone().join("a").exists());
+    }
+}
+
+#[tokio::test]
+async fn only_ended_workspaces_past_their_time_are_swept() {
+    let bench = Bench::with(&[("a", "1\n")]).await;
+    let now = chrono::Utc::now();
+    let [old, live, young] = [TaskId::new(), TaskId::new(), TaskId::new()];
+    for (task, days) in [(old, 8), (live, 8), (young, 6)] {
+        let workspace = bench.prepare(&bench.checkout(task, 1)).await.unwrap();
+        let end = now - TimeDelta::days(days);
+        bench
+            .workspaces
+            .finish(&workspace, "failed", end)
+            .await
+            .unwrap();
+    }
+    let live = BTreeSet::from([live]);
+    let swept = bench.workspaces.sweep(now, &live).await.unwrap();
+    assert_eq!(swept.removed, [old]);
+    assert_eq!(listing(&bench.agent().join("tasks")).len(), 2);
+    let later = now + TimeDelta::days(2);
+    let swept = bench.workspaces.sweep(later, &live).await.unwrap();
+    assert_eq!(swept.removed, [young]);
+}
+
+#[tokio::test]
+async fn the_disk_limit_takes_the_oldest_end_first_and_nothing_live_or_unended() {
+    let retention = Retention {
+        disk_limit: Some(1),
+        ..Retention::default()
+    };
+    let bench = Bench::keeping(&[("a", "1\n")], retention).await;
+    let now = chrono::Utc::now();
+    let [newer, older, live, unended] = std::array::from_fn(|_| TaskId::new());
+    for (task, hours) in [(newer, 1), (older, 2), (live, 3)] {
+        let workspace = bench.prepare(&bench.checkout(task, 1)).await.unwrap();
+        let end = now - TimeDelta::hours(hours);
+        bench
+            .workspaces
+            .finish(&workspace, "pull_request", end)
+            .await
+            .unwrap();
+    }
+    bench.prepare(&bench.checkout(unended, 1)).await.unwrap();
+    let live = BTreeSet::from([live]);
+    let swept = bench.workspaces.sweep(now, &live).await.unwrap();
+    assert_eq!(swept.removed, [older, newer]);
+    assert!(swept.bytes.is_some_and(|bytes| bytes > 1));
+    assert_eq!(listing(&bench.agent().join("tasks")).len(), 2);
+}
+
+#[tokio::test]
+async fn what_a_crash_left_half_built_is_cleared() {
+    let bench = Bench::with(&[("a", "1\n")]).await;
+    let leftover = bench.agent().join("tasks/.unfinished-x/repo-clone");
+    std::fs::create_dir_all(&leftover).unwrap();
+    let agent = "backend-1".parse().unwrap();
+    Workspaces::open(bench.root.path(), &agent, Retention::default())
+        .await
+        .unwrap();
+    assert_eq!(listing(&bench.agent().join("tasks")), Vec::<String>::new());
+}

@@ -1,0 +1,126 @@
+//! The coordinator's REST API, as the command line uses it.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use patchfleet_domain::Task;
+use reqwest::Method;
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use url::Url;
+
+use crate::config::Config;
+
+/// Where the API is and what it wants to know.
+#[derive(Debug, Args)]
+pub(crate) struct ApiArgs {
+    /// The coordinator's address; from the configuration when left out.
+    #[arg(long, env = "PATCHFLEET_URL", requires = "api_key")]
+    url: Option<Url>,
+    /// The API's key; from the configuration when left out.
+    #[arg(
+        long = "api-key",
+        id = "api_key",
+        env = "PATCHFLEET_API_KEY",
+        hide_env_values = true
+    )]
+    key: Option<String>,
+    /// The configuration file of a coordinator on this host.
+    #[arg(
+        long,
+        short,
+        default_value = "patchfleet.toml",
+        env = "PATCHFLEET_CONFIG"
+    )]
+    config: PathBuf,
+}
+
+/// A client of one coordinator.
+#[derive(Debug, Clone)]
+pub(crate) struct ApiClient {
+    root: Url,
+    key: SecretString,
+    http: reqwest::Client,
+}
+
+/// A page of tasks.
+#[derive(Debug, Deserialize)]
+pub(crate) struct TaskPage {
+    /// Newest first.
+    pub(crate) tasks: Vec<Task>,
+}
+
+/// A problem document, as far as it is shown (RFC 9457).
+#[derive(Debug, Deserialize)]
+struct Problem {
+    title: Option<String>,
+    detail: Option<String>,
+}
+
+impl ApiArgs {
+    /// A client for what the arguments or the configuration name.
+    pub(crate) fn client(self) -> anyhow::Result<ApiClient> {
+        if let (Some(url), Some(key)) = (self.url, self.key) {
+            return Ok(ApiClient::new(url, key.into()));
+        }
+        let config = Config::load(&self.config)?;
+        let coordinator = config.coordinator(&self.config)?;
+        let url = Url::parse(&format!("http://{}", coordinator.listen))?;
+        Ok(ApiClient::new(url, coordinator.api.key.reveal()?))
+    }
+}
+
+impl ApiClient {
+    /// A client of the coordinator at `root`.
+    pub(crate) fn new(root: Url, key: SecretString) -> Self {
+        Self {
+            root,
+            key,
+            http: reqwest::Client::new(),
+        }
+    }
+
+    /// Fetches a document.
+    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
+        self.call(Method::GET, path).await
+    }
+
+    /// Has something done.
+    pub(crate) async fn post<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
+        self.call(Method::POST, path).await
+    }
+
+    async fn call<T: DeserializeOwned>(&self, method: Method, path: &str) -> anyhow::Result<T> {
+        let url = self
+            .root
+            .join(path)
+            .with_context(|| format!("bad path {path}"))?;
+        let answer = self
+            .http
+            .request(method, url)
+            .bearer_auth(self.key.expose_secret())
+            .send()
+            .await
+            .with_context(|| {
+                format!(
+                    "can't reach the coordinator at {}; is it running?",
+                    self.root
+                )
+            })?;
+        let status = answer.status();
+        if status.is_success() {
+            return answer
+                .json()
+                .await
+                .context("the coordinator's answer can't be read");
+        }
+        let problem: Problem = answer.json().await.unwrap_or(Problem {
+            title: None,
+            detail: None,
+        });
+        let why = problem.detail.or(problem.title).unwrap_or_default();
+        bail!("the coordinator answered {status}: {why}")
+    }
+}

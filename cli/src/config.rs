@@ -1,0 +1,80 @@
+//! The whole configuration tree: `[log]`, `[coordinator]`, `[[agents]]`.
+
+use std::path::Path;
+
+use anyhow::Context as _;
+use patchfleet_agent::AgentConfig;
+use patchfleet_coordinator::config::CoordinatorConfig;
+use patchfleet_telemetry::{Format, Options, Telemetry};
+use serde::Deserialize;
+
+/// One file for one host.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Config {
+    /// `[log]`.
+    #[serde(default)]
+    pub(crate) log: LogConfig,
+    /// `[coordinator]`.
+    pub(crate) coordinator: Option<CoordinatorConfig>,
+    /// `[[agents]]`.
+    #[serde(default)]
+    pub(crate) agents: Vec<AgentConfig>,
+}
+
+/// What is logged, and how.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct LogConfig {
+    /// `info`, or directives such as `warn,patchfleet_agent=debug`.
+    pub(crate) filter: String,
+    /// `human` or `json`.
+    pub(crate) format: LogFormat,
+}
+
+/// How a line of log looks.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogFormat {
+    /// For people.
+    Human,
+    /// One JSON object per line.
+    Json,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self {
+            filter: "info".to_owned(),
+            format: LogFormat::Human,
+        }
+    }
+}
+
+impl Config {
+    /// Reads the file and the environment.
+    pub(crate) fn load(file: &Path) -> anyhow::Result<Self> {
+        patchfleet_config::load(file).map_err(Into::into)
+    }
+
+    /// The coordinator's section, which has to be there.
+    pub(crate) fn coordinator(&self, file: &Path) -> anyhow::Result<&CoordinatorConfig> {
+        self.coordinator
+            .as_ref()
+            .with_context(|| format!("{}: section [coordinator] is missing", file.display()))
+    }
+
+    /// Starts logging as configured.
+    pub(crate) fn start_telemetry(&self, service: &str) -> anyhow::Result<Telemetry> {
+        let format = match self.log.format {
+            LogFormat::Human => Format::Human,
+            LogFormat::Json => Format::Json,
+        };
+        let options = Options {
+            format,
+            filter: self.log.filter.clone(),
+            service: service.to_owned(),
+        };
+        Telemetry::start(options).context("can't start logging")
+    }
+}

@@ -1,0 +1,123 @@
+//! `patchfleet demo`: an issue becomes a merged pull request, on this machine.
+//!
+//! The GitHub simulator runs in this process; coordinator and agents are processes of this very
+//! program and take the product's own path, webhooks and gRPC included. Only GitHub is played.
+
+mod fleet;
+mod processes;
+mod scene;
+mod settings;
+mod timeline;
+mod verdict;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use clap::Args;
+use patchfleet_domain::{Task, TaskState};
+use secrecy::SecretString;
+
+use crate::demo::fleet::Fleet;
+use crate::demo::scene::Scene;
+use crate::demo::timeline::Timeline;
+use crate::output::{Output, Tone};
+use crate::runtime;
+
+/// What to show.
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// Leave everything running afterwards, and say where.
+    #[arg(long)]
+    keep: bool,
+    /// Keep tasks in this PostgreSQL instead of a temporary SQLite file.
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "PATCHFLEET_DEMO_POSTGRES",
+        hide_env_values = true
+    )]
+    postgres: Option<SecretString>,
+    /// Have this command write the change, instead of the recorded answer. It runs in the
+    /// worktree; the request is in the file `$PATCHFLEET_REQUEST_FILE`.
+    #[arg(long, value_name = "CMD")]
+    draft_command: Option<String>,
+    /// Use this git repository instead of the sample.
+    #[arg(long, value_name = "PATH_OR_URL", requires_all = ["issue", "draft_command"])]
+    repository: Option<String>,
+    /// The issue, as GitHub's `issues` webhook sends it.
+    #[arg(long, value_name = "FILE", requires = "repository")]
+    issue: Option<PathBuf>,
+    /// How the repository is tested, when its `.patchfleet.yaml` does not say.
+    #[arg(long, value_name = "CMD", requires = "repository")]
+    test_command: Option<String>,
+    /// Give up after so many seconds.
+    #[arg(long, default_value_t = 600)]
+    timeout: u64,
+}
+
+/// Shows it all; success only when the pull request was merged and the task completed.
+pub(crate) async fn run(args: DemoArgs, output: Output) -> anyhow::Result<ExitCode> {
+    let deadline = Duration::from_secs(args.timeout);
+    tokio::time::timeout(deadline, show(&args, output))
+        .await
+        .with_context(|| format!("the demo did not end within {} s", args.timeout))?
+}
+
+async fn show(args: &DemoArgs, output: Output) -> anyhow::Result<ExitCode> {
+    let shutdown = runtime::shutdown_on_signal()?;
+    let scene = Scene::set(args).await?;
+    let mut fleet = Fleet::start(args, &scene).await?;
+    scene.connect(&fleet)?;
+    fleet.introduce(&scene, output);
+
+    let started = Instant::now();
+    let issue = scene.open_issue()?;
+    output.line(format!(
+        "\nissue #{issue} labelled `patchfleet` in {}\n",
+        scene.repository()
+    ));
+    let mut timeline = Timeline::new(fleet.client().clone(), output);
+    let settled = [TaskState::Review, TaskState::Failed, TaskState::Cancelled];
+    let mut task = timeline.follow(issue, &settled, &mut fleet).await?;
+    verdict::show_change(&scene, &fleet, &task, output).await?;
+    if task.state == TaskState::Review {
+        task = merge(&scene, &task, issue, (&mut timeline, &mut fleet)).await?;
+    }
+    let took = started.elapsed();
+    let good = verdict::finish((&scene, &fleet), &task, took, output).await?;
+    if args.keep {
+        output.line("\nAll is left running. Ctrl-C ends it.");
+        shutdown.cancelled().await;
+    }
+    fleet.stop().await;
+    scene.leave().await;
+    Ok(if good {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// The maintainer merges; the webhook tells the coordinator.
+async fn merge(
+    scene: &Scene,
+    task: &Task,
+    issue: u64,
+    (timeline, fleet): (&mut Timeline, &mut Fleet),
+) -> anyhow::Result<Task> {
+    let number = task
+        .pull_request
+        .as_ref()
+        .context("a task in review without pull request")?
+        .number;
+    scene.merge(number)?;
+    timeline.say(
+        Tone::Notice,
+        &format!("the maintainer merges pull request #{number}"),
+    );
+    timeline
+        .follow(issue, &[TaskState::Completed, TaskState::Failed], fleet)
+        .await
+}

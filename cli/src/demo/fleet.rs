@@ -1,0 +1,161 @@
+//! The demo's fleet: one coordinator, a backend agent and a testing agent.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use patchfleet_domain::{Agent, AgentState};
+use serde::Deserialize;
+use url::Url;
+
+use crate::client::ApiClient;
+use crate::demo::DemoArgs;
+use crate::demo::processes::{Process, Ready, Start};
+use crate::demo::scene::Scene;
+use crate::demo::settings::{self, Secrets};
+use crate::output::{Output, Tone};
+
+/// The agents: name and specialty.
+const AGENTS: [(&str, &str); 2] = [("backend-1", "backend"), ("testing-1", "testing")];
+
+/// How long the agents may take to connect.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(30);
+
+/// Coordinator and agents, each a process.
+#[derive(Debug)]
+pub(super) struct Fleet {
+    processes: Vec<Process>,
+    ready: Ready,
+    client: ApiClient,
+    secrets: Secrets,
+}
+
+#[derive(Debug, Deserialize)]
+struct AgentList {
+    agents: Vec<Agent>,
+}
+
+impl Fleet {
+    /// Starts all and waits until every agent is idle.
+    pub(super) async fn start(args: &DemoArgs, scene: &Scene) -> anyhow::Result<Self> {
+        let secrets = Secrets::make(scene.bot_token(), args.postgres.as_ref());
+        let folder = scene.folder();
+        let config = settings::coordinator(folder, scene.api_url())?;
+        let mut coordinator = Process::start(Start {
+            name: "coordinator",
+            args: vec!["coordinator".to_owned(), "--config".to_owned(), config],
+            secrets: secrets.for_coordinator(folder),
+            folder,
+        })?;
+        let ready = coordinator.ready().await?;
+        let root = Url::parse(&format!("http://{}", ready.http))?;
+        let client = ApiClient::new(root, secrets.api_key());
+        let mut processes = vec![coordinator];
+        for (name, specialty) in AGENTS {
+            let config = settings::agent(
+                scene,
+                args,
+                settings::Place {
+                    name,
+                    specialty,
+                    fleet: ready.fleet,
+                },
+            )?;
+            processes.push(Process::start(Start {
+                name,
+                args: vec!["agent".to_owned(), "--config".to_owned(), config],
+                secrets: secrets.for_agent(),
+                folder,
+            })?);
+        }
+        let mut fleet = Self {
+            processes,
+            ready,
+            client,
+            secrets,
+        };
+        tokio::time::timeout(CONNECT_DEADLINE, fleet.all_idle())
+            .await
+            .context("the agents did not connect")??;
+        Ok(fleet)
+    }
+
+    async fn all_idle(&mut self) -> anyhow::Result<()> {
+        loop {
+            self.check()?;
+            let list: AgentList = self.client.get("api/v1/agents").await?;
+            let idle = list
+                .agents
+                .iter()
+                .filter(|agent| agent.state == AgentState::Idle)
+                .count();
+            if idle == AGENTS.len() {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// An error when a part of the fleet has ended.
+    pub(super) fn check(&mut self) -> anyhow::Result<()> {
+        self.processes.iter_mut().try_for_each(Process::check)
+    }
+
+    /// The coordinator's API.
+    pub(super) const fn client(&self) -> &ApiClient {
+        &self.client
+    }
+
+    /// Where GitHub sends its deliveries.
+    pub(super) fn webhook_url(&self) -> String {
+        format!("http://{}/webhooks/github", self.ready.http)
+    }
+
+    /// What deliveries are signed with.
+    pub(super) fn webhook_secret(&self) -> &str {
+        self.secrets.webhook()
+    }
+
+    /// Says who is who and where.
+    pub(super) fn introduce(&self, scene: &Scene, output: Output) {
+        let processes: Vec<_> = self
+            .processes
+            .iter()
+            .map(|process| serde_json::json!({ "name": process.name(), "pid": process.pid() }))
+            .collect();
+        output.object(&serde_json::json!({
+            "event": "fleet_ready", "github": scene.api_url(), "coordinator": self.ready.http,
+            "fleet": self.ready.fleet, "folder": scene.folder(), "processes": processes,
+        }));
+        let quiet = |text: &str| output.paint(Tone::Quiet, text);
+        output.line(format!(
+            "{} {}",
+            quiet("github (simulated)"),
+            scene.api_url()
+        ));
+        output.line(format!(
+            "{} http://{}",
+            quiet("coordinator       "),
+            self.ready.http
+        ));
+        for process in &self.processes {
+            let pid = process.pid().unwrap_or_default();
+            output.line(format!(
+                "{} {} (pid {pid})",
+                quiet("process           "),
+                process.name()
+            ));
+        }
+        output.line(format!(
+            "{} {}",
+            quiet("logs, workspaces  "),
+            scene.folder().display()
+        ));
+    }
+
+    /// Ends all.
+    pub(super) async fn stop(self) {
+        for process in self.processes {
+            process.stop().await;
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! The demo's own processes: this very program, started as coordinator and as agents.
+//!
+//! They end with the demo, however it ends. This is the command line's one door to spawning;
+//! what an agent runs goes through the agent's `process` module.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use serde::Deserialize;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, Command};
+
+/// How long a process may take to say that it is ready.
+const START_DEADLINE: Duration = Duration::from_secs(30);
+
+/// A running part of the fleet. Killed when dropped.
+#[derive(Debug)]
+pub(super) struct Process {
+    name: String,
+    log: PathBuf,
+    child: Child,
+}
+
+/// What to start.
+#[derive(Debug)]
+pub(super) struct Start<'a> {
+    /// For people and for the log file's name.
+    pub(super) name: &'a str,
+    /// Subcommand and its arguments.
+    pub(super) args: Vec<String>,
+    /// Secrets, which must not stand in a file.
+    pub(super) secrets: Vec<(&'static str, String)>,
+    /// Where the log goes.
+    pub(super) folder: &'a Path,
+}
+
+/// The coordinator's word that it can be reached.
+#[derive(Debug, Clone, Copy, Deserialize)]
+pub(super) struct Ready {
+    /// Webhooks and API.
+    pub(super) http: SocketAddr,
+    /// Agents.
+    pub(super) fleet: SocketAddr,
+}
+
+impl Process {
+    /// Starts this program with a subcommand; its log goes to `<folder>/<name>.log`.
+    pub(super) fn start(start: Start<'_>) -> anyhow::Result<Self> {
+        let log = start.folder.join(format!("{}.log", start.name));
+        let file = std::fs::File::create(&log)
+            .with_context(|| format!("can't write the log {}", log.display()))?;
+        let program = std::env::current_exe().context("can't find this program's own file")?;
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the command line's one door to spawning"
+        )]
+        let child = Command::new(program)
+            .args(&start.args)
+            .args(["--json", "--end-with-parent"])
+            .envs(start.secrets)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(file)
+            .kill_on_drop(true)
+            .spawn()
+            .with_context(|| format!("can't start the {}", start.name))?;
+        Ok(Self {
+            name: start.name.to_owned(),
+            log,
+            child,
+        })
+    }
+
+    /// Waits until the process says where it can be reached.
+    pub(super) async fn ready(&mut self) -> anyhow::Result<Ready> {
+        let out = self
+            .child
+            .stdout
+            .take()
+            .context("its output was read before")?;
+        let mut lines = BufReader::new(out).lines();
+        let line = tokio::time::timeout(START_DEADLINE, lines.next_line())
+            .await
+            .with_context(|| {
+                format!(
+                    "the {} said nothing; its log is {}",
+                    self.name,
+                    self.log.display()
+                )
+            })??;
+        match line {
+            Some(line) => serde_json::from_str(&line).with_context(|| {
+                format!(
+                    "the {} said `{line}`, which is not that it is ready",
+                    self.name
+                )
+            }),
+            None => bail!("the {} ended: {}", self.name, last_lines(&self.log)),
+        }
+    }
+
+    /// An error when the process has ended, with what it said last.
+    pub(super) fn check(&mut self) -> anyhow::Result<()> {
+        match self.child.try_wait()? {
+            None => Ok(()),
+            Some(status) => {
+                bail!(
+                    "the {} ended ({status}): {}",
+                    self.name,
+                    last_lines(&self.log)
+                )
+            }
+        }
+    }
+
+    /// Ends the process and waits until it has ended.
+    pub(super) async fn stop(mut self) {
+        // It ends anyway when this process does; there is nobody to tell a failure to.
+        let _ = self.child.kill().await;
+    }
+
+    /// The process's number, for people who want to look at it.
+    pub(super) fn pid(&self) -> Option<u32> {
+        self.child.id()
+    }
+
+    /// What it is.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+/// The end of a log, on one line.
+fn last_lines(log: &Path) -> String {
+    let text = std::fs::read_to_string(log).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().rev().take(5).collect();
+    if lines.is_empty() {
+        return "it said nothing".to_owned();
+    }
+    lines.into_iter().rev().collect::<Vec<_>>().join(" | ")
+}

@@ -1,0 +1,145 @@
+//! The configuration files of the demo's processes. Secrets go through the environment.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use anyhow::Context as _;
+use rand::Rng as _;
+use rand::distr::Alphanumeric;
+use secrecy::{ExposeSecret as _, SecretString};
+use serde_json::{Value, json};
+
+use crate::demo::DemoArgs;
+use crate::demo::scene::Scene;
+
+const GITHUB_TOKEN: &str = "PATCHFLEET_DEMO_GITHUB_TOKEN";
+const WEBHOOK_SECRET: &str = "PATCHFLEET_DEMO_WEBHOOK_SECRET";
+const API_KEY: &str = "PATCHFLEET_DEMO_API_KEY";
+const FLEET_KEY: &str = "PATCHFLEET_DEMO_FLEET_KEY";
+const DATABASE_URL: &str = "PATCHFLEET_DEMO_DATABASE_URL";
+
+/// Keys made for this run.
+#[derive(Debug)]
+pub(super) struct Secrets {
+    github: SecretString,
+    webhook: SecretString,
+    api: SecretString,
+    fleet: SecretString,
+    postgres: Option<SecretString>,
+}
+
+/// Which agent, where.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place<'a> {
+    /// The agent's id.
+    pub(super) name: &'a str,
+    /// Its type.
+    pub(super) specialty: &'a str,
+    /// Where the coordinator waits for it.
+    pub(super) fleet: SocketAddr,
+}
+
+fn random() -> SecretString {
+    rand::rng()
+        .sample_iter(Alphanumeric)
+        .take(40)
+        .map(char::from)
+        .collect::<String>()
+        .into()
+}
+
+impl Secrets {
+    /// New keys, beside the given ones.
+    pub(super) fn make(github: SecretString, postgres: Option<&SecretString>) -> Self {
+        let (webhook, api, fleet) = (random(), random(), random());
+        Self {
+            github,
+            webhook,
+            api,
+            fleet,
+            postgres: postgres.cloned(),
+        }
+    }
+
+    /// What the coordinator has to know.
+    pub(super) fn for_coordinator(&self, folder: &Path) -> Vec<(&'static str, String)> {
+        let database = match &self.postgres {
+            Some(url) => url.expose_secret().to_owned(),
+            None => format!("sqlite:{}", folder.join("patchfleet.db").display()),
+        };
+        let mut all = self.for_agent();
+        all.extend([
+            (GITHUB_TOKEN, self.github.expose_secret().to_owned()),
+            (WEBHOOK_SECRET, self.webhook.expose_secret().to_owned()),
+            (API_KEY, self.api.expose_secret().to_owned()),
+            (DATABASE_URL, database),
+        ]);
+        all
+    }
+
+    /// What an agent has to know: the fleet's key and nothing else.
+    pub(super) fn for_agent(&self) -> Vec<(&'static str, String)> {
+        vec![(FLEET_KEY, self.fleet.expose_secret().to_owned())]
+    }
+
+    /// The key of the API.
+    pub(super) fn api_key(&self) -> SecretString {
+        self.api.clone()
+    }
+
+    /// What deliveries are signed with.
+    pub(super) fn webhook(&self) -> &str {
+        self.webhook.expose_secret()
+    }
+}
+
+/// Writes the coordinator's file and gives its path.
+pub(super) fn coordinator(folder: &Path, api_url: &str) -> anyhow::Result<String> {
+    let tree = json!({
+        "coordinator": {
+            "listen": "127.0.0.1:0",
+            "fleet": { "listen": "127.0.0.1:0", "key": { "env": FLEET_KEY } },
+            "database": { "url": { "env": DATABASE_URL } },
+            "github": {
+                "api_url": api_url,
+                "token": { "env": GITHUB_TOKEN },
+                "webhook_secrets": [{ "env": WEBHOOK_SECRET }],
+            },
+            "api": { "key": { "env": API_KEY } },
+        },
+    });
+    write(folder, "coordinator", &tree)
+}
+
+/// Writes an agent's file and gives its path.
+pub(super) fn agent(scene: &Scene, args: &DemoArgs, place: Place<'_>) -> anyhow::Result<String> {
+    let draft = match &args.draft_command {
+        Some(command) => json!({ "mode": "cli", "command": command_words(command) }),
+        None => json!({ "mode": "replay", "replay_dir": scene.answers() }),
+    };
+    let mut agent = json!({
+        "id": place.name,
+        "type": place.specialty,
+        "capabilities": [place.specialty, "python"],
+        "coordinator": { "url": format!("http://{}", place.fleet), "key": { "env": FLEET_KEY } },
+        "workspace": { "root": scene.folder().join("workspaces") },
+        "draft": draft,
+    });
+    if let Some(command) = &args.test_command {
+        agent["tests"] = json!({ "command": command_words(command) });
+    }
+    write(scene.folder(), place.name, &json!({ "agents": [agent] }))
+}
+
+/// A command line as a shell would run it.
+fn command_words(command: &str) -> Vec<String> {
+    vec!["sh".to_owned(), "-c".to_owned(), command.to_owned()]
+}
+
+fn write(folder: &Path, name: &str, tree: &Value) -> anyhow::Result<String> {
+    let path = folder.join(format!("{name}.toml"));
+    let text =
+        toml::to_string(tree).context("the demo's own configuration can't be written as TOML")?;
+    std::fs::write(&path, text).with_context(|| format!("can't write {}", path.display()))?;
+    Ok(path.display().to_string())
+}

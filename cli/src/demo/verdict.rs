@@ -1,0 +1,147 @@
+//! What the demo shows at its end: the change, red before and green after, and the last object.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use patchfleet_domain::{Task, TaskState, TestVerdict};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::demo::fleet::Fleet;
+use crate::demo::scene::Scene;
+use crate::output::{Output, Tone};
+
+/// Attempts of a task, as far as they are shown.
+#[derive(Debug, Default, Deserialize)]
+struct Attempts {
+    attempts: Vec<Attempt>,
+}
+
+#[derive(Debug, Default, Clone, Deserialize)]
+struct Attempt {
+    tests_before: Option<TestVerdict>,
+    tests_after: Option<TestVerdict>,
+}
+
+/// The pull request's diff and what the tests said.
+pub(super) async fn show_change(
+    scene: &Scene,
+    fleet: &Fleet,
+    task: &Task,
+    output: Output,
+) -> anyhow::Result<()> {
+    if let Some(failure) = &task.failure {
+        output.line(format!(
+            "\n{}: {}",
+            output.paint(Tone::Bad, failure.kind.as_str()),
+            failure.message
+        ));
+        output.line(failure.kind.advice());
+    }
+    let Some(pull_request) = &task.pull_request else {
+        return Ok(());
+    };
+    let diff = scene.diff(pull_request.number)?;
+    output.object(&json!({ "event": "diff", "pull_request": pull_request.number, "diff": diff }));
+    output.line(format!(
+        "\npull request #{}  {}\n",
+        pull_request.number, pull_request.url
+    ));
+    for line in diff.lines() {
+        output.line(paint_diff(line, output));
+    }
+    let last = last_attempt(fleet, task).await?;
+    output.line("");
+    for (when, verdict) in [("before", &last.tests_before), ("after", &last.tests_after)] {
+        output.line(format!(
+            "tests {when:<6}  {}",
+            describe(verdict.as_ref(), output)
+        ));
+    }
+    output.line("");
+    Ok(())
+}
+
+fn paint_diff(line: &str, output: Output) -> String {
+    match line.as_bytes().first() {
+        Some(b'+') => output.paint(Tone::Good, line),
+        Some(b'-') => output.paint(Tone::Bad, line),
+        Some(b'@') => output.paint(Tone::Notice, line),
+        _ => line.to_owned(),
+    }
+}
+
+fn describe(verdict: Option<&TestVerdict>, output: Output) -> String {
+    let Some(verdict) = verdict else {
+        return "not run".to_owned();
+    };
+    let word = if verdict.passed() {
+        output.paint(Tone::Good, "green")
+    } else {
+        output.paint(Tone::Bad, "red")
+    };
+    let code = verdict
+        .returncode
+        .map_or_else(|| "none".to_owned(), |code| code.to_string());
+    format!(
+        "{word}  `{}` exit code {code} in {} ms",
+        verdict.command.join(" "),
+        verdict.duration_ms
+    )
+}
+
+async fn last_attempt(fleet: &Fleet, task: &Task) -> anyhow::Result<Attempt> {
+    let detail: Attempts = fleet
+        .client()
+        .get(&format!("api/v1/tasks/{}", task.id))
+        .await?;
+    Ok(detail.attempts.last().cloned().unwrap_or_default())
+}
+
+/// Prints the last object and says whether all went as it should: one attempt chain that ended in
+/// a merged pull request, red before, green after.
+pub(super) async fn finish(
+    (scene, fleet): (&Scene, &Fleet),
+    task: &Task,
+    took: Duration,
+    output: Output,
+) -> anyhow::Result<bool> {
+    let last = last_attempt(fleet, task).await?;
+    let code = |verdict: &Option<TestVerdict>| verdict.as_ref().and_then(|it| it.returncode);
+    let (before, after) = (code(&last.tests_before), code(&last.tests_after));
+    let pull_request = pull_request(scene, task)?;
+    let good = task.state == TaskState::Completed
+        && pull_request["merged"] == json!(true)
+        && before.is_some_and(|code| code != 0)
+        && after == Some(0);
+    let millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+    output.object(&json!({
+        "event": "demo_finished",
+        "task": { "id": task.id, "state": task.state, "attempts": task.attempt },
+        "pull_request": pull_request,
+        "tests": { "before": { "returncode": before }, "after": { "returncode": after } },
+        "duration_ms": millis,
+    }));
+    let word = if good {
+        output.paint(Tone::Good, "completed")
+    } else {
+        output.paint(Tone::Bad, task.state.as_str())
+    };
+    output.line(format!("\n{word} in {:.1} s", took.as_secs_f64()));
+    Ok(good)
+}
+
+/// The pull request as GitHub has it, not as the task remembers it.
+fn pull_request(scene: &Scene, task: &Task) -> anyhow::Result<Value> {
+    let Some(known) = &task.pull_request else {
+        return Ok(Value::Null);
+    };
+    let issue = scene
+        .pull(known.number)
+        .context("the pull request is not on GitHub")?;
+    let pull = issue.pull.context("the task's pull request is an issue")?;
+    Ok(json!({
+        "number": known.number, "url": known.url, "head": pull.head, "base": pull.base,
+        "draft": pull.draft, "merged": pull.merged_at.is_some(),
+    }))
+}

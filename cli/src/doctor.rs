@@ -1,0 +1,78 @@
+//! `patchfleet doctor`: what is missing on this host, and how to mend it.
+
+mod check;
+mod fleet;
+mod host;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+
+use crate::config::Config;
+use crate::doctor::check::{Check, Health};
+use crate::output::{Output, Tone};
+
+/// What to look at.
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArgs {
+    /// The configuration file.
+    #[arg(
+        long,
+        short,
+        default_value = "patchfleet.toml",
+        env = "PATCHFLEET_CONFIG"
+    )]
+    config: PathBuf,
+}
+
+/// Looks at everything and shows it; fails when something has to be mended.
+pub(crate) async fn run(args: DoctorArgs, output: Output) -> anyhow::Result<ExitCode> {
+    let mut checks = host::checks().await;
+    match Config::load(&args.config) {
+        Ok(config) => {
+            checks.push(Check::good("configuration", args.config.display().to_string()));
+            checks.extend(fleet::checks(&config).await);
+        }
+        Err(error) => checks.push(Check::bad(
+            "configuration",
+            error.to_string(),
+            "mend it, or copy deploy/patchfleet.example.toml and fill it in; --config names another file",
+        )),
+    }
+    for check in &checks {
+        show(check, output);
+    }
+    let bad = checks
+        .iter()
+        .filter(|check| check.health == Health::Bad)
+        .count();
+    output.line(if bad == 0 {
+        "\nnothing to mend".to_owned()
+    } else {
+        format!("\n{bad} to mend")
+    });
+    Ok(if bad == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn show(check: &Check, output: Output) {
+    output.object(check);
+    let (tone, mark) = match check.health {
+        Health::Good => (Tone::Good, "ok "),
+        Health::Notice => (Tone::Notice, "-- "),
+        Health::Bad => (Tone::Bad, "!! "),
+    };
+    output.line(format!(
+        "{} {:<24} {}",
+        output.paint(tone, mark),
+        check.name,
+        check.found
+    ));
+    if let Some(mend) = &check.mend {
+        output.line(format!("    {:<24} → {mend}", ""));
+    }
+}

@@ -1,0 +1,146 @@
+//! What the configuration needs: secrets, database, GitHub, folders, commands, the coordinator.
+
+use std::path::Path;
+use std::time::Duration;
+
+use patchfleet_agent::AgentConfig;
+use patchfleet_agent::process::find_program;
+use patchfleet_coordinator::config::CoordinatorConfig;
+use tokio::net::TcpStream;
+
+use crate::config::Config;
+use crate::doctor::check::Check;
+
+/// How long a remote may take to answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// All of them, for the sections that are there.
+pub(super) async fn checks(config: &Config) -> Vec<Check> {
+    let mut checks = Vec::new();
+    if let Some(coordinator) = &config.coordinator {
+        checks.extend(coordinator_checks(coordinator).await);
+    }
+    for agent in &config.agents {
+        checks.extend(agent_checks(agent).await);
+    }
+    if config.coordinator.is_none() && config.agents.is_empty() {
+        let mend = "add a [coordinator] or an [[agents]] section";
+        checks.push(Check::bad("configuration", "nothing is configured", mend));
+    }
+    checks
+}
+
+async fn coordinator_checks(config: &CoordinatorConfig) -> Vec<Check> {
+    let secrets = config
+        .github
+        .webhook_secrets
+        .iter()
+        .map(|secret| ("webhook secret", secret));
+    let keys = [
+        ("fleet key", &config.fleet.key),
+        ("API key", &config.api.key),
+    ];
+    let mut checks: Vec<Check> = secrets
+        .chain(keys)
+        .map(|(name, secret)| {
+            let found = secret.reveal().map(|_| "present".to_owned());
+            Check::of(
+                name,
+                found,
+                "put it where the configuration says, or change the configuration",
+            )
+        })
+        .collect();
+    if config.github.webhook_secrets.is_empty() {
+        let mend = "set coordinator.github.webhook_secrets to the webhook's secret";
+        checks.push(Check::bad(
+            "webhook secret",
+            "there is none: every delivery would be refused",
+            mend,
+        ));
+    }
+    let database = patchfleet_coordinator::check_database(&config.database).await;
+    checks.push(Check::of(
+        "database",
+        database,
+        "start the database, or mend coordinator.database.url",
+    ));
+    let github = patchfleet_coordinator::check_github(&config.github).await;
+    checks.push(Check::of(
+        "GitHub",
+        github,
+        "check coordinator.github: the address, and a token or App that is still valid",
+    ));
+    for (name, address) in [
+        ("coordinator.listen", config.listen),
+        ("fleet.listen", config.fleet.listen),
+    ] {
+        if !address.ip().is_loopback() {
+            let found = format!("{address} can be reached from other hosts, unencrypted");
+            checks.push(Check::notice(
+                name,
+                found,
+                "use 127.0.0.1 behind a proxy that speaks TLS",
+            ));
+        }
+    }
+    checks
+}
+
+async fn agent_checks(config: &AgentConfig) -> Vec<Check> {
+    let named = |what: &str| format!("{}: {what}", config.id);
+    let key = config
+        .coordinator
+        .key
+        .reveal()
+        .map(|_| "present".to_owned());
+    let mend_key = "put it where the configuration says, or change the configuration";
+    let mut checks = vec![
+        Check::of(named("fleet key"), key, mend_key),
+        Check::of(
+            named("workspaces"),
+            writable(&config.workspace.root),
+            "make the folder, and let this user write to it",
+        ),
+        coordinator_reachable(config).await,
+    ];
+    if let Some(program) = config.draft.program() {
+        let found = find_program(program)
+            .map(|path| path.display().to_string())
+            .ok_or_else(|| format!("`{program}` is not on the PATH"));
+        checks.push(Check::of(
+            named("draft command"),
+            found,
+            "install it, or mend agents.draft.command",
+        ));
+    }
+    checks
+}
+
+fn writable(folder: &Path) -> Result<String, String> {
+    std::fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    tempfile::tempfile_in(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    Ok(folder.display().to_string())
+}
+
+async fn coordinator_reachable(config: &AgentConfig) -> Check {
+    let name = format!("{}: coordinator", config.id);
+    let url = &config.coordinator.url;
+    let address = (
+        url.host_str().unwrap_or_default(),
+        url.port_or_known_default().unwrap_or(0),
+    );
+    match tokio::time::timeout(PATIENCE, TcpStream::connect(address)).await {
+        Ok(Ok(_)) => Check::good(name, url.to_string()),
+        Ok(Err(error)) => Check::notice(
+            name,
+            format!("{url}: {error}"),
+            "start it; the agent goes on trying",
+        ),
+        Err(_) => Check::notice(
+            name,
+            format!("{url}: no answer"),
+            "check the address and the network",
+        ),
+    }
+}

@@ -1,0 +1,66 @@
+//! What every host needs: git, and a system that can tell its load.
+
+use std::time::Duration;
+
+use patchfleet_agent::process::{Spawn, find_program};
+use tokio_util::sync::CancellationToken;
+
+use crate::doctor::check::Check;
+
+/// The oldest git whose configuration can be given through the environment
+/// (`GIT_CONFIG_COUNT`, release notes of 2.31), which keeps tokens off the command line.
+const OLDEST_GIT: (u32, u32) = (2, 31);
+
+/// All of them.
+pub(super) async fn checks() -> Vec<Check> {
+    vec![git().await, python()]
+}
+
+async fn git() -> Check {
+    let mend = "install it: apt-get install git";
+    let spawn = Spawn::new("git", "/")
+        .args(["--version"])
+        .timeout(Duration::from_secs(10));
+    let text = match spawn.run(&CancellationToken::new()).await {
+        Ok(finished) => finished.stdout_text(),
+        Err(error) => return Check::bad("git", error.to_string(), mend),
+    };
+    match version(&text) {
+        Some(found) if found >= OLDEST_GIT => Check::good("git", text.trim()),
+        Some(_) => Check::bad(
+            "git",
+            text.trim(),
+            "2.31 or newer is needed: apt-get install git",
+        ),
+        None => Check::bad("git", format!("said `{}`", text.trim()), mend),
+    }
+}
+
+/// Major and minor version in `git version 2.47.3`.
+fn version(text: &str) -> Option<(u32, u32)> {
+    let mut numbers = text.split_whitespace().nth(2)?.split('.').map(str::parse);
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+}
+
+fn python() -> Check {
+    match find_program("python3") {
+        Some(path) => Check::good("python3", path.display().to_string()),
+        None => Check::notice(
+            "python3",
+            "not found",
+            "only the demo and Python repositories need it: apt-get install python3",
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_read_as_git_prints_them() {
+        assert_eq!(version("git version 2.47.3\n"), Some((2, 47)));
+        assert_eq!(version("git version 2.39.5 (Apple Git-154)"), Some((2, 39)));
+        assert_eq!(version("not git"), None);
+    }
+}

@@ -1,0 +1,152 @@
+//! `patchfleet task list|show|cancel|retry`.
+
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+use patchfleet_domain::{Task, TaskId, TaskState};
+use serde_json::Value;
+
+use crate::client::{ApiArgs, ApiClient, TaskPage};
+use crate::output::{Output, Tone};
+
+/// What to do with which task.
+#[derive(Debug, Args)]
+pub(crate) struct TaskArgs {
+    #[command(flatten)]
+    api: ApiArgs,
+    #[command(subcommand)]
+    command: TaskCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum TaskCommand {
+    /// Show the newest tasks.
+    List {
+        /// Only tasks in this state.
+        #[arg(long)]
+        state: Option<TaskState>,
+        /// At most this many.
+        #[arg(long, default_value_t = 50)]
+        limit: u32,
+    },
+    /// Show one task with its attempts and its history.
+    Show {
+        /// The task.
+        id: TaskId,
+    },
+    /// Call a task off.
+    Cancel {
+        /// The task.
+        id: TaskId,
+    },
+    /// Put a failed task back to work.
+    Retry {
+        /// The task.
+        id: TaskId,
+    },
+}
+
+/// Does what was asked.
+pub(crate) async fn run(args: TaskArgs, output: Output) -> anyhow::Result<ExitCode> {
+    let client = args.api.client()?;
+    match args.command {
+        TaskCommand::List { state, limit } => list(&client, state, limit, output).await?,
+        TaskCommand::Show { id } => show(&client, id, output).await?,
+        TaskCommand::Cancel { id } => command(&client, id, "cancel", output).await?,
+        TaskCommand::Retry { id } => command(&client, id, "retry", output).await?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn list(
+    client: &ApiClient,
+    state: Option<TaskState>,
+    limit: u32,
+    output: Output,
+) -> anyhow::Result<()> {
+    let state = state
+        .map(|state| format!("&state={state}"))
+        .unwrap_or_default();
+    let page: TaskPage = client
+        .get(&format!("api/v1/tasks?limit={limit}{state}"))
+        .await?;
+    if page.tasks.is_empty() {
+        output.line("no tasks");
+    }
+    for task in &page.tasks {
+        output.object(task);
+        output.line(row(task, output));
+    }
+    Ok(())
+}
+
+/// One task on one line.
+fn row(task: &Task, output: Output) -> String {
+    let issue = task
+        .issue
+        .map(|issue| format!("#{issue}"))
+        .unwrap_or_default();
+    let state = output.paint(tone(task.state), &format!("{:<11}", task.state));
+    format!(
+        "{}  {state}  {}{issue}  {}",
+        task.id, task.repository, task.request.title
+    )
+}
+
+/// How a state stands out.
+pub(crate) const fn tone(state: TaskState) -> Tone {
+    match state {
+        TaskState::Completed | TaskState::Review => Tone::Good,
+        TaskState::Failed => Tone::Bad,
+        TaskState::Waiting | TaskState::Cancelled => Tone::Notice,
+        TaskState::Pending
+        | TaskState::Analyzing
+        | TaskState::Queued
+        | TaskState::Assigned
+        | TaskState::InProgress
+        | TaskState::Testing => Tone::Quiet,
+    }
+}
+
+async fn show(client: &ApiClient, id: TaskId, output: Output) -> anyhow::Result<()> {
+    let detail: Value = client.get(&format!("api/v1/tasks/{id}")).await?;
+    let history: Value = client.get(&format!("api/v1/tasks/{id}/events")).await?;
+    output.object(&serde_json::json!({ "task": detail, "events": history["events"] }));
+    let task: Task = serde_json::from_value(detail.clone())?;
+    output.line(row(&task, output));
+    if let Some(pull_request) = &task.pull_request {
+        output.line(format!("  pull request  {}", pull_request.url));
+    }
+    if let Some(failure) = &task.failure {
+        output.line(format!(
+            "  {}  {}",
+            output.paint(Tone::Bad, failure.kind.as_str()),
+            failure.message
+        ));
+        output.line(format!("  {}", failure.kind.advice()));
+    }
+    for event in history["events"].as_array().into_iter().flatten() {
+        let text = |field: &str| event[field].as_str().unwrap_or_default().to_owned();
+        let state = event["to"]
+            .as_str()
+            .map(|to| format!("→ {to} "))
+            .unwrap_or_default();
+        output.line(format!(
+            "  {}  {:<10} {state}{}",
+            text("at"),
+            text("kind"),
+            text("detail")
+        ));
+    }
+    Ok(())
+}
+
+async fn command(client: &ApiClient, id: TaskId, word: &str, output: Output) -> anyhow::Result<()> {
+    let done: Value = client.post(&format!("api/v1/tasks/{id}/{word}")).await?;
+    output.object(&done);
+    output.line(format!(
+        "{id} is now {}",
+        done["state"].as_str().unwrap_or_default()
+    ));
+    Ok(())
+}

@@ -1,0 +1,70 @@
+//! The REST API `/api/v1`, metrics and health.
+//!
+//! Everything but `/health` wants `Authorization: Bearer KEY`. Errors are problem documents
+//! (RFC 9457). Absent: people, roles and sessions; one operator's key is all there is.
+
+mod agents;
+mod key;
+mod tasks;
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::{get, post};
+use axum::{Json, Router, middleware};
+use patchfleet_telemetry::Metrics;
+use secrecy::SecretString;
+
+use crate::problem::Problem;
+use crate::store::{Store, StoreError};
+
+/// What the handlers share.
+#[derive(Clone)]
+pub struct ApiState {
+    /// The store.
+    pub store: Arc<dyn Store>,
+    /// The metrics to show.
+    pub metrics: Metrics,
+    /// What callers have to know.
+    pub key: Arc<SecretString>,
+}
+
+/// Health, metrics and `/api/v1`.
+pub fn router(state: ApiState) -> Router {
+    let guarded = Router::new()
+        .route("/metrics", get(metrics))
+        .route("/api/v1/tasks", get(tasks::list))
+        .route("/api/v1/tasks/{id}", get(tasks::show))
+        .route("/api/v1/tasks/{id}/events", get(tasks::events))
+        .route("/api/v1/tasks/{id}/logs", get(tasks::logs))
+        .route("/api/v1/tasks/{id}/cancel", post(tasks::cancel))
+        .route("/api/v1/tasks/{id}/retry", post(tasks::retry))
+        .route("/api/v1/agents", get(agents::list))
+        .route_layer(middleware::from_fn_with_state(Arc::clone(&state.key), key::require));
+    Router::new().route("/health", get(health)).merge(guarded).with_state(state)
+}
+
+async fn health(State(state): State<ApiState>) -> Result<Json<serde_json::Value>, Problem> {
+    state.store.ping().await?;
+    Ok(Json(serde_json::json!({ "status": "ok" })))
+}
+
+async fn metrics(State(state): State<ApiState>) -> String {
+    state.metrics.render()
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        tracing::error!(%error, "the store refused");
+        match error {
+            StoreError::Unavailable(_) => Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "The database is unavailable; try again in a few seconds.",
+            ),
+            StoreError::Corrupt(_) => {
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "The operator's log has the details.")
+            }
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! `/api/v1/tasks`.
+
+use axum::Json;
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use patchfleet_domain::{IssueNumber, RepositoryName, Task, TaskId, TaskState};
+use serde::{Deserialize, Serialize};
+
+use super::ApiState;
+use crate::problem::Problem;
+use crate::store::{AttemptRecord, Commanded, TaskEvent, TaskFilter};
+
+/// Who is named in a task's history for what came through the API.
+const ACTOR: &str = "operator";
+
+/// How a list of tasks is narrowed.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct ListQuery {
+    state: Option<TaskState>,
+    repository: Option<RepositoryName>,
+    issue: Option<u64>,
+    cursor: Option<TaskId>,
+    limit: Option<u32>,
+}
+
+/// A page of tasks, newest first.
+#[derive(Debug, Serialize)]
+pub(super) struct TaskList {
+    tasks: Vec<Task>,
+    /// What to give as `cursor` for the next page; absent on the last.
+    next: Option<TaskId>,
+}
+
+/// A task with its attempts.
+#[derive(Debug, Serialize)]
+pub(super) struct TaskDetail {
+    #[serde(flatten)]
+    task: Task,
+    attempts: Vec<AttemptRecord>,
+}
+
+/// Where a history is read from.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct EventsQuery {
+    after: i64,
+}
+
+/// A task's history, oldest first.
+#[derive(Debug, Serialize)]
+pub(super) struct EventList {
+    events: Vec<TaskEvent>,
+}
+
+/// A task's output, oldest line first.
+#[derive(Debug, Serialize)]
+pub(super) struct LogLines {
+    lines: Vec<String>,
+}
+
+/// Where a task went.
+#[derive(Debug, Serialize)]
+pub(super) struct CommandDone {
+    id: TaskId,
+    state: TaskState,
+}
+
+pub(super) async fn list(
+    State(state): State<ApiState>,
+    query: Result<Query<ListQuery>, QueryRejection>,
+) -> Result<Json<TaskList>, Problem> {
+    let Query(query) = query.map_err(|error| Problem::new(StatusCode::BAD_REQUEST, error.body_text()))?;
+    let limit = query.limit.unwrap_or(50).clamp(1, 500);
+    let filter = TaskFilter {
+        states: query.state.into_iter().collect(),
+        repository: query.repository,
+        issue: query.issue.map(IssueNumber),
+        before: query.cursor,
+        limit,
+    };
+    let tasks = state.store.tasks(&filter).await?;
+    let full = u32::try_from(tasks.len()).is_ok_and(|count| count >= limit);
+    let next = tasks.last().map(|task| task.id).filter(|_| full);
+    Ok(Json(TaskList { tasks, next }))
+}
+
+pub(super) async fn show(
+    State(state): State<ApiState>,
+    id: Result<Path<TaskId>, PathRejection>,
+) -> Result<Json<TaskDetail>, Problem> {
+    let id = task_id(id)?;
+    let task = state.store.task(id).await?.ok_or_else(|| unknown(id))?;
+    let attempts = state.store.attempts(id).await?;
+    Ok(Json(TaskDetail { task, attempts }))
+}
+
+pub(super) async fn events(
+    State(state): State<ApiState>,
+    id: Result<Path<TaskId>, PathRejection>,
+    query: Result<Query<EventsQuery>, QueryRejection>,
+) -> Result<Json<EventList>, Problem> {
+    let id = task_id(id)?;
+    let Query(query) = query.map_err(|error| Problem::new(StatusCode::BAD_REQUEST, error.body_text()))?;
+    Ok(Json(EventList { events: state.store.history(id, query.after).await? }))
+}
+
+pub(super) async fn logs(
+    State(state): State<ApiState>,
+    id: Result<Path<TaskId>, PathRejection>,
+) -> Result<Json<LogLines>, Problem> {
+    Ok(Json(LogLines { lines: state.store.logs(task_id(id)?).await? }))
+}
+
+pub(super) async fn cancel(
+    State(state): State<ApiState>,
+    id: Result<Path<TaskId>, PathRejection>,
+) -> Result<Json<CommandDone>, Problem> {
+    let id = task_id(id)?;
+    done(id, "cancel", state.store.cancel(id, ACTOR).await?)
+}
+
+pub(super) async fn retry(
+    State(state): State<ApiState>,
+    id: Result<Path<TaskId>, PathRejection>,
+) -> Result<Json<CommandDone>, Problem> {
+    let id = task_id(id)?;
+    done(id, "retry", state.store.retry(id, ACTOR).await?)
+}
+
+fn task_id(id: Result<Path<TaskId>, PathRejection>) -> Result<TaskId, Problem> {
+    id.map(|Path(id)| id).map_err(|error| Problem::new(StatusCode::BAD_REQUEST, error.body_text()))
+}
+
+fn unknown(id: TaskId) -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, format!("There is no task {id}."))
+}
+
+fn done(id: TaskId, command: &str, result: Commanded) -> Result<Json<CommandDone>, Problem> {
+    match result {
+        Commanded::Done(state) => Ok(Json(CommandDone { id, state })),
+        Commanded::NotFound => Err(unknown(id)),
+        Commanded::NotAllowed(state) => {
+            let detail = format!("Task {id} is {state}; `{command}` is not possible from there.");
+            Err(Problem::new(StatusCode::CONFLICT, detail))
+        }
+        Commanded::Conflict(other) => {
+            let detail = format!("The issue has an active task already: {other}.");
+            Err(Problem::new(StatusCode::CONFLICT, detail))
+        }
+    }
+}
