@@ -29,9 +29,9 @@ use crate::process::{Finished, Input, Spawn};
 use error::Talk;
 
 /// Longest that a local command may take.
-const LOCAL_TIMEOUT: Duration = Duration::from_secs(120);
+const LOCAL_TIMEOUT: Duration = Duration::from_mins(2);
 /// Longest that talking to a remote may take; stalls end sooner, by the low-speed limit.
-const REMOTE_TIMEOUT: Duration = Duration::from_secs(900);
+const REMOTE_TIMEOUT: Duration = Duration::from_mins(15);
 /// Most output that a command may give; more is an error, never a silent cut.
 const OUTPUT_CAP: usize = 64 << 20;
 

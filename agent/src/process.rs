@@ -134,7 +134,7 @@ impl Spawn {
                 ("LANG".into(), "C.UTF-8".into()),
             ],
             input: Input::Nothing,
-            timeout: Duration::from_secs(60),
+            timeout: Duration::from_mins(1),
             output_cap: 1 << 20,
             limits: None,
             on_line: None,

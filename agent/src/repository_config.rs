@@ -20,7 +20,7 @@ use crate::git::Author;
 pub const FILE: &str = ".patchfleet.yaml";
 
 /// Test timeout when the repository says nothing.
-pub const DEFAULT_TEST_TIMEOUT: Duration = Duration::from_secs(120);
+pub const DEFAULT_TEST_TIMEOUT: Duration = Duration::from_mins(2);
 
 /// The configuration of one repository.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -220,7 +220,7 @@ fn parse_author(text: &str) -> Option<Author> {
 /// Text that is parsed where it is read, so that an error has the place of the text.
 struct TextOf<F>(&'static str, F);
 
-impl<'de, T, F: Fn(&str) -> Result<T, String>> Visitor<'de> for TextOf<F> {
+impl<T, F: Fn(&str) -> Result<T, String>> Visitor<'_> for TextOf<F> {
     type Value = T;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -299,7 +299,7 @@ author: Orders Bot <bot@example.com>
         let config = RepositoryConfig::parse(text).unwrap();
         let words = ["python3", "-m", "unittest", "-k", "a b"].map(str::to_owned);
         assert_eq!(config.test.as_deref(), Some(&words[..]));
-        assert_eq!(config.test_timeout(), Duration::from_secs(300));
+        assert_eq!(config.test_timeout(), Duration::from_mins(5));
         assert!(config.allowed_paths.matches("orders/deep/money.py"));
         assert!(config.allowed_paths.matches("README.md"));
         assert!(!config.allowed_paths.matches("docs/README.md"));

@@ -222,14 +222,15 @@ impl Workspace {
 async fn find_base(mirror: &Repository, checkout: &Checkout) -> Result<ObjectId, Failure> {
     if let Some(pinned) = &checkout.pinned_base {
         let there = mirror.has_commit(pinned).await;
-        return match there.map_err(GitError::into_failure)? {
-            true => Ok(pinned.clone()),
-            false => Err(Failure {
+        return if there.map_err(GitError::into_failure)? {
+            Ok(pinned.clone())
+        } else {
+            Err(Failure {
                 kind: FailureKind::BaseMoved,
                 message: format!("the base commit {pinned} is no longer in the repository"),
                 retryable: true,
                 discard_checkpoints: true,
-            }),
+            })
         };
     }
     let branch = &checkout.default_branch;

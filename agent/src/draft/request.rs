@@ -1,5 +1,7 @@
 //! What a drafter is asked, as a person and as a program reads it.
 
+use std::fmt::Write as _;
+
 use patchfleet_domain::{RepositoryName, TaskId};
 use patchfleet_guard::{delimit_untrusted, strip_hidden};
 use serde::{Deserialize, Serialize};
@@ -71,9 +73,10 @@ impl DraftRequest {
     fn rules(&self, text: &mut String) {
         if !self.allowed_paths.is_empty() {
             let paths = self.allowed_paths.join("`, `");
-            text.push_str(&format!(
+            let _ = write!(
+                text,
                 "\n## Rules\n\nOnly these may be changed: `{paths}`.\n"
-            ));
+            );
         }
     }
 
@@ -82,16 +85,17 @@ impl DraftRequest {
             return;
         }
         let command = self.test_command.join(" ");
-        text.push_str(&format!(
+        let _ = write!(
+            text,
             "\n## Tests\n\n`{command}` has to end with exit code 0.\n"
-        ));
+        );
         if let Some(before) = self
             .tests_before
             .as_ref()
             .filter(|results| !results.passed())
         {
             let output = delimit_untrusted(&before.tail(8 * 1024));
-            text.push_str(&format!("Before any change it says:\n\n{output}\n"));
+            let _ = writeln!(text, "Before any change it says:\n\n{output}");
         }
     }
 
@@ -99,13 +103,14 @@ impl DraftRequest {
         if self.findings.is_empty() {
             return;
         }
-        text.push_str(&format!(
+        let _ = write!(
+            text,
             "\n## Round {}\n\nThe draft before was not good enough:\n",
             self.round
-        ));
+        );
         for finding in &self.findings {
             let message = delimit_untrusted(&finding.message);
-            text.push_str(&format!("\n### {}\n\n{message}\n", finding.source.as_str()));
+            let _ = writeln!(text, "\n### {}\n\n{message}", finding.source.as_str());
         }
     }
 
@@ -119,10 +124,10 @@ impl DraftRequest {
             } else {
                 ""
             };
-            text.push_str(&format!("- `{}` ({} bytes{mark})\n", file.path, file.size));
+            let _ = writeln!(text, "- `{}` ({} bytes{mark})", file.path, file.size);
         }
         if let Some(more @ 1..) = self.structure.len().checked_sub(LISTED_FILES) {
-            text.push_str(&format!("- and {more} more\n"));
+            let _ = writeln!(text, "- and {more} more");
         }
     }
 }

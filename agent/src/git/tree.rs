@@ -1,6 +1,7 @@
 //! Trees and commits, made and compared in the object store.
 
 use std::ffi::OsString;
+use std::fmt::Write as _;
 use std::path::Path;
 
 use super::{GitError, ObjectId, Repository};
@@ -98,7 +99,10 @@ impl Repository {
     /// # Errors
     /// When one can't be read.
     pub async fn blobs(&self, ids: &[ObjectId]) -> Result<Vec<Vec<u8>>, GitError> {
-        let asked: String = ids.iter().map(|id| format!("{id}\n")).collect();
+        let asked = ids.iter().fold(String::new(), |mut asked, id| {
+            let _ = writeln!(asked, "{id}");
+            asked
+        });
         let call = self.call(["cat-file", "--batch"]).input(asked);
         let output = self.git.run(call).await?.stdout;
         let mut rest = output.as_slice();
@@ -332,9 +336,11 @@ fn index_info(changes: &[Change], ids: &[ObjectId]) -> String {
     for change in changes {
         match change.content.as_ref().and_then(|_| ids.next()) {
             Some(id) => {
-                additions.push_str(&format!("{} {id}\t{}\0", change.kind.mode(), change.path));
+                let _ = write!(additions, "{} {id}\t{}\0", change.kind.mode(), change.path);
             }
-            None => removals.push_str(&format!("0 {}\t{}\0", "0".repeat(40), change.path)),
+            None => {
+                let _ = write!(removals, "0 {}\t{}\0", "0".repeat(40), change.path);
+            }
         }
     }
     removals + &additions

@@ -72,7 +72,7 @@ fn of_node(node: &str, error: &NodeError) -> Failure {
     let kind = error
         .code
         .parse()
-        .unwrap_or_else(|_| match (node, error.code.as_str()) {
+        .unwrap_or(match (node, error.code.as_str()) {
             ("draft", _) => FailureKind::DraftFailed,
             ("test", "timeout") => FailureKind::TestsTimedOut,
             ("publish", "timeout") => FailureKind::RemoteUnavailable,

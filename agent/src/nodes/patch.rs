@@ -9,7 +9,7 @@ mod files;
 mod parse;
 mod rules;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -131,13 +131,38 @@ fn read(proposed: &str, config: &RepositoryConfig) -> Result<Vec<FileDiff>, Vec<
         .iter()
         .filter_map(|diff| refusal(diff, config))
         .collect();
-    let mut seen = std::collections::BTreeSet::new();
-    let double = diffs.iter().find(|diff| !seen.insert(diff.path()));
-    let double = double.map(|diff| Rejection::file(diff.path(), "the draft has the file twice"));
-    match rejected.is_empty() && double.is_none() {
-        true => Ok(diffs),
-        false => Err(rejected.into_iter().chain(double).collect()),
+    let double = double(&diffs);
+    if rejected.is_empty() && double.is_none() {
+        Ok(diffs)
+    } else {
+        Err(rejected.into_iter().chain(double).collect())
     }
+}
+
+/// A path that the draft has in two places, or both as a file and as a folder.
+fn double(diffs: &[FileDiff]) -> Option<Rejection> {
+    let mut seen = BTreeSet::new();
+    for diff in diffs {
+        let source = diff.old.as_ref().filter(|_| !diff.is_copy);
+        for path in source.into_iter().chain(&diff.new).collect::<BTreeSet<_>>() {
+            if !seen.insert(path.as_str()) {
+                return Some(Rejection::file(path, "the draft has the file twice"));
+            }
+        }
+    }
+    let added: BTreeSet<_> = diffs
+        .iter()
+        .filter_map(|diff| diff.new.as_deref())
+        .collect();
+    let below = |path: &&str| {
+        path.match_indices('/')
+            .any(|(end, _)| added.contains(&path[..end]))
+    };
+    let path = added.iter().copied().find(below)?;
+    Some(Rejection::file(
+        path,
+        "the draft has one of its folders as a file",
+    ))
 }
 
 fn refusal(diff: &FileDiff, config: &RepositoryConfig) -> Option<Rejection> {
@@ -307,9 +332,10 @@ impl Base {
         }
         let below = format!("{path}/");
         let next = self.entries.range(below.clone()..).next();
-        match next.is_some_and(|(name, _)| name.starts_with(&below)) {
-            true => Err(Rejection::file(path, "there is a folder of that name")),
-            false => Ok(()),
+        if next.is_some_and(|(name, _)| name.starts_with(&below)) {
+            Err(Rejection::file(path, "there is a folder of that name"))
+        } else {
+            Ok(())
         }
     }
 

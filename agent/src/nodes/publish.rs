@@ -259,15 +259,16 @@ impl Publish {
 
     async fn remote(&self) -> Result<Remote, NodeError> {
         let publishing = &self.0.publishing;
-        let token = match Remote::takes_token(&publishing.url) {
-            true => Some(
+        let token = if Remote::takes_token(&publishing.url) {
+            Some(
                 publishing
                     .pull_requests
                     .credential()
                     .await
                     .map_err(failed)?,
-            ),
-            false => None,
+            )
+        } else {
+            None
         };
         Remote::new(&publishing.url, token).map_err(git)
     }

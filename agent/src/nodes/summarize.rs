@@ -37,9 +37,10 @@ impl Node for Summarize {
             after: after.as_ref(),
             risks: &risks,
         });
-        let report = match files.is_empty() {
-            true => FALLBACK.to_owned(),
-            false => summary.to_markdown(),
+        let report = if files.is_empty() {
+            FALLBACK.to_owned()
+        } else {
+            summary.to_markdown()
         };
         Ok(json!({ "summary": { "report": report, "json": summary } }))
     }

@@ -1,5 +1,7 @@
 //! What was done, for people. Pure: `publish` and `summarize` tell the same from the same.
 
+use std::fmt::Write as _;
+
 use serde::{Deserialize, Serialize};
 
 use super::TaskFacts;
@@ -69,9 +71,9 @@ fn section(text: &mut String, title: &str, items: &[String]) {
     if items.is_empty() {
         return;
     }
-    text.push_str(&format!("### {title}\n\n"));
+    let _ = write!(text, "### {title}\n\n");
     for item in items {
-        text.push_str(&format!("- {item}\n"));
+        let _ = writeln!(text, "- {item}");
     }
     text.push('\n');
 }
@@ -99,18 +101,18 @@ impl Tested {
         };
         let mut text = format!("`{}`\n\n", code(&self.command.join(" ")));
         if let Some(before) = &self.before {
-            text.push_str(&format!("- before the change: {before}\n"));
+            let _ = writeln!(text, "- before the change: {before}");
         }
-        text.push_str(&format!("- after the change: {after}\n"));
+        let _ = writeln!(text, "- after the change: {after}");
         if self.mended.is_empty() {
             return text;
         }
         text.push_str("\nFailed before and pass now:\n\n");
         for name in self.mended.iter().take(NAMED) {
-            text.push_str(&format!("- `{}`\n", code(name)));
+            let _ = writeln!(text, "- `{}`", code(name));
         }
         if let Some(more @ 1..) = self.mended.len().checked_sub(NAMED) {
-            text.push_str(&format!("- and {more} more\n"));
+            let _ = writeln!(text, "- and {more} more");
         }
         text
     }

@@ -126,9 +126,10 @@ impl TestCommand {
             on_line: Some(deps.log.for_output()),
         };
         let sandbox = &deps.tests.sandbox;
-        let finished = match self.by_operator {
-            true => sandbox.run_trusted(run, cancel).await,
-            false => sandbox.run(run, cancel).await,
+        let finished = if self.by_operator {
+            sandbox.run_trusted(run, cancel).await
+        } else {
+            sandbox.run(run, cancel).await
         };
         let results = TestResults::new(&finished.map_err(node_error)?, tree.clone());
         results.keep(&layout.tests(), label).await;

@@ -68,7 +68,7 @@ pub(super) enum Reason {
 /// Looks at every file of the tree, as it lies below the root.
 pub(super) fn inspect(root: &Path, entries: &[Entry], options: &Options) -> Inspected {
     let mut inspected = Inspected::default();
-    let mut room = MAX_PREVIEWS;
+    let mut budget = MAX_PREVIEWS;
     let mut ordered: Vec<_> = entries
         .iter()
         .map(|entry| (is_named(entry, options), entry))
@@ -84,8 +84,8 @@ pub(super) fn inspect(root: &Path, entries: &[Entry], options: &Options) -> Insp
             }),
             Ok(text) => {
                 let preview = preview(&text, options.preview_lines);
-                let fits = preview.len() <= room;
-                room -= if fits { preview.len() } else { 0 };
+                let fits = preview.len() <= budget;
+                budget -= if fits { preview.len() } else { 0 };
                 inspected.structure.push(FileFacts {
                     path: entry.path.clone(),
                     size: entry.size,
@@ -142,10 +142,7 @@ fn is_allowed(entry: &Entry, options: &Options) -> bool {
 /// The request names the file, by its path or by its name.
 fn is_named(entry: &Entry, options: &Options) -> bool {
     let name = file_name(entry);
-    options
-        .target_files
-        .iter()
-        .any(|target| *target == entry.path)
+    options.target_files.contains(&entry.path)
         || mentions(&options.request, &entry.path)
         || (name.len() >= 4 && name.contains('.') && mentions(&options.request, name))
 }

@@ -76,9 +76,10 @@ pub(in crate::nodes) fn changes(files: &[PatchedFile]) -> Vec<Change> {
     let change = |file: &PatchedFile| Change {
         path: file.path.clone(),
         content: file.patched_content.clone().map(String::into_bytes),
-        kind: match file.executable {
-            true => EntryKind::Executable,
-            false => EntryKind::File,
+        kind: if file.executable {
+            EntryKind::Executable
+        } else {
+            EntryKind::File
         },
     };
     patched.map(change).collect()

@@ -247,9 +247,10 @@ impl<'a> Reader<'a> {
 
 /// A line at the very end of a diff may lack its line end.
 fn whole(line: &str) -> String {
-    match line.ends_with('\n') {
-        true => line.to_owned(),
-        false => format!("{line}\n"),
+    if line.ends_with('\n') {
+        line.to_owned()
+    } else {
+        format!("{line}\n")
     }
 }
 

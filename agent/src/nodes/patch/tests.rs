@@ -80,7 +80,8 @@ proptest! {
 
 #[test]
 fn hunks_that_have_moved_are_found() {
-    let original: String = (1..=40).map(|n| format!("line {n}\n")).collect();
+    let lines: Vec<_> = (1..=40).map(|n| format!("line {n}\n")).collect();
+    let original = lines.concat();
     let diff = "--- a/x\n+++ b/x\n@@ -10,3 +10,3 @@\n line 30\n-line 31\n+line 31!\n line 32\n";
     let patched = apply(&original, &parse(diff).unwrap()[0].hunks).unwrap();
     assert_eq!(patched, original.replace("line 31\n", "line 31!\n"));
@@ -237,6 +238,7 @@ async fn refused_drafts_say_why() {
         (change("absent"), "no such file"),
         (change("latin"), "at `@@ -1 +1 @@`"),
         (format!("{}{}", change("a"), change("a")), "twice"),
+        (format!("{}{}", adding("new", "x"), adding("new/x", "y")), "as a file"),
         (adding("big", &"x".repeat(MAX_BYTES)), "at most 1048576"),
         (many, "101 files"),
         (adding("s", "token = ghp_0123456789abcdefghijABCDEFGHIJ012345"), "a secret"),

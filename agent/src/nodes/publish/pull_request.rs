@@ -58,9 +58,10 @@ fn one_line(text: &str, limit: usize) -> String {
         line.extend(word.chars().take(limit));
         length += word_length + 1;
     }
-    match line.is_empty() {
-        true => "Change".to_owned(),
-        false => line,
+    if line.is_empty() {
+        "Change".to_owned()
+    } else {
+        line
     }
 }
 

@@ -63,7 +63,7 @@ fn from_files(entries: &[Entry], texts: &[(&str, String)]) -> &'static [&'static
     if has_npm_test(text("package.json")) {
         return &["npm", "test"];
     }
-    let tests: Vec<_> = texts
+    let in_python: Vec<_> = texts
         .iter()
         .filter(|(path, _)| is_python_test(path))
         .collect();
@@ -72,13 +72,13 @@ fn from_files(entries: &[Entry], texts: &[(&str, String)]) -> &'static [&'static
         || text("pyproject.toml").contains("[tool.pytest")
         || text("setup.cfg").contains("[tool:pytest]")
         || text("tox.ini").contains("[pytest]");
-    if configured || tests.iter().any(|(_, text)| text.contains("pytest")) {
+    if configured || in_python.iter().any(|(_, text)| text.contains("pytest")) {
         return &["python3", "-m", "pytest", "-v"];
     }
-    if tests.iter().any(|(_, text)| text.contains("unittest")) {
+    if in_python.iter().any(|(_, text)| text.contains("unittest")) {
         return &["python3", "-m", "unittest", "-v"];
     }
-    if !tests.is_empty() {
+    if !in_python.is_empty() {
         return &["python3", "-m", "pytest", "-v"];
     }
     if text("Makefile")

@@ -58,9 +58,10 @@ pub(in crate::nodes) fn parse(stdout: &str, stderr: &str) -> Tests {
 
 /// Python before 3.11 leaves the method out of the parentheses.
 fn unittest_name(method: &str, place: &str) -> String {
-    match place.rsplit('.').next() == Some(method) {
-        true => place.to_owned(),
-        false => format!("{place}.{method}"),
+    if place.rsplit('.').next() == Some(method) {
+        place.to_owned()
+    } else {
+        format!("{place}.{method}")
     }
 }
 
