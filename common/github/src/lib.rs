@@ -1,1 +1,39 @@
-//! .
+//! The one GitHub client: typed calls, one door, one set of rules for what goes wrong.
+//!
+//! Every request goes through a [`patchfleet_resilience::Remote`] and keeps to GitHub's limits
+//! (`Retry-After`, secondary limits, `x-ratelimit-reset`). A call that creates something is never
+//! repeated after an answer that leaves open whether it happened; the caller looks first.
+//! Acts as a person (token) or as a GitHub App (one installation token per repository's
+//! installation, renewed by itself). Tokens and keys show in no `Debug` output and no error.
+//! Absent: webhooks, git over HTTP and any knowledge of tasks.
+
+mod ask;
+mod client;
+mod comment;
+mod credentials;
+mod door;
+mod ensure;
+mod error;
+mod identity;
+mod installation;
+mod issue;
+mod label;
+mod limit;
+mod permission;
+mod pull;
+mod repository;
+mod token;
+
+pub use client::{GitHub, GitHubOptions, Settings};
+pub use comment::Comment;
+pub use credentials::{Credentials, SetupError};
+pub use error::GitHubError;
+pub use identity::{Identity, IdentityKind};
+pub use issue::{Issue, OpenState};
+pub use permission::Permission;
+pub use pull::{NewPullRequest, PullRequest, PullRequestEdit};
+pub use repository::Repository;
+pub use token::ShortLivedToken;
+
+/// What a call to GitHub comes to.
+pub type GitHubResult<T> = Result<T, GitHubError>;

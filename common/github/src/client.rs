@@ -1,0 +1,142 @@
+//! The client itself: made once, cloned freely.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Uri;
+use octocrab::Octocrab;
+use patchfleet_resilience::{Health, Policy, Remote};
+use tokio::sync::OnceCell;
+use url::Url;
+
+use crate::credentials::{Credentials, SetupError};
+use crate::identity::Identity;
+use crate::installation::Installations;
+
+/// Longest time for making a connection.
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// Which GitHub, and as whom.
+#[derive(Debug, Clone)]
+pub struct GitHubOptions {
+    /// Root of the REST API, such as `https://api.github.com`.
+    pub api_url: Url,
+    /// As whom to act.
+    pub credentials: Credentials,
+}
+
+/// How patient the client is.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// How calls are tried again and when GitHub is left alone.
+    pub policy: Policy,
+    /// How long one try may take.
+    pub timeout: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            policy: Policy::default(),
+            timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Told the outcome of every request: `ok` or an error's word.
+type Observer = Arc<dyn Fn(&'static str) + Send + Sync>;
+
+/// The GitHub client. Cheap to clone; clones share tokens, breaker and connections.
+#[derive(Clone)]
+pub struct GitHub {
+    pub(crate) shared: Arc<Shared>,
+    observer: Option<Observer>,
+}
+
+pub(crate) struct Shared {
+    pub(crate) octocrab: Arc<Octocrab>,
+    pub(crate) credentials: Credentials,
+    pub(crate) remote: Remote,
+    pub(crate) timeout: Duration,
+    pub(crate) identity: OnceCell<Identity>,
+    pub(crate) installations: Installations,
+}
+
+impl fmt::Debug for GitHub {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GitHub")
+            .field("credentials", &self.shared.credentials)
+            .finish_non_exhaustive()
+    }
+}
+
+impl GitHub {
+    /// Makes a client; nothing is asked yet. Has to be called inside a runtime.
+    ///
+    /// # Errors
+    /// [`SetupError`] when address or credentials can't be used.
+    pub fn new(options: GitHubOptions) -> Result<Self, SetupError> {
+        Self::with_settings(options, Settings::default())
+    }
+
+    /// Makes a client that is more or less patient than usual.
+    ///
+    /// # Errors
+    /// [`SetupError`] when address or credentials can't be used.
+    pub fn with_settings(options: GitHubOptions, settings: Settings) -> Result<Self, SetupError> {
+        let octocrab = octocrab(&options, settings)?;
+        let name = options.api_url.host_str().unwrap_or("github").to_owned();
+        Ok(Self {
+            shared: Arc::new(Shared {
+                octocrab: Arc::new(octocrab),
+                credentials: options.credentials,
+                remote: Remote::new(name, settings.policy),
+                timeout: settings.timeout,
+                identity: OnceCell::new(),
+                installations: Installations::default(),
+            }),
+            observer: None,
+        })
+    }
+
+    /// Has the outcome of every request told: `ok` or the word of its error.
+    pub fn observed(mut self, observer: impl Fn(&'static str) + Send + Sync + 'static) -> Self {
+        self.observer = Some(Arc::new(observer));
+        self
+    }
+
+    /// How GitHub is doing, as seen from here.
+    pub fn health(&self) -> Health {
+        self.shared.remote.health()
+    }
+
+    pub(crate) fn observe(&self, outcome: &'static str) {
+        if let Some(observer) = &self.observer {
+            observer(outcome);
+        }
+    }
+}
+
+fn octocrab(options: &GitHubOptions, settings: Settings) -> Result<Octocrab, SetupError> {
+    let address = options.api_url.as_str().trim_end_matches('/');
+    let bad_address = || SetupError::Address(options.api_url.to_string());
+    let uri: Uri = address.parse().map_err(|_| bad_address())?;
+    if !matches!(uri.scheme_str(), Some("http" | "https")) {
+        return Err(bad_address());
+    }
+    let builder = match options.credentials.auth()? {
+        octocrab::auth::Auth::App(app) => Octocrab::builder().app(app.app_id, app.key),
+        octocrab::auth::Auth::PersonalToken(token) => Octocrab::builder().personal_token(token),
+        _ => Octocrab::builder(),
+    };
+    let client = |error: octocrab::Error| SetupError::Client(error.to_string());
+    builder
+        .base_uri(uri)
+        .map_err(client)?
+        .set_connect_timeout(Some(CONNECT))
+        .set_read_timeout(Some(settings.timeout))
+        .add_header(http::header::USER_AGENT, "patchfleet".to_owned())
+        .build()
+        .map_err(client)
+}

@@ -1,0 +1,94 @@
+//! As whom the client acts.
+
+use std::fmt;
+
+use octocrab::auth::{AppAuth, Auth, EncodingKey};
+use octocrab::models::AppId;
+use secrecy::{ExposeSecret as _, SecretString};
+
+/// A person's token or a GitHub App.
+#[derive(Clone)]
+pub enum Credentials {
+    /// A personal access token, or an installation token that somebody else asked for.
+    Token(SecretString),
+    /// A GitHub App.
+    App {
+        /// Its id.
+        id: u64,
+        /// Its private key, PEM.
+        private_key: SecretString,
+    },
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Token(_) => f.write_str("Token"),
+            Self::App { id, .. } => f
+                .debug_struct("App")
+                .field("id", id)
+                .finish_non_exhaustive(),
+        }
+    }
+}
+
+/// The client can't be made of what it was given.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// The token has characters that a header can't carry.
+    #[error("the GitHub token is empty or has spaces, line breaks or other odd characters in it")]
+    Token,
+    /// The key is no RSA key.
+    #[error("the GitHub App's private key is not an RSA key in PEM: {0}")]
+    PrivateKey(String),
+    /// The address is of no use.
+    #[error("the GitHub API address `{0}` is not an http or https address")]
+    Address(String),
+    /// The HTTP client can't start.
+    #[error("the HTTP client can't start: {0}")]
+    Client(String),
+}
+
+impl Credentials {
+    pub(crate) fn auth(&self) -> Result<Auth, SetupError> {
+        match self {
+            Self::Token(token) => {
+                let plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic());
+                let text = token.expose_secret();
+                if text.is_empty() || !plain(text) {
+                    return Err(SetupError::Token);
+                }
+                Ok(Auth::PersonalToken(token.clone()))
+            }
+            Self::App { id, private_key } => {
+                let key = EncodingKey::from_rsa_pem(private_key.expose_secret().as_bytes())
+                    .map_err(|error| SetupError::PrivateKey(error.to_string()))?;
+                let app_id = AppId(*id);
+                Ok(Auth::App(AppAuth { app_id, key }))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn odd_credentials_are_refused_and_never_shown() {
+        let token = |text: &str| Credentials::Token(text.to_owned().into());
+        for bad in ["", "a b", "a\n", "ä"] {
+            let refused = token(bad).auth();
+            assert!(matches!(refused, Err(SetupError::Token)), "{bad:?}");
+        }
+        let app = Credentials::App {
+            id: 7,
+            private_key: "hidden".to_owned().into(),
+        };
+        assert!(matches!(app.auth(), Err(SetupError::PrivateKey(_))));
+        assert_eq!(
+            format!("{app:?} {:?}", token("hidden")),
+            "App { id: 7, .. } Token"
+        );
+    }
+}

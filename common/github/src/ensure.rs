@@ -1,0 +1,91 @@
+//! A pull request that is there once, however often it is asked for.
+//!
+//! A hidden mark in the text says whose it is. The branch's open pull request is brought up to
+//! date, a closed one of the same mark is opened again, a merged one of the same mark is the
+//! answer; only else is one made. What GitHub left open is settled by looking again.
+
+use patchfleet_domain::RepositoryName;
+
+use crate::client::GitHub;
+use crate::issue::OpenState;
+use crate::pull::{NewPullRequest, PullRequest, PullRequestEdit};
+use crate::{GitHubError, GitHubResult};
+
+/// How often to look again after an answer that left things open.
+const LOOKS: u32 = 3;
+
+impl GitHub {
+    /// Makes sure that the branch has this pull request, and only one. The mark, an HTML
+    /// comment, is added to the text where it is missing.
+    ///
+    /// # Errors
+    /// What GitHub answers.
+    pub async fn ensure_pull_request(
+        &self,
+        repository: &RepositoryName,
+        new: &NewPullRequest,
+        mark: &str,
+    ) -> GitHubResult<PullRequest> {
+        let wanted = marked(new, mark);
+        let mut looks = 1;
+        loop {
+            match self.try_ensure(repository, &wanted, mark).await {
+                Err(error) if looks < LOOKS && left_open(&error) => looks += 1,
+                result => return result,
+            }
+        }
+    }
+
+    async fn try_ensure(
+        &self,
+        repository: &RepositoryName,
+        wanted: &NewPullRequest,
+        mark: &str,
+    ) -> GitHubResult<PullRequest> {
+        let all = self.pull_requests_of(repository, &wanted.head).await?;
+        if let Some(open) = all.iter().find(|one| one.state == OpenState::Open) {
+            return self.refresh(repository, open, wanted).await;
+        }
+        let ours = |one: &&PullRequest| one.body.contains(mark);
+        if let Some(merged) = all.iter().filter(ours).find(|one| one.merged) {
+            return Ok(merged.clone());
+        }
+        if let Some(closed) = all.iter().find(ours) {
+            match self.refresh(repository, closed, wanted).await {
+                // Its branch was deleted or rewritten meanwhile: it can't be opened again.
+                Err(GitHubError::Invalid { .. }) => {}
+                result => return result,
+            }
+        }
+        self.create_pull_request(repository, wanted).await
+    }
+
+    /// Opens it if need be and gives it the wanted title and text; its draft state is people's.
+    async fn refresh(
+        &self,
+        repository: &RepositoryName,
+        found: &PullRequest,
+        wanted: &NewPullRequest,
+    ) -> GitHubResult<PullRequest> {
+        let edit = PullRequestEdit {
+            title: Some(wanted.title.clone()),
+            body: Some(wanted.body.clone()),
+            state: (found.state == OpenState::Closed).then_some(OpenState::Open),
+        };
+        self.update_pull_request(repository, found.number, &edit)
+            .await
+    }
+}
+
+/// True when the pull request may be there in spite of the error.
+fn left_open(error: &GitHubError) -> bool {
+    error.already_exists() || matches!(error, GitHubError::Unavailable { .. })
+}
+
+fn marked(new: &NewPullRequest, mark: &str) -> NewPullRequest {
+    let mut wanted = new.clone();
+    if !wanted.body.contains(mark) {
+        wanted.body = format!("{}\n\n{mark}", wanted.body);
+    }
+    wanted
+}

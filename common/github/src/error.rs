@@ -1,0 +1,186 @@
+//! What GitHub answers when it does not do what was asked, as callers need to tell it apart.
+
+use std::error::Error as StdError;
+use std::time::Duration;
+
+use octocrab::Error as Octo;
+
+use crate::limit;
+
+/// A call that did not succeed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum GitHubError {
+    /// It does not exist, or these credentials may not know that it does.
+    #[error("GitHub knows no such thing, or hides it from these credentials")]
+    NotFound,
+    /// The credentials are good but may not do this.
+    #[error("GitHub forbids it: {message}")]
+    Forbidden {
+        /// GitHub's words.
+        message: String,
+    },
+    /// The credentials are unknown, revoked or expired.
+    #[error("GitHub does not accept the credentials")]
+    Unauthorized,
+    /// What was asked for makes no sense to GitHub.
+    #[error("GitHub can't do that: {message}{}", listed(errors))]
+    Invalid {
+        /// GitHub's words.
+        message: String,
+        /// What exactly, one finding each.
+        errors: Vec<String>,
+    },
+    /// Too many requests; nothing happened.
+    #[error("GitHub's rate limit is reached; next try in {} s", retry_after.as_secs())]
+    RateLimited {
+        /// How long to leave GitHub alone.
+        retry_after: Duration,
+    },
+    /// GitHub is away or broke off; the request may or may not have had its effect.
+    #[error("GitHub is unavailable: {message}")]
+    Unavailable {
+        /// What happened.
+        message: String,
+        /// How long GitHub asked to be left alone, if it did.
+        retry_after: Option<Duration>,
+    },
+    /// An answer that this client does not understand.
+    #[error("unexpected answer from GitHub: {message}")]
+    Unexpected {
+        /// What is wrong with it.
+        message: String,
+    },
+}
+
+impl GitHubError {
+    /// The word for metrics.
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::NotFound => "not_found",
+            Self::Forbidden { .. } => "forbidden",
+            Self::Unauthorized => "unauthorized",
+            Self::Invalid { .. } => "invalid",
+            Self::RateLimited { .. } => "rate_limited",
+            Self::Unavailable { .. } => "unavailable",
+            Self::Unexpected { .. } => "unexpected",
+        }
+    }
+
+    /// True when the same call may succeed later without anybody's doing.
+    pub const fn is_transient(&self) -> bool {
+        matches!(self, Self::RateLimited { .. } | Self::Unavailable { .. })
+    }
+
+    /// True when GitHub says that there is one already.
+    pub fn already_exists(&self) -> bool {
+        let Self::Invalid { message, errors } = self else {
+            return false;
+        };
+        let mut texts = std::iter::once(message).chain(errors);
+        texts.any(|text| text.contains("already exists") || text.contains("already_exists"))
+    }
+
+    pub(crate) fn unavailable(message: impl Into<String>) -> Self {
+        Self::Unavailable {
+            message: message.into(),
+            retry_after: None,
+        }
+    }
+
+    pub(crate) fn unexpected(message: impl Into<String>) -> Self {
+        Self::Unexpected {
+            message: message.into(),
+        }
+    }
+}
+
+fn listed(errors: &[String]) -> String {
+    if errors.is_empty() {
+        return String::new();
+    }
+    format!(" ({})", errors.join("; "))
+}
+
+impl From<Octo> for GitHubError {
+    fn from(error: Octo) -> Self {
+        match error {
+            Octo::GitHub { source, .. } => refused(&source),
+            Octo::Json { source, .. } => {
+                let at = source.path().to_string();
+                malformed(&source.into_inner(), &at)
+            }
+            Octo::Serde { source, .. } => malformed(&source, "."),
+            Octo::Service { source, .. } => Self::unavailable(chain(source.as_ref())),
+            Octo::Hyper { source, .. } => Self::unavailable(chain(&source)),
+            Octo::JWT { source, .. } => {
+                Self::unexpected(format!("the App's private key can't sign: {source}"))
+            }
+            other => Self::unexpected(chain(&other)),
+        }
+    }
+}
+
+/// A broken-off answer is GitHub's trouble, a whole one of another shape is ours.
+fn malformed(error: &serde_json::Error, at: &str) -> GitHubError {
+    match error.classify() {
+        serde_json::error::Category::Data => {
+            GitHubError::unexpected(format!("the answer at `{at}`: {error}"))
+        }
+        _ => GitHubError::unavailable(format!("the answer is broken: {error}")),
+    }
+}
+
+fn refused(refusal: &octocrab::GitHubError) -> GitHubError {
+    let status = refusal.status_code.as_u16();
+    if let Some(retry_after) = limit::told_to_wait(refusal) {
+        return GitHubError::RateLimited { retry_after };
+    }
+    let message = refusal.message.clone();
+    match status {
+        401 => GitHubError::Unauthorized,
+        403 | 451 => GitHubError::Forbidden { message },
+        404 | 410 => GitHubError::NotFound,
+        400 | 405 | 409 | 422 => GitHubError::Invalid {
+            message,
+            errors: findings(refusal),
+        },
+        408 | 500..=599 => GitHubError::Unavailable {
+            message: format!("{status} {message}"),
+            retry_after: limit::retry_after(refusal),
+        },
+        _ => GitHubError::unexpected(format!("{status} {message}")),
+    }
+}
+
+fn findings(refusal: &octocrab::GitHubError) -> Vec<String> {
+    let errors = refusal.errors.iter().flatten();
+    errors
+        .map(|error| match (&error["message"], error) {
+            (serde_json::Value::String(message), _) | (_, serde_json::Value::String(message)) => {
+                message.clone()
+            }
+            _ => error.to_string(),
+        })
+        .collect()
+}
+
+/// The error and its causes; libraries tend to hide the reason in the last one.
+fn chain(error: &dyn StdError) -> String {
+    let mut text = first_line(error);
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = first_line(error);
+        if !text.contains(&next) {
+            text.push_str(": ");
+            text.push_str(&next);
+        }
+        cause = error.source();
+    }
+    text
+}
+
+/// Some of octocrab's errors show a backtrace after the first line.
+fn first_line(error: &dyn StdError) -> String {
+    let text = error.to_string();
+    text.lines().next().unwrap_or_default().to_owned()
+}

@@ -1,0 +1,87 @@
+//! Acting as a GitHub App.
+
+use anyhow::Result;
+use patchfleet_domain::RepositoryName;
+use patchfleet_github::{Credentials, GitHubError, IdentityKind};
+use secrecy::ExposeSecret as _;
+
+use crate::scene::{REPOSITORY, Scene, client, quick};
+
+#[tokio::test]
+async fn an_app_acts_as_its_bot_through_its_installation() -> Result<()> {
+    let scene = Scene::start().await?;
+    let issue = scene.open_issue()?;
+    let app = scene.simulator.create_app("fleet", "acme")?;
+    let credentials = Credentials::App {
+        id: app.id,
+        private_key: app.private_key_pem.clone().into(),
+    };
+    let github = client(&scene.simulator, credentials, quick())?;
+    let identity = github.identity().await?;
+    assert_eq!(
+        (identity.login.as_str(), identity.kind),
+        ("fleet[bot]", IdentityKind::App)
+    );
+
+    let not_installed = github.issue(&scene.repository, issue).await;
+    assert_eq!(not_installed, Err(GitHubError::NotFound));
+    scene.simulator.install_app(app.id, &[REPOSITORY])?;
+    github
+        .create_comment(&scene.repository, issue, "hello")
+        .await?;
+    github
+        .create_comment(&scene.repository, issue, "again")
+        .await?;
+    let comments = scene.simulator.comments(REPOSITORY, issue.0)?;
+    assert!(
+        comments
+            .iter()
+            .all(|comment| comment.author == "fleet[bot]")
+    );
+    let tokens = scene.simulator.request_count("POST", "/access_tokens");
+    assert_eq!(tokens, 1, "the installation's token is kept");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_write_token_is_for_one_repository_and_ends() -> Result<()> {
+    let scene = Scene::start().await?;
+    let seed = tempfile::tempdir()?;
+    std::fs::write(seed.path().join("a.txt"), "a\n")?;
+    scene
+        .simulator
+        .create_repository("acme/other", seed.path())?;
+    let app = scene.simulator.create_app("fleet", "acme")?;
+    scene
+        .simulator
+        .install_app(app.id, &[REPOSITORY, "acme/other"])?;
+    let credentials = Credentials::App {
+        id: app.id,
+        private_key: app.private_key_pem.clone().into(),
+    };
+    let github = client(&scene.simulator, credentials, quick())?;
+    let token = github.write_token(&scene.repository).await?;
+    assert!(token.expires_at.is_some());
+    assert!(!format!("{token:?}").contains(token.token.expose_secret()));
+
+    let narrow = client(&scene.simulator, Credentials::Token(token.token), quick())?;
+    let issue = scene.open_issue()?;
+    narrow
+        .create_comment(&scene.repository, issue, "mine")
+        .await?;
+    let other: RepositoryName = "acme/other".parse()?;
+    let number = scene
+        .simulator
+        .open_issue("acme/other", "acme", "Other", "", &[])?;
+    let refused = narrow
+        .add_labels(&other, patchfleet_domain::IssueNumber(number), &["x"])
+        .await;
+    assert!(
+        matches!(refused, Err(GitHubError::Forbidden { .. })),
+        "{refused:?}"
+    );
+
+    let personal = scene.github.write_token(&scene.repository).await?;
+    assert_eq!(personal.expires_at, None);
+    Ok(())
+}

@@ -1,0 +1,169 @@
+//! Faults, limits, and what is counted.
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use patchfleet_github::{Credentials, GitHubError, Settings};
+use patchfleet_resilience::{CircuitState, Policy};
+use patchfleet_testkit::github::{Fault, Matcher};
+
+use crate::scene::{REPOSITORY, Scene, client, quick};
+
+fn everything() -> Matcher {
+    Matcher::containing("*", "")
+}
+
+#[tokio::test]
+async fn what_is_safe_is_tried_again() -> Result<()> {
+    for fault in [Fault::Status(500), Fault::Cut, Fault::Malformed] {
+        let scene = Scene::start().await?;
+        scene.simulator.fault(everything(), fault, 2);
+        let repository = scene.github.repository(&scene.repository).await?;
+        assert_eq!(repository.default_branch, "main", "{fault:?}");
+        scene.simulator.fault(everything(), fault, 3);
+        let failed = scene.github.repository(&scene.repository).await;
+        assert!(
+            matches!(failed, Err(GitHubError::Unavailable { .. })),
+            "{failed:?}"
+        );
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_comment_whose_answer_got_lost_is_not_written_again() -> Result<()> {
+    let scene = Scene::start().await?;
+    let issue = scene.open_issue()?;
+    scene
+        .simulator
+        .fault(Matcher::containing("POST", "/comments"), Fault::Cut, 1);
+    let lost = scene
+        .github
+        .create_comment(&scene.repository, issue, "once")
+        .await;
+    assert!(
+        matches!(lost, Err(GitHubError::Unavailable { .. })),
+        "{lost:?}"
+    );
+    assert_eq!(scene.simulator.comments(REPOSITORY, issue.0)?.len(), 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn limits_are_kept_to() -> Result<()> {
+    let scene = Scene::start().await?;
+    let issue = scene.open_issue()?;
+    let secondary = |seconds| Fault::SecondaryLimit {
+        retry_after: Duration::from_secs(seconds),
+    };
+    scene.simulator.fault(everything(), secondary(1), 1);
+    scene.simulator.fault(everything(), Fault::PrimaryLimit, 1);
+    let started = Instant::now();
+    // Nothing happened when a limit was met, so even a creation is safe to repeat.
+    scene
+        .github
+        .create_comment(&scene.repository, issue, "patient")
+        .await?;
+    assert!(
+        started.elapsed() >= Duration::from_secs(2),
+        "{:?}",
+        started.elapsed()
+    );
+    assert_eq!(scene.simulator.comments(REPOSITORY, issue.0)?.len(), 1);
+
+    scene.simulator.fault(everything(), secondary(600), 1);
+    let limited = scene.github.repository(&scene.repository).await;
+    let retry_after = Duration::from_mins(10);
+    assert_eq!(limited, Err(GitHubError::RateLimited { retry_after }));
+    Ok(())
+}
+
+#[tokio::test]
+async fn refusals_have_types() -> Result<()> {
+    let scene = Scene::start().await?;
+    let issue = scene.open_issue()?;
+    let wrong = Credentials::Token("ghp_wrong".to_owned().into());
+    let stranger = client(&scene.simulator, wrong, quick())?;
+    assert_eq!(stranger.identity().await, Err(GitHubError::Unauthorized));
+
+    let reader = Credentials::Token(scene.simulator.issue_token("reader").into());
+    let reader = client(&scene.simulator, reader, quick())?;
+    let refused = reader
+        .add_labels(&scene.repository, issue, &["patchfleet"])
+        .await;
+    assert!(
+        matches!(refused, Err(GitHubError::Forbidden { .. })),
+        "{refused:?}"
+    );
+    assert!(!refused.is_err_and(|error| error.is_transient()));
+
+    scene.simulator.set_private(REPOSITORY, true)?;
+    assert_eq!(
+        reader.repository(&scene.repository).await,
+        Err(GitHubError::NotFound)
+    );
+    scene.simulator.fault(everything(), Fault::Status(418), 1);
+    let odd = scene.github.repository(&scene.repository).await;
+    assert!(
+        matches!(odd, Err(GitHubError::Unexpected { .. })),
+        "{odd:?}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_slow_answer_is_given_up_and_an_open_circuit_spares_github() -> Result<()> {
+    let scene = Scene::start().await?;
+    let settings = Settings {
+        timeout: Duration::from_millis(50),
+        policy: Policy {
+            threshold: 3,
+            ..quick().policy
+        },
+    };
+    let token = Credentials::Token(scene.simulator.bot_token().into());
+    let outcomes = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&outcomes);
+    let github = client(&scene.simulator, token, settings)?
+        .observed(move |outcome| seen.lock().unwrap().push(outcome));
+    let gate = scene.simulator.hold(everything());
+    let late = github.repository(&scene.repository).await;
+    assert!(
+        matches!(late, Err(GitHubError::Unavailable { .. })),
+        "{late:?}"
+    );
+    gate.release();
+    assert_eq!(*outcomes.lock().unwrap(), ["unavailable"; 3]);
+    assert_eq!(github.health().circuit_breaker.state, CircuitState::Open);
+    let asked = scene.simulator.requests().len();
+    let spared = github.repository(&scene.repository).await;
+    let Err(GitHubError::Unavailable {
+        retry_after: Some(wait),
+        ..
+    }) = spared
+    else {
+        panic!("{spared:?}");
+    };
+    assert!(wait > Duration::from_secs(30));
+    assert_eq!(scene.simulator.requests().len(), asked);
+    Ok(())
+}
+
+#[tokio::test]
+async fn nobody_at_the_address() -> Result<()> {
+    let options = patchfleet_github::GitHubOptions {
+        api_url: "http://127.0.0.1:1".parse()?,
+        credentials: Credentials::Token("ghp_some".to_owned().into()),
+    };
+    let github = patchfleet_github::GitHub::with_settings(options, quick())?;
+    let Err(error) = github.identity().await else {
+        panic!("somebody answered");
+    };
+    let text = error.to_string();
+    assert!(
+        text.contains("onnect") && !text.contains("ghp_some"),
+        "{text}"
+    );
+    Ok(())
+}

@@ -1,0 +1,7 @@
+//! The client against the simulator: what it reads and writes, and how it bears faults.
+
+mod app;
+mod faults;
+mod pulls;
+mod reading;
+mod scene;
