@@ -89,7 +89,10 @@ pub fn coding_flow() -> Flow {
 
 /// The kinds of nodes that the coding flow uses.
 pub fn registry(deps: NodeDeps) -> Registry {
-    let deps = Arc::new(deps);
+    let log = deps
+        .log
+        .also_in(deps.workspace.logs.clone(), deps.task.work);
+    let deps = Arc::new(NodeDeps { log, ..deps });
     Registry::new()
         .with("inspect", inspect::Inspect(Arc::clone(&deps)))
         .with("draft", draft::Draft(Arc::clone(&deps)))

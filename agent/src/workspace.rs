@@ -76,6 +76,8 @@ pub struct Workspace {
     pub base: ObjectId,
     /// The agent's own object store, with `repo-clone` as its work tree.
     pub repository: Repository,
+    /// The agent's log files.
+    pub logs: AgentLogs,
 }
 
 impl Workspaces {
@@ -121,7 +123,7 @@ impl Workspaces {
         let mirror = self.mirrors.refresh(&git, name, remote).await;
         let mirror = mirror.map_err(GitError::into_failure)?;
         let base = find_base(&mirror, checkout).await?;
-        match self.build(&git, &mirror, checkout, &base).await {
+        let built = match self.build(&git, &mirror, checkout, &base).await {
             Err(GitError::Other { what, reason }) => {
                 tracing::warn!(%name, what, reason, "the mirror is broken and is cloned anew");
                 let mirror = self.mirrors.replace(&git, name, remote).await;
@@ -129,8 +131,12 @@ impl Workspaces {
                 self.build(&git, &mirror, checkout, &base).await
             }
             result => result,
-        }
-        .map_err(GitError::into_failure)
+        };
+        let workspace = built.map_err(GitError::into_failure)?;
+        let line = format!("workspace of {name} made at {base}");
+        let about = checkout.work.to_string();
+        self.logs.append(LogFile::AgentActivity, &about, &line);
+        Ok(workspace)
     }
 
     async fn build(
@@ -140,26 +146,28 @@ impl Workspaces {
         checkout: &Checkout,
         base: &ObjectId,
     ) -> Result<Workspace, GitError> {
-        let staging = self.layout.staging(checkout.work);
-        let layout = TaskLayout::at(staging.clone());
-        layout.create().await.map_err(disk)?;
-        let clone = git.clone_shared(mirror.dir(), &layout.repo_clone()).await?;
-        clone
-            .with_work_tree(layout.repo_clone())
-            .check_out_detached(base)
-            .await?;
-        let store = git.init_bare(&layout.object_store()).await?;
-        store.borrow_from(mirror, &clone).await.map_err(disk)?;
-        let metadata = Metadata::begun(checkout, base);
-        metadata.write(&layout.metadata()).await.map_err(disk)?;
+        let staged = TaskLayout::at(self.layout.staging(checkout.work));
+        let filled = fill(&staged, git, mirror, (checkout, base)).await;
         let layout = self.layout.task(checkout.work.task);
-        self.layout.swap_in(&staging, &layout).await.map_err(disk)?;
+        let placed = match filled {
+            Ok(()) => self
+                .layout
+                .swap_in(staged.root(), &layout)
+                .await
+                .map_err(disk),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = placed {
+            let _ = tokio::fs::remove_dir_all(staged.root()).await;
+            return Err(error);
+        }
         Ok(Workspace {
             work: checkout.work,
             base: base.clone(),
             repository: git
                 .repository(layout.object_store())
                 .with_work_tree(layout.repo_clone()),
+            logs: self.logs.clone(),
             layout,
         })
     }
@@ -178,7 +186,11 @@ impl Workspaces {
         let mut metadata = Metadata::read(&path).await?;
         metadata.finished_at = Some(now);
         metadata.outcome = Some(outcome.to_owned());
-        metadata.write(&path).await
+        metadata.write(&path).await?;
+        let about = workspace.work.to_string();
+        let line = format!("work ended: {outcome}");
+        self.logs.append(LogFile::AgentActivity, &about, &line);
+        Ok(())
     }
 
     /// Removes workspaces that are past their time, or too many for the disk; never a live one.
@@ -190,8 +202,31 @@ impl Workspaces {
         now: Timestamp,
         live: &BTreeSet<patchfleet_domain::TaskId>,
     ) -> std::io::Result<Swept> {
-        self.retention.sweep(&self.layout, now, live).await
+        let swept = self.retention.sweep(&self.layout, now, live).await?;
+        for task in &swept.removed {
+            let about = task.to_string();
+            self.logs
+                .append(LogFile::AgentActivity, &about, "workspace removed");
+        }
+        Ok(swept)
     }
+}
+
+/// Fills a task's folder.
+async fn fill(
+    layout: &TaskLayout,
+    git: &Git,
+    mirror: &Repository,
+    (checkout, base): (&Checkout, &ObjectId),
+) -> Result<(), GitError> {
+    layout.create().await.map_err(disk)?;
+    let clone = git.clone_shared(mirror.dir(), &layout.repo_clone()).await?;
+    let with_tree = clone.with_work_tree(layout.repo_clone());
+    with_tree.check_out_detached(base).await?;
+    let store = git.init_bare(&layout.object_store()).await?;
+    store.borrow_from(mirror, &clone).await.map_err(disk)?;
+    let metadata = Metadata::begun(checkout, base);
+    metadata.write(&layout.metadata()).await.map_err(disk)
 }
 
 impl Workspace {

@@ -8,9 +8,11 @@ use sha2::{Digest, Sha256};
 use super::{DraftError, DraftRequest};
 
 /// The fingerprint of a request: the first 16 hexadecimal digits of the SHA-256 of title, an
-/// empty line and body.
+/// empty line and body. Space around them and the kind of line ends do not count: GitHub and its
+/// web form change both.
 pub fn fingerprint(title: &str, body: &str) -> String {
-    let digest = Sha256::digest(format!("{title}\n\n{body}"));
+    let body = body.replace("\r\n", "\n");
+    let digest = Sha256::digest(format!("{}\n\n{}", title.trim(), body.trim()));
     hex::encode(&digest[..8])
 }
 

@@ -3,15 +3,18 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use patchfleet_domain::Work;
 use tokio::sync::mpsc;
 
 use crate::process::OnLine;
+use crate::workspace::{AgentLogs, LogFile};
 
 /// Takes lines. When nobody keeps up, lines are dropped and counted.
 #[derive(Debug, Clone)]
 pub struct TaskLog {
     lines: mpsc::Sender<String>,
     dropped: Arc<AtomicU64>,
+    file: Option<(AgentLogs, Arc<str>)>,
 }
 
 /// How many lines a log had to drop.
@@ -31,12 +34,24 @@ impl TaskLog {
         Self {
             lines,
             dropped: Arc::default(),
+            file: None,
+        }
+    }
+
+    /// The same log, also kept in the agent's `task-execution.log`.
+    pub(crate) fn also_in(self, logs: AgentLogs, work: Work) -> Self {
+        Self {
+            file: Some((logs, work.to_string().into())),
+            ..self
         }
     }
 
     /// Adds a line, without what looks like a secret.
     pub fn line(&self, text: &str) {
         let line = patchfleet_guard::redact(text).into_owned();
+        if let Some((logs, about)) = &self.file {
+            logs.append_redacted(LogFile::TaskExecution, about, &line);
+        }
         if self.lines.try_send(line).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }

@@ -1,212 +1,19 @@
 //! The flow, from a repository to a branch and a pull request, with real git and real tests.
 
-use std::path::{Path, PathBuf};
-use std::sync::Mutex;
-use std::time::Duration;
+mod http;
+mod rig;
 
-use patchfleet_domain::outcome::{Failure, Outcome};
-use patchfleet_domain::{FailureKind, PullRequestRef, TaskId};
-use patchfleet_flow::{Checkpoint, Context, Engine, NodeError, Observer, Report, Run, RunError};
-use secrecy::SecretString;
-use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
+use std::path::{Path, PathBuf};
+
+use patchfleet_domain::FailureKind;
+use patchfleet_domain::outcome::Outcome;
+use patchfleet_flow::Report;
 
 use super::*;
-use crate::draft::fingerprint;
-use crate::git::Author;
-use crate::workspace::Workspace;
-use crate::workspace::tests::Bench;
+pub(crate) use rig::{BODY, FIX, REPOSITORY, Rig, TITLE};
 
-pub(crate) const TITLE: &str = "Sum is wrong";
-pub(crate) const BODY: &str = "It subtracts.";
-
-/// A small repository whose only test is red.
-pub(crate) const REPOSITORY: &[(&str, &str)] = &[
-    ("calc.py", "def add(a, b):\n    return a - b\n"),
-    (
-        "test_calc.py",
-        "import unittest\nfrom calc import add\n\n\nclass CalcTest(unittest.TestCase):\n    \
-         def test_add(self):\n        self.assertEqual(add(1, 2), 3)\n",
-    ),
-];
-
-pub(crate) const FIX: &str = "--- a/calc.py\n+++ b/calc.py\n@@ -1,2 +1,2 @@\n \
-    def add(a, b):\n-    return a - b\n+    return a + b\n";
 const NO_FIX: &str = "--- a/calc.py\n+++ b/calc.py\n@@ -1,2 +1,2 @@\n \
     def add(a, b):\n-    return a - b\n+    return a * b\n";
-
-/// GitHub, as far as the nodes know it.
-#[derive(Default)]
-pub(crate) struct Desk {
-    pub(crate) drafts: Mutex<Vec<PullRequestDraft>>,
-}
-
-#[async_trait::async_trait]
-impl PullRequests for Desk {
-    async fn credential(&self) -> Result<SecretString, Failure> {
-        Ok(SecretString::from("ghs_test"))
-    }
-
-    async fn ensure(&self, draft: PullRequestDraft) -> Result<PullRequestRef, Failure> {
-        let reference = PullRequestRef {
-            number: 7,
-            url: "https://example.com/acme/orders/pull/7".to_owned(),
-            head: draft.head.clone(),
-            head_sha: "1".repeat(40),
-            base: draft.base.clone(),
-            draft: draft.draft,
-            merged: false,
-        };
-        self.drafts.lock().unwrap().push(draft);
-        Ok(reference)
-    }
-}
-
-/// Keeps what a coordinator would keep.
-#[derive(Default)]
-pub(crate) struct Notes {
-    pub(crate) checkpoints: Mutex<Vec<Checkpoint>>,
-}
-
-#[async_trait::async_trait]
-impl Observer for Notes {
-    async fn started(&self, _: &str, _: u32) {}
-    async fn finished(&self, checkpoint: &Checkpoint, _: Duration) {
-        self.checkpoints.lock().unwrap().push(checkpoint.clone());
-    }
-    async fn failed(&self, _: &str, _: &NodeError, _: bool) {}
-    async fn replayed(&self, _: &Checkpoint) {}
-}
-
-/// A repository, an agent, a desk and recorded answers.
-pub(crate) struct Rig {
-    pub(crate) bench: Bench,
-    pub(crate) desk: Arc<Desk>,
-    pub(crate) notes: Notes,
-    pub(crate) drafter: Drafter,
-    pub(crate) task: TaskId,
-    pub(crate) title: String,
-    pub(crate) body: String,
-    lines: mpsc::Receiver<String>,
-    log: TaskLog,
-}
-
-impl Rig {
-    pub(crate) async fn with(files: &[(&str, &str)]) -> Self {
-        let bench = Bench::with(files).await;
-        let (sender, lines) = mpsc::channel(10_000);
-        Self {
-            drafter: Drafter::Replay {
-                dir: bench.root.path().join("answers"),
-            },
-            bench,
-            desk: Arc::default(),
-            notes: Notes::default(),
-            task: TaskId::new(),
-            title: TITLE.to_owned(),
-            body: BODY.to_owned(),
-            lines,
-            log: TaskLog::new(sender),
-        }
-    }
-
-    /// A rig whose drafter answers with these diffs, one a round.
-    pub(crate) async fn answering(files: &[(&str, &str)], answers: &[&str]) -> Self {
-        let rig = Self::with(files).await;
-        for (round, answer) in (1..).zip(answers) {
-            rig.record(round, answer);
-        }
-        rig
-    }
-
-    fn record(&self, round: u32, answer: &str) {
-        let folder = self.bench.root.path().join("answers");
-        let folder = folder.join(fingerprint(&self.title, &self.body));
-        std::fs::create_dir_all(&folder).unwrap();
-        std::fs::write(folder.join(format!("{round}.diff")), answer).unwrap();
-    }
-
-    /// A rig whose drafter is a program of the test.
-    pub(crate) async fn commanding(files: &[(&str, &str)], script: &str) -> Self {
-        let mut rig = Self::with(files).await;
-        rig.drafter = Drafter::Cli {
-            command: ["sh", "-c", script].map(str::to_owned).into(),
-            timeout: Duration::from_secs(30),
-            pass_env: Vec::new(),
-        };
-        rig
-    }
-
-    pub(crate) async fn workspace(&self, attempt: u32) -> Workspace {
-        let mut checkout = self.bench.checkout(self.task, attempt);
-        checkout.pinned_base = pinned_base(&self.notes.checkpoints.lock().unwrap());
-        self.bench.prepare(&checkout).await.unwrap()
-    }
-
-    pub(crate) async fn deps(&self, workspace: Workspace) -> Result<NodeDeps, Failure> {
-        Ok(NodeDeps {
-            task: TaskFacts {
-                work: workspace.work,
-                repository: "acme/orders".parse().unwrap(),
-                issue: Some(IssueNumber(1)),
-                title: self.title.clone(),
-                body: self.body.clone(),
-                default_branch: "main".to_owned(),
-                branch: "patchfleet/1-x".to_owned(),
-                target_files: Vec::new(),
-            },
-            config: workspace.configuration().await?,
-            workspace,
-            drafter: self.drafter.clone(),
-            tests: TestPolicy::default(),
-            publishing: Publishing {
-                url: self.bench.origin.url(),
-                author: Author {
-                    name: "Patchfleet".to_owned(),
-                    email: "patchfleet@example.com".to_owned(),
-                },
-                draft: true,
-                pull_requests: self.desk.clone(),
-            },
-            log: self.log.clone(),
-        })
-    }
-
-    pub(crate) async fn run(&self) -> Result<Report, RunError> {
-        let deps = self.deps(self.workspace(1).await).await.unwrap();
-        self.run_with(deps, Vec::new()).await
-    }
-
-    pub(crate) async fn run_with(
-        &self,
-        deps: NodeDeps,
-        checkpoints: Vec<Checkpoint>,
-    ) -> Result<Report, RunError> {
-        let engine = Engine::new(coding_flow(), registry(deps)).unwrap();
-        let run = Run {
-            ctx: Context::default(),
-            checkpoints,
-            observer: &self.notes,
-            cancel: CancellationToken::new(),
-        };
-        engine.run(run).await
-    }
-
-    pub(crate) async fn fails(&self) -> Failure {
-        failure(&self.run().await.unwrap_err()).unwrap()
-    }
-
-    fn log(&mut self) -> String {
-        std::iter::from_fn(|| self.lines.try_recv().ok())
-            .collect::<Vec<_>>()
-            .join("\n")
-    }
-
-    async fn on_branch(&self, path: &str) -> String {
-        let object = format!("patchfleet/1-x:{path}");
-        self.bench.origin.ask(&["show", &object]).await
-    }
-}
 
 fn visits(report: &Report) -> String {
     report
@@ -313,6 +120,16 @@ async fn an_issue_becomes_a_tested_pull_request() {
         .ask(&["rev-parse", "patchfleet/1-x^{tree}"])
         .await;
     assert_eq!(after.tree, tree);
+    let kept = rig
+        .bench
+        .root
+        .path()
+        .join("backend-1/logs/task-execution.log");
+    let kept = std::fs::read_to_string(kept).unwrap();
+    assert!(
+        kept.contains(&format!("{}#1 $ python3", rig.task)),
+        "{kept}"
+    );
     let log = rig.log();
     assert!(
         log.contains("$ python3 -m unittest -v") && log.contains("test_add"),
@@ -499,6 +316,7 @@ async fn checkpoints_are_enough_on_another_host() {
     for kept in 0..=all.len() {
         let mut rig = Rig::with(REPOSITORY).await;
         rig.bench.origin = first.bench.origin.copied().await;
+        rig.url = rig.bench.origin.url();
         *rig.notes.checkpoints.lock().unwrap() = all[..kept].to_vec();
         if kept < 2 {
             let Drafter::Replay { dir } = &first.drafter else {

@@ -49,7 +49,11 @@ impl AgentLogs {
 
     /// Appends a line about something, such as a task.
     pub fn append(&self, file: LogFile, about: &str, line: &str) {
-        let line = patchfleet_guard::redact(line);
+        self.append_redacted(file, about, &patchfleet_guard::redact(line));
+    }
+
+    /// Appends a line that was redacted before.
+    pub(crate) fn append_redacted(&self, file: LogFile, about: &str, line: &str) {
         let now = chrono::Utc::now().to_rfc3339_opts(SecondsFormat::Millis, true);
         let path = self.folder.join(file.name());
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
