@@ -41,8 +41,14 @@ pub fn router(state: ApiState) -> Router {
         .route("/api/v1/tasks/{id}/cancel", post(tasks::cancel))
         .route("/api/v1/tasks/{id}/retry", post(tasks::retry))
         .route("/api/v1/agents", get(agents::list))
-        .route_layer(middleware::from_fn_with_state(Arc::clone(&state.key), key::require));
-    Router::new().route("/health", get(health)).merge(guarded).with_state(state)
+        .route_layer(middleware::from_fn_with_state(
+            Arc::clone(&state.key),
+            key::require,
+        ));
+    Router::new()
+        .route("/health", get(health))
+        .merge(guarded)
+        .with_state(state)
 }
 
 async fn health(State(state): State<ApiState>) -> Result<Json<serde_json::Value>, Problem> {
@@ -62,9 +68,10 @@ impl From<StoreError> for Problem {
                 StatusCode::SERVICE_UNAVAILABLE,
                 "The database is unavailable; try again in a few seconds.",
             ),
-            StoreError::Corrupt(_) => {
-                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "The operator's log has the details.")
-            }
+            StoreError::Corrupt(_) => Self::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "The operator's log has the details.",
+            ),
         }
     }
 }

@@ -107,7 +107,11 @@ pub struct IntakeConfig {
 
 impl Default for IntakeConfig {
     fn default() -> Self {
-        Self { label: "patchfleet".to_owned(), max_attempts: 3, repositories: None }
+        Self {
+            label: "patchfleet".to_owned(),
+            max_attempts: 3,
+            repositories: None,
+        }
     }
 }
 
@@ -115,7 +119,10 @@ impl Default for DatabaseConfig {
     fn default() -> Self {
         let path = PathBuf::from("patchfleet.db");
         let url = Secret::Inline(format!("sqlite:{}", path.display()).into());
-        Self { url, max_connections: default_connections() }
+        Self {
+            url,
+            max_connections: default_connections(),
+        }
     }
 }
 

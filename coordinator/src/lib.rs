@@ -5,4 +5,25 @@
 //! `dispatch`; what agents answer re-enters through the store, and `report` reads it there.
 //! Absent here: anything an agent does with a repository.
 
+pub mod webhook;
+
+pub mod intake;
+
 pub mod store;
+
+pub mod analysis;
+
+pub mod scheduler;
+
+pub mod dispatch;
+
+pub mod report;
+
+pub mod api;
+
+pub mod config;
+pub mod problem;
+mod wake;
+mod wiring;
+
+pub use wiring::{Coordinator, check_database, check_github};

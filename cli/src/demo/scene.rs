@@ -61,7 +61,7 @@ impl Scene {
         }
         for (login, permission) in [(MAINTAINER, Permission::Admin), (BOT, Permission::Write)] {
             github.add_user(login);
-            github.set_permission(repository.as_str(), login, permission);
+            github.set_permission(repository.as_str(), login, permission)?;
         }
         let token = github.issue_token(BOT).into();
         let scene = Self {
@@ -85,7 +85,7 @@ impl Scene {
     /// Opens the issue; then the maintainer labels it, which starts the work.
     pub(super) fn open_issue(&self) -> anyhow::Result<u64> {
         let repository = self.repository.as_str();
-        let number = self.github.inject_issue(repository, self.issue.clone())?;
+        let number = self.github.inject_issue(repository, &self.issue)?;
         self.github
             .add_label(repository, MAINTAINER, number, TRIGGER)?;
         Ok(number)
@@ -94,7 +94,8 @@ impl Scene {
     /// The maintainer merges.
     pub(super) fn merge(&self, number: u64) -> anyhow::Result<()> {
         self.github
-            .merge_pull(self.repository.as_str(), MAINTAINER, number)
+            .merge_pull(self.repository.as_str(), MAINTAINER, number)?;
+        Ok(())
     }
 
     /// The pull request's change.
@@ -103,11 +104,12 @@ impl Scene {
     }
 
     /// The pull request as GitHub has it.
-    pub(super) fn pull(&self, number: u64) -> Option<patchfleet_testkit::github::Issue> {
-        self.github
-            .pulls(self.repository.as_str())
-            .into_iter()
-            .find(|pull| pull.number == number)
+    pub(super) fn pull(
+        &self,
+        number: u64,
+    ) -> anyhow::Result<Option<patchfleet_testkit::github::Issue>> {
+        let pulls = self.github.pulls(self.repository.as_str())?;
+        Ok(pulls.into_iter().find(|pull| pull.number == number))
     }
 
     /// Ends the simulated GitHub.

@@ -137,7 +137,7 @@ fn pull_request(scene: &Scene, task: &Task) -> anyhow::Result<Value> {
         return Ok(Value::Null);
     };
     let issue = scene
-        .pull(known.number)
+        .pull(known.number)?
         .context("the pull request is not on GitHub")?;
     let pull = issue.pull.context("the task's pull request is an issue")?;
     Ok(json!({

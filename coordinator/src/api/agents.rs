@@ -16,5 +16,7 @@ pub(super) struct AgentList {
 
 /// All agents that ever registered, by id.
 pub(super) async fn list(State(state): State<ApiState>) -> Result<Json<AgentList>, Problem> {
-    Ok(Json(AgentList { agents: state.store.agents().await? }))
+    Ok(Json(AgentList {
+        agents: state.store.agents().await?,
+    }))
 }

@@ -25,6 +25,9 @@ pub(super) async fn require(
     if bool::from(given.ct_eq(key.expose_secret().as_bytes())) {
         Ok(next.run(request).await)
     } else {
-        Err(Problem::new(StatusCode::UNAUTHORIZED, "Send `Authorization: Bearer KEY` with the key of `coordinator.api`."))
+        Err(Problem::new(
+            StatusCode::UNAUTHORIZED,
+            "Send `Authorization: Bearer KEY` with the key of `coordinator.api`.",
+        ))
     }
 }

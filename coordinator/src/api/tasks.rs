@@ -71,7 +71,8 @@ pub(super) async fn list(
     State(state): State<ApiState>,
     query: Result<Query<ListQuery>, QueryRejection>,
 ) -> Result<Json<TaskList>, Problem> {
-    let Query(query) = query.map_err(|error| Problem::new(StatusCode::BAD_REQUEST, error.body_text()))?;
+    let Query(query) =
+        query.map_err(|error| Problem::new(StatusCode::BAD_REQUEST, error.body_text()))?;
     let limit = query.limit.unwrap_or(50).clamp(1, 500);
     let filter = TaskFilter {
         states: query.state.into_iter().collect(),
@@ -102,15 +103,20 @@ pub(super) async fn events(
     query: Result<Query<EventsQuery>, QueryRejection>,
 ) -> Result<Json<EventList>, Problem> {
     let id = task_id(id)?;
-    let Query(query) = query.map_err(|error| Problem::new(StatusCode::BAD_REQUEST, error.body_text()))?;
-    Ok(Json(EventList { events: state.store.history(id, query.after).await? }))
+    let Query(query) =
+        query.map_err(|error| Problem::new(StatusCode::BAD_REQUEST, error.body_text()))?;
+    Ok(Json(EventList {
+        events: state.store.history(id, query.after).await?,
+    }))
 }
 
 pub(super) async fn logs(
     State(state): State<ApiState>,
     id: Result<Path<TaskId>, PathRejection>,
 ) -> Result<Json<LogLines>, Problem> {
-    Ok(Json(LogLines { lines: state.store.logs(task_id(id)?).await? }))
+    Ok(Json(LogLines {
+        lines: state.store.logs(task_id(id)?).await?,
+    }))
 }
 
 pub(super) async fn cancel(
@@ -130,7 +136,8 @@ pub(super) async fn retry(
 }
 
 fn task_id(id: Result<Path<TaskId>, PathRejection>) -> Result<TaskId, Problem> {
-    id.map(|Path(id)| id).map_err(|error| Problem::new(StatusCode::BAD_REQUEST, error.body_text()))
+    id.map(|Path(id)| id)
+        .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, error.body_text()))
 }
 
 fn unknown(id: TaskId) -> Problem {

@@ -1,0 +1,73 @@
+//! Task in, work order out: which agent, how urgent, how large. Rules only; the same task always
+//! gets the same analysis, and there is nothing that could be away.
+//!
+//! Absent: a model's opinion and the decision who gets the task.
+
+mod catalog;
+mod clues;
+mod fit;
+mod size;
+mod urgency;
+
+use std::sync::Arc;
+
+use patchfleet_domain::{SecurityLevel, Task, TaskAnalysis};
+use tokio_util::sync::CancellationToken;
+
+pub use self::catalog::{AgentCatalog, AgentProfile};
+use self::clues::Clues;
+use crate::store::{Cas, Store, StoreResult};
+use crate::wake::Wake;
+
+/// How many tasks are looked at before the store is asked again.
+const BATCH: u32 = 32;
+
+/// Analyzes a task.
+pub fn analyze(task: &Task, catalog: &AgentCatalog) -> TaskAnalysis {
+    let clues = Clues::of(&task.request);
+    let mut reasons = Vec::new();
+    let requirement = fit::requirement(task, &clues, catalog, &mut reasons);
+    let priority = urgency::priority(task, &mut reasons);
+    let complexity = size::complexity(&clues, &mut reasons);
+    if requirement.security_level != SecurityLevel::Public {
+        reasons.push(format!("a label says {}", requirement.security_level));
+    }
+    TaskAnalysis {
+        requirement,
+        complexity,
+        estimated_tokens: size::tokens(&clues, complexity),
+        priority,
+        depends_on: clues.depends_on(task.issue),
+        target_files: clues.files,
+        reasons,
+    }
+}
+
+/// Analyzes what comes in, until told to end.
+pub async fn run(store: Arc<dyn Store>, catalog: AgentCatalog, cancel: CancellationToken) {
+    let mut wake = Wake::new(store.as_ref(), cancel);
+    loop {
+        match batch(store.as_ref(), &catalog).await {
+            Ok(true) => continue,
+            Ok(false) => {}
+            Err(error) => tracing::warn!(%error, "tasks can't be analyzed now"),
+        }
+        if !wake.next().await {
+            return;
+        }
+    }
+}
+
+/// Analyzes some tasks; true when there may be more.
+async fn batch(store: &dyn Store, catalog: &AgentCatalog) -> StoreResult<bool> {
+    let tasks = store.unanalyzed(BATCH).await?;
+    let mut progress = false;
+    for task in &tasks {
+        let analysis = analyze(task, catalog);
+        // Stale: called off or analyzed by another replica meanwhile.
+        let applied = store.analyzed(task.id, &analysis).await? == Cas::Applied(());
+        tracing::info!(task.id = %task.id, agent_type = %analysis.requirement.agent_type, applied, "analyzed");
+        progress |= applied;
+    }
+    Ok(progress && tasks.len() == BATCH as usize)
+}

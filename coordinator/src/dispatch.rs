@@ -1,0 +1,21 @@
+//! The coordinator's end of the session with agents: who is connected, what they are given, what
+//! they report.
+//!
+//! One gRPC stream per agent, one task per stream. A report is acknowledged only after the store
+//! has it; what is not acknowledged is said again, and the store counts it once. Leases belong to
+//! the store: a lost stream changes nothing about them, so that an agent that comes back goes on.
+//! Absent: the choice of agent, which is `scheduler`'s, and TLS; the address is the loopback
+//! unless told otherwise.
+
+mod auth;
+pub mod credentials;
+mod outgoing;
+mod reconcile;
+mod registration;
+mod registry;
+mod service;
+mod session;
+
+pub use credentials::{CredentialScope, Credentials, IssuedToken};
+pub use registry::{Handover, Registry};
+pub use service::{FleetOptions, FleetService, serve, server};

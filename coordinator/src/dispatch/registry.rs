@@ -1,0 +1,252 @@
+//! Who is connected to this process, with what room, and the way to each session.
+//!
+//! Memory only: after a restart agents register again and the registry is as before. An agent has
+//! one session; a newer stream takes the place of an older one.
+
+mod entry;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use patchfleet_domain::{Agent, AgentId, AgentState, SessionId, Work};
+use patchfleet_telemetry::Metrics;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::scheduler::experience::{Experience, Topic};
+use crate::scheduler::plan::AgentView;
+use crate::store::Assignment;
+use entry::Entry;
+pub(super) use entry::{Ended, Presence};
+
+/// How long a newer stream waits for the older one to end.
+const SUPERSEDE_WITHIN: Duration = Duration::from_secs(2);
+/// Agents whose last process and experience are remembered after they left.
+const REMEMBERED: usize = 4096;
+
+/// An assignment on its way to a session.
+#[derive(Debug)]
+pub struct Handover {
+    /// What the agent gets.
+    pub assignment: Assignment,
+    /// What experience with it is filed under.
+    pub topic: Topic,
+    /// How long the task had been queued when the queue was read.
+    pub waited: Duration,
+    /// When the queue was read.
+    pub fetched: Instant,
+}
+
+/// A session that takes its place.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) session: SessionId,
+    pub(super) agent: Agent,
+    pub(super) instance: Uuid,
+    /// The attempts that it has already.
+    pub(super) held: Vec<Work>,
+    /// The way to it.
+    pub(super) handovers: mpsc::Sender<Handover>,
+    /// Cancelled when a newer stream takes its place.
+    pub(super) superseded: CancellationToken,
+    /// Cancelled by the session when it has ended.
+    pub(super) ended: CancellationToken,
+}
+
+/// What is remembered of an agent over its sessions.
+#[derive(Debug, Default)]
+struct Known {
+    instance: Option<Uuid>,
+    experience: Arc<Experience>,
+}
+
+#[derive(Debug, Default)]
+struct Tables {
+    connected: BTreeMap<AgentId, Entry>,
+    known: BTreeMap<AgentId, Known>,
+}
+
+/// The connected agents. Cheap to clone; clones see the same.
+#[derive(Debug, Clone)]
+pub struct Registry {
+    tables: Arc<Mutex<Tables>>,
+    changed: watch::Sender<u64>,
+    metrics: Metrics,
+}
+
+impl Registry {
+    /// A registry without agents.
+    pub fn new(metrics: Metrics) -> Self {
+        Self {
+            tables: Arc::default(),
+            changed: watch::Sender::new(0),
+            metrics,
+        }
+    }
+
+    pub(super) const fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Changes when an agent may have got room.
+    pub fn changed(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    /// The connected agents as the planner needs them.
+    pub fn views(&self) -> Vec<AgentView> {
+        let mut tables = self.lock();
+        let Tables { connected, known } = &mut *tables;
+        let view = |(id, entry): (&AgentId, &mut Entry)| {
+            let past = known.get(id).map(|known| known.experience.clone());
+            entry.view(past.unwrap_or_default())
+        };
+        connected.iter_mut().map(view).collect()
+    }
+
+    /// The connected agents as they are now.
+    pub fn connected(&self) -> Vec<Agent> {
+        self.views().into_iter().map(|view| view.agent).collect()
+    }
+
+    /// Hands an assignment to the agent's session. False when there is none, or it is stuck.
+    #[must_use = "an assignment that was not handed over has to be given up"]
+    pub fn assign(&self, agent: &AgentId, handover: Handover) -> bool {
+        let work = handover.assignment.work;
+        let topic = handover.topic.clone();
+        self.with(agent, |entry| {
+            let taken = entry.handovers.try_send(handover).is_ok();
+            if taken {
+                entry.hold(work, Some(topic));
+            }
+            taken
+        })
+        .unwrap_or(false)
+    }
+
+    /// Ends the agent's session, if it has one, and waits for its end for a moment.
+    pub(super) async fn supersede(&self, agent: &AgentId) {
+        let removed = self.lock().connected.remove(agent);
+        if let Some(entry) = removed {
+            self.count(&entry.agent, -1);
+            entry.superseded.cancel();
+            let ended = tokio::time::timeout(SUPERSEDE_WITHIN, entry.ended.cancelled());
+            if ended.await.is_err() {
+                tracing::warn!(agent.id = %agent, "an older stream ends slowly");
+            }
+        }
+    }
+
+    /// True when the agent's last session was with this very process.
+    pub(super) fn is_same_process(&self, agent: &AgentId, instance: Uuid) -> bool {
+        let tables = self.lock();
+        let known = tables.known.get(agent);
+        known.is_some_and(|known| known.instance == Some(instance))
+    }
+
+    /// Makes the session the agent's one; from here on it may get assignments.
+    pub(super) fn connect(&self, connection: Connection) {
+        let id = connection.agent.id.clone();
+        let mut tables = self.lock();
+        if tables.known.len() >= REMEMBERED && !tables.known.contains_key(&id) {
+            tables.known.pop_first();
+        }
+        tables.known.entry(id.clone()).or_default().instance = Some(connection.instance);
+        self.count(&connection.agent, 1);
+        let older = tables.connected.insert(id, Entry::new(connection));
+        drop(tables);
+        if let Some(older) = older {
+            self.count(&older.agent, -1);
+            older.superseded.cancel();
+        }
+        self.wake();
+    }
+
+    /// Forgets the session; false when another one has taken its place already.
+    pub(super) fn disconnect(&self, agent: &AgentId, session: SessionId) -> bool {
+        let mut tables = self.lock();
+        let is_current = tables
+            .connected
+            .get(agent)
+            .is_some_and(|entry| entry.session == session);
+        if is_current && let Some(entry) = tables.connected.remove(agent) {
+            self.count(&entry.agent, -1);
+        }
+        is_current
+    }
+
+    /// Takes in a heartbeat; tells the new state when it is another one.
+    pub(super) fn heartbeat(&self, agent: &AgentId, presence: Presence) -> Option<AgentState> {
+        let (before, after) = self.with(agent, |entry| {
+            let before = entry.agent.clone();
+            entry.heartbeat(presence);
+            (before, entry.agent.clone())
+        })?;
+        let changed = before.state != after.state;
+        if changed {
+            self.count(&before, -1);
+            self.count(&after, 1);
+        }
+        self.wake();
+        changed.then_some(after.state)
+    }
+
+    /// The attempts that the agent has, as far as it was told nothing else.
+    pub(super) fn held(&self, agent: &AgentId) -> Vec<Work> {
+        self.with(agent, |entry| entry.held()).unwrap_or_default()
+    }
+
+    /// True when the attempt was given to the agent in this session.
+    pub(super) fn holds(&self, agent: &AgentId, work: Work) -> bool {
+        self.with(agent, |entry| entry.holds(work)).unwrap_or(false)
+    }
+
+    /// The agent turned out to have an attempt.
+    pub(super) fn hold(&self, agent: &AgentId, work: Work) {
+        self.with(agent, |entry| entry.hold(work, None));
+    }
+
+    /// Remembers that the agent was told to stop; false when it was told before. The slot stays
+    /// taken until the agent has stopped.
+    pub(super) fn revoke(&self, agent: &AgentId, work: Work) -> bool {
+        self.with(agent, |entry| entry.revoke(work))
+            .unwrap_or(false)
+    }
+
+    /// The attempt ended at the agent: its slot is free, and how it went is remembered.
+    pub(super) fn release(&self, agent: &AgentId, work: Work, how: Ended) {
+        {
+            let mut tables = self.lock();
+            let Tables { connected, known } = &mut *tables;
+            let topic = connected
+                .get_mut(agent)
+                .and_then(|entry| entry.release(work, how));
+            if let (Some(topic), Ended::Finished { succeeded }) = (topic, how) {
+                let known = known.entry(agent.clone()).or_default();
+                Arc::make_mut(&mut known.experience).record(topic, succeeded);
+            }
+        }
+        self.wake();
+    }
+
+    fn wake(&self) {
+        self.changed.send_modify(|count| *count += 1);
+    }
+
+    fn count(&self, agent: &Agent, by: i64) {
+        let labels = [agent.state.as_str(), agent.agent_type.as_str()];
+        self.metrics.agents.with_label_values(&labels).add(by);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Tables> {
+        // Nothing panics while the lock is held, so what is inside is whole.
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn with<T>(&self, agent: &AgentId, act: impl FnOnce(&mut Entry) -> T) -> Option<T> {
+        self.lock().connected.get_mut(agent).map(act)
+    }
+}

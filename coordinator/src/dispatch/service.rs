@@ -1,0 +1,156 @@
+//! The gRPC service: checks the key, starts a session for each stream, ends them all on shutdown.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use patchfleet_proto::v1::fleet_server::{Fleet, FleetServer};
+use patchfleet_proto::{MAX_MESSAGE_BYTES, v1};
+use secrecy::SecretString;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::Server;
+use tonic::transport::server::{Router, TcpIncoming};
+use tonic::{Request, Response, Status, Streaming};
+
+use super::auth::KeyCheck;
+use super::outgoing::{self, Item};
+use super::{Credentials, Registry, session};
+use crate::store::Store;
+
+/// How often a silent connection is probed, and how long it may take to answer.
+const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(10));
+/// How long sessions may take to end on shutdown, and connections after them.
+const DRAIN: Duration = Duration::from_secs(3);
+
+/// How sessions are held.
+#[derive(Debug, Clone)]
+pub struct FleetOptions {
+    /// What agents have to show.
+    pub key: SecretString,
+    /// How long an attempt lives without a sign of life.
+    pub lease: Duration,
+    /// How often agents are to give a sign of life.
+    pub heartbeat: Duration,
+}
+
+/// What all sessions share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) registry: Registry,
+    pub(super) credentials: Arc<dyn Credentials>,
+    pub(super) options: FleetOptions,
+    /// Cancelled when the coordinator ends.
+    pub(super) shutdown: CancellationToken,
+    sessions: TaskTracker,
+}
+
+/// The service `fleet.v1.Fleet`. Cheap to clone; clones are the same service.
+#[derive(Debug, Clone)]
+pub struct FleetService {
+    shared: Arc<Shared>,
+}
+
+impl FleetService {
+    /// A service for agents whose attempts are in that store.
+    pub fn new(
+        store: Arc<dyn Store>,
+        registry: Registry,
+        credentials: Arc<dyn Credentials>,
+        options: FleetOptions,
+    ) -> Self {
+        let shared = Arc::new(Shared {
+            store,
+            registry,
+            credentials,
+            options,
+            shutdown: CancellationToken::new(),
+            sessions: TaskTracker::new(),
+        });
+        Self { shared }
+    }
+
+    /// Ends all sessions with `UNAVAILABLE`, so that agents come back, and waits for their end
+    /// for a moment. New streams are refused the same way.
+    pub async fn close(&self) {
+        self.shared.shutdown.cancel();
+        self.shared.sessions.close();
+        let ended = tokio::time::timeout(DRAIN, self.shared.sessions.wait());
+        if ended.await.is_err() {
+            tracing::warn!("some sessions did not end in time and are dropped");
+        }
+    }
+}
+
+/// The answer to streams that come too late, or stayed too long.
+pub(super) fn shutting_down() -> Status {
+    Status::unavailable("the coordinator is shutting down; connect again")
+}
+
+#[tonic::async_trait]
+impl Fleet for FleetService {
+    type ConnectStream = ReceiverStream<Item>;
+
+    async fn connect(
+        &self,
+        request: Request<Streaming<v1::AgentMessage>>,
+    ) -> Result<Response<Self::ConnectStream>, Status> {
+        if self.shared.shutdown.is_cancelled() {
+            return Err(shutting_down());
+        }
+        let (tx, rx) = mpsc::channel(outgoing::CHANNEL);
+        let session = session::serve(self.shared.clone(), request.into_inner(), tx);
+        self.shared.sessions.spawn(session);
+        // Answered before the registration, so that no agent waits for the answer to register.
+        Ok(Response::new(ReceiverStream::new(rx)))
+    }
+}
+
+/// The gRPC server with its limits: size of messages, keepalive, the key.
+pub fn server(service: FleetService) -> Router {
+    let check = KeyCheck::new(service.shared.options.key.clone());
+    let fleet = FleetServer::new(service)
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_MESSAGE_BYTES);
+    Server::builder()
+        .http2_keepalive_interval(Some(KEEPALIVE.0))
+        .http2_keepalive_timeout(Some(KEEPALIVE.1))
+        .add_service(InterceptedService::new(fleet, check))
+}
+
+/// Serves agents until the shutdown, then drains for a few seconds at most.
+///
+/// # Errors
+/// When the server fails.
+pub async fn serve(
+    listener: TcpListener,
+    service: FleetService,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let stop = CancellationToken::new();
+    let serving = server(service.clone())
+        .serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
+    tokio::pin!(serving);
+    tokio::select! {
+        served = &mut serving => return served.context("the server for agents failed"),
+        () = shutdown.cancelled() => {}
+    }
+    let draining = async {
+        service.close().await;
+        stop.cancel();
+    };
+    let drained = async { tokio::join!(draining, serving).1 };
+    match tokio::time::timeout(DRAIN * 2, drained).await {
+        Ok(served) => served.context("the server for agents failed"),
+        Err(_) => {
+            tracing::warn!("some agents' connections did not end in time and are dropped");
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! One stream, from registration to its end.
+//!
+//! A session works off its messages one after the other, so reports are applied in their order.
+//! Whatever ends it, the agent's leases stay as they are; only a goodbye gives attempts up.
+
+mod ended;
+mod presence;
+mod reports;
+mod start;
+mod tokens;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use patchfleet_domain::{AgentId, AgentState, SessionId};
+use patchfleet_proto::v1;
+use patchfleet_proto::v1::agent_message::Body as Said;
+use patchfleet_proto::v1::coordinator_message::Body;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tonic::{Status, Streaming};
+use tracing::Instrument as _;
+
+use super::outgoing::{Item, Outgoing};
+use super::registration;
+use super::registry::Handover;
+use super::service::{Shared, shutting_down};
+use presence::Renewals;
+
+/// Between two looks for attempts that ended without the agent, when the store has news.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// A registered stream.
+struct Session {
+    shared: Arc<Shared>,
+    id: SessionId,
+    agent: AgentId,
+    outgoing: Outgoing,
+    handovers: mpsc::Receiver<Handover>,
+    renewals: Renewals,
+    tokens: JoinSet<v1::Credential>,
+    /// News of the store; none when it will not tell any more.
+    stored: Option<watch::Receiver<u64>>,
+    looked_at: Instant,
+    /// When to look for ended attempts, if there was news.
+    look_at: Option<Instant>,
+    heard_at: Instant,
+}
+
+/// Frees the agent's place, also when the session panics.
+struct Place {
+    shared: Arc<Shared>,
+    agent: AgentId,
+    id: SessionId,
+    superseded: CancellationToken,
+    ended: CancellationToken,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.shared.registry.disconnect(&self.agent, self.id);
+        self.ended.cancel();
+    }
+}
+
+/// How a conversation may end well.
+enum Next {
+    Continue,
+    Goodbye,
+}
+
+/// Holds the conversation on one stream and tells the agent why it ended, if it did not leave.
+pub(super) async fn serve(
+    shared: Arc<Shared>,
+    mut incoming: Streaming<v1::AgentMessage>,
+    tx: mpsc::Sender<Item>,
+) {
+    let shutdown = shared.shutdown.clone();
+    let mut outgoing = Outgoing::new(tx);
+    let registered = shutdown
+        .run_until_cancelled(start::register(&shared, &mut incoming, &mut outgoing))
+        .await;
+    let started = match registered.unwrap_or_else(|| Err(shutting_down())) {
+        Ok(started) => started,
+        Err(status) => {
+            tracing::warn!(code = ?status.code(), reason = status.message(), "an agent could not register");
+            return outgoing.end(status).await;
+        }
+    };
+    let span = tracing::info_span!("session", agent.id = %started.place.agent, session = %started.place.id);
+    let started_session = Session::new(shared, started, outgoing);
+    let (session, place) = started_session;
+    session.hold(incoming, place).instrument(span).await;
+}
+
+impl Session {
+    fn new(shared: Arc<Shared>, started: start::Started, outgoing: Outgoing) -> (Self, Place) {
+        let now = Instant::now();
+        let session = Self {
+            id: started.place.id,
+            agent: started.place.agent.clone(),
+            outgoing,
+            handovers: started.handovers,
+            renewals: Renewals::new(shared.options.lease),
+            tokens: JoinSet::new(),
+            stored: Some(shared.store.changed()),
+            looked_at: now,
+            look_at: Some(now),
+            heard_at: now,
+            shared,
+        };
+        (session, started.place)
+    }
+
+    async fn hold(mut self, mut incoming: Streaming<v1::AgentMessage>, place: Place) {
+        tracing::info!("connected");
+        let shutdown = self.shared.shutdown.clone();
+        let result = tokio::select! {
+            biased;
+            () = place.superseded.cancelled() => {
+                Err(Status::aborted("a newer stream of this agent took over"))
+            }
+            () = shutdown.cancelled() => Err(shutting_down()),
+            result = self.converse(&mut incoming) => result,
+        };
+        match &result {
+            Ok(()) => tracing::info!("disconnected"),
+            Err(status) => {
+                tracing::warn!(code = ?status.code(), reason = status.message(), "disconnected");
+            }
+        }
+        // Before the agent knows, so that it does not register elsewhere first.
+        if self.shared.registry.disconnect(&self.agent, self.id) {
+            self.keep_state(AgentState::Offline).await;
+        }
+        drop(place);
+        if let Err(status) = result {
+            self.outgoing.end(status).await;
+        }
+    }
+
+    async fn converse(&mut self, incoming: &mut Streaming<v1::AgentMessage>) -> Result<(), Status> {
+        loop {
+            let look_at = self.look_at.unwrap_or_else(Instant::now);
+            let silent_until = self.heard_at + self.silence();
+            tokio::select! {
+                message = incoming.message() => match message? {
+                    None => return Ok(()),
+                    Some(message) => if let Next::Goodbye = self.hear(message).await? {
+                        return Ok(());
+                    },
+                },
+                Some(handover) = self.handovers.recv(), if self.outgoing.keeps_up() => {
+                    self.assign(handover).await?;
+                }
+                Some(token) = self.tokens.join_next() => self.answer(token).await?,
+                () = news(&mut self.stored) => {
+                    let next = self.looked_at + LOOK_EVERY;
+                    self.look_at.get_or_insert(next);
+                }
+                () = tokio::time::sleep_until(look_at), if self.look_at.is_some() => {
+                    self.look_for_ended().await?;
+                }
+                () = tokio::time::sleep_until(silent_until) => {
+                    return Err(Status::deadline_exceeded("nothing was heard for a whole lease"));
+                }
+            }
+        }
+    }
+
+    /// How long an agent may say nothing: its leases are over by then.
+    fn silence(&self) -> Duration {
+        let options = &self.shared.options;
+        options.lease.max(options.heartbeat * 3)
+    }
+
+    async fn hear(&mut self, message: v1::AgentMessage) -> Result<Next, Status> {
+        self.heard_at = Instant::now();
+        match message.body {
+            Some(Said::Heartbeat(heartbeat)) => self.heartbeat(heartbeat).await?,
+            Some(Said::Report(report)) => self.report(report).await?,
+            Some(Said::CredentialRequest(request)) => self.request_token(request).await?,
+            Some(Said::Ack(ack)) => self.outgoing.acknowledge(ack.seq),
+            Some(Said::Goodbye(v1::Goodbye {})) => {
+                self.give_up_attempts().await;
+                return Ok(Next::Goodbye);
+            }
+            Some(Said::Register(_)) => {
+                return Err(Status::invalid_argument("`register` comes once, and first"));
+            }
+            // Something that a newer agent knows: the rest of what it says is still understood.
+            None => tracing::debug!("a message of an unknown kind was left out"),
+        }
+        Ok(Next::Continue)
+    }
+
+    async fn assign(&mut self, handover: Handover) -> Result<(), Status> {
+        let message = assign_message(&handover.assignment);
+        self.outgoing.say(Body::Assign(message)).await?;
+        let latency = handover.waited + handover.fetched.elapsed();
+        let metrics = self.shared.registry.metrics();
+        metrics.dispatch_latency.observe(latency.as_secs_f64());
+        Ok(())
+    }
+
+    /// The agent leaves for good: nobody has to wait for its leases.
+    async fn give_up_attempts(&self) {
+        let store = &self.shared.store;
+        let live = store.live_attempts(&self.agent).await;
+        for attempt in live.unwrap_or_else(|error| {
+            tracing::warn!(%error, "attempts of a leaving agent stay until their leases run out");
+            Vec::new()
+        }) {
+            match store.lose(attempt.work, "the agent left").await {
+                Ok(_) => tracing::info!(work = %attempt.work, "given up by a leaving agent"),
+                Err(error) => tracing::warn!(%error, work = %attempt.work, "not given up"),
+            }
+        }
+    }
+
+    async fn keep_state(&self, state: AgentState) {
+        let kept = self.shared.store.set_agent_state(&self.agent, state).await;
+        if let Err(error) = kept {
+            tracing::warn!(%error, %state, "the agent's state could not be kept");
+        }
+    }
+}
+
+fn assign_message(assignment: &crate::store::Assignment) -> v1::Assign {
+    let checkpoints = assignment.checkpoints.iter().cloned();
+    v1::Assign {
+        work: Some(assignment.work.into()),
+        task: Some(v1::Task::from(&assignment.task)),
+        lease_until_unix_ms: u64::try_from(assignment.lease_until.timestamp_millis())
+            .unwrap_or_default(),
+        checkpoints: checkpoints.map(Into::into).collect(),
+        // Tasks are not traced yet.
+        traceparent: String::new(),
+    }
+}
+
+/// Waits for the store's next change; for ever when it will not tell any more.
+async fn news(stored: &mut Option<watch::Receiver<u64>>) {
+    if let Some(receiver) = stored {
+        if receiver.changed().await.is_ok() {
+            return;
+        }
+        *stored = None;
+    }
+    std::future::pending().await
+}

@@ -1,0 +1,169 @@
+//! What an event leads to.
+
+use patchfleet_domain::{IssueNumber, Task, TaskState};
+use patchfleet_github::{GitHubError, Identity, Permission};
+
+use super::command::{self, Parsed};
+use super::{Decision, Intake, IntakeError, key, order, own, request};
+use crate::store::{Act, Reply};
+use crate::webhook::event::{
+    CommentEvent, Event, IssueAction, IssueEvent, PullRequestClosed, Repository,
+};
+
+/// Branches that are Patchfleet's.
+const BRANCHES: &str = "patchfleet/";
+
+impl Intake {
+    pub(super) async fn decide(&self, event: &Event) -> Result<Decision, IntakeError> {
+        let repository = match event {
+            Event::Issue(event) => &event.repository,
+            Event::Comment(event) => &event.repository,
+            Event::PullRequestClosed(event) => &event.repository,
+            Event::Other(why) => return Ok(Decision::Ignore(why)),
+        };
+        if !self.is_known(repository) {
+            return Ok(Decision::Ignore("the repository is not on the list"));
+        }
+        let identity = self.github.identity().await?;
+        if own::is_own(&identity, event) {
+            return Ok(Decision::Ignore("an event of our own"));
+        }
+        match event {
+            Event::Issue(event) if event.action == IssueAction::Closed => self.closed(event).await,
+            Event::Issue(event) => self.triggered(&identity, event).await,
+            Event::Comment(event) => self.addressed(event).await,
+            Event::PullRequestClosed(event) => Ok(pull_request_closed(event)),
+            Event::Other(why) => Ok(Decision::Ignore(why)),
+        }
+    }
+
+    fn is_known(&self, repository: &Repository) -> bool {
+        let listed = &self.policy.repositories;
+        listed
+            .as_ref()
+            .is_none_or(|listed| listed.contains(&repository.name))
+    }
+
+    /// A label or an assignment.
+    async fn triggered(
+        &self,
+        identity: &Identity,
+        event: &IssueEvent,
+    ) -> Result<Decision, IntakeError> {
+        let Some(key) = key::of_issue_event(&self.policy.label, identity, event) else {
+            return Ok(Decision::Ignore("no trigger"));
+        };
+        if event.issue.is_pull_request || !event.issue.is_open {
+            return Ok(Decision::Ignore("not an open issue"));
+        }
+        if !self.may(&event.repository, &event.sender).await? {
+            return Ok(Decision::Ignore("the actor may not trigger tasks"));
+        }
+        let asked = request::Asked {
+            issue: &event.issue,
+            repository: &event.repository,
+            sender: &event.sender,
+            key,
+        };
+        Ok(Decision::one(Act::Create(Box::new(
+            asked.task(&self.policy),
+        ))))
+    }
+
+    /// A comment; outsiders are not even told that they are.
+    async fn addressed(&self, event: &CommentEvent) -> Result<Decision, IntakeError> {
+        let parsed = command::parse(&event.comment.body, &self.policy.agent_types);
+        if parsed == Parsed::Nothing {
+            return Ok(Decision::Ignore("no command"));
+        }
+        if !self.may(&event.repository, &event.sender).await? {
+            return Ok(Decision::Ignore("the actor may not give commands"));
+        }
+        let problem = |message| {
+            Ok(Decision::one(order::reply(
+                event,
+                Reply::Problem { message },
+            )))
+        };
+        match parsed {
+            Parsed::Nothing => Ok(Decision::Ignore("no command")),
+            Parsed::Problem(message) => problem(message),
+            Parsed::Command(_) if event.issue.is_pull_request => problem(
+                "Commands work on issues. Give this one on the issue that the pull request is for."
+                    .to_owned(),
+            ),
+            Parsed::Command(command) => {
+                let newest = self.newest(&event.repository, event.issue.number).await?;
+                Ok(order::decide(&self.policy, event, command, newest.as_ref()))
+            }
+        }
+    }
+
+    /// Closing an issue calls its task off, unless the task is what closed it.
+    async fn closed(&self, event: &IssueEvent) -> Result<Decision, IntakeError> {
+        let number = event.issue.number;
+        let Some(task) = self.newest(&event.repository, number).await? else {
+            return Ok(Decision::Ignore("no task"));
+        };
+        if !task.state.is_active() || task.state == TaskState::Review {
+            // In review the pull request decides: its merge closes the issue, too.
+            return Ok(Decision::Ignore("no task to call off"));
+        }
+        if task.state.has_live_attempt() && self.is_merged(&event.repository, &task).await? {
+            return Ok(Decision::Ignore("the task's own pull request closed it"));
+        }
+        Ok(Decision::one(Act::CancelIssue {
+            repository: event.repository.name.clone(),
+            issue: number,
+            actor: event.sender.clone(),
+        }))
+    }
+
+    /// A fast person merges before the agent could report its pull request.
+    async fn is_merged(&self, repository: &Repository, task: &Task) -> Result<bool, IntakeError> {
+        let found = self
+            .github
+            .find_pull_request(&repository.name, &task.branch)
+            .await;
+        match found {
+            Ok(found) => Ok(found.is_some_and(|pull_request| pull_request.merged)),
+            Err(GitHubError::NotFound | GitHubError::Forbidden { .. }) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn newest(
+        &self,
+        repository: &Repository,
+        issue: IssueNumber,
+    ) -> Result<Option<Task>, IntakeError> {
+        Ok(self.store.task_of_issue(&repository.name, issue).await?)
+    }
+
+    /// True when GitHub says that the actor may. What it hides or forbids is a no.
+    async fn may(&self, repository: &Repository, login: &str) -> Result<bool, IntakeError> {
+        let permission = match self.github.permission(&repository.name, login).await {
+            Ok(permission) => permission,
+            Err(GitHubError::NotFound | GitHubError::Forbidden { .. }) => Permission::None,
+            Err(error) => return Err(error.into()),
+        };
+        Ok(permission >= self.policy.least)
+    }
+}
+
+fn pull_request_closed(event: &PullRequestClosed) -> Decision {
+    let ours = event
+        .head
+        .as_ref()
+        .filter(|head| head.starts_with(BRANCHES));
+    let Some(head) = ours else {
+        return Decision::Ignore("a pull request of others");
+    };
+    Decision::one(Act::PullRequestClosed {
+        repository: event.repository.name.clone(),
+        number: event.number,
+        head: head.clone(),
+        merged: event.merged,
+        actor: event.sender.clone(),
+    })
+}

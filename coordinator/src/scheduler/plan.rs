@@ -1,0 +1,213 @@
+//! Who gets which task: a pure function of queue, agents and turns.
+//!
+//! Urgent tasks choose first; among equals repositories take turns, and within a repository the
+//! older task comes first. A task goes to the accepting agent with the highest score; the score
+//! compares the kind of match before anything else, so that a specialist with room is preferred
+//! to a general agent. Absent: clock, store and streams; the caller claims what is planned here.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use patchfleet_domain::agent::Requirement;
+use patchfleet_domain::{Agent, AgentId, RepositoryName, TaskId};
+
+use super::experience::{Experience, Topic};
+use super::turns::Turns;
+use crate::store::QueuedTask;
+
+/// An older task moves up by one point of priority each time this passes.
+const AGING: Duration = Duration::from_secs(600);
+
+/// An agent as the plan needs it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AgentView {
+    /// What it said of itself, with `free_slots` as the coordinator counts them.
+    pub agent: Agent,
+    /// Tasks that it refused lately: given to it only when nobody else takes them.
+    pub declined: BTreeSet<TaskId>,
+    /// How it did before.
+    pub experience: Arc<Experience>,
+}
+
+/// What bounds a plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// How long a task may find no specialist before its history says that it fell back to a
+    /// general agent.
+    pub specialist_patience: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            specialist_patience: Duration::from_secs(60),
+        }
+    }
+}
+
+/// One decision.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Grant<'a> {
+    /// The task.
+    pub task: &'a QueuedTask,
+    /// Who gets it.
+    pub agent: AgentId,
+    /// What the task's history should say about the choice.
+    pub note: Option<String>,
+}
+
+/// Gives as many tasks as possible to agents that accept them, never more than they have slots.
+pub fn plan<'a>(
+    queue: &'a [QueuedTask],
+    agents: &[AgentView],
+    turns: &Turns,
+    limits: Limits,
+) -> Vec<Grant<'a>> {
+    let mut agents: Vec<AgentView> = agents.to_vec();
+    agents.sort_by(|a, b| a.agent.id.cmp(&b.agent.id));
+    let mut grants = Vec::new();
+    for task in in_order(queue, turns) {
+        if !agents.iter().any(|view| view.agent.has_room()) {
+            break;
+        }
+        if let Some(best) = choose(task, &agents) {
+            let view = &mut agents[best];
+            view.agent.free_slots -= 1;
+            grants.push(Grant {
+                task,
+                agent: view.agent.id.clone(),
+                note: fallback_note(task, &view.agent, limits),
+            });
+        }
+    }
+    grants
+}
+
+/// Sorts by urgency, then by turn, then by age.
+fn in_order<'a>(queue: &'a [QueuedTask], turns: &Turns) -> Vec<&'a QueuedTask> {
+    let mut tasks: Vec<&QueuedTask> = queue.iter().collect();
+    tasks.sort_by(|a, b| {
+        let urgent_first = urgency(b).cmp(&urgency(a));
+        urgent_first
+            .then(b.waited.cmp(&a.waited))
+            .then(a.id.cmp(&b.id))
+    });
+    let mut rounds: BTreeMap<(u64, &RepositoryName), u64> = BTreeMap::new();
+    let mut keyed: Vec<_> = tasks
+        .into_iter()
+        .enumerate()
+        .map(|(age, task)| {
+            let urgency = urgency(task);
+            let round = rounds.entry((urgency, &task.repository)).or_default();
+            *round += 1;
+            let key = (
+                u64::MAX - urgency,
+                *round,
+                turns.last(&task.repository),
+                age,
+            );
+            (key, task)
+        })
+        .collect();
+    keyed.sort_by_key(|(key, _)| *key);
+    keyed.into_iter().map(|(_, task)| task).collect()
+}
+
+/// Priority, aged.
+fn urgency(task: &QueuedTask) -> u64 {
+    u64::from(task.priority.get()) + task.waited.as_secs() / AGING.as_secs()
+}
+
+/// The index of the best accepting agent; the first by name among equals.
+fn choose(task: &QueuedTask, agents: &[AgentView]) -> Option<usize> {
+    let wanted = &task.analysis.requirement;
+    let accepting = agents
+        .iter()
+        .enumerate()
+        .filter(|(_, view)| view.agent.accepts(wanted));
+    accepting
+        .max_by_key(|(index, view)| (score(task, view), std::cmp::Reverse(*index)))
+        .map(|(index, _)| index)
+}
+
+/// How an agent matches a task, worst first. Outweighs everything else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Match {
+    General,
+    Capability,
+    Type,
+}
+
+fn match_of(agent: &Agent, wanted: &Requirement) -> Match {
+    if agent.agent_type == wanted.agent_type {
+        Match::Type
+    } else if !agent.capabilities.is_disjoint(&wanted.capabilities) {
+        Match::Capability
+    } else {
+        Match::General
+    }
+}
+
+/// What experience with the task is filed under.
+pub fn topic_of(task: &QueuedTask) -> Topic {
+    Topic {
+        agent_type: task.analysis.requirement.agent_type.clone(),
+        repository: task.repository.clone(),
+    }
+}
+
+/// Not having refused the task, then the kind of match, then points.
+type Score = (bool, Match, u32);
+
+fn score(task: &QueuedTask, view: &AgentView) -> Score {
+    let wanted = &task.analysis.requirement;
+    let agent = &view.agent;
+    let topic = topic_of(task);
+    let warm = agent.warm_repositories.contains(&task.repository);
+    let shared = agent
+        .capabilities
+        .intersection(&wanted.capabilities)
+        .count();
+    let points = u32::from(warm) * 100
+        + view.experience.percent(&topic)
+        + agent.free_slots * 100 / agent.slots.max(1)
+        + idle_percent(agent.load)
+        + u32::try_from(shared.min(5)).unwrap_or(5) * 10;
+    (
+        !view.declined.contains(&task.id),
+        match_of(agent, wanted),
+        points,
+    )
+}
+
+/// 100 for no load, 0 for full load and for what is no number.
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "clamped to 0..=100 before"
+)]
+fn idle_percent(load: f32) -> u32 {
+    let load = if load.is_nan() {
+        1.0
+    } else {
+        load.clamp(0.0, 1.0)
+    };
+    ((1.0 - load) * 100.0) as u32
+}
+
+fn fallback_note(task: &QueuedTask, agent: &Agent, limits: Limits) -> Option<String> {
+    let wanted = &task.analysis.requirement;
+    let fell_back = match_of(agent, wanted) == Match::General;
+    (fell_back && task.waited >= limits.specialist_patience).then(|| {
+        format!(
+            "no {} agent had room for {} s: fell back to the general agent {}",
+            wanted.agent_type,
+            task.waited.as_secs(),
+            agent.id
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,108 @@
+//! `POST /webhooks/github`: bytes in, typed event out, 202 once it is durable.
+//!
+//! Nothing is read before the signature over the raw bytes is right. Every request is counted;
+//! what is refused leaves no trace in the store. When it can't be decided now whether an event
+//! counts (GitHub or the database is away), the answer is 503 and nothing is stored, so that
+//! GitHub keeps the delivery as failed and it can be delivered again.
+//! Absent: what an event leads to; that is `intake`'s.
+
+mod answer;
+pub mod event;
+mod payload;
+mod signature;
+
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::post;
+use axum::{Json, Router};
+use patchfleet_telemetry::Metrics;
+use secrecy::SecretString;
+
+use self::answer::{Accepted, Refused};
+use self::event::Event;
+use crate::intake::Intake;
+use crate::store::Delivery;
+
+/// GitHub sends no more than this.
+const MAX_BODY: usize = 25 * 1024 * 1024;
+/// GitHub's delivery ids are UUIDs; this leaves room without letting anything in.
+const MAX_DELIVERY_ID: usize = 128;
+
+/// What the endpoint needs.
+#[derive(Clone)]
+pub struct WebhookState {
+    /// One secret, or two while they are being rotated.
+    pub secrets: Arc<[SecretString]>,
+    /// Where events go.
+    pub intake: Arc<Intake>,
+    /// Where deliveries are counted.
+    pub metrics: Metrics,
+}
+
+/// The endpoint.
+pub fn router(state: WebhookState) -> Router {
+    Router::new()
+        .route("/webhooks/github", post(receive))
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .with_state(state)
+}
+
+async fn receive(
+    State(state): State<WebhookState>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Response {
+    let result = accept(&state, &headers, body).await;
+    let outcome = result.as_ref().map_or_else(Refused::word, Accepted::word);
+    let event = event::known_name(text(&headers, "x-github-event").unwrap_or_default());
+    let counter = &state.metrics.webhook_deliveries;
+    counter.with_label_values(&[event, outcome]).inc();
+    match result {
+        Ok(accepted) => (StatusCode::ACCEPTED, Json(accepted)).into_response(),
+        Err(refused) => {
+            tracing::warn!(event, outcome, reason = %refused, "a delivery was refused");
+            refused.problem().into_response()
+        }
+    }
+}
+
+async fn accept(
+    state: &WebhookState,
+    headers: &HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Accepted, Refused> {
+    let body = body.map_err(|rejection| Refused::unread(rejection.status()))?;
+    let given = text(headers, "x-hub-signature-256");
+    if !signature::is_valid(&state.secrets, given, &body) {
+        return Err(Refused::Signature);
+    }
+    let name = text(headers, "x-github-event").filter(|name| !name.is_empty());
+    let name = name.ok_or(Refused::MissingHeader("X-GitHub-Event"))?;
+    let id = text(headers, "x-github-delivery").filter(|id| is_delivery_id(id));
+    let id = id.ok_or(Refused::MissingHeader("X-GitHub-Delivery"))?;
+    let payload =
+        payload::read(text(headers, "content-type"), &body).map_err(Refused::Malformed)?;
+    let delivery = Delivery {
+        id: id.to_owned(),
+        event: event::known_name(name).to_owned(),
+        action: payload["action"].as_str().map(str::to_owned),
+        repository: event::repository_of(&payload),
+    };
+    let event = Event::read(name, payload);
+    let taken = state.intake.take(&delivery, &event).await?;
+    Ok(Accepted::new(delivery, taken))
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}
+
+fn is_delivery_id(text: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_graphic();
+    !text.is_empty() && text.len() <= MAX_DELIVERY_ID && text.bytes().all(plain)
+}

@@ -1,0 +1,141 @@
+//! What a delivery is answered: 202 with what it led to, or a problem document.
+
+use std::fmt;
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use patchfleet_domain::TaskId;
+use serde::Serialize;
+
+use crate::intake::{IntakeError, Taken};
+use crate::problem::Problem;
+use crate::store::{Acted, Delivery};
+
+/// The body of a 202.
+#[derive(Debug, Serialize)]
+pub(super) struct Accepted {
+    delivery: String,
+    outcome: &'static str,
+    /// Why nothing was done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
+    /// Tasks that were created, changed or found to be there already.
+    tasks: Vec<TaskId>,
+}
+
+impl Accepted {
+    pub(super) fn new(delivery: Delivery, taken: Taken) -> Self {
+        let (outcome, reason, tasks) = match taken {
+            Taken::Acted(acted) => ("acted", None, tasks(&acted)),
+            Taken::Ignored(reason) => ("ignored", Some(reason), Vec::new()),
+            Taken::Duplicate => ("duplicate", None, Vec::new()),
+        };
+        Self {
+            delivery: delivery.id,
+            outcome,
+            reason,
+            tasks,
+        }
+    }
+
+    pub(super) const fn word(&self) -> &'static str {
+        self.outcome
+    }
+}
+
+fn tasks(acted: &[Acted]) -> Vec<TaskId> {
+    let task = |acted: &Acted| match acted {
+        Acted::Created(task) | Acted::Changed(task, _) | Acted::Exists(task) => Some(*task),
+        Acted::Nothing | Acted::Replied => None,
+    };
+    acted.iter().filter_map(task).collect()
+}
+
+/// Why a delivery is not taken.
+#[derive(Debug)]
+pub(super) enum Refused {
+    TooLarge,
+    Unreadable,
+    Signature,
+    MissingHeader(&'static str),
+    Malformed(String),
+    Undecided(IntakeError),
+}
+
+impl From<IntakeError> for Refused {
+    fn from(error: IntakeError) -> Self {
+        Self::Undecided(error)
+    }
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooLarge => f.write_str("the body is larger than 25 MiB"),
+            Self::Unreadable => f.write_str("the body could not be read to its end"),
+            Self::Signature => f.write_str("X-Hub-Signature-256 is missing or wrong"),
+            Self::MissingHeader(name) => write!(f, "the header {name} is missing or odd"),
+            Self::Malformed(what) => f.write_str(what),
+            Self::Undecided(error) => error.fmt(f),
+        }
+    }
+}
+
+impl Refused {
+    pub(super) fn unread(status: StatusCode) -> Self {
+        if status == StatusCode::PAYLOAD_TOO_LARGE {
+            Self::TooLarge
+        } else {
+            Self::Unreadable
+        }
+    }
+
+    pub(super) const fn word(&self) -> &'static str {
+        match self {
+            Self::TooLarge => "too_large",
+            Self::Unreadable | Self::MissingHeader(_) | Self::Malformed(_) => "bad_request",
+            Self::Signature => "bad_signature",
+            Self::Undecided(_) => "unavailable",
+        }
+    }
+
+    /// The answer. What went wrong inside stays inside.
+    pub(super) fn problem(&self) -> Problem {
+        let (status, advice) = match self {
+            Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "GitHub does not send more."),
+            Self::Signature => (
+                StatusCode::UNAUTHORIZED,
+                "Set the same secret at GitHub's webhook and in `coordinator.github.webhook_secrets`.",
+            ),
+            Self::Unreadable | Self::MissingHeader(_) | Self::Malformed(_) => {
+                (StatusCode::BAD_REQUEST, "Send it as GitHub does.")
+            }
+            Self::Undecided(error) => return undecided(error),
+        };
+        let what = capitalized(&self.to_string());
+        Problem::new(status, format!("{what}. {advice}"))
+    }
+}
+
+fn undecided(error: &IntakeError) -> Problem {
+    let detail = match error {
+        IntakeError::GitHub { .. } => {
+            "GitHub can't be asked now whether this counts; nothing was stored. Redeliver it later."
+        }
+        IntakeError::Store(_) => {
+            "The database is unavailable; nothing was stored. Redeliver it later."
+        }
+    };
+    let after = match error {
+        IntakeError::GitHub { retry_after, .. } => *retry_after,
+        IntakeError::Store(_) => Duration::from_secs(5),
+    };
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(after)
+}
+
+fn capitalized(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| {
+        first.to_uppercase().collect::<String>() + letters.as_str()
+    })
+}

@@ -1,0 +1,316 @@
+//! Typed events, read with tolerance: an unknown event, action or shape is [`Event::Other`].
+
+use patchfleet_domain::{IssueNumber, RepositoryName, Timestamp};
+use serde::Deserialize;
+use serde_json::Value;
+
+/// GitHub's event names, for labels and rows that must not grow without bound.
+const NAMES: &[&str] = &[
+    "check_run",
+    "check_suite",
+    "create",
+    "delete",
+    "installation",
+    "installation_repositories",
+    "issue_comment",
+    "issues",
+    "label",
+    "meta",
+    "ping",
+    "pull_request",
+    "pull_request_review",
+    "pull_request_review_comment",
+    "pull_request_review_thread",
+    "push",
+    "repository",
+    "status",
+    "workflow_job",
+    "workflow_run",
+];
+
+/// The event's name if it is one of those worth telling apart, else `other`.
+pub(super) fn known_name(name: &str) -> &'static str {
+    let known = NAMES.iter().find(|known| **known == name);
+    known.copied().unwrap_or("other")
+}
+
+/// The repository that a payload is about.
+pub(super) fn repository_of(payload: &Value) -> Option<RepositoryName> {
+    payload["repository"]["full_name"].as_str()?.parse().ok()
+}
+
+/// What happened on GitHub, as far as it may matter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// Something about an issue.
+    Issue(Box<IssueEvent>),
+    /// A new comment on an issue or pull request.
+    Comment(Box<CommentEvent>),
+    /// A pull request was merged or closed.
+    PullRequestClosed(Box<PullRequestClosed>),
+    /// Anything else, and why it is of no interest.
+    Other(&'static str),
+}
+
+/// Something about an issue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IssueEvent {
+    /// What was done.
+    pub action: IssueAction,
+    /// The issue as it was right after.
+    pub issue: Issue,
+    /// Where.
+    pub repository: Repository,
+    /// Login of who did it.
+    pub sender: String,
+}
+
+/// What was done to an issue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum IssueAction {
+    /// It is new.
+    Opened,
+    /// It is open again.
+    Reopened,
+    /// It was closed.
+    Closed,
+    /// It got this label.
+    Labeled(String),
+    /// It was assigned to this login.
+    Assigned(String),
+}
+
+/// A new comment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommentEvent {
+    /// The comment.
+    pub comment: Comment,
+    /// What it is on.
+    pub issue: Issue,
+    /// Where.
+    pub repository: Repository,
+    /// Login of who did it.
+    pub sender: String,
+}
+
+/// A pull request was merged or closed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PullRequestClosed {
+    /// Its number.
+    pub number: u64,
+    /// Its head branch; `None` when that is in another repository.
+    pub head: Option<String>,
+    /// Merged, or just closed.
+    pub merged: bool,
+    /// Where.
+    pub repository: Repository,
+    /// Login of who did it.
+    pub sender: String,
+}
+
+/// A repository as payloads show it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Repository {
+    /// Its full name.
+    #[serde(rename = "full_name")]
+    pub name: RepositoryName,
+    /// Where git clones from.
+    pub clone_url: String,
+    /// The branch that pull requests go into.
+    pub default_branch: String,
+}
+
+/// An issue as payloads show it; pull requests have one too.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(from = "RawIssue")]
+pub struct Issue {
+    /// Unique over all of GitHub.
+    pub id: u64,
+    /// Its number in the repository.
+    pub number: IssueNumber,
+    /// Its title.
+    pub title: String,
+    /// Its text; empty when it has none.
+    pub body: String,
+    /// Login of who wrote it; `ghost` when the account is gone.
+    pub author: String,
+    /// Its labels' names.
+    pub labels: Vec<String>,
+    /// Logins of those it is assigned to.
+    pub assignees: Vec<String>,
+    /// Open, not closed.
+    pub is_open: bool,
+    /// It is a pull request.
+    pub is_pull_request: bool,
+    /// When it was opened.
+    pub created_at: Timestamp,
+    /// When it last changed; for the event's own issue, when the event happened.
+    pub updated_at: Timestamp,
+}
+
+/// A comment as payloads show it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Comment {
+    /// Unique over all of GitHub.
+    pub id: u64,
+    /// Its text.
+    #[serde(default)]
+    pub body: String,
+    /// When it was written.
+    pub created_at: Timestamp,
+}
+
+#[derive(Debug, Deserialize)]
+struct RawIssue {
+    id: u64,
+    number: IssueNumber,
+    title: String,
+    body: Option<String>,
+    user: Option<Account>,
+    #[serde(default)]
+    labels: Vec<Named>,
+    #[serde(default)]
+    assignees: Vec<Account>,
+    state: Option<String>,
+    pull_request: Option<Value>,
+    created_at: Timestamp,
+    updated_at: Timestamp,
+}
+
+#[derive(Debug, Deserialize)]
+struct Account {
+    login: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct Named {
+    name: String,
+}
+
+impl From<RawIssue> for Issue {
+    fn from(raw: RawIssue) -> Self {
+        let ghost = || "ghost".to_owned();
+        Self {
+            id: raw.id,
+            number: raw.number,
+            title: raw.title,
+            body: raw.body.unwrap_or_default(),
+            author: raw.user.map_or_else(ghost, |user| user.login),
+            labels: raw.labels.into_iter().map(|label| label.name).collect(),
+            assignees: raw
+                .assignees
+                .into_iter()
+                .map(|account| account.login)
+                .collect(),
+            is_open: raw.state.as_deref() == Some("open"),
+            is_pull_request: raw.pull_request.is_some(),
+            created_at: raw.created_at,
+            updated_at: raw.updated_at,
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+struct IssuePayload {
+    issue: Issue,
+    repository: Repository,
+    sender: Account,
+    label: Option<Named>,
+    assignee: Option<Account>,
+}
+
+#[derive(Debug, Deserialize)]
+struct CommentPayload {
+    comment: Comment,
+    issue: Issue,
+    repository: Repository,
+    sender: Account,
+}
+
+#[derive(Debug, Deserialize)]
+struct PullRequestPayload {
+    pull_request: PullRequest,
+    repository: Repository,
+    sender: Account,
+}
+
+#[derive(Debug, Deserialize)]
+struct PullRequest {
+    number: u64,
+    #[serde(default)]
+    merged: bool,
+    head: Head,
+}
+
+#[derive(Debug, Deserialize)]
+struct Head {
+    r#ref: String,
+    repo: Option<HeadRepository>,
+}
+
+#[derive(Debug, Deserialize)]
+struct HeadRepository {
+    full_name: RepositoryName,
+}
+
+impl Event {
+    /// Reads a payload; never fails.
+    pub fn read(name: &str, payload: Value) -> Self {
+        let action = payload["action"].as_str().unwrap_or_default().to_owned();
+        let event = match (name, action.as_str()) {
+            ("ping", _) => return Self::Other("a ping"),
+            ("issues", _) => read_issue(&action, payload),
+            ("issue_comment", "created") => read_comment(payload),
+            ("pull_request", "closed") => read_closed(payload),
+            _ => return Self::Other("no event of interest"),
+        };
+        event.unwrap_or(Self::Other("the payload lacks fields of its event"))
+    }
+}
+
+fn read_issue(action: &str, payload: Value) -> Option<Event> {
+    let payload: IssuePayload = serde_json::from_value(payload).ok()?;
+    let action = match action {
+        "opened" => IssueAction::Opened,
+        "reopened" => IssueAction::Reopened,
+        "closed" => IssueAction::Closed,
+        "labeled" => IssueAction::Labeled(payload.label?.name),
+        "assigned" => IssueAction::Assigned(payload.assignee?.login),
+        _ => return Some(Event::Other("no event of interest")),
+    };
+    Some(Event::Issue(Box::new(IssueEvent {
+        action,
+        issue: payload.issue,
+        repository: payload.repository,
+        sender: payload.sender.login,
+    })))
+}
+
+fn read_comment(payload: Value) -> Option<Event> {
+    let payload: CommentPayload = serde_json::from_value(payload).ok()?;
+    Some(Event::Comment(Box::new(CommentEvent {
+        comment: payload.comment,
+        issue: payload.issue,
+        repository: payload.repository,
+        sender: payload.sender.login,
+    })))
+}
+
+fn read_closed(payload: Value) -> Option<Event> {
+    let payload: PullRequestPayload = serde_json::from_value(payload).ok()?;
+    let PullRequest {
+        number,
+        merged,
+        head,
+    } = payload.pull_request;
+    let here = |repo: HeadRepository| repo.full_name == payload.repository.name;
+    // A fork may call its branch whatever it likes.
+    let head = head.repo.is_some_and(here).then_some(head.r#ref);
+    Some(Event::PullRequestClosed(Box::new(PullRequestClosed {
+        number,
+        head,
+        merged,
+        repository: payload.repository,
+        sender: payload.sender.login,
+    })))
+}

@@ -1,0 +1,339 @@
+//! Puts the stages together, starts them and ends them.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use async_trait::async_trait;
+use patchfleet_domain::RepositoryName;
+use patchfleet_github::{Credentials as As, GitHub, GitHubOptions};
+use patchfleet_telemetry::Metrics;
+use secrecy::{ExposeSecret as _, SecretString};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+use crate::config::{CoordinatorConfig, DatabaseConfig, GitHubConfig};
+use crate::dispatch::{
+    CredentialScope, Credentials, FleetOptions, FleetService, IssuedToken, Registry,
+};
+use crate::intake::{Intake, IntakePolicy};
+use crate::report::Publisher;
+use crate::scheduler::{Scheduler, SchedulerOptions, leases};
+use crate::store::{SqlStore, Store};
+use crate::webhook::WebhookState;
+use crate::{analysis, api, dispatch, report, webhook};
+
+/// How often leases are looked at.
+const LEASE_INTERVAL: Duration = Duration::from_secs(1);
+/// Personal tokens say nothing of their end; an agent is to ask anew after so long.
+const TOKEN_LIFE: chrono::TimeDelta = chrono::TimeDelta::hours(1);
+
+/// A coordinator that runs.
+#[derive(Debug)]
+pub struct Coordinator {
+    http: SocketAddr,
+    fleet: SocketAddr,
+    stages: JoinSet<anyhow::Result<()>>,
+    shutdown: CancellationToken,
+    deadline: Duration,
+}
+
+impl Coordinator {
+    /// Opens the store, listens, and starts every stage.
+    ///
+    /// # Errors
+    /// When a secret is missing, the database or an address can't be used.
+    pub async fn start(
+        config: &CoordinatorConfig,
+        shutdown: CancellationToken,
+    ) -> anyhow::Result<Self> {
+        let store = open_store(&config.database).await?;
+        let metrics = Metrics::new();
+        let github = github(&config.github)?;
+        let counts = metrics.github_requests.clone();
+        let github = github.observed(move |outcome| counts.with_label_values(&[outcome]).inc());
+        let registry = Registry::new(metrics.clone());
+        let http = listen(config.listen).await?;
+        let fleet = listen(config.fleet.listen).await?;
+        let parts = Parts {
+            config,
+            store,
+            metrics,
+            github,
+            registry,
+            shutdown,
+        };
+        let (http_address, fleet_address) = (http.local_addr()?, fleet.local_addr()?);
+        let mut stages = JoinSet::new();
+        parts.start_loops(&mut stages);
+        parts.start_http(http, &mut stages)?;
+        parts.start_fleet(fleet, &mut stages)?;
+        Ok(Self {
+            http: http_address,
+            fleet: fleet_address,
+            stages,
+            shutdown: parts.shutdown,
+            deadline: config.shutdown_deadline.0,
+        })
+    }
+
+    /// Where webhooks, API and metrics are.
+    pub const fn http_address(&self) -> SocketAddr {
+        self.http
+    }
+
+    /// Where agents connect.
+    pub const fn fleet_address(&self) -> SocketAddr {
+        self.fleet
+    }
+
+    /// Waits until it was told to end and has ended, by the deadline.
+    ///
+    /// # Errors
+    /// When a stage failed; the others are ended then.
+    pub async fn join(mut self) -> anyhow::Result<()> {
+        let first = self.stages.join_next().await;
+        self.shutdown.cancel();
+        let rest = async {
+            let mut result = first.map_or(Ok(()), |ended| ended?);
+            while let Some(ended) = self.stages.join_next().await {
+                result = result.and(ended.map_err(anyhow::Error::from).and_then(|ended| ended));
+            }
+            result
+        };
+        match tokio::time::timeout(self.deadline, rest).await {
+            Ok(result) => result,
+            Err(_) => {
+                tracing::warn!("not everything ended in time; the rest is dropped");
+                Ok(())
+            }
+        }
+    }
+}
+
+/// What the stages are made of.
+struct Parts<'a> {
+    config: &'a CoordinatorConfig,
+    store: Arc<dyn Store>,
+    metrics: Metrics,
+    github: GitHub,
+    registry: Registry,
+    shutdown: CancellationToken,
+}
+
+impl Parts<'_> {
+    fn start_loops(&self, stages: &mut JoinSet<anyhow::Result<()>>) {
+        let (store, metrics) = (&self.store, &self.metrics);
+        let options = SchedulerOptions {
+            lease: self.config.fleet.lease.0,
+            ..SchedulerOptions::default()
+        };
+        let scheduler = Scheduler::new(
+            Arc::clone(store),
+            self.registry.clone(),
+            metrics.clone(),
+            options,
+        );
+        let shutdown = self.shutdown.clone();
+        stages.spawn(async move {
+            scheduler.run(shutdown).await;
+            Ok(())
+        });
+        let publisher = Publisher::new(Arc::clone(store), self.github.clone(), metrics.clone());
+        let outbox = report::run(publisher, self.shutdown.clone());
+        let expiry = leases::run(
+            Arc::clone(store),
+            metrics.clone(),
+            LEASE_INTERVAL,
+            self.shutdown.clone(),
+        );
+        let analyzing = analysis::run(
+            Arc::clone(store),
+            analysis::AgentCatalog::default(),
+            self.shutdown.clone(),
+        );
+        stages.spawn(async {
+            outbox.await;
+            Ok(())
+        });
+        stages.spawn(async {
+            expiry.await;
+            Ok(())
+        });
+        stages.spawn(async {
+            analyzing.await;
+            Ok(())
+        });
+    }
+
+    fn start_http(
+        &self,
+        listener: TcpListener,
+        stages: &mut JoinSet<anyhow::Result<()>>,
+    ) -> anyhow::Result<()> {
+        let secrets = self.config.github.webhook_secrets.iter();
+        let secrets: Vec<_> = secrets
+            .map(patchfleet_config::Secret::reveal)
+            .collect::<Result<_, _>>()?;
+        if secrets.is_empty() {
+            bail!(
+                "coordinator.github.webhook_secrets: at least one is needed, or every delivery would be refused"
+            );
+        }
+        let intake = Intake::new(Arc::clone(&self.store), self.github.clone(), self.policy());
+        let state = WebhookState {
+            secrets: secrets.into(),
+            intake: Arc::new(intake),
+            metrics: self.metrics.clone(),
+        };
+        let api = api::ApiState {
+            store: Arc::clone(&self.store),
+            metrics: self.metrics.clone(),
+            key: Arc::new(
+                self.config
+                    .api
+                    .key
+                    .reveal()
+                    .context("coordinator.api.key")?,
+            ),
+        };
+        let app = webhook::router(state).merge(api::router(api));
+        let shutdown = self.shutdown.clone();
+        stages.spawn(async move {
+            axum::serve(listener, app)
+                .with_graceful_shutdown(shutdown.cancelled_owned())
+                .await?;
+            Ok(())
+        });
+        Ok(())
+    }
+
+    fn start_fleet(
+        &self,
+        listener: TcpListener,
+        stages: &mut JoinSet<anyhow::Result<()>>,
+    ) -> anyhow::Result<()> {
+        let config = &self.config.fleet;
+        let options = FleetOptions {
+            key: config.key.reveal().context("coordinator.fleet.key")?,
+            lease: config.lease.0,
+            heartbeat: config.heartbeat.0,
+        };
+        let tokens = GitHubTokens {
+            github: self.github.clone(),
+            api_url: self.config.github.api_url.clone(),
+        };
+        let service = FleetService::new(
+            Arc::clone(&self.store),
+            self.registry.clone(),
+            Arc::new(tokens),
+            options,
+        );
+        stages.spawn(dispatch::serve(listener, service, self.shutdown.clone()));
+        Ok(())
+    }
+
+    fn policy(&self) -> IntakePolicy {
+        let intake = &self.config.intake;
+        IntakePolicy {
+            label: intake.label.clone(),
+            max_attempts: intake.max_attempts,
+            repositories: intake
+                .repositories
+                .clone()
+                .map(|all| all.into_iter().collect()),
+            ..IntakePolicy::default()
+        }
+    }
+}
+
+/// Tokens for agents, from the coordinator's own credentials.
+#[derive(Debug)]
+struct GitHubTokens {
+    github: GitHub,
+    api_url: Url,
+}
+
+#[async_trait]
+impl Credentials for GitHubTokens {
+    async fn token(
+        &self,
+        repository: &RepositoryName,
+        _scope: CredentialScope,
+    ) -> Result<IssuedToken, String> {
+        let token = self
+            .github
+            .write_token(repository)
+            .await
+            .map_err(|error| error.to_string())?;
+        Ok(IssuedToken {
+            token: token.token,
+            expires_at: token
+                .expires_at
+                .unwrap_or_else(|| chrono::Utc::now() + TOKEN_LIFE),
+            api_url: self.api_url.clone(),
+        })
+    }
+}
+
+async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("can't listen on {address}"))
+}
+
+async fn open_store(config: &DatabaseConfig) -> anyhow::Result<Arc<dyn Store>> {
+    let url = config.url.reveal().context("coordinator.database.url")?;
+    let url = url.expose_secret();
+    let store = match (url.strip_prefix("sqlite:"), url.split_once("://")) {
+        (Some(path), _) => SqlStore::sqlite(path.trim_start_matches("//").as_ref()).await,
+        (None, Some(("postgres" | "postgresql", _))) => {
+            SqlStore::postgres(url, config.max_connections).await
+        }
+        _ => bail!("coordinator.database.url: write `sqlite:PATH` or `postgres://…`"),
+    };
+    Ok(Arc::new(store.context("can't open the database")?))
+}
+
+fn github(config: &GitHubConfig) -> anyhow::Result<GitHub> {
+    let credentials = match (&config.token, &config.app) {
+        (Some(token), None) => As::Token(token.reveal().context("coordinator.github.token")?),
+        (None, Some(app)) => {
+            let private_key: SecretString = app
+                .private_key
+                .reveal()
+                .context("coordinator.github.app.private_key")?;
+            As::App {
+                id: app.id,
+                private_key,
+            }
+        }
+        _ => bail!("coordinator.github: exactly one of `token` and `app` is needed"),
+    };
+    GitHub::new(GitHubOptions {
+        api_url: config.api_url.clone(),
+        credentials,
+    })
+    .context("coordinator.github")
+}
+
+/// Opens the database, brings its schema up to date and says that it answers.
+///
+/// # Errors
+/// When it can't be used.
+pub async fn check_database(config: &DatabaseConfig) -> anyhow::Result<String> {
+    open_store(config).await?.ping().await?;
+    Ok("answers, schema up to date".to_owned())
+}
+
+/// Asks GitHub who we are.
+///
+/// # Errors
+/// When GitHub can't be asked or does not know the credentials.
+pub async fn check_github(config: &GitHubConfig) -> anyhow::Result<String> {
+    let identity = github(config)?.identity().await?;
+    Ok(format!("{} as {}", config.api_url, identity.login))
+}

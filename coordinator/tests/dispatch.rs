@@ -1,0 +1,12 @@
+//! The session with agents: real gRPC over the loopback, a real SQLite store, mock agents.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "dispatch/attempts.rs"]
+mod attempts;
+#[path = "dispatch/fleet.rs"]
+mod fleet;
+#[path = "dispatch/load.rs"]
+mod load;
+#[path = "dispatch/registration.rs"]
+mod registration;

@@ -1,0 +1,241 @@
+//! A coordinator of store, scheduler and dispatch alone, and tasks for it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use patchfleet_coordinator::dispatch::{
+    self, CredentialScope, Credentials, FleetOptions, FleetService, IssuedToken, Registry,
+};
+use patchfleet_coordinator::scheduler::{Scheduler, SchedulerOptions, leases};
+use patchfleet_coordinator::store::{
+    Act, Acted, Cas, Delivery, NewTask, Recorded, SemanticKey, SqlStore, Store,
+};
+use patchfleet_domain::agent::Requirement;
+use patchfleet_domain::{
+    AgentId, Complexity, IssueNumber, Priority, RepositoryName, SecurityLevel, Task, TaskAnalysis,
+    TaskId, TaskKind, TaskRequest, TaskState, Work,
+};
+use patchfleet_telemetry::Metrics;
+use patchfleet_testkit::mock_agent::{Conduct, MockAgent, Profile};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+pub(crate) const KEY: &str = "fleet-key-of-the-tests";
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Tokens that name what they are for.
+#[derive(Debug)]
+struct NamedTokens;
+
+#[async_trait]
+impl Credentials for NamedTokens {
+    async fn token(
+        &self,
+        repository: &RepositoryName,
+        scope: CredentialScope,
+    ) -> Result<IssuedToken, String> {
+        Ok(IssuedToken {
+            token: format!("{repository} {scope:?}").into(),
+            expires_at: chrono::Utc::now(),
+            api_url: "http://127.0.0.1:1/api".parse().unwrap(),
+        })
+    }
+}
+
+pub(crate) struct Fleet {
+    pub(crate) store: Arc<SqlStore>,
+    pub(crate) registry: Registry,
+    pub(crate) metrics: Metrics,
+    pub(crate) folder: tempfile::TempDir,
+    url: String,
+    shutdown: CancellationToken,
+    stages: JoinSet<()>,
+}
+
+impl Fleet {
+    pub(crate) async fn start() -> Self {
+        Self::with_lease(Duration::from_secs(30)).await
+    }
+
+    pub(crate) async fn with_lease(lease: Duration) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("patchfleet.db");
+        let store = Arc::new(SqlStore::sqlite(&path).await.unwrap());
+        let metrics = Metrics::new();
+        let registry = Registry::new(metrics.clone());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut fleet = Self {
+            url: format!("http://{}", listener.local_addr().unwrap()),
+            store,
+            registry,
+            metrics,
+            folder,
+            shutdown: CancellationToken::new(),
+            stages: JoinSet::new(),
+        };
+        fleet.start_stages(listener, lease);
+        fleet
+    }
+
+    fn start_stages(&mut self, listener: TcpListener, lease: Duration) {
+        let (store, shutdown) = (self.store.clone(), self.shutdown.clone());
+        let options = FleetOptions {
+            key: KEY.into(),
+            lease,
+            heartbeat: (lease / 10).min(Duration::from_millis(300)),
+        };
+        let service = FleetService::new(
+            store.clone(),
+            self.registry.clone(),
+            Arc::new(NamedTokens),
+            options,
+        );
+        let serving = dispatch::serve(listener, service, shutdown.clone());
+        self.stages.spawn(async { serving.await.unwrap() });
+        let options = SchedulerOptions {
+            lease,
+            ..SchedulerOptions::default()
+        };
+        let (registry, metrics) = (self.registry.clone(), self.metrics.clone());
+        let scheduler = Scheduler::new(store.clone(), registry, metrics.clone(), options);
+        let ended = shutdown.clone();
+        self.stages.spawn(async move { scheduler.run(ended).await });
+        let interval = Duration::from_millis(100);
+        self.stages
+            .spawn(leases::run(store, metrics, interval, shutdown));
+    }
+
+    /// Ends the coordinator and waits for its end.
+    pub(crate) async fn shut_down(&mut self) {
+        self.shutdown.cancel();
+        while let Some(ended) = self.stages.join_next().await {
+            ended.unwrap();
+        }
+    }
+
+    pub(crate) fn profile(&self, id: &str) -> Profile {
+        let id: AgentId = id.parse().unwrap();
+        Profile::new(&self.url, KEY, &id)
+    }
+
+    /// An agent that does the same with each assignment.
+    pub(crate) async fn agent(&self, id: &str, conduct: Conduct) -> MockAgent {
+        let agent = MockAgent::start(self.profile(id), move |_| conduct.clone());
+        agent.wait_connected().await.unwrap();
+        agent
+    }
+
+    /// A queued task for the issue with that number.
+    pub(crate) async fn task(&self, repository: &str, issue: u64) -> TaskId {
+        let delivery = Delivery {
+            id: format!("{repository}-{issue}"),
+            event: "issues".to_owned(),
+            action: Some("labeled".to_owned()),
+            repository: Some(repository.parse().unwrap()),
+        };
+        let act = Act::Create(Box::new(new_task(repository, issue)));
+        let recorded = self.store.record_delivery(&delivery, &[act]).await.unwrap();
+        let Recorded::New(acted) = recorded else {
+            panic!("{repository}#{issue} was there before");
+        };
+        let [Acted::Created(id)] = acted[..] else {
+            panic!("{acted:?}");
+        };
+        let queued = self.store.analyzed(id, &analysis()).await.unwrap();
+        assert_eq!(queued, Cas::Applied(()));
+        id
+    }
+
+    /// Waits until the task is as wanted.
+    pub(crate) async fn wait(&self, id: TaskId, wanted: impl Fn(&Task) -> bool) -> Task {
+        let mut looks = tokio::time::interval(Duration::from_millis(5));
+        let found = tokio::time::timeout(PATIENCE, async {
+            loop {
+                looks.tick().await;
+                let task = self.store.task(id).await.unwrap().unwrap();
+                if wanted(&task) {
+                    return task;
+                }
+            }
+        });
+        let Ok(task) = found.await else {
+            let task = self.store.task(id).await.unwrap();
+            let history = self.store.history(id, 0).await.unwrap();
+            panic!("waited in vain; {task:#?} {history:#?}");
+        };
+        task
+    }
+
+    pub(crate) async fn wait_state(&self, id: TaskId, state: TaskState) -> Task {
+        self.wait(id, |task| task.state == state).await
+    }
+
+    /// The states that the task went through, in order.
+    pub(crate) async fn path(&self, id: TaskId) -> Vec<TaskState> {
+        let history = self.store.history(id, 0).await.unwrap();
+        history.into_iter().filter_map(|event| event.to).collect()
+    }
+
+    /// How each attempt of the task ended: who, and the word.
+    pub(crate) async fn attempts(&self, id: TaskId) -> Vec<(String, Option<String>)> {
+        let attempts = self.store.attempts(id).await.unwrap();
+        let told = attempts.into_iter();
+        told.map(|attempt| (attempt.agent.to_string(), attempt.outcome))
+            .collect()
+    }
+}
+
+/// Waits until the agent was assigned that many times and returns the last attempt.
+pub(crate) async fn assigned(agent: &MockAgent, times: usize) -> Work {
+    let what = format!("{times} assignments");
+    let seen = agent.wait(&what, |seen| seen.assigns.len() >= times).await;
+    *seen.unwrap().works().last().unwrap()
+}
+
+pub(crate) fn hold() -> Conduct {
+    Conduct::Hold { events: Vec::new() }
+}
+
+fn new_task(repository: &str, issue: u64) -> NewTask {
+    NewTask {
+        id: TaskId::new(),
+        kind: TaskKind::Issue,
+        repository: repository.parse().unwrap(),
+        issue: Some(IssueNumber(issue)),
+        key: SemanticKey {
+            trigger: "label".to_owned(),
+            object: issue.to_string(),
+        },
+        branch: format!("patchfleet/{issue}-change"),
+        priority: Priority::NORMAL,
+        request: TaskRequest {
+            title: format!("Change {issue}"),
+            body: "Please.".to_owned(),
+            labels: vec!["patchfleet".to_owned()],
+            author: "octocat".to_owned(),
+            triggered_by: "octocat".to_owned(),
+            clone_url: format!("http://127.0.0.1:1/{repository}.git"),
+            default_branch: "main".to_owned(),
+            agent_type: None,
+        },
+        max_attempts: 3,
+    }
+}
+
+fn analysis() -> TaskAnalysis {
+    TaskAnalysis {
+        requirement: Requirement {
+            agent_type: "backend".parse().unwrap(),
+            capabilities: ["python".into()].into(),
+            security_level: SecurityLevel::Internal,
+        },
+        complexity: Complexity::Simple,
+        estimated_tokens: 1000,
+        priority: Priority::NORMAL,
+        target_files: vec!["orders/money.py".to_owned()],
+        depends_on: Vec::new(),
+        reasons: Vec::new(),
+    }
+}

@@ -1,0 +1,138 @@
+//! Who gets in, who does not, and how streams end.
+
+use patchfleet_coordinator::store::Store as _;
+use patchfleet_domain::{AgentState, TaskState};
+use patchfleet_testkit::mock_agent::{Closed, Conduct, MockAgent, Profile};
+use tonic::Code;
+
+use super::fleet::{Fleet, KEY, assigned, hold};
+
+async fn refusal(profile: Profile) -> Closed {
+    let agent = MockAgent::start(profile, |_| hold());
+    let seen = agent
+        .wait("the end of the stream", |seen| seen.endings > 0)
+        .await;
+    let seen = seen.unwrap();
+    assert_eq!(seen.welcomes, 0);
+    seen.closed.unwrap()
+}
+
+#[tokio::test]
+async fn a_wrong_key_is_refused_without_detail() {
+    let fleet = Fleet::start().await;
+    for key in ["", "wrong", &KEY[1..], "fleet-key-of-the-tests-and-more"] {
+        let mut profile = fleet.profile("backend-1");
+        key.clone_into(&mut profile.key);
+        let closed = refusal(profile).await;
+        let expected = Closed {
+            code: Code::Unauthenticated,
+            message: "authentication failed".to_owned(),
+        };
+        assert_eq!(closed, expected, "{key:?}");
+    }
+    assert!(fleet.registry.connected().is_empty());
+    assert!(fleet.store.agents().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_bad_registration_is_told_which_field_is_wrong() {
+    let fleet = Fleet::start().await;
+    let cases: [(&str, fn(&mut Profile)); 4] = [
+        ("register.agent_id", |it| it.id = "../x".to_owned()),
+        ("register.agent_type", |it| {
+            it.agent_type = "Back End".to_owned()
+        }),
+        ("register.clearance", |it| {
+            it.clearance = "cosmic".to_owned()
+        }),
+        ("register.slots", |it| it.slots = 0),
+    ];
+    for (field, spoil) in cases {
+        let mut profile = fleet.profile("backend-1");
+        spoil(&mut profile);
+        let closed = refusal(profile).await;
+        assert_eq!(closed.code, Code::InvalidArgument);
+        assert!(closed.message.contains(field), "{}", closed.message);
+    }
+}
+
+#[tokio::test]
+async fn another_protocol_is_told_which_one_is_spoken_here() {
+    let fleet = Fleet::start().await;
+    let mut profile = fleet.profile("backend-1");
+    profile.protocol = 99;
+    let closed = refusal(profile).await;
+    assert_eq!(closed.code, Code::FailedPrecondition);
+    assert!(
+        closed.message.contains("speaks version 1"),
+        "{}",
+        closed.message
+    );
+}
+
+#[tokio::test]
+async fn the_newest_stream_of_an_agent_wins() {
+    let fleet = Fleet::start().await;
+    let first = fleet.agent("backend-1", hold()).await;
+    let second = fleet.agent("backend-1", Conduct::pull_request(1)).await;
+    let seen = first
+        .wait("the end", |seen| seen.endings > 0)
+        .await
+        .unwrap();
+    let closed = seen.closed.unwrap();
+    assert_eq!(closed.code, Code::Aborted);
+    assert!(
+        closed.message.contains("newer stream"),
+        "{}",
+        closed.message
+    );
+
+    let task = fleet.task("acme/orders", 1).await;
+    fleet.wait_state(task, TaskState::Review).await;
+    assert_eq!((first.calls(), second.calls()), (0, 1));
+    let stored = fleet.store.agents().await.unwrap();
+    assert_eq!(stored.len(), 1);
+    assert_ne!(
+        stored[0].state,
+        AgentState::Offline,
+        "the newer one is here"
+    );
+}
+
+#[tokio::test]
+async fn a_shutdown_sends_agents_away_to_come_back() {
+    let mut fleet = Fleet::start().await;
+    let agent = fleet.agent("backend-1", hold()).await;
+    let task = fleet.task("acme/orders", 1).await;
+    assigned(&agent, 1).await;
+    fleet.wait_state(task, TaskState::InProgress).await;
+    fleet.shut_down().await;
+    let seen = agent
+        .wait("the end", |seen| seen.endings > 0)
+        .await
+        .unwrap();
+    assert_eq!(seen.closed.unwrap().code, Code::Unavailable);
+    let task = fleet.store.task(task).await.unwrap().unwrap();
+    assert_eq!(task.state, TaskState::InProgress, "the lease goes on");
+    let stored = fleet.store.agents().await.unwrap();
+    assert_eq!(stored[0].state, AgentState::Offline);
+}
+
+#[tokio::test]
+async fn an_agent_in_maintenance_gets_nothing_new() {
+    let fleet = Fleet::start().await;
+    let drained = fleet.agent("a-drained", Conduct::pull_request(1)).await;
+    drained.set_state(AgentState::Maintenance);
+    let mut changes = fleet.registry.changed();
+    while fleet.registry.connected()[0].state != AgentState::Maintenance {
+        changes.changed().await.unwrap();
+    }
+    let other = fleet.agent("b-open", Conduct::pull_request(1)).await;
+    for issue in 1..=4 {
+        let task = fleet.task("acme/orders", issue).await;
+        fleet.wait_state(task, TaskState::Review).await;
+    }
+    assert_eq!((drained.calls(), other.calls()), (0, 4));
+    let stored = fleet.store.agents().await.unwrap();
+    assert_eq!(stored[0].state, AgentState::Maintenance);
+}
