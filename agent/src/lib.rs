@@ -88,7 +88,7 @@ async fn end(
         let _ = tokio::time::timeout(deadline, member.jobs.wait()).await;
     }
     goodbye.cancel();
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 async fn sweep_now_and_then(member: &Member) {

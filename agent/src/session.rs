@@ -75,7 +75,7 @@ pub(crate) async fn run(member: Arc<Member>, goodbye: CancellationToken) {
                 }
             }
             Err(error) => {
-                tracing::warn!(error = format!("{error:#}"), "can't reach the coordinator")
+                tracing::warn!(error = format!("{error:#}"), "can't reach the coordinator");
             }
         }
         let jitter = rand::rng().random_range(0.5..=1.0);

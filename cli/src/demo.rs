@@ -69,7 +69,7 @@ async fn show(args: &DemoArgs, output: Output) -> anyhow::Result<ExitCode> {
     let shutdown = runtime::shutdown_on_signal()?;
     let scene = Scene::set(args).await?;
     let mut fleet = Fleet::start(args, &scene).await?;
-    scene.connect(&fleet)?;
+    scene.connect(&fleet);
     fleet.introduce(&scene, output);
 
     let started = Instant::now();

@@ -32,11 +32,6 @@ impl Output {
         Self { json, colour }
     }
 
-    /// True when programs read along.
-    pub(crate) const fn is_json(self) -> bool {
-        self.json
-    }
-
     /// One object on one line, for programs only.
     pub(crate) fn object(self, object: &impl Serialize) {
         if self.json {

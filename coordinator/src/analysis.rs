@@ -71,3 +71,6 @@ async fn batch(store: &dyn Store, catalog: &AgentCatalog) -> StoreResult<bool> {
     }
     Ok(progress && tasks.len() == BATCH as usize)
 }
+
+#[cfg(test)]
+mod tests;

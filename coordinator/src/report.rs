@@ -14,3 +14,6 @@ mod timeline;
 
 pub use publisher::{Publisher, run};
 pub use render::{Told, answer, problem, status, status_label};
+
+#[cfg(test)]
+mod tests;

@@ -10,6 +10,17 @@ use crate::store::Store;
 /// How long a change of another process may go unnoticed.
 const POLL: Duration = Duration::from_secs(1);
 
+/// Waits for the store's next change; for ever when nobody will tell of one any more.
+pub(crate) async fn next_change(changes: &mut Option<watch::Receiver<u64>>) {
+    if let Some(receiver) = changes {
+        if receiver.changed().await.is_ok() {
+            return;
+        }
+        *changes = None;
+    }
+    std::future::pending::<()>().await;
+}
+
 /// Wakes a loop.
 #[derive(Debug)]
 pub(crate) struct Wake {

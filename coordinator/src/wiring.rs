@@ -104,13 +104,12 @@ impl Coordinator {
             }
             result
         };
-        match tokio::time::timeout(self.deadline, rest).await {
-            Ok(result) => result,
-            Err(_) => {
+        tokio::time::timeout(self.deadline, rest)
+            .await
+            .unwrap_or_else(|_| {
                 tracing::warn!("not everything ended in time; the rest is dropped");
                 Ok(())
-            }
-        }
+            })
     }
 }
 

@@ -76,10 +76,9 @@ impl Scene {
     }
 
     /// Has GitHub send its deliveries to the coordinator.
-    pub(super) fn connect(&self, fleet: &Fleet) -> anyhow::Result<()> {
+    pub(super) fn connect(&self, fleet: &Fleet) {
         self.github
             .add_webhook(&fleet.webhook_url(), fleet.webhook_secret());
-        Ok(())
     }
 
     /// Opens the issue; then the maintainer labels it, which starts the work.

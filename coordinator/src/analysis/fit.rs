@@ -61,16 +61,12 @@ fn agent_type(
             best = Some((score, profile, evidence));
         }
     }
-    match best {
-        Some((_, profile, evidence)) => {
-            reasons.push(format!("{}: {evidence}", profile.name));
-            profile.name.clone()
-        }
-        None => {
-            reasons.push("general: nothing speaks for a specialty".to_owned());
-            AgentType::general()
-        }
-    }
+    let Some((_, profile, evidence)) = best else {
+        reasons.push("general: nothing speaks for a specialty".to_owned());
+        return AgentType::general();
+    };
+    reasons.push(format!("{}: {evidence}", profile.name));
+    profile.name.clone()
 }
 
 fn score(profile: &AgentProfile, clues: &Clues) -> (u32, String) {

@@ -146,11 +146,9 @@ pub async fn serve(
         stop.cancel();
     };
     let drained = async { tokio::join!(draining, serving).1 };
-    match tokio::time::timeout(DRAIN * 2, drained).await {
-        Ok(served) => served.context("the server for agents failed"),
-        Err(_) => {
-            tracing::warn!("some agents' connections did not end in time and are dropped");
-            Ok(())
-        }
+    if let Ok(served) = tokio::time::timeout(DRAIN * 2, drained).await {
+        return served.context("the server for agents failed");
     }
+    tracing::warn!("some agents' connections did not end in time and are dropped");
+    Ok(())
 }

@@ -27,6 +27,7 @@ use super::outgoing::{Item, Outgoing};
 use super::registration;
 use super::registry::Handover;
 use super::service::{Shared, shutting_down};
+use crate::wake::next_change;
 use presence::Renewals;
 
 /// Between two looks for attempts that ended without the agent, when the store has news.
@@ -90,8 +91,7 @@ pub(super) async fn serve(
         }
     };
     let span = tracing::info_span!("session", agent.id = %started.place.agent, session = %started.place.id);
-    let started_session = Session::new(shared, started, outgoing);
-    let (session, place) = started_session;
+    let (session, place) = Session::new(shared, started, outgoing);
     session.hold(incoming, place).instrument(span).await;
 }
 
@@ -156,7 +156,7 @@ impl Session {
                     self.assign(handover).await?;
                 }
                 Some(token) = self.tokens.join_next() => self.answer(token).await?,
-                () = news(&mut self.stored) => {
+                () = next_change(&mut self.stored) => {
                     let next = self.looked_at + LOOK_EVERY;
                     self.look_at.get_or_insert(next);
                 }
@@ -239,15 +239,4 @@ fn assign_message(assignment: &crate::store::Assignment) -> v1::Assign {
         // Tasks are not traced yet.
         traceparent: String::new(),
     }
-}
-
-/// Waits for the store's next change; for ever when it will not tell any more.
-async fn news(stored: &mut Option<watch::Receiver<u64>>) {
-    if let Some(receiver) = stored {
-        if receiver.changed().await.is_ok() {
-            return;
-        }
-        *stored = None;
-    }
-    std::future::pending().await
 }

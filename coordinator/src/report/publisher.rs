@@ -14,10 +14,8 @@ use crate::wake::Wake;
 
 /// How many issues are written to at once.
 const BATCH: u32 = 4;
-/// How long a taken entry is nobody else's.
+/// How long a taken entry is nobody else's, unless told otherwise.
 const HOLD: Duration = Duration::from_secs(30);
-/// How long sending may take; less than the hold, so that nobody sends the same meanwhile.
-const SEND: Duration = Duration::from_secs(25);
 
 /// Publishes until told to end; what is being sent then is finished first.
 pub async fn run(publisher: Publisher, cancel: CancellationToken) {
@@ -41,6 +39,7 @@ pub struct Publisher {
     store: Arc<dyn Store>,
     github: GitHub,
     metrics: Metrics,
+    hold: Duration,
 }
 
 impl Publisher {
@@ -50,12 +49,20 @@ impl Publisher {
             store,
             github,
             metrics,
+            hold: HOLD,
         }
+    }
+
+    /// Holds what it takes for so long; after a crash it takes that long until another
+    /// publisher goes on.
+    pub const fn holding(mut self, hold: Duration) -> Self {
+        self.hold = hold;
+        self
     }
 
     /// Takes what is due and sends it; how many entries that were.
     async fn publish_some(&self) -> StoreResult<usize> {
-        let entries = self.store.take_outbox(BATCH, HOLD).await?;
+        let entries = self.store.take_outbox(BATCH, self.hold).await?;
         let count = entries.len();
         let mut sends = Vec::with_capacity(count);
         for entry in &entries {
@@ -76,12 +83,14 @@ impl Publisher {
             github: &self.github,
             entry,
         };
-        let sent = match tokio::time::timeout(SEND, sender.send()).await {
+        // Less than the hold, so that nobody sends the same meanwhile.
+        let limit = self.hold * 4 / 5;
+        let sent = match tokio::time::timeout(limit, sender.send()).await {
             Ok(Ok(comment)) => Sent::Done { comment },
             Ok(Err(error)) => error.fate(entry.tries),
             Err(_) => Sent::Again {
                 after: backoff(entry.tries),
-                error: format!("not sent within {SEND:?}"),
+                error: format!("not sent within {limit:?}"),
             },
         };
         if let Sent::Again { error, .. } | Sent::Dropped { error } = &sent {

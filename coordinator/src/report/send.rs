@@ -80,7 +80,7 @@ impl Sender<'_> {
         let Some(task) = self.store.task(id).await? else {
             return Ok(None);
         };
-        let body = self.told(&task, |told| render::status(told)).await?;
+        let body = self.told(&task, render::status).await?;
         let comment = self.put_comment(id, &body).await?;
         self.put_label(&task).await?;
         Ok(Some(comment))

@@ -17,7 +17,7 @@ use super::turns::Turns;
 use crate::store::QueuedTask;
 
 /// An older task moves up by one point of priority each time this passes.
-const AGING: Duration = Duration::from_secs(600);
+const AGING: Duration = Duration::from_mins(10);
 
 /// An agent as the plan needs it.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,7 +41,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            specialist_patience: Duration::from_secs(60),
+            specialist_patience: Duration::from_mins(1),
         }
     }
 }

@@ -6,7 +6,6 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use patchfleet_domain::AgentId;
 use patchfleet_telemetry::Metrics;
-use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
@@ -14,6 +13,7 @@ use super::plan::{Grant, Limits, plan, topic_of};
 use super::turns::Turns;
 use crate::dispatch::{Handover, Registry};
 use crate::store::{Cas, Store, StoreResult};
+use crate::wake::next_change;
 
 /// Tasks looked at first.
 const NEAR: u32 = 256;
@@ -104,8 +104,11 @@ impl Scheduler {
         let agents = self.registry.views();
         let open = agents.iter().filter(|view| view.agent.has_room());
         let room: usize = open.map(|view| view.agent.free_slots as usize).sum();
+        if room == 0 {
+            return Ok(0);
+        }
         let mut window = NEAR;
-        while room > 0 {
+        loop {
             let fetched = Instant::now();
             let queue = self.store.queued(window).await?;
             let grants = {
@@ -118,7 +121,6 @@ impl Scheduler {
             }
             window *= 4;
         }
-        Ok(0)
     }
 
     async fn claim_all(&self, grants: Vec<Grant<'_>>, fetched: Instant) -> StoreResult<usize> {
@@ -181,15 +183,4 @@ impl Scheduler {
             Cas::Applied(_) | Cas::Stale => Ok(false),
         }
     }
-}
-
-/// Waits for the next change; for ever when the store will tell of none any more.
-async fn next_change(changes: &mut Option<watch::Receiver<u64>>) {
-    if let Some(receiver) = changes {
-        if receiver.changed().await.is_ok() {
-            return;
-        }
-        *changes = None;
-    }
-    std::future::pending().await
 }

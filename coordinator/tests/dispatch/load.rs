@@ -1,8 +1,5 @@
 //! Many agents, many tasks.
 
-use std::collections::BTreeSet;
-
-use patchfleet_coordinator::store::{Store as _, TaskFilter};
 use patchfleet_domain::TaskState;
 use patchfleet_testkit::mock_agent::{Conduct, MockAgent};
 
@@ -10,6 +7,7 @@ use super::fleet::Fleet;
 
 const AGENTS: usize = 50;
 const TASKS: u64 = 500;
+const CUTS: usize = 5;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fifty_agents_finish_five_hundred_tasks_exactly_once() {
@@ -28,7 +26,7 @@ async fn fifty_agents_finish_five_hundred_tasks_exactly_once() {
         ids.push(fleet.task(&repository, number).await);
     }
     // A few streams break off in the middle of it.
-    for agent in agents.iter().step_by(10) {
+    for agent in agents.iter().take(CUTS) {
         agent.cut();
         agent.reconnect();
     }
@@ -36,21 +34,20 @@ async fn fifty_agents_finish_five_hundred_tasks_exactly_once() {
         fleet.wait_state(*id, TaskState::Review).await;
     }
 
-    let mut given = BTreeSet::new();
-    for agent in &agents {
-        let seen = agent.seen();
-        assert_eq!(seen.overbooked, 0, "never more than its slots");
-        given.extend(seen.works());
+    let overbooked: usize = agents.iter().map(|agent| agent.seen().overbooked).sum();
+    assert_eq!(overbooked, 0, "never more than its slots");
+    let mut begun = 0;
+    for task in &ids {
+        let ends = fleet.attempts(*task).await;
+        begun += ends.len();
+        let (last, earlier) = ends.split_last().unwrap();
+        assert_eq!(last.1.as_deref(), Some("pull_request"));
+        // An assignment may meet a stream that was cut a moment ago; it is given up at once.
+        let given_up = |end: &(String, Option<String>)| end.1.as_deref() == Some("lost");
+        assert!(earlier.iter().all(given_up), "{ends:?}");
+        let path = fleet.path(*task).await;
+        let reviews = path.iter().filter(|state| **state == TaskState::Review);
+        assert_eq!(reviews.count(), 1, "finished once");
     }
-    assert_eq!(given.len(), ids.len(), "each task had one attempt");
-    for id in ids {
-        let ends = fleet.attempts(id).await;
-        assert_eq!(ends.len(), 1);
-        assert_eq!(ends[0].1.as_deref(), Some("pull_request"));
-    }
-    let left = TaskFilter {
-        states: vec![TaskState::Queued],
-        ..TaskFilter::default()
-    };
-    assert!(fleet.store.tasks(&left).await.unwrap().is_empty());
+    assert!(begun <= ids.len() + CUTS * 2, "{begun} attempts");
 }

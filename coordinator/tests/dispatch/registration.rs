@@ -34,16 +34,19 @@ async fn a_wrong_key_is_refused_without_detail() {
     assert!(fleet.store.agents().await.unwrap().is_empty());
 }
 
+/// Makes a registration a bad one.
+type Spoil = fn(&mut Profile);
+
 #[tokio::test]
 async fn a_bad_registration_is_told_which_field_is_wrong() {
     let fleet = Fleet::start().await;
-    let cases: [(&str, fn(&mut Profile)); 4] = [
+    let cases: [(&str, Spoil); 4] = [
         ("register.agent_id", |it| it.id = "../x".to_owned()),
         ("register.agent_type", |it| {
-            it.agent_type = "Back End".to_owned()
+            it.agent_type = "Back End".to_owned();
         }),
         ("register.clearance", |it| {
-            it.clearance = "cosmic".to_owned()
+            it.clearance = "cosmic".to_owned();
         }),
         ("register.slots", |it| it.slots = 0),
     ];

@@ -100,7 +100,7 @@ pub(crate) async fn the_whole_way_to_a_merged_pull_request(fixture: &Fixture) {
     }
     assert_eq!(fixture.task(work.task).await.state, TaskState::Testing);
     fixture
-        .report(work, 5, WorkEvent::Finished(pull_request(9)))
+        .applied(work, 5, WorkEvent::Finished(pull_request(9)))
         .await;
     assert_eq!(fixture.task(work.task).await.state, TaskState::Review);
     let closed = Act::PullRequestClosed {
@@ -209,7 +209,7 @@ pub(crate) async fn attempts_are_spent(fixture: &Fixture) {
     let mut queued = fixture.queued(1).await;
     for expected in [TaskState::Queued, TaskState::Queued, TaskState::Failed] {
         let work = fixture.claim(&queued, LEASE).await.work;
-        fixture.report(work, 1, WorkEvent::Accepted).await;
+        fixture.applied(work, 1, WorkEvent::Accepted).await;
         assert_eq!(
             fixture.store.lose(work, "test").await.unwrap(),
             Cas::Applied(expected)
@@ -223,13 +223,13 @@ pub(crate) async fn attempts_are_spent(fixture: &Fixture) {
     // A permanent failure spends them at once.
     let work = fixture.started(2).await;
     fixture
-        .report(work, 2, WorkEvent::Finished(failure(false, false)))
+        .applied(work, 2, WorkEvent::Finished(failure(false, false)))
         .await;
     assert_eq!(fixture.task(work.task).await.state, TaskState::Failed);
     // A retryable one is queued again, after a pause.
     let work = fixture.started(3).await;
     fixture
-        .report(work, 2, WorkEvent::Finished(failure(true, false)))
+        .applied(work, 2, WorkEvent::Finished(failure(true, false)))
         .await;
     assert_eq!(fixture.task(work.task).await.state, TaskState::Queued);
     assert!(
@@ -250,10 +250,11 @@ pub(crate) async fn checkpoints_reach_the_next_attempt_unless_discarded(fixture:
     let work = fixture.started(1).await;
     for (seq, node) in [(2, "inspect"), (3, "draft")] {
         fixture
-            .report(work, seq, WorkEvent::Checkpoint(checkpoint(node)))
+            .applied(work, seq, WorkEvent::Checkpoint(checkpoint(node)))
             .await;
     }
-    fixture.store.lose(work, "test").await.unwrap();
+    let state = fixture.store.lose(work, "test").await.unwrap();
+    assert_eq!(state, Cas::Applied(TaskState::Queued));
     let next = fixture
         .claim(&fixture.in_queue(work.task).await, LEASE)
         .await;
@@ -271,9 +272,9 @@ pub(crate) async fn checkpoints_reach_the_next_attempt_unless_discarded(fixture:
             .checkpoints,
         next.checkpoints
     );
-    fixture.report(next.work, 1, WorkEvent::Accepted).await;
+    fixture.applied(next.work, 1, WorkEvent::Accepted).await;
     fixture
-        .report(next.work, 2, WorkEvent::Finished(failure(false, true)))
+        .applied(next.work, 2, WorkEvent::Finished(failure(false, true)))
         .await;
     fixture.store.retry(work.task, "maintainer").await.unwrap();
     let last = fixture
@@ -322,7 +323,7 @@ pub(crate) async fn a_failed_task_is_retried_unless_the_issue_has_another(fixtur
     let early = fixture.store.retry(work.task, "m").await.unwrap();
     assert_eq!(early, Commanded::NotAllowed(TaskState::InProgress));
     fixture
-        .report(work, 2, WorkEvent::Finished(failure(false, false)))
+        .applied(work, 2, WorkEvent::Finished(failure(false, false)))
         .await;
     let other = fixture.create(1).await;
     assert_eq!(
@@ -356,14 +357,14 @@ pub(crate) async fn a_merge_before_the_report_is_remembered(fixture: &Fixture) {
             Acted::Changed(work.task, TaskState::InProgress)
         );
         fixture
-            .report(work, 2, WorkEvent::Finished(pull_request(40 + issue)))
+            .applied(work, 2, WorkEvent::Finished(pull_request(40 + issue)))
             .await;
         assert_eq!(fixture.task(work.task).await.state, end);
     }
 }
 
 pub(crate) async fn the_outbox_keeps_the_order_of_an_issue(fixture: &Fixture) {
-    let hold = Duration::from_secs(60);
+    let hold = Duration::from_mins(1);
     let id = fixture.create(1).await;
     let reply = |issue| Act::Reply {
         repository: repository(),
@@ -430,7 +431,7 @@ pub(crate) async fn the_outbox_keeps_the_order_of_an_issue(fixture: &Fixture) {
 pub(crate) async fn the_history_tells_every_change_of_state(fixture: &Fixture) {
     let work = fixture.started(1).await;
     fixture
-        .report(work, 2, WorkEvent::Finished(failure(true, false)))
+        .applied(work, 2, WorkEvent::Finished(failure(true, false)))
         .await;
     let history = fixture.store.history(work.task, 0).await.unwrap();
     let states: Vec<_> = history

@@ -142,6 +142,10 @@ impl Fixture {
             .unwrap()
     }
 
+    pub(crate) async fn applied(&self, work: Work, seq: u64, event: WorkEvent) {
+        assert_eq!(self.report(work, seq, event).await, Cas::Applied(()));
+    }
+
     pub(crate) async fn started(&self, issue: u64) -> Work {
         let work = self.claimed(issue).await.work;
         assert_eq!(

@@ -14,7 +14,7 @@ use crate::scheduler::experience::{Experience, Topic};
 use crate::scheduler::plan::AgentView;
 
 /// How long a refused task is rather given to others.
-const DECLINED_FOR: Duration = Duration::from_secs(60);
+const DECLINED_FOR: Duration = Duration::from_mins(1);
 
 /// What a heartbeat says.
 #[derive(Debug, Clone, PartialEq)]
@@ -84,9 +84,10 @@ impl Entry {
         self.declined.retain(|_, at| at.elapsed() < DECLINED_FOR);
         let given = u32::try_from(self.held.len()).unwrap_or(u32::MAX);
         let taken = given.saturating_add(self.reserved);
-        let free_slots = match self.resting {
-            true => 0,
-            false => self.agent.slots.saturating_sub(taken),
+        let free_slots = if self.resting {
+            0
+        } else {
+            self.agent.slots.saturating_sub(taken)
         };
         AgentView {
             agent: Agent {

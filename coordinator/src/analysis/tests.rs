@@ -1,0 +1,107 @@
+//! Requests and what is made of them.
+
+use patchfleet_domain::{
+    AttemptNumber, Complexity, IssueNumber, Priority, SecurityLevel, Task, TaskId, TaskKind,
+    TaskRequest, TaskState, Timestamp,
+};
+
+use super::*;
+
+fn task(title: &str, body: &str, labels: &[&str]) -> Task {
+    Task {
+        id: TaskId::new(),
+        kind: TaskKind::Issue,
+        state: TaskState::Pending,
+        wait_reason: None,
+        attempt: AttemptNumber(0),
+        failures: 0,
+        max_attempts: 3,
+        priority: Priority::default(),
+        repository: "acme/orders".parse().unwrap(),
+        issue: Some(IssueNumber(4)),
+        branch: "patchfleet/4-x".to_owned(),
+        request: TaskRequest {
+            title: title.to_owned(),
+            body: body.to_owned(),
+            labels: labels.iter().map(|label| (*label).to_owned()).collect(),
+            author: "mona".to_owned(),
+            triggered_by: "mona".to_owned(),
+            clone_url: "https://github.com/acme/orders.git".to_owned(),
+            default_branch: "main".to_owned(),
+            agent_type: None,
+        },
+        analysis: None,
+        pull_request: None,
+        failure: None,
+        summary: None,
+        created_at: Timestamp::UNIX_EPOCH,
+        updated_at: Timestamp::UNIX_EPOCH,
+    }
+}
+
+fn analyzed(title: &str, body: &str, labels: &[&str]) -> TaskAnalysis {
+    analyze(&task(title, body, labels), &AgentCatalog::default())
+}
+
+fn agent(title: &str, body: &str, labels: &[&str]) -> String {
+    analyzed(title, body, labels).requirement.agent_type.to_string()
+}
+
+#[test]
+fn files_words_and_labels_choose_the_agent() {
+    assert_eq!(agent("Totals are wrong", "see `orders/money.py`", &["bug"]), "backend");
+    assert_eq!(agent("Button overlaps", "src/Cart.tsx and cart.css", &[]), "frontend");
+    assert_eq!(agent("Flaky", "tests/test_money.py needs coverage", &[]), "testing");
+    assert_eq!(agent("Image is large", "the Dockerfile copies all", &[]), "devops");
+    assert_eq!(agent("Slow", "migrations/003.sql lacks an index", &[]), "database");
+    assert_eq!(agent("XSS in the login form", "a vulnerability", &[]), "security");
+    assert_eq!(agent("Typo in docs/intro.md", "", &[]), "documentation");
+    assert_eq!(agent("Do something nice", "", &[]), "general");
+    // A label weighs more than what the text happens to name.
+    assert_eq!(agent("See src/app.py", "python", &["area/frontend"]), "frontend");
+}
+
+#[test]
+fn the_sample_issue_is_for_python_people() {
+    let issue: serde_json::Value =
+        serde_json::from_str(include_str!("../../../tests/kit/sample/issue.json")).unwrap();
+    let (title, body) = (&issue["issue"]["title"], &issue["issue"]["body"]);
+    let analysis = analyzed(title.as_str().unwrap(), body.as_str().unwrap(), &["bug"]);
+    assert_eq!(analysis.requirement.agent_type.as_str(), "backend");
+    assert_eq!(analysis.requirement.capabilities, ["python".into()].into());
+    assert_eq!(analysis.target_files, ["examples/office.csv"]);
+    assert_eq!(analysis.complexity, Complexity::Simple);
+}
+
+#[test]
+fn a_named_agent_and_a_given_priority_win() {
+    let mut named = task("Typo in README.md", "", &["priority: critical"]);
+    named.request.agent_type = Some("security".parse().unwrap());
+    named.priority = Priority::LOW;
+    let analysis = analyze(&named, &AgentCatalog::default());
+    assert_eq!(analysis.requirement.agent_type.as_str(), "security");
+    assert_eq!(analysis.priority, Priority::LOW);
+    let analysis = analyzed("Typo", "", &["bug", "P1", "priority: low"]);
+    assert_eq!(analysis.priority, Priority::HIGH);
+}
+
+#[test]
+fn a_task_for_nobody_in_particular_is_for_anybody() {
+    let analysis = analyzed("Do something nice", "", &[]);
+    let all = AgentCatalog::default().capabilities();
+    assert_eq!(analysis.requirement.capabilities, all);
+}
+
+#[test]
+fn size_dependencies_and_level() {
+    let large = analyzed("Refactor everything", &"word ".repeat(500), &["restricted"]);
+    assert_eq!(large.complexity, Complexity::Complex);
+    assert_eq!(large.requirement.security_level, SecurityLevel::Restricted);
+    let small = analyzed("Typo", "depends on #3 and #4", &["good first issue"]);
+    assert_eq!(small.complexity, Complexity::Simple);
+    assert_eq!(small.depends_on, [3], "not on itself");
+    assert!(large.estimated_tokens > small.estimated_tokens);
+    assert_eq!(small.requirement.security_level, SecurityLevel::Public);
+    let reasons = "documentation: word `typo`; speaks of `typo`";
+    assert_eq!(small.reasons.join("; "), reasons);
+}

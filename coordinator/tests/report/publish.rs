@@ -1,0 +1,185 @@
+//! What stands on GitHub in the end.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use patchfleet_coordinator::store::Reply;
+use patchfleet_testkit::github::{Fault, Matcher};
+
+use crate::scene::{REPOSITORY, Scene};
+
+fn writing() -> Matcher {
+    Matcher::containing("POST", "/comments")
+}
+
+#[tokio::test]
+async fn one_comment_is_edited_in_place_and_one_label_follows() -> Result<()> {
+    let scene = Scene::start().await?;
+    let issue = scene.open()?;
+    let publisher = scene.publisher()?;
+    let task = scene.create(issue).await?;
+    scene.emptied().await?;
+    let first = scene.comments(issue);
+    assert_eq!(first.len(), 1);
+    assert!(first[0].body.starts_with(&format!("<!-- patchfleet:task:{task} -->\n")));
+    assert!(first[0].body.contains("| State | `pending` |"), "{}", first[0].body);
+    assert_eq!(scene.labels(issue), ["bug", "patchfleet:queued"]);
+    assert_eq!(scene.store.status_comment(task).await?, Some(first[0].id));
+
+    let _ = scene.store.cancel(task, "acme").await?;
+    scene.emptied().await?;
+    let second = scene.comments(issue);
+    assert_eq!((second.len(), second[0].id), (1, first[0].id));
+    assert!(second[0].body.contains("### Patchfleet: called off"), "{}", second[0].body);
+    assert_eq!(scene.labels(issue), ["bug"]);
+    assert_eq!(scene.metrics.outbox_pending.get(), 0);
+
+    let next = scene.create(issue).await?;
+    scene.emptied().await?;
+    assert_eq!(scene.comments(issue).len(), 2, "one comment per task");
+    assert_ne!(next, task);
+    publisher.stop().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_sent_is_in_order_also_when_the_first_fails() -> Result<()> {
+    let scene = Scene::start().await?;
+    let (one, other) = (scene.open()?, scene.open()?);
+    for issue in [one, other] {
+        for word in ["first", "second", "third"] {
+            scene.tell(issue, word).await?;
+        }
+    }
+    scene.simulator.fault(writing(), Fault::Status(500), 2);
+    let publisher = scene.publisher()?;
+    scene.emptied().await?;
+    assert_eq!(scene.texts(one), ["first", "second", "third"]);
+    assert_eq!(scene.texts(other), ["first", "second", "third"]);
+    publisher.stop().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn limits_and_broken_answers_double_nothing() -> Result<()> {
+    for fault in [
+        Fault::SecondaryLimit {
+            retry_after: Duration::from_secs(1),
+        },
+        Fault::Cut,
+        Fault::Malformed,
+    ] {
+        let scene = Scene::start().await?;
+        let issue = scene.open()?;
+        scene.simulator.fault(writing(), fault, 1);
+        scene.simulator.fault(Matcher::containing("POST", "/labels"), fault, 1);
+        let publisher = scene.publisher()?;
+        let started = Instant::now();
+        scene.create(issue).await?;
+        scene.tell(issue, "told once").await?;
+        scene.emptied().await?;
+        let comments = scene.comments(issue);
+        assert_eq!(comments.len(), 2, "{fault:?}");
+        assert!(comments[1].body.ends_with("told once"));
+        assert_eq!(scene.labels(issue), ["bug", "patchfleet:queued"]);
+        assert!(started.elapsed() >= Duration::from_secs(1), "{fault:?}: nobody waited");
+        publisher.stop().await;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_long_limit_is_kept_to() -> Result<()> {
+    let scene = Scene::start().await?;
+    let issue = scene.open()?;
+    let limit = Fault::SecondaryLimit {
+        retry_after: Duration::from_hours(1),
+    };
+    scene.simulator.fault(writing(), limit, 1);
+    let publisher = scene.publisher()?;
+    scene.tell(issue, "later").await?;
+    let written = |simulator: &patchfleet_testkit::github::Simulator| {
+        let requests = simulator.requests();
+        requests.iter().any(|one| one.method == "POST" && one.status == Some(403)).then_some(())
+    };
+    scene.simulator.until("the limit was met", Duration::from_secs(20), written).await?;
+    // A second entry of another issue passes; the first one waits for its hour.
+    let other = scene.open()?;
+    scene.simulator.until("the other issue is told", Duration::from_secs(20), |simulator| {
+        simulator.issue(REPOSITORY, other).ok().map(drop)
+    })
+    .await?;
+    publisher.stop().await;
+    assert_eq!(scene.store.outbox_pending().await?, 1);
+    assert!(scene.comments(issue).is_empty());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_deleted_comment_is_written_anew() -> Result<()> {
+    let scene = Scene::start().await?;
+    let issue = scene.open()?;
+    let publisher = scene.publisher()?;
+    let task = scene.create(issue).await?;
+    scene.emptied().await?;
+    let comment = scene.comments(issue)[0].id;
+    let url = format!("{}/repos/{REPOSITORY}/issues/comments/{comment}", scene.simulator.base_url());
+    let token = scene.simulator.bot_token();
+    let deleted = reqwest::Client::new().delete(url).bearer_auth(token).send().await?;
+    assert_eq!(deleted.status(), 204);
+    let _ = scene.store.cancel(task, "acme").await?;
+    scene.emptied().await?;
+    let comments = scene.comments(issue);
+    assert_eq!(comments.len(), 1);
+    assert_eq!(scene.store.status_comment(task).await?, Some(comments[0].id));
+    publisher.stop().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn marks_of_others_do_not_count() -> Result<()> {
+    let scene = Scene::start().await?;
+    let issue = scene.open()?;
+    let task = scene.create(issue).await?;
+    let forged = format!("<!-- patchfleet:task:{task} -->\nmine");
+    scene.simulator.comment(REPOSITORY, "outsider", issue, &forged)?;
+    let publisher = scene.publisher()?;
+    scene.emptied().await?;
+    let comments = scene.comments(issue);
+    assert_eq!((comments.len(), comments[0].body.as_str()), (2, forged.as_str()));
+    publisher.stop().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_can_never_be_sent_is_dropped() -> Result<()> {
+    let scene = Scene::start().await?;
+    let publisher = scene.publisher()?;
+    scene.create(404).await?;
+    scene.tell(404, "nobody will read this").await?;
+    scene.emptied().await?;
+    let issue = scene.open()?;
+    scene.simulator.fault(Matcher::containing("POST", "/labels"), Fault::Status(403), 1);
+    scene.create(issue).await?;
+    scene.emptied().await?;
+    assert_eq!(scene.comments(issue).len(), 1, "without the label, but told");
+    publisher.stop().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn status_is_answered() -> Result<()> {
+    let scene = Scene::start().await?;
+    let issue = scene.open()?;
+    let publisher = scene.publisher()?;
+    scene.reply(issue, Reply::Status).await?;
+    scene.emptied().await?;
+    scene.create(issue).await?;
+    scene.reply(issue, Reply::Status).await?;
+    scene.emptied().await?;
+    let texts = scene.texts(issue);
+    assert!(texts[0].starts_with("There is no task for this issue."), "{texts:?}");
+    assert!(texts[2].starts_with("**waiting for an agent**"), "{texts:?}");
+    publisher.stop().await;
+    Ok(())
+}

@@ -1,0 +1,18 @@
+//! Deliveries through the real endpoint into a real store, with the simulator as GitHub.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[path = "webhook/bad_input.rs"]
+mod bad_input;
+#[path = "webhook/commands.rs"]
+mod commands;
+#[path = "webhook/doubt.rs"]
+mod doubt;
+#[path = "webhook/endings.rs"]
+mod endings;
+#[path = "webhook/examples.rs"]
+mod examples;
+#[path = "webhook/scene.rs"]
+mod scene;
+#[path = "webhook/triggers.rs"]
+mod triggers;

@@ -1,0 +1,183 @@
+//! How tasks end from GitHub's side: closed issues, closed and merged pull requests.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use patchfleet_coordinator::store::{Cas, Report, WorkEvent};
+use patchfleet_domain::agent::Requirement;
+use patchfleet_domain::outcome::Failure;
+use patchfleet_domain::{
+    AgentType, Complexity, FailureKind, Outcome, Phase, Priority, PullRequestRef, SecurityLevel,
+    TaskAnalysis, TaskState, Work,
+};
+use serde_json::{Value, json};
+
+use crate::scene::{REPOSITORY, Scene};
+
+fn analysis() -> TaskAnalysis {
+    TaskAnalysis {
+        requirement: Requirement {
+            agent_type: AgentType::general(),
+            capabilities: BTreeSet::new(),
+            security_level: SecurityLevel::Public,
+        },
+        complexity: Complexity::Simple,
+        estimated_tokens: 1,
+        priority: Priority::NORMAL,
+        target_files: Vec::new(),
+        depends_on: Vec::new(),
+        reasons: Vec::new(),
+    }
+}
+
+/// Has an agent accept the issue's task.
+async fn accept(scene: &Scene, issue: u64) -> Result<Work> {
+    let task = scene.task(issue).await?;
+    assert_eq!(
+        scene.store.analyzed(task.id, &analysis()).await?,
+        Cas::Applied(())
+    );
+    let queued = scene.store.queued(10).await?;
+    let queued = queued
+        .iter()
+        .find(|one| one.id == task.id)
+        .context("not in the queue")?;
+    let agent = "backend-1".parse()?;
+    let lease = Duration::from_mins(1);
+    let Cas::Applied(assignment) = scene.store.claim(queued, &agent, lease).await? else {
+        anyhow::bail!("the claim was stale");
+    };
+    report(scene, assignment.work, 1, WorkEvent::Accepted).await?;
+    Ok(assignment.work)
+}
+
+async fn report(scene: &Scene, work: Work, seq: u64, event: WorkEvent) -> Result<()> {
+    let applied = scene.store.report(&Report { work, seq, event }).await?;
+    assert_eq!(applied, Cas::Applied(()));
+    Ok(())
+}
+
+/// Fails the issue's task for good.
+pub(crate) async fn fail(scene: &Scene, issue: u64) -> Result<()> {
+    let work = accept(scene, issue).await?;
+    let failed = Outcome::Failed(Failure {
+        kind: FailureKind::CloneFailed,
+        message: "no such repository".to_owned(),
+        retryable: false,
+        discard_checkpoints: false,
+    });
+    report(scene, work, 2, WorkEvent::Finished(failed)).await?;
+    assert_eq!(scene.task(issue).await?.state, TaskState::Failed);
+    Ok(())
+}
+
+/// Brings the issue's task into review with pull request 77.
+async fn review(scene: &Scene, issue: u64) -> Result<()> {
+    let work = accept(scene, issue).await?;
+    let testing = WorkEvent::Progress {
+        phase: Phase::Test,
+        detail: String::new(),
+    };
+    report(scene, work, 2, testing).await?;
+    let head = scene.task(issue).await?.branch;
+    let outcome = Outcome::PullRequest {
+        pull_request: Box::new(PullRequestRef {
+            number: 77,
+            url: "https://github.com/acme/orders/pull/77".to_owned(),
+            head,
+            head_sha: "0".repeat(40),
+            base: "main".to_owned(),
+            draft: true,
+            merged: false,
+        }),
+        summary: "Fixed.".to_owned(),
+        tests_before: None,
+        tests_after: None,
+    };
+    report(scene, work, 3, WorkEvent::Finished(outcome)).await?;
+    assert_eq!(scene.task(issue).await?.state, TaskState::Review);
+    Ok(())
+}
+
+fn closed(head: &str, number: u64, merged: bool) -> Value {
+    let repository = json!({
+        "full_name": REPOSITORY, "clone_url": "http://x/acme/orders.git", "default_branch": "main",
+    });
+    json!({
+        "action": "closed",
+        "pull_request": {
+            "number": number,
+            "merged": merged,
+            "head": { "ref": head, "repo": { "full_name": REPOSITORY } },
+        },
+        "repository": repository,
+        "sender": { "login": "mona" },
+    })
+}
+
+#[tokio::test]
+async fn closing_the_issue_calls_its_task_off() -> Result<()> {
+    let scene = Scene::start().await?;
+    scene.connect();
+    let issue = scene.open("mona", &["patchfleet"])?;
+    scene.settled().await?;
+    accept(&scene, issue).await?;
+    scene.simulator.close_issue(REPOSITORY, "mona", issue)?;
+    scene.settled().await?;
+    assert_eq!(scene.task(issue).await?.state, TaskState::Cancelled);
+    Ok(())
+}
+
+#[tokio::test]
+async fn in_review_the_pull_request_decides() -> Result<()> {
+    let scene = Scene::start().await?;
+    scene.connect();
+    let issue = scene.open("mona", &["patchfleet"])?;
+    scene.settled().await?;
+    review(&scene, issue).await?;
+    let branch = scene.task(issue).await?.branch;
+    // A merge closes the issue as well, and GitHub may tell that first.
+    scene.simulator.close_issue(REPOSITORY, "mona", issue)?;
+    scene.settled().await?;
+    assert_eq!(scene.task(issue).await?.state, TaskState::Review);
+
+    let mut fork = closed(&branch, 78, false);
+    fork["pull_request"]["head"]["repo"]["full_name"] = json!("fork/orders");
+    let (_, body) = scene.deliver("d-fork", "pull_request", &fork).await?;
+    assert_eq!(body["reason"], "a pull request of others");
+    let (_, body) = scene
+        .deliver("d-other", "pull_request", &closed("fix", 79, true))
+        .await?;
+    assert_eq!(body["reason"], "a pull request of others");
+    assert_eq!(scene.task(issue).await?.state, TaskState::Review);
+
+    let (_, body) = scene
+        .deliver("d-merged", "pull_request", &closed(&branch, 77, true))
+        .await?;
+    assert_eq!(body["outcome"], "acted");
+    let task = scene.task(issue).await?;
+    assert_eq!(body["tasks"], json!([task.id]));
+    assert_eq!(task.state, TaskState::Completed);
+    Ok(())
+}
+
+#[tokio::test]
+async fn closing_the_pull_request_fails_the_task() -> Result<()> {
+    let scene = Scene::start().await?;
+    scene.connect();
+    let issue = scene.open("mona", &["patchfleet"])?;
+    scene.settled().await?;
+    review(&scene, issue).await?;
+    let branch = scene.task(issue).await?.branch;
+    scene
+        .deliver("d-closed", "pull_request", &closed(&branch, 77, false))
+        .await?;
+    let task = scene.task(issue).await?;
+    assert_eq!(task.state, TaskState::Failed);
+    assert_eq!(
+        task.failure.map(|failure| failure.kind),
+        Some(FailureKind::PullRequestClosed)
+    );
+    Ok(())
+}
