@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use patchfleet_coordinator::scheduler::SchedulerOptions;
+use patchfleet_coordinator::scheduler::plan::Limits;
 use patchfleet_coordinator::store::{Commanded, Store as _};
 use patchfleet_domain::{Checkpoint, Outcome, Phase, Priority, TaskState, WorkEvent};
 use patchfleet_proto::v1::CredentialScope;
@@ -255,6 +257,27 @@ async fn a_refused_task_goes_to_somebody_else() {
 }
 
 #[tokio::test]
+async fn the_history_says_when_a_general_agent_helped_out() {
+    let limits = Limits {
+        specialist_patience: Duration::ZERO,
+    };
+    let options = SchedulerOptions {
+        limits,
+        ..SchedulerOptions::default()
+    };
+    let fleet = Fleet::with_options(options).await;
+    let _general = fleet.agent("general-1", Conduct::pull_request(1)).await;
+    let id = fleet.task("acme/orders", 1).await;
+    fleet.wait_state(id, TaskState::Review).await;
+    let history = fleet.store.history(id, 0).await.unwrap();
+    let fell_back = |detail: &str| detail.contains("fell back to the general agent general-1");
+    let told = history
+        .iter()
+        .any(|event| event.kind == "note" && fell_back(&event.detail));
+    assert!(told, "{history:#?}");
+}
+
+#[tokio::test]
 async fn who_calls_a_task_off_reaches_the_agent() {
     let fleet = Fleet::start().await;
     let agent = fleet.agent("backend-1", hold()).await;
@@ -361,7 +384,8 @@ async fn nothing_is_acknowledged_before_the_store_has_it() {
     let id = fleet.task("acme/orders", 1).await;
     let work = assigned(&agent, 1).await;
     fleet.wait_state(id, TaskState::InProgress).await;
-    let before = agent.seen().acknowledged;
+    let seen = agent.wait("an acceptance", |seen| seen.acknowledged == 1);
+    let before = seen.await.unwrap().acknowledged;
 
     let path = fleet.folder.path().join("patchfleet.db");
     let url = format!("sqlite:{}", path.display());

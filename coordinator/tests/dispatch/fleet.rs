@@ -56,10 +56,18 @@ pub(crate) struct Fleet {
 
 impl Fleet {
     pub(crate) async fn start() -> Self {
-        Self::with_lease(Duration::from_secs(30)).await
+        Self::with_options(SchedulerOptions::default()).await
     }
 
     pub(crate) async fn with_lease(lease: Duration) -> Self {
+        Self::with_options(SchedulerOptions {
+            lease,
+            ..SchedulerOptions::default()
+        })
+        .await
+    }
+
+    pub(crate) async fn with_options(options: SchedulerOptions) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("patchfleet.db");
         let store = Arc::new(SqlStore::sqlite(&path).await.unwrap());
@@ -75,11 +83,12 @@ impl Fleet {
             shutdown: CancellationToken::new(),
             stages: JoinSet::new(),
         };
-        fleet.start_stages(listener, lease);
+        fleet.start_stages(listener, options);
         fleet
     }
 
-    fn start_stages(&mut self, listener: TcpListener, lease: Duration) {
+    fn start_stages(&mut self, listener: TcpListener, scheduling: SchedulerOptions) {
+        let lease = scheduling.lease;
         let (store, shutdown) = (self.store.clone(), self.shutdown.clone());
         let options = FleetOptions {
             key: KEY.into(),
@@ -94,12 +103,8 @@ impl Fleet {
         );
         let serving = dispatch::serve(listener, service, shutdown.clone());
         self.stages.spawn(async { serving.await.unwrap() });
-        let options = SchedulerOptions {
-            lease,
-            ..SchedulerOptions::default()
-        };
         let (registry, metrics) = (self.registry.clone(), self.metrics.clone());
-        let scheduler = Scheduler::new(store.clone(), registry, metrics.clone(), options);
+        let scheduler = Scheduler::new(store.clone(), registry, metrics.clone(), scheduling);
         let ended = shutdown.clone();
         self.stages.spawn(async move { scheduler.run(ended).await });
         let interval = Duration::from_millis(100);
