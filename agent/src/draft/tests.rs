@@ -9,7 +9,8 @@ use crate::nodes::tests::{BODY, FIX, REPOSITORY, Rig, TITLE};
 fn a_fingerprint_is_of_title_and_body() {
     // sha256("Sum is wrong\n\nIt subtracts.")
     assert_eq!(fingerprint(TITLE, BODY), "51831b3f8013bb99");
-    assert_ne!(fingerprint("a", "b"), fingerprint("a\n", "b"));
+    assert_ne!(fingerprint("a", "b"), fingerprint("a", "c"));
+    assert_eq!(fingerprint("a", "b\r\nc\r\n"), fingerprint("a ", "b\nc"));
 }
 
 #[tokio::test]
