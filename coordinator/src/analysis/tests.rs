@@ -44,21 +44,45 @@ fn analyzed(title: &str, body: &str, labels: &[&str]) -> TaskAnalysis {
 }
 
 fn agent(title: &str, body: &str, labels: &[&str]) -> String {
-    analyzed(title, body, labels).requirement.agent_type.to_string()
+    analyzed(title, body, labels)
+        .requirement
+        .agent_type
+        .to_string()
 }
 
 #[test]
 fn files_words_and_labels_choose_the_agent() {
-    assert_eq!(agent("Totals are wrong", "see `orders/money.py`", &["bug"]), "backend");
-    assert_eq!(agent("Button overlaps", "src/Cart.tsx and cart.css", &[]), "frontend");
-    assert_eq!(agent("Flaky", "tests/test_money.py needs coverage", &[]), "testing");
-    assert_eq!(agent("Image is large", "the Dockerfile copies all", &[]), "devops");
-    assert_eq!(agent("Slow", "migrations/003.sql lacks an index", &[]), "database");
-    assert_eq!(agent("XSS in the login form", "a vulnerability", &[]), "security");
+    assert_eq!(
+        agent("Totals are wrong", "see `orders/money.py`", &["bug"]),
+        "backend"
+    );
+    assert_eq!(
+        agent("Button overlaps", "src/Cart.tsx and cart.css", &[]),
+        "frontend"
+    );
+    assert_eq!(
+        agent("Flaky", "tests/test_money.py needs coverage", &[]),
+        "testing"
+    );
+    assert_eq!(
+        agent("Image is large", "the Dockerfile copies all", &[]),
+        "devops"
+    );
+    assert_eq!(
+        agent("Slow", "migrations/003.sql lacks an index", &[]),
+        "database"
+    );
+    assert_eq!(
+        agent("XSS in the login form", "a vulnerability", &[]),
+        "security"
+    );
     assert_eq!(agent("Typo in docs/intro.md", "", &[]), "documentation");
     assert_eq!(agent("Do something nice", "", &[]), "general");
     // A label weighs more than what the text happens to name.
-    assert_eq!(agent("See src/app.py", "python", &["area/frontend"]), "frontend");
+    assert_eq!(
+        agent("See src/app.py", "python", &["area/frontend"]),
+        "frontend"
+    );
 }
 
 #[test]

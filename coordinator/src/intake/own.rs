@@ -31,3 +31,39 @@ fn is_marked(event: &Event) -> bool {
         Event::PullRequestClosed(_) | Event::Other(_) => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn labeled(sender: &str, label: &str) -> Event {
+        let payload = json!({
+            "action": "labeled",
+            "label": { "name": label },
+            "issue": {
+                "id": 1, "number": 1, "title": "t", "state": "open",
+                "created_at": "2026-01-01T00:00:00Z", "updated_at": "2026-01-01T00:00:00Z",
+            },
+            "repository": { "full_name": "a/b", "clone_url": "u", "default_branch": "main" },
+            "sender": { "login": sender, "type": "Bot" },
+        });
+        Event::read("issues", payload)
+    }
+
+    #[test]
+    fn an_apps_bot_is_nobody_else_but_a_tokens_account_may_be_a_person() {
+        let identity = |login: &str, kind| Identity {
+            login: login.to_owned(),
+            kind,
+        };
+        let app = identity("fleet[bot]", IdentityKind::App);
+        assert!(is_own(&app, &labeled("fleet[bot]", "patchfleet")));
+        assert!(!is_own(&app, &labeled("other[bot]", "patchfleet:queued")));
+        let account = identity("mona", IdentityKind::Account);
+        assert!(is_own(&account, &labeled("Mona", "patchfleet:queued")));
+        assert!(!is_own(&account, &labeled("mona", "patchfleet")));
+        assert!(!is_own(&account, &labeled("lisa", "patchfleet:queued")));
+    }
+}

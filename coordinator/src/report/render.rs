@@ -203,8 +203,8 @@ fn push_failure(text: &mut String, told: Told<'_>) {
         text,
         "\n**{title}: `{}`**\n\n{}\n\n{}\n",
         failure.kind,
+        failure.kind.advice(),
         block(&failure.message, MAX_MESSAGE),
-        failure.kind.advice()
     );
 }
 

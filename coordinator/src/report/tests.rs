@@ -99,8 +99,26 @@ fn told<'a>(task: &'a Task, attempts: &'a [AttemptRecord], history: &'a [TaskEve
 #[test]
 fn a_new_task() {
     let task = task(TaskState::Pending);
-    let history = [event(0, "created", Some(TaskState::Pending), "label by mona")];
-    assert_snapshot!(status(told(&task, &[], &history)), @"");
+    let history = [event(
+        0,
+        "created",
+        Some(TaskState::Pending),
+        "label by mona",
+    )];
+    assert_snapshot!(status(told(&task, &[], &history)), @r"
+    <!-- patchfleet:task:00000000-0000-0000-0000-000000000007 -->
+    ### Patchfleet: waiting for an agent
+
+    | | |
+    | --- | --- |
+    | State | `pending` |
+
+    <details><summary>Timeline</summary>
+
+    - `1970-01-01 00:00:00` **pending**: label by mona (backend-1)
+
+    </details>
+    ");
 }
 
 #[test]
@@ -123,11 +141,39 @@ fn a_task_in_review() {
         event(1, "state", Some(TaskState::Assigned), "attempt 1"),
         event(2, "phase", None, "generate: round 1 of 3"),
         event(3, "checkpoint", None, "draft visit 1"),
-        event(4, "note", None, "no agent of type `backend` for 60 s | general"),
+        event(
+            4,
+            "note",
+            None,
+            "no agent of type `backend` for 60 s | general",
+        ),
         event(5, "state", Some(TaskState::Review), ""),
     ];
     let attempts = [attempt(Some(1), Some(0))];
-    assert_snapshot!(status(told(&task, &attempts, &history)), @"");
+    let shown = status(told(&task, &attempts, &history)).replace('\u{200B}', "(zero width)");
+    assert_snapshot!(shown, @r"
+    <!-- patchfleet:task:00000000-0000-0000-0000-000000000007 -->
+    ### Patchfleet: ready for review
+
+    | | |
+    | --- | --- |
+    | State | `review` |
+    | Attempt | 1 by `backend-1` |
+    | Tests | failed before the change, passed after it |
+    | Pull request | [#12](https://github.com/acme/orders/pull/12), a draft |
+
+    Rounds half a cent up.  cc @(zero width)mona
+
+    <details><summary>Timeline</summary>
+
+    - `1970-01-01 00:00:00` **pending**: label by mona (backend-1)
+    - `1970-01-01 00:00:01` **assigned**: attempt 1 (backend-1)
+    - `1970-01-01 00:00:02` *generate* round 1 of 3 (backend-1)
+    - `1970-01-01 00:00:04` no agent of type 'backend' for 60 s \| general (backend-1)
+    - `1970-01-01 00:00:05` **review** (backend-1)
+
+    </details>
+    ");
 }
 
 #[test]
@@ -138,32 +184,71 @@ fn a_failed_task() {
     task.failure = Some(failure(message));
     task.summary = Some("of no interest".to_owned());
     let attempts = [attempt(Some(1), None)];
-    assert_snapshot!(status(told(&task, &attempts, &[])), @"");
+    assert_snapshot!(status(told(&task, &attempts, &[])), @r"
+    <!-- patchfleet:task:00000000-0000-0000-0000-000000000007 -->
+    ### Patchfleet: failed
+
+    | | |
+    | --- | --- |
+    | State | `failed` |
+    | Attempt | 1 by `backend-1`; 3 of at most 3 failed |
+    | Tests | failed before the change, timed out after it |
+
+    **Failed: `tests_failed`**
+
+    Look at the failing tests below; add what the agent could not know, then comment `/patchfleet retry`.
+
+    ````text
+    FAILED test_totals
+    ```
+    sent with [redacted]
+    ````
+    ");
 }
 
 #[test]
 fn answers() {
     let mut held = task(TaskState::Waiting);
     held.wait_reason = Some(WaitReason::RateLimit);
-    assert_snapshot!(answer(5, Some(told(&held, &[], &[]))), @"");
-    assert_snapshot!(answer(6, None), @"");
-    assert_snapshot!(problem(7, "There is no command `fly`. <!-- x -->"), @"");
+    assert_snapshot!(answer(5, Some(told(&held, &[], &[]))), @r"
+    <!-- patchfleet:reply:5 -->
+    **held back**
+
+    | | |
+    | --- | --- |
+    | State | `waiting` (rate_limit) |
+    ");
+    assert_snapshot!(answer(6, None), @r"
+    <!-- patchfleet:reply:6 -->
+    There is no task for this issue. Comment `/patchfleet run` to start one.
+    ");
+    assert_snapshot!(problem(7, "There is no command `fly`. <!-- x -->"), @r"
+    <!-- patchfleet:reply:7 -->
+    There is no command `fly`.
+    ");
 }
 
 #[test]
 fn no_comment_is_longer_than_github_takes() {
     let mut task = task(TaskState::Failed);
-    task.failure = Some(failure(&"é`".repeat(100_000)));
-    let long = "ü".repeat(5000);
+    task.failure = Some(failure(&"é`".repeat(20_000)));
+    let long = "ü".repeat(1000);
     let history: Vec<_> = (0..5000).map(|n| event(n, "note", None, &long)).collect();
     let text = status(told(&task, &[], &history));
     assert!(text.len() <= 65_536, "{}", text.len());
-    assert!(text.ends_with("</details>\n"), "cut in its parts, not at its end");
+    assert!(
+        text.ends_with("</details>\n"),
+        "cut in its parts, not at its end"
+    );
     assert!(text.contains("4940 earlier"));
     task.state = TaskState::Completed;
-    task.summary = Some("ü".repeat(100_000));
+    task.summary = Some("ü".repeat(40_000));
     let text = status(told(&task, &[], &history));
-    assert!(text.len() <= 65_536 && text.ends_with("</details>\n"), "{}", text.len());
+    assert!(
+        text.len() <= 65_536 && text.ends_with("</details>\n"),
+        "{}",
+        text.len()
+    );
 }
 
 #[test]
@@ -172,5 +257,17 @@ fn every_state_has_its_label() {
         .iter()
         .map(|state| format!("{state} {}", status_label(*state).unwrap_or("-")))
         .collect();
-    assert_snapshot!(labels.join("\n"), @"");
+    assert_snapshot!(labels.join("\n"), @r"
+    pending patchfleet:queued
+    analyzing patchfleet:queued
+    waiting patchfleet:queued
+    queued patchfleet:queued
+    assigned patchfleet:working
+    in_progress patchfleet:working
+    testing patchfleet:working
+    review patchfleet:review
+    completed patchfleet:done
+    failed patchfleet:failed
+    cancelled -
+    ");
 }

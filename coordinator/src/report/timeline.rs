@@ -9,49 +9,33 @@ use crate::store::TaskEvent;
 const MAX_LINES: usize = 60;
 /// Longest detail, in bytes.
 const MAX_DETAIL: usize = 200;
+const MAX_ACTOR: usize = 64;
 
 /// The history as a list; checkpoints and usage are for machines.
 pub(super) fn timeline(history: &[TaskEvent]) -> Option<String> {
-    let shown: Vec<_> = history.iter().filter_map(line).collect();
-    if shown.is_empty() {
-        return None;
-    }
+    let shown: Vec<_> = history.iter().filter(|event| is_told(event)).collect();
     let left_out = shown.len().saturating_sub(MAX_LINES);
-    let mut lines = shown[left_out..].to_vec();
+    let mut lines: Vec<_> = shown[left_out..].iter().map(|event| line(event)).collect();
     if left_out > 0 {
         lines.insert(0, format!("- … {left_out} earlier"));
     }
-    Some(lines.join("\n"))
+    (!lines.is_empty()).then(|| lines.join("\n"))
 }
 
-fn line(event: &TaskEvent) -> Option<String> {
+fn is_told(event: &TaskEvent) -> bool {
+    matches!(event.kind.as_str(), "created" | "state" | "phase" | "note")
+}
+
+fn line(event: &TaskEvent) -> String {
     let at = event.at.format("%Y-%m-%d %H:%M:%S");
-    let what = match (event.kind.as_str(), event.to) {
-        ("created" | "state", Some(state)) => {
-            let detail = inline(&event.detail, MAX_DETAIL);
-            let detail = if detail.is_empty() {
-                detail
-            } else {
-                format!(": {detail}")
-            };
-            format!("**{state}**{detail}")
+    let actor = inline(&event.actor, MAX_ACTOR);
+    let what = match (event.to, event.detail.split_once(':')) {
+        (Some(state), _) if event.detail.is_empty() => format!("**{state}**"),
+        (Some(state), _) => format!("**{state}**: {}", inline(&event.detail, MAX_DETAIL)),
+        (None, Some((phase, detail))) if phase.parse::<Phase>().is_ok() => {
+            format!("*{phase}* {}", inline(detail, MAX_DETAIL))
         }
-        ("phase", _) => {
-            let (phase, detail) = event.detail.split_once(':').unwrap_or((&event.detail, ""));
-            let known = phase.parse::<Phase>().is_ok();
-            let phase = if known {
-                format!("*{phase}*")
-            } else {
-                inline(phase, MAX_DETAIL)
-            };
-            format!("{phase} {}", inline(detail, MAX_DETAIL))
-        }
-        ("note", _) => inline(&event.detail, MAX_DETAIL),
-        _ => return None,
+        (None, _) => inline(&event.detail, MAX_DETAIL),
     };
-    Some(format!(
-        "- `{at}` {} ({})",
-        what.trim_end(),
-        inline(&event.actor, 64)
-    ))
+    format!("- `{at}` {} ({actor})", what.trim_end())
 }

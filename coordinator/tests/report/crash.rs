@@ -1,9 +1,9 @@
 //! A publisher that dies in the middle, and the one that comes after it.
 
 use anyhow::Result;
-use patchfleet_testkit::github::Matcher;
+use patchfleet_testkit::github::{Matcher, Simulator};
 
-use crate::scene::Scene;
+use crate::scene::{PATIENCE, REPOSITORY, Scene};
 
 #[tokio::test]
 async fn dying_between_the_effect_and_the_store_doubles_nothing() -> Result<()> {
@@ -11,14 +11,23 @@ async fn dying_between_the_effect_and_the_store_doubles_nothing() -> Result<()> 
     let (told, tracked) = (scene.open()?, scene.open()?);
     scene.tell(told, "once").await?;
     let task = scene.create(tracked).await?;
-    let gate = scene.simulator.hold_after(Matcher::containing("POST", "/comments"));
+    let gate = scene
+        .simulator
+        .hold_after(Matcher::containing("POST", "/comments"));
     let first = scene.publisher()?;
     gate.reached().await;
-    let both = |simulator: &patchfleet_testkit::github::Simulator| {
-        let count = |issue| simulator.comments(crate::scene::REPOSITORY, issue).map_or(0, |all| all.len());
+    let both = |simulator: &Simulator| {
+        let count = |issue| {
+            simulator
+                .comments(REPOSITORY, issue)
+                .map_or(0, |all| all.len())
+        };
         (count(told) == 1 && count(tracked) == 1).then_some(())
     };
-    scene.simulator.until("both comments are there", crate::scene::PATIENCE, both).await?;
+    scene
+        .simulator
+        .until("both comments are there", PATIENCE, both)
+        .await?;
     // GitHub has the comments, but the publisher never hears of it.
     drop(first);
     gate.release();
@@ -29,7 +38,10 @@ async fn dying_between_the_effect_and_the_store_doubles_nothing() -> Result<()> 
     assert_eq!(scene.texts(told), ["once"]);
     let comments = scene.comments(tracked);
     assert_eq!(comments.len(), 1);
-    assert_eq!(scene.store.status_comment(task).await?, Some(comments[0].id));
+    assert_eq!(
+        scene.store.status_comment(task).await?,
+        Some(comments[0].id)
+    );
     assert_eq!(scene.labels(tracked), ["bug", "patchfleet:queued"]);
     second.stop().await;
     Ok(())

@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use patchfleet_coordinator::store::Reply;
-use patchfleet_testkit::github::{Fault, Matcher};
+use patchfleet_testkit::github::{Fault, Matcher, Simulator};
 
-use crate::scene::{REPOSITORY, Scene};
+use crate::scene::{PATIENCE, REPOSITORY, Scene};
 
 fn writing() -> Matcher {
     Matcher::containing("POST", "/comments")
@@ -21,8 +21,16 @@ async fn one_comment_is_edited_in_place_and_one_label_follows() -> Result<()> {
     scene.emptied().await?;
     let first = scene.comments(issue);
     assert_eq!(first.len(), 1);
-    assert!(first[0].body.starts_with(&format!("<!-- patchfleet:task:{task} -->\n")));
-    assert!(first[0].body.contains("| State | `pending` |"), "{}", first[0].body);
+    assert!(
+        first[0]
+            .body
+            .starts_with(&format!("<!-- patchfleet:task:{task} -->\n"))
+    );
+    assert!(
+        first[0].body.contains("| State | `pending` |"),
+        "{}",
+        first[0].body
+    );
     assert_eq!(scene.labels(issue), ["bug", "patchfleet:queued"]);
     assert_eq!(scene.store.status_comment(task).await?, Some(first[0].id));
 
@@ -30,7 +38,11 @@ async fn one_comment_is_edited_in_place_and_one_label_follows() -> Result<()> {
     scene.emptied().await?;
     let second = scene.comments(issue);
     assert_eq!((second.len(), second[0].id), (1, first[0].id));
-    assert!(second[0].body.contains("### Patchfleet: called off"), "{}", second[0].body);
+    assert!(
+        second[0].body.contains("### Patchfleet: called off"),
+        "{}",
+        second[0].body
+    );
     assert_eq!(scene.labels(issue), ["bug"]);
     assert_eq!(scene.metrics.outbox_pending.get(), 0);
 
@@ -72,7 +84,9 @@ async fn limits_and_broken_answers_double_nothing() -> Result<()> {
         let scene = Scene::start().await?;
         let issue = scene.open()?;
         scene.simulator.fault(writing(), fault, 1);
-        scene.simulator.fault(Matcher::containing("POST", "/labels"), fault, 1);
+        scene
+            .simulator
+            .fault(Matcher::containing("POST", "/labels"), fault, 1);
         let publisher = scene.publisher()?;
         let started = Instant::now();
         scene.create(issue).await?;
@@ -82,7 +96,10 @@ async fn limits_and_broken_answers_double_nothing() -> Result<()> {
         assert_eq!(comments.len(), 2, "{fault:?}");
         assert!(comments[1].body.ends_with("told once"));
         assert_eq!(scene.labels(issue), ["bug", "patchfleet:queued"]);
-        assert!(started.elapsed() >= Duration::from_secs(1), "{fault:?}: nobody waited");
+        assert!(
+            started.elapsed() >= Duration::from_secs(1),
+            "{fault:?}: nobody waited"
+        );
         publisher.stop().await;
     }
     Ok(())
@@ -98,17 +115,27 @@ async fn a_long_limit_is_kept_to() -> Result<()> {
     scene.simulator.fault(writing(), limit, 1);
     let publisher = scene.publisher()?;
     scene.tell(issue, "later").await?;
-    let written = |simulator: &patchfleet_testkit::github::Simulator| {
+    let written = |simulator: &Simulator| {
         let requests = simulator.requests();
-        requests.iter().any(|one| one.method == "POST" && one.status == Some(403)).then_some(())
+        requests
+            .iter()
+            .any(|one| one.method == "POST" && one.status == Some(403))
+            .then_some(())
     };
-    scene.simulator.until("the limit was met", Duration::from_secs(20), written).await?;
-    // A second entry of another issue passes; the first one waits for its hour.
+    scene
+        .simulator
+        .until("the limit was met", PATIENCE, written)
+        .await?;
     let other = scene.open()?;
-    scene.simulator.until("the other issue is told", Duration::from_secs(20), |simulator| {
-        simulator.issue(REPOSITORY, other).ok().map(drop)
-    })
-    .await?;
+    scene.tell(other, "now").await?;
+    let told = |simulator: &Simulator| {
+        let comments = simulator.comments(REPOSITORY, other).unwrap_or_default();
+        (!comments.is_empty()).then_some(())
+    };
+    scene
+        .simulator
+        .until("the other issue is told", PATIENCE, told)
+        .await?;
     publisher.stop().await;
     assert_eq!(scene.store.outbox_pending().await?, 1);
     assert!(scene.comments(issue).is_empty());
@@ -123,15 +150,25 @@ async fn a_deleted_comment_is_written_anew() -> Result<()> {
     let task = scene.create(issue).await?;
     scene.emptied().await?;
     let comment = scene.comments(issue)[0].id;
-    let url = format!("{}/repos/{REPOSITORY}/issues/comments/{comment}", scene.simulator.base_url());
+    let url = format!(
+        "{}/repos/{REPOSITORY}/issues/comments/{comment}",
+        scene.simulator.base_url()
+    );
     let token = scene.simulator.bot_token();
-    let deleted = reqwest::Client::new().delete(url).bearer_auth(token).send().await?;
+    let deleted = reqwest::Client::new()
+        .delete(url)
+        .bearer_auth(token)
+        .send()
+        .await?;
     assert_eq!(deleted.status(), 204);
     let _ = scene.store.cancel(task, "acme").await?;
     scene.emptied().await?;
     let comments = scene.comments(issue);
     assert_eq!(comments.len(), 1);
-    assert_eq!(scene.store.status_comment(task).await?, Some(comments[0].id));
+    assert_eq!(
+        scene.store.status_comment(task).await?,
+        Some(comments[0].id)
+    );
     publisher.stop().await;
     Ok(())
 }
@@ -142,11 +179,16 @@ async fn marks_of_others_do_not_count() -> Result<()> {
     let issue = scene.open()?;
     let task = scene.create(issue).await?;
     let forged = format!("<!-- patchfleet:task:{task} -->\nmine");
-    scene.simulator.comment(REPOSITORY, "outsider", issue, &forged)?;
+    scene
+        .simulator
+        .comment(REPOSITORY, "outsider", issue, &forged)?;
     let publisher = scene.publisher()?;
     scene.emptied().await?;
     let comments = scene.comments(issue);
-    assert_eq!((comments.len(), comments[0].body.as_str()), (2, forged.as_str()));
+    assert_eq!(
+        (comments.len(), comments[0].body.as_str()),
+        (2, forged.as_str())
+    );
     publisher.stop().await;
     Ok(())
 }
@@ -159,10 +201,18 @@ async fn what_can_never_be_sent_is_dropped() -> Result<()> {
     scene.tell(404, "nobody will read this").await?;
     scene.emptied().await?;
     let issue = scene.open()?;
-    scene.simulator.fault(Matcher::containing("POST", "/labels"), Fault::Status(403), 1);
+    scene.simulator.fault(
+        Matcher::containing("POST", "/labels"),
+        Fault::Status(403),
+        1,
+    );
     scene.create(issue).await?;
     scene.emptied().await?;
-    assert_eq!(scene.comments(issue).len(), 1, "without the label, but told");
+    assert_eq!(
+        scene.comments(issue).len(),
+        1,
+        "without the label, but told"
+    );
     publisher.stop().await;
     Ok(())
 }
@@ -178,8 +228,14 @@ async fn status_is_answered() -> Result<()> {
     scene.reply(issue, Reply::Status).await?;
     scene.emptied().await?;
     let texts = scene.texts(issue);
-    assert!(texts[0].starts_with("There is no task for this issue."), "{texts:?}");
-    assert!(texts[2].starts_with("**waiting for an agent**"), "{texts:?}");
+    assert!(
+        texts[0].starts_with("There is no task for this issue."),
+        "{texts:?}"
+    );
+    assert!(
+        texts[2].starts_with("**waiting for an agent**"),
+        "{texts:?}"
+    );
     publisher.stop().await;
     Ok(())
 }

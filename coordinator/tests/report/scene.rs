@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 pub(crate) const REPOSITORY: &str = "acme/orders";
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 /// Short, so that a test needn't wait long for what a crashed publisher held.
-const HOLD: Duration = Duration::from_secs(2);
+const HOLD: Duration = Duration::from_secs(4);
 
 pub(crate) struct Scene {
     pub(crate) simulator: Simulator,
@@ -87,7 +87,8 @@ impl Scene {
     }
 
     pub(crate) fn open(&self) -> Result<u64> {
-        self.simulator.open_issue(REPOSITORY, "acme", "Wrong sum", "", &["bug"])
+        self.simulator
+            .open_issue(REPOSITORY, "acme", "Wrong sum", "", &["bug"])
     }
 
     pub(crate) async fn act(&self, act: Act) -> Result<Acted> {
@@ -144,7 +145,13 @@ impl Scene {
 
     pub(crate) async fn reply(&self, issue: u64, reply: Reply) -> Result<()> {
         let (repository, issue) = (repository(), IssueNumber(issue));
-        let acted = self.act(Act::Reply { repository, issue, reply }).await?;
+        let acted = self
+            .act(Act::Reply {
+                repository,
+                issue,
+                reply,
+            })
+            .await?;
         assert_eq!(acted, Acted::Replied);
         Ok(())
     }

@@ -156,13 +156,9 @@ async fn own_comments_and_second_deliveries_are_not_acted_on() -> Result<()> {
     scene.connect();
     let issue = scene.open("mona", &[])?;
     let bot = scene.simulator.bot_login();
-    say(
-        &scene,
-        &bot,
-        issue,
-        "<!-- patchfleet:reply:1 -->\n/patchfleet run",
-    )
-    .await?;
+    let marked = "<!-- patchfleet:reply:1 -->\n/patchfleet run";
+    scene.simulator.comment(REPOSITORY, &bot, issue, marked)?;
+    scene.settled().await?;
     assert!(scene.tasks().await?.is_empty());
     // The account behind a token may be a person's, too.
     scene
