@@ -53,6 +53,11 @@ pub(super) async fn show_change(
     let last = last_attempt(fleet, task).await?;
     output.line("");
     for (when, verdict) in [("before", &last.tests_before), ("after", &last.tests_after)] {
+        output.object(&json!({
+            "event": "tests", "when": when,
+            "returncode": verdict.as_ref().and_then(|it| it.returncode),
+            "duration_ms": verdict.as_ref().map(|it| it.duration_ms),
+        }));
         output.line(format!(
             "tests {when:<6}  {}",
             describe(verdict.as_ref(), output)

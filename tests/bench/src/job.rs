@@ -1,0 +1,158 @@
+//! The whole program: how fast it is ready, what it takes from issue to pull request besides the
+//! work itself, and how much memory its processes hold.
+
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Instant;
+
+use anyhow::{Context as _, bail};
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, Command};
+
+use crate::figures::{distribution, megabytes, value};
+
+const RUNS: usize = 7;
+
+/// From the start of a process to the word that it is ready, and its memory when idle.
+pub(crate) async fn start_to_ready(program: &Path) -> anyhow::Result<()> {
+    let mut times = Vec::new();
+    let mut memory = 0;
+    for _ in 0..RUNS {
+        let folder = tempfile::tempdir()?;
+        let config = folder.path().join("patchfleet.toml");
+        std::fs::write(&config, coordinator_config(folder.path()))?;
+        let started = Instant::now();
+        let mut child = spawn(
+            program,
+            &[
+                "--json",
+                "coordinator",
+                "--config",
+                &config.display().to_string(),
+            ],
+        )?;
+        first_line(&mut child).await?;
+        times.push(started.elapsed().as_secs_f64() * 1000.0);
+        memory = resident(child.id())?;
+        child.kill().await?;
+    }
+    distribution(
+        "start_to_ready_ms",
+        times,
+        "coordinator on a new SQLite file",
+    );
+    value(
+        "coordinator_rss_mb",
+        megabytes(memory),
+        "idle, just started",
+    );
+    Ok(())
+}
+
+fn coordinator_config(folder: &Path) -> String {
+    format!(
+        "[coordinator]\nlisten = '127.0.0.1:0'\n[coordinator.fleet]\nlisten = '127.0.0.1:0'\nkey = 'bench'\n\
+         [coordinator.database]\nurl = 'sqlite:{}'\n[coordinator.github]\napi_url = 'http://127.0.0.1:9'\n\
+         token = 'bench'\nwebhook_secrets = ['bench']\n[coordinator.api]\nkey = 'bench'\n",
+        folder.join("tasks.db").display()
+    )
+}
+
+/// The demo, again and again: the time from intake to `review` without draft and tests.
+pub(crate) async fn issue_to_pull_request(program: &Path) -> anyhow::Result<()> {
+    let mut overheads = Vec::new();
+    let mut agent_memory = 0;
+    for _ in 0..RUNS {
+        let mut child = spawn(program, &["demo", "--json"])?;
+        let out = child.stdout.take().context("its output is piped")?;
+        let mut lines = BufReader::new(out).lines();
+        let mut run = Timeline::default();
+        while let Some(line) = lines.next_line().await? {
+            let event: Value = serde_json::from_str(&line)?;
+            if event["event"] == "fleet_ready" {
+                let pid = event["processes"][1]["pid"]
+                    .as_u64()
+                    .and_then(|pid| u32::try_from(pid).ok());
+                agent_memory = resident(pid)?;
+            }
+            run.take(&event);
+        }
+        if !child.wait().await?.success() {
+            bail!("the demo failed");
+        }
+        overheads.push(run.overhead().context("the demo's timeline has gaps")?);
+    }
+    let what = "demo repository, intake to open pull request, without draft and test runs";
+    distribution("issue_to_pr_overhead_ms", overheads, what);
+    value(
+        "agent_rss_mb",
+        megabytes(agent_memory),
+        "idle, just connected",
+    );
+    Ok(())
+}
+
+/// What a demo run says of its times, in milliseconds.
+#[derive(Debug, Default)]
+struct Timeline {
+    review: Option<f64>,
+    draft_began: Option<f64>,
+    draft_ended: Option<f64>,
+    tests: f64,
+}
+
+impl Timeline {
+    fn take(&mut self, event: &Value) {
+        let at = event["at_ms"].as_f64();
+        let detail = event["detail"].as_str().unwrap_or_default();
+        match event["kind"].as_str() {
+            Some("phase") if detail.starts_with("generate:") => self.draft_began = at,
+            Some("phase") if detail.starts_with("apply:") => self.draft_ended = at,
+            Some("state") if event["state"] == "review" => self.review = at,
+            _ => {}
+        }
+        if event["event"] == "tests" {
+            self.tests += event["duration_ms"].as_f64().unwrap_or(0.0);
+        }
+    }
+
+    fn overhead(&self) -> Option<f64> {
+        let draft = self.draft_ended? - self.draft_began?;
+        Some(self.review? - draft - self.tests)
+    }
+}
+
+fn spawn(program: &Path, args: &[&str]) -> anyhow::Result<Child> {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the benchmark's one door to spawning"
+    )]
+    let mut command = Command::new(program);
+    command
+        .args(args)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .with_context(|| format!("can't start {}", program.display()))
+}
+
+async fn first_line(child: &mut Child) -> anyhow::Result<()> {
+    let out = child.stdout.as_mut().context("its output is piped")?;
+    let line = BufReader::new(out).lines().next_line().await?;
+    line.context("the coordinator ended at once").map(drop)
+}
+
+/// Resident memory in bytes, as Linux tells it (`proc(5)`).
+fn resident(pid: Option<u32>) -> anyhow::Result<u64> {
+    let pid = pid.context("the process has ended")?;
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kilobytes: u64 = line
+        .and_then(|line| line.split_whitespace().next())
+        .and_then(|number| number.parse().ok())
+        .context("the kernel does not tell the resident memory")?;
+    Ok(kilobytes * 1024)
+}
