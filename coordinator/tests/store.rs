@@ -6,10 +6,14 @@
 
 #[path = "store/cases.rs"]
 mod cases;
+#[path = "store/endings.rs"]
+mod endings;
 #[path = "store/fixture.rs"]
 mod fixture;
 #[path = "store/random.rs"]
 mod random;
+#[path = "store/replicas.rs"]
+mod replicas;
 
 macro_rules! on_both {
     ($($module:ident :: $case:ident),+ $(,)?) => {
@@ -48,5 +52,18 @@ on_both!(
     cases::the_history_tells_every_change_of_state,
     cases::lists_are_filtered_and_paged,
     cases::agents_are_kept,
+    endings::every_state_that_is_not_over_can_be_cancelled,
+    endings::an_attempt_tells_its_own_failure_and_success_forgets_it,
+    endings::a_pull_request_of_an_earlier_attempt_decides_nothing,
+    endings::a_retry_after_a_closed_pull_request_leads_to_its_own,
+    endings::an_answer_completes_from_any_working_state,
+    endings::a_stopped_attempt_costs_nothing,
+    endings::the_queue_is_in_the_order_of_priority,
     random::actors_at_random_break_no_invariant,
+    replicas::all_of_them_may_start_at_once,
+    replicas::two_of_them_never_share_a_task,
+    replicas::a_retry_and_a_new_trigger_make_one_active_task,
+    replicas::the_last_state_is_always_told,
+    replicas::a_renewed_lease_is_not_over,
+    replicas::loops_are_woken_by_what_is_theirs,
 );

@@ -2,8 +2,8 @@
 //!
 //! The two databases differ in three places only, and [`Dialect`] holds them. Every write is one
 //! transaction that first locks the task it is about; moments come from the database's clock,
-//! fetched once per transaction. SQLite has a single connection, so its transactions come one
-//! after the other.
+//! fetched once per transaction. SQLite has a single connection that writes, so its transactions
+//! come one after the other; what only reads has connections of its own and waits for no writer.
 
 mod agents;
 mod attempts;
@@ -15,6 +15,8 @@ mod rows;
 mod tasks;
 mod transaction;
 
+use std::fs::File;
+use std::io;
 use std::path::Path;
 use std::str::FromStr as _;
 use std::time::Duration;
@@ -38,8 +40,24 @@ use crate::store::Act;
 static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 static POSTGRES_MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
 
-/// How long a statement may take before PostgreSQL gives it up.
-const STATEMENT_TIMEOUT: &str = "SET statement_timeout = '15s'";
+/// What every connection to PostgreSQL begins with: how long a statement may take before it is
+/// given up, and a name for `pg_stat_activity`, unless the address has one.
+const POSTGRES_SESSION: [&str; 2] = [
+    "SET statement_timeout = '15s'",
+    "SELECT set_config('application_name', 'patchfleet', false) \
+     WHERE current_setting('application_name') = ''",
+];
+/// What every connection to SQLite begins with.
+const SQLITE_SESSION: [&str; 4] = [
+    "PRAGMA busy_timeout = 5000",
+    "PRAGMA journal_mode = WAL",
+    "PRAGMA synchronous = FULL",
+    "PRAGMA foreign_keys = ON",
+];
+/// What a connection that only reads begins with.
+const SQLITE_READER: [&str; 2] = ["PRAGMA busy_timeout = 5000", "PRAGMA query_only = ON"];
+/// How many of them there are.
+const SQLITE_READERS: u32 = 4;
 
 /// Where the two databases differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +72,23 @@ impl Dialect {
         match self {
             Self::Sqlite => "SELECT CAST(unixepoch('subsec') * 1000000 AS INTEGER)",
             Self::Postgres => "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint",
+        }
+    }
+
+    /// Begins a transaction that is going to write. SQLite takes its one lock at once: a
+    /// transaction that read before it may otherwise be refused when it comes to write.
+    const fn begin(self) -> &'static str {
+        match self {
+            Self::Sqlite => "BEGIN IMMEDIATE",
+            Self::Postgres => "BEGIN",
+        }
+    }
+
+    /// Has those who would make a task of `$1`, an issue, active go one after the other.
+    const fn lock_issue(self) -> Option<&'static str> {
+        match self {
+            Self::Sqlite => None,
+            Self::Postgres => Some("SELECT pg_advisory_xact_lock(hashtextextended($1, 0)) IS NULL"),
         }
     }
 
@@ -78,6 +113,8 @@ impl Dialect {
 #[derive(Debug, Clone)]
 pub struct SqlStore {
     pool: AnyPool,
+    /// For what only reads; on PostgreSQL the same.
+    readers: AnyPool,
     dialect: Dialect,
     changed: watch::Sender<u64>,
 }
@@ -88,26 +125,15 @@ impl SqlStore {
     /// # Errors
     /// When the file can't be opened or its schema is not one that this version can bring up.
     pub async fn sqlite(path: &Path) -> StoreResult<Self> {
-        let url = format!("sqlite:{}?mode=rwc", path.display());
-        let pool = AnyPoolOptions::new()
-            .max_connections(1)
-            .min_connections(1)
-            .after_connect(|connection, _| {
-                Box::pin(async move {
-                    for pragma in [
-                        "journal_mode = WAL",
-                        "synchronous = FULL",
-                        "foreign_keys = ON",
-                        "busy_timeout = 5000",
-                    ] {
-                        connection
-                            .execute(sqlx::AssertSqlSafe(format!("PRAGMA {pragma}")))
-                            .await?;
-                    }
-                    Ok(())
-                })
-            });
-        Self::open(&url, pool, Dialect::Sqlite).await
+        let url = sqlite_url(path)?;
+        let writer = AnyPoolOptions::new().max_connections(1).min_connections(1);
+        let writer = connect(&url, writer, &SQLITE_SESSION).await?;
+        let alone = sqlite_migration_lock(path).await?;
+        migrate(&SQLITE_MIGRATIONS, &writer).await?;
+        drop(alone);
+        let readers = AnyPoolOptions::new().max_connections(SQLITE_READERS);
+        let readers = connect(&url, readers, &SQLITE_READER).await?;
+        Ok(Self::new(Dialect::Sqlite, writer, readers))
     }
 
     /// Connects to PostgreSQL and brings its schema up to date, under a lock of its own.
@@ -117,38 +143,82 @@ impl SqlStore {
     pub async fn postgres(url: &str, max_connections: u32) -> StoreResult<Self> {
         let pool = AnyPoolOptions::new()
             .max_connections(max_connections)
-            .acquire_timeout(Duration::from_secs(10))
-            .after_connect(|connection, _| {
-                Box::pin(async move { connection.execute(STATEMENT_TIMEOUT).await.map(|_| ()) })
-            });
-        Self::open(url, pool, Dialect::Postgres).await
+            .acquire_timeout(Duration::from_secs(10));
+        let pool = connect(url, pool, &POSTGRES_SESSION).await?;
+        migrate(&POSTGRES_MIGRATIONS, &pool).await?;
+        Ok(Self::new(Dialect::Postgres, pool.clone(), pool))
     }
 
-    async fn open(url: &str, pool: AnyPoolOptions, dialect: Dialect) -> StoreResult<Self> {
-        sqlx::any::install_default_drivers();
-        let options = AnyConnectOptions::from_str(url)
-            .map_err(|error| StoreError::Unavailable(format!("the database's address: {error}")))?
-            .log_statements(tracing::log::LevelFilter::Trace);
-        let pool = pool.connect_with(options).await?;
-        let migrations = match dialect {
-            Dialect::Sqlite => &SQLITE_MIGRATIONS,
-            Dialect::Postgres => &POSTGRES_MIGRATIONS,
-        };
-        migrations
-            .run(&pool)
-            .await
-            .map_err(|error| StoreError::Corrupt(format!("its schema: {error}")))?;
-        Ok(Self {
+    fn new(dialect: Dialect, pool: AnyPool, readers: AnyPool) -> Self {
+        Self {
             pool,
+            readers,
             dialect,
             changed: watch::Sender::new(0),
-        })
+        }
     }
 
     /// Wakes the loops of this process.
     fn wake(&self) {
         self.changed.send_modify(|count| *count += 1);
     }
+}
+
+/// A file's address; what has a meaning in an address is a plain character in a file's name.
+fn sqlite_url(path: &Path) -> StoreResult<String> {
+    let path = path.to_str().ok_or_else(|| {
+        StoreError::Unavailable(format!("the file's name {} is not UTF-8", path.display()))
+    })?;
+    let path = path
+        .replace('%', "%25")
+        .replace('?', "%3F")
+        .replace('#', "%23")
+        .replace(' ', "%20");
+    Ok(format!("sqlite:{path}?mode=rwc"))
+}
+
+/// Has processes that open one file migrate it one after the other, until the lock's file is
+/// closed: sqlx takes a lock for that on PostgreSQL, and none on SQLite.
+async fn sqlite_migration_lock(path: &Path) -> StoreResult<File> {
+    let mut name = path.as_os_str().to_owned();
+    name.push("-migration");
+    let locked = tokio::task::spawn_blocking(move || {
+        let file = File::create(name)?;
+        file.lock()?;
+        Ok(file)
+    });
+    locked
+        .await
+        .map_err(io::Error::other)
+        .flatten()
+        .map_err(|error| StoreError::Unavailable(format!("its migration's lock: {error}")))
+}
+
+async fn connect(
+    url: &str,
+    pool: AnyPoolOptions,
+    session: &'static [&'static str],
+) -> StoreResult<AnyPool> {
+    sqlx::any::install_default_drivers();
+    let options = AnyConnectOptions::from_str(url)
+        .map_err(|error| StoreError::Unavailable(format!("the database's address: {error}")))?
+        .log_statements(tracing::log::LevelFilter::Trace);
+    let pool = pool.after_connect(move |connection, _| {
+        Box::pin(async move {
+            for statement in session {
+                connection.execute(*statement).await?;
+            }
+            Ok(())
+        })
+    });
+    Ok(pool.connect_with(options).await?)
+}
+
+async fn migrate(migrations: &Migrator, pool: &AnyPool) -> StoreResult<()> {
+    migrations.run(pool).await.map_err(|error| match error {
+        sqlx::migrate::MigrateError::Execute(error) => error.into(),
+        other => StoreError::Corrupt(format!("its schema: {other}")),
+    })
 }
 
 impl From<sqlx::Error> for StoreError {
@@ -297,7 +367,7 @@ impl Store for SqlStore {
     }
 
     async fn ping(&self) -> StoreResult<()> {
-        sqlx::query("SELECT 1").execute(&self.pool).await?;
+        sqlx::query("SELECT 1").execute(&self.readers).await?;
         Ok(())
     }
 }

@@ -201,7 +201,8 @@ async fn a_lease_that_runs_out_gives_the_task_to_another_and_late_results_change
     assert_eq!(seen.dropped, [lost]);
     first.report(lost, WorkEvent::Finished(Outcome::Cancelled));
     let seen = first.wait("stale", |seen| !seen.stale.is_empty()).await;
-    assert_eq!(seen.unwrap().stale, [lost]);
+    // A heartbeat that names the attempt before its report was answered is told the same.
+    assert!(seen.unwrap().stale.iter().all(|stale| *stale == lost));
     let task = fleet.store.task(id).await.unwrap().unwrap();
     assert_eq!(task.attempt, taken.attempt);
     assert!(task.state.has_live_attempt(), "{task:?}");

@@ -22,34 +22,51 @@ pub(crate) const LEASE: Duration = Duration::from_secs(30);
 pub(crate) struct Fixture {
     pub(crate) store: Arc<dyn Store>,
     count: AtomicU64,
-    _place: Place,
+    pub(crate) place: Place,
 }
 
-enum Place {
-    File(#[allow(dead_code, reason = "removes the file when dropped")] tempfile::TempDir),
-    Server(#[allow(dead_code, reason = "stops the server when dropped")] Database),
+/// Where a store is kept; gone when dropped.
+pub(crate) enum Place {
+    File(tempfile::TempDir),
+    Server(Database),
+}
+
+impl Place {
+    /// One more store on the same database, as another process would open it.
+    pub(crate) async fn open(&self) -> Arc<dyn Store> {
+        let store = match self {
+            // What has a meaning in an address has none in a file's name.
+            Self::File(folder) => {
+                SqlStore::sqlite(&folder.path().join("my tasks, 100%?#.db")).await
+            }
+            Self::Server(database) => SqlStore::postgres(database.url(), 8).await,
+        };
+        Arc::new(store.unwrap())
+    }
+
+    /// One of the same sort with nothing in it.
+    pub(crate) async fn fresh(&self) -> Self {
+        match self {
+            Self::File(_) => Self::File(tempfile::tempdir().unwrap()),
+            Self::Server(_) => Self::Server(Database::create().await.unwrap()),
+        }
+    }
 }
 
 impl Fixture {
     pub(crate) async fn sqlite() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let store = SqlStore::sqlite(&folder.path().join("tasks.db"))
-            .await
-            .unwrap();
-        Self {
-            store: Arc::new(store),
-            count: AtomicU64::new(0),
-            _place: Place::File(folder),
-        }
+        Self::on(Place::File(tempfile::tempdir().unwrap())).await
     }
 
     pub(crate) async fn postgres() -> Self {
-        let database = Database::create().await.unwrap();
-        let store = SqlStore::postgres(database.url(), 8).await.unwrap();
+        Self::on(Place::Server(Database::create().await.unwrap())).await
+    }
+
+    async fn on(place: Place) -> Self {
         Self {
-            store: Arc::new(store),
+            store: place.open().await,
             count: AtomicU64::new(0),
-            _place: Place::Server(database),
+            place,
         }
     }
 

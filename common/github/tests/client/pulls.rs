@@ -1,5 +1,7 @@
 //! Pull requests: never doubled, whatever happens on the way.
 
+use std::time::Duration;
+
 use anyhow::Result;
 use patchfleet_github::{GitHubError, NewPullRequest, OpenState, PullRequest};
 use patchfleet_testkit::github::{Fault, Matcher};
@@ -109,17 +111,18 @@ async fn an_answer_that_got_lost_does_not_double_it() -> Result<()> {
 async fn one_that_appears_meanwhile_is_updated() -> Result<()> {
     let scene = Scene::start().await?;
     let gate = scene.simulator.hold(Matcher::regex("POST", "/pulls$")?);
-    let (made, other) = tokio::join!(ensure(&scene, "slow"), async {
-        gate.reached().await;
-        // Both were told that there is none; the second to arrive gets a 422.
-        let other = tokio::join!(ensure(&scene, "fast"), async {
-            while gate.arrivals() < 2 {
-                tokio::task::yield_now().await;
-            }
-            gate.release();
-        });
-        other.0
+    // Both are told that there is none before either is made; the second to arrive gets a 422.
+    let both_held = async {
+        while gate.arrivals() < 2 {
+            tokio::task::yield_now().await;
+        }
+    };
+    let (made, other, held) = tokio::join!(ensure(&scene, "slow"), ensure(&scene, "fast"), async {
+        let held = tokio::time::timeout(Duration::from_secs(4), both_held).await;
+        gate.release();
+        held
     });
+    held?;
     assert_eq!(made?.number, other?.number);
     assert_eq!(scene.simulator.pulls(REPOSITORY)?.len(), 1);
     Ok(())

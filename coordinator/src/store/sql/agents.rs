@@ -39,7 +39,7 @@ pub(super) async fn set_state(
 
 pub(super) async fn all(store: &SqlStore) -> StoreResult<Vec<Agent>> {
     let found = sqlx::query("SELECT description, state FROM agents ORDER BY id")
-        .fetch_all(&store.pool)
+        .fetch_all(&store.readers)
         .await?;
     found
         .iter()

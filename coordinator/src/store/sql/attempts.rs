@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use patchfleet_domain::outcome::Failure;
 use patchfleet_domain::{AgentId, AttemptNumber, Task, TaskId, TaskState, Work};
 use sqlx::Row as _;
 use sqlx::any::AnyRow;
 
 use super::SqlStore;
-use super::rows::{self, number, to_json, word};
+use super::rows::{self, number, to_json_or_none, word};
 use super::transaction::Tx;
 use crate::store::rules;
 use crate::store::{AttemptRecord, Cas, LiveAttempt, LostAttempt, StoreResult};
@@ -18,7 +19,7 @@ pub(super) async fn records(store: &SqlStore, task: TaskId) -> StoreResult<Vec<A
          FROM attempts WHERE task = $1 ORDER BY number",
     )
     .bind(task.to_string())
-    .fetch_all(&store.pool)
+    .fetch_all(&store.readers)
     .await?;
     found.iter().map(rows::attempt).collect()
 }
@@ -36,7 +37,7 @@ pub(super) async fn live(store: &SqlStore, agent: &AgentId) -> StoreResult<Vec<L
          WHERE a.agent = $1 AND a.ended_at IS NULL ORDER BY a.assigned_at, a.task",
     )
     .bind(agent.as_str())
-    .fetch_all(&store.pool)
+    .fetch_all(&store.readers)
     .await?;
     found
         .iter()
@@ -70,10 +71,14 @@ pub(super) async fn renew(
     found.iter().map(work).collect()
 }
 
-/// Ends a task's live attempt with a word.
-pub(super) async fn end_attempt(tx: &mut Tx<'_>, task: &Task, outcome: &str) -> StoreResult<()> {
+/// Ends a task's live attempt with a word, and with the failure that was its own.
+pub(super) async fn end_attempt(
+    tx: &mut Tx<'_>,
+    task: &Task,
+    (outcome, failure): (&str, Option<&Failure>),
+) -> StoreResult<()> {
     let now = tx.now;
-    let failure = task.failure.as_ref().map(to_json).transpose()?;
+    let failure = to_json_or_none(failure)?;
     sqlx::query(
         "UPDATE attempts SET ended_at = $1, outcome = $2, failure = $3 \
          WHERE task = $4 AND number = $5 AND ended_at IS NULL",
@@ -107,10 +112,10 @@ async fn lose_locked(tx: &mut Tx<'_>, work: Work, why: &str) -> StoreResult<Cas<
         task.failures += 1;
     }
     let course = rules::after_loss(task.state, task.failures, task.max_attempts);
-    if course.states.last() == Some(&TaskState::Failed) {
-        task.failure = Some(rules::lost(why, task.failures));
-    }
-    end_attempt(tx, &task, "lost").await?;
+    let last = course.states.last() == Some(&TaskState::Failed);
+    let failure = last.then(|| rules::lost(why, task.failures));
+    end_attempt(tx, &task, ("lost", failure.as_ref())).await?;
+    task.failure = failure.or(task.failure);
     tx.follow(
         &mut task,
         &course,
@@ -122,13 +127,13 @@ async fn lose_locked(tx: &mut Tx<'_>, work: Work, why: &str) -> StoreResult<Cas<
 
 pub(super) async fn expire(store: &SqlStore) -> StoreResult<Vec<LostAttempt>> {
     let now: i64 = sqlx::query_scalar(store.dialect.now())
-        .fetch_one(&store.pool)
+        .fetch_one(&store.readers)
         .await?;
     let found = sqlx::query(
         "SELECT task, number, agent FROM attempts WHERE ended_at IS NULL AND lease_until <= $1 LIMIT 100",
     )
     .bind(now)
-    .fetch_all(&store.pool)
+    .fetch_all(&store.readers)
     .await?;
     let mut lost = Vec::new();
     for row in &found {

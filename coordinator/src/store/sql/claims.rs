@@ -16,7 +16,7 @@ const AGING_MICROS: i64 = 600_000_000;
 
 pub(super) async fn queued(store: &SqlStore, limit: u32) -> StoreResult<Vec<QueuedTask>> {
     let now: i64 = sqlx::query_scalar(store.dialect.now())
-        .fetch_one(&store.pool)
+        .fetch_one(&store.readers)
         .await?;
     let found = sqlx::query(
         "SELECT id, attempt, priority, repository, analysis, queued_at FROM tasks \
@@ -27,7 +27,7 @@ pub(super) async fn queued(store: &SqlStore, limit: u32) -> StoreResult<Vec<Queu
     .bind(now)
     .bind(AGING_MICROS)
     .bind(i64::from(limit))
-    .fetch_all(&store.pool)
+    .fetch_all(&store.readers)
     .await?;
     found
         .iter()

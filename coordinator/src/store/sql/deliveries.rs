@@ -13,7 +13,7 @@ use crate::store::{Act, Acted, Commanded, Delivery, Effect, NewTask, Recorded, S
 pub(super) async fn seen(store: &SqlStore, id: &str) -> StoreResult<bool> {
     let count: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM deliveries WHERE id = $1")
         .bind(id)
-        .fetch_one(&store.pool)
+        .fetch_one(&store.readers)
         .await?;
     Ok(count > 0)
 }
@@ -130,8 +130,34 @@ async fn newest(
     row.map(|row| word(&row, "id")).transpose()
 }
 
-/// Inserts a task, or finds the one that its trigger or its issue has already.
+/// Makes a task, or finds the one that its trigger or its issue has already.
 async fn create(tx: &mut Tx<'_>, new: &NewTask) -> StoreResult<Acted> {
+    tx.lock_issue(&new.repository, new.issue).await?;
+    // What was in the way may end before it is found; then there is room.
+    for _ in 0..3 {
+        if insert(tx, new).await? {
+            return created(tx, new).await;
+        }
+        if let Some(id) = existing(tx, new).await? {
+            return Ok(Acted::Exists(id));
+        }
+    }
+    Ok(Acted::Nothing)
+}
+
+async fn created(tx: &mut Tx<'_>, new: &NewTask) -> StoreResult<Acted> {
+    if let Some(locked) = tx.lock(new.id).await? {
+        let detail = format!("{} by {}", new.key.trigger, new.request.triggered_by);
+        tx.state_event(&locked.task, None, (&new.request.triggered_by, &detail))
+            .await?;
+        tx.enqueue_status(&locked.task).await?;
+    }
+    tx.wake();
+    Ok(Acted::Created(new.id))
+}
+
+/// False when the trigger or the issue has a task already.
+async fn insert(tx: &mut Tx<'_>, new: &NewTask) -> StoreResult<bool> {
     let now = tx.now;
     let issue = new.issue.and_then(|issue| i64::try_from(issue.0).ok());
     let inserted = sqlx::query(
@@ -153,20 +179,10 @@ async fn create(tx: &mut Tx<'_>, new: &NewTask) -> StoreResult<Acted> {
     .bind(now)
     .execute(&mut *tx.sql)
     .await?;
-    if inserted.rows_affected() == 0 {
-        return existing(tx, new).await;
-    }
-    if let Some(locked) = tx.lock(new.id).await? {
-        let detail = format!("{} by {}", new.key.trigger, new.request.triggered_by);
-        tx.state_event(&locked.task, None, (&new.request.triggered_by, &detail))
-            .await?;
-        tx.enqueue_status(&locked.task).await?;
-    }
-    tx.wake();
-    Ok(Acted::Created(new.id))
+    Ok(inserted.rows_affected() == 1)
 }
 
-async fn existing(tx: &mut Tx<'_>, new: &NewTask) -> StoreResult<Acted> {
+async fn existing(tx: &mut Tx<'_>, new: &NewTask) -> StoreResult<Option<TaskId>> {
     let issue = new.issue.and_then(|issue| i64::try_from(issue.0).ok());
     let row = sqlx::query(
         "SELECT id FROM tasks WHERE repository = $1 AND COALESCE(issue, -1) = COALESCE($2, -1) AND \
@@ -179,9 +195,7 @@ async fn existing(tx: &mut Tx<'_>, new: &NewTask) -> StoreResult<Acted> {
     .bind(new.key.object.as_str())
     .fetch_optional(&mut *tx.sql)
     .await?;
-    row.map_or(Ok(Acted::Nothing), |row| {
-        Ok(Acted::Exists(word(&row, "id")?))
-    })
+    row.map(|row| word(&row, "id")).transpose()
 }
 
 /// A pull request that GitHub says is closed.
@@ -211,6 +225,10 @@ async fn close_pull_request(tx: &mut Tx<'_>, pull: &ClosedPull<'_>) -> StoreResu
         return Ok(Acted::Nothing);
     };
     let mut task = locked.task;
+    let reported = task.pull_request.as_ref().map(|known| known.number);
+    if reported.is_some_and(|number| number != pull.number) {
+        return Ok(Acted::Nothing);
+    }
     if task.state == TaskState::Review {
         let course = settle_review(&mut task, pull);
         let detail = format!("pull request #{} {}", pull.number, pull.closed.as_str());
@@ -220,8 +238,9 @@ async fn close_pull_request(tx: &mut Tx<'_>, pull: &ClosedPull<'_>) -> StoreResu
     if !task.state.has_live_attempt() && task.state != TaskState::Queued {
         return Ok(Acted::Nothing);
     }
-    sqlx::query("UPDATE tasks SET pull_closed = $1 WHERE id = $2")
+    sqlx::query("UPDATE tasks SET pull_closed = $1, pull_closed_number = $2 WHERE id = $3")
         .bind(pull.closed.as_str())
+        .bind(i64::try_from(pull.number).unwrap_or(i64::MAX))
         .bind(id.to_string())
         .execute(&mut *tx.sql)
         .await?;

@@ -103,7 +103,7 @@ async fn remember_comment(tx: &mut Tx<'_>, task: TaskId, comment: u64) -> StoreR
 
 pub(super) async fn pending(store: &SqlStore) -> StoreResult<u64> {
     let count: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM outbox WHERE done_at IS NULL")
-        .fetch_one(&store.pool)
+        .fetch_one(&store.readers)
         .await?;
     Ok(u64::try_from(count).unwrap_or(0))
 }
@@ -112,7 +112,7 @@ pub(super) async fn status_comment(store: &SqlStore, task: TaskId) -> StoreResul
     let comment: Option<Option<i64>> =
         sqlx::query_scalar("SELECT status_comment FROM tasks WHERE id = $1")
             .bind(task.to_string())
-            .fetch_optional(&store.pool)
+            .fetch_optional(&store.readers)
             .await?;
     Ok(comment.flatten().and_then(|id| u64::try_from(id).ok()))
 }

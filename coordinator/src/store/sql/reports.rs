@@ -8,7 +8,7 @@ use super::attempts::{Turn, end_attempt, take_turn};
 use super::claims::{discard_checkpoints, keep_checkpoint};
 use super::rows::{to_json, to_json_or_none};
 use super::transaction::{Locked, Note, Tx};
-use crate::store::rules::{self, Course};
+use crate::store::rules::{self, Closed, Course};
 use crate::store::{Cas, Report, StoreResult, WorkEvent};
 
 pub(super) async fn apply(store: &SqlStore, report: &Report) -> StoreResult<Cas> {
@@ -80,7 +80,7 @@ async fn apply_event(
             move_to(tx, &mut task, TaskState::InProgress, (actor, "accepted")).await?;
         }
         WorkEvent::Refused { reason } => {
-            end_attempt(tx, &task, "refused").await?;
+            end_attempt(tx, &task, ("refused", None)).await?;
             let detail = format!("refused: {reason}");
             move_to(tx, &mut task, TaskState::Queued, (actor, &detail)).await?;
         }
@@ -180,12 +180,11 @@ async fn finish(
             tests_before,
             tests_after,
         } => {
-            let merged = closed == Some(rules::Closed::Merged);
             let mut known = pull_request.as_ref().clone();
-            known.merged = merged;
-            if closed == Some(rules::Closed::Unmerged) {
-                task.failure = Some(rules::closed_unmerged(known.number, "a person"));
-            }
+            let closed = closed.and_then(|closed| closed.of_pull(known.number));
+            known.merged = closed == Some(Closed::Merged);
+            task.failure = (closed == Some(Closed::Unmerged))
+                .then(|| rules::closed_unmerged(known.number, "a person"));
             task.pull_request = Some(known);
             task.summary = Some(summary.clone());
             keep_verdicts(tx, &task, (tests_before.as_deref(), tests_after.as_deref())).await?;
@@ -193,7 +192,8 @@ async fn finish(
         }
         Outcome::Answer { summary } => {
             task.summary = Some(summary.clone());
-            rules::after_success(&task, outcome, closed)
+            task.failure = None;
+            rules::after_success(&task, outcome, None)
         }
         Outcome::Failed(failure) => fail(tx, &mut task, failure).await?,
         Outcome::Cancelled => Course {
@@ -201,7 +201,11 @@ async fn finish(
             pause: std::time::Duration::ZERO,
         },
     };
-    end_attempt(tx, &task, outcome.as_str()).await?;
+    let failure = match outcome {
+        Outcome::Failed(failure) => Some(failure),
+        Outcome::PullRequest { .. } | Outcome::Answer { .. } | Outcome::Cancelled => None,
+    };
+    end_attempt(tx, &task, (outcome.as_str(), failure)).await?;
     tx.follow(&mut task, &course, (actor, &told(outcome))).await
 }
 

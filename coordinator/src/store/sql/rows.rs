@@ -13,7 +13,7 @@ use crate::store::{AttemptRecord, StoreError, StoreResult, TaskEvent};
 
 /// All columns of a task, in any order of the table.
 pub(super) const TASK: &str = "id, kind, state, wait_reason, attempt, failures, max_attempts, priority, \
-    repository, issue, branch, request, analysis, pull_request, pull_closed, failure, summary, \
+    repository, issue, branch, request, analysis, pull_request, pull_closed, pull_closed_number, failure, summary, \
     created_at, updated_at";
 
 fn corrupt(what: &str, error: impl std::fmt::Display) -> StoreError {

@@ -14,7 +14,7 @@ pub(super) async fn by_id(store: &SqlStore, id: TaskId) -> StoreResult<Option<Ta
     let text = format!("SELECT {} FROM tasks WHERE id = $1", rows::TASK);
     let row = sqlx::query(sqlx::AssertSqlSafe(text))
         .bind(id.to_string())
-        .fetch_optional(&store.pool)
+        .fetch_optional(&store.readers)
         .await?;
     row.map(|row| rows::task(&row)).transpose()
 }
@@ -57,7 +57,7 @@ pub(super) async fn list(store: &SqlStore, filter: &TaskFilter) -> StoreResult<V
         .bind(issue)
         .bind(before.as_str())
         .bind(before.as_str())
-        .fetch_all(&store.pool)
+        .fetch_all(&store.readers)
         .await?;
     found.iter().map(rows::task).collect()
 }
@@ -73,7 +73,7 @@ pub(super) async fn history(
     )
     .bind(task.to_string())
     .bind(after)
-    .fetch_all(&store.pool)
+    .fetch_all(&store.readers)
     .await?;
     found.iter().map(rows::event).collect()
 }
@@ -85,7 +85,7 @@ pub(super) async fn logs(store: &SqlStore, task: TaskId) -> StoreResult<Vec<Stri
     )
     .bind(task.to_string())
     .bind(task.to_string())
-    .fetch_all(&store.pool)
+    .fetch_all(&store.readers)
     .await?;
     found.iter().map(|row| Ok(row.try_get("line")?)).collect()
 }
@@ -111,7 +111,7 @@ pub(super) async fn cancel_locked(
         return Ok(Commanded::NotAllowed(task.state));
     }
     if task.state.has_live_attempt() {
-        end_attempt(tx, &task, "cancelled").await?;
+        end_attempt(tx, &task, ("cancelled", None)).await?;
     }
     let course = Course {
         states: vec![TaskState::Cancelled],
@@ -141,16 +141,18 @@ pub(super) async fn retry_locked(
     if task.state != TaskState::Failed {
         return Ok(Commanded::NotAllowed(task.state));
     }
+    tx.lock_issue(&task.repository, task.issue).await?;
     if let Some(other) = active_beside(tx, &task).await? {
         return Ok(Commanded::Conflict(other));
     }
     task.failures = 0;
     task.failure = None;
-    sqlx::query("UPDATE tasks SET pull_closed = NULL WHERE id = $1")
+    // If there was a pull request, its end is what failed; the next attempt opens its own.
+    task.pull_request = None;
+    sqlx::query("UPDATE tasks SET pull_closed = NULL, pull_closed_number = NULL WHERE id = $1")
         .bind(id.to_string())
         .execute(&mut *tx.sql)
         .await?;
-    // A task that failed in its analysis goes through it again when it is claimed without one.
     let course = Course {
         states: vec![TaskState::Queued],
         pause: std::time::Duration::ZERO,
@@ -180,7 +182,7 @@ pub(super) async fn unanalyzed(store: &SqlStore, limit: u32) -> StoreResult<Vec<
         rows::TASK
     );
     let found = sqlx::query(sqlx::AssertSqlSafe(text))
-        .fetch_all(&store.pool)
+        .fetch_all(&store.readers)
         .await?;
     found.iter().map(rows::task).collect()
 }

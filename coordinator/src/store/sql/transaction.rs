@@ -1,7 +1,8 @@
 //! One transaction: a locked task, its change of state, its history and its outbox entry.
 
-use patchfleet_domain::{Task, TaskId, TaskState};
-use sqlx::{Any, Transaction};
+use patchfleet_domain::{IssueNumber, RepositoryName, Task, TaskId, TaskState};
+use sqlx::any::AnyRow;
+use sqlx::{Any, Row as _, Transaction};
 
 use super::rows::{self, to_json, to_json_or_none};
 use super::{Dialect, SqlStore};
@@ -21,8 +22,35 @@ pub(super) struct Tx<'a> {
 /// A task that nobody else changes until the transaction ends.
 pub(super) struct Locked {
     pub(super) task: Task,
-    /// The pull request was closed before the task reported it.
-    pub(super) closed: Option<Closed>,
+    /// A pull request on the task's branch was closed before the task reported it.
+    pub(super) closed: Option<ClosedEarly>,
+}
+
+/// What is remembered of such a pull request.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ClosedEarly {
+    /// Its number.
+    pub(super) number: Option<u64>,
+    /// How it ended.
+    pub(super) how: Closed,
+}
+
+impl ClosedEarly {
+    fn of(row: &AnyRow) -> StoreResult<Option<Self>> {
+        let how: Option<String> = row.try_get("pull_closed")?;
+        let number: Option<i64> = row.try_get("pull_closed_number")?;
+        Ok(how.as_deref().and_then(Closed::parse).map(|how| Self {
+            number: number.and_then(|number| u64::try_from(number).ok()),
+            how,
+        }))
+    }
+
+    /// How the pull request `number` ended, if it is the one: an earlier attempt may have opened
+    /// another one on the same branch.
+    pub(super) fn of_pull(self, number: u64) -> Option<Closed> {
+        let same = self.number.is_none_or(|closed| closed == number);
+        same.then_some(self.how)
+    }
 }
 
 /// A row of history besides the changes of state.
@@ -34,7 +62,7 @@ pub(super) struct Note<'a> {
 
 impl<'a> Tx<'a> {
     pub(super) async fn begin(store: &'a SqlStore) -> StoreResult<Self> {
-        let mut sql = store.pool.begin().await?;
+        let mut sql = store.pool.begin_with(store.dialect.begin()).await?;
         let dialect = store.dialect;
         let now = sqlx::query_scalar(dialect.now())
             .fetch_one(&mut *sql)
@@ -74,13 +102,28 @@ impl<'a> Tx<'a> {
             .fetch_optional(&mut *self.sql)
             .await?;
         row.map(|row| {
-            let closed: Option<String> = sqlx::Row::try_get(&row, "pull_closed")?;
             Ok(Locked {
                 task: rows::task(&row)?,
-                closed: closed.as_deref().and_then(Closed::parse),
+                closed: ClosedEarly::of(&row)?,
             })
         })
         .transpose()
+    }
+
+    /// Keeps others from making a task of the issue active until the transaction ends, so that
+    /// whoever looks for an active one may rely on the answer.
+    pub(super) async fn lock_issue(
+        &mut self,
+        repository: &RepositoryName,
+        issue: Option<IssueNumber>,
+    ) -> StoreResult<()> {
+        if let (Some(lock), Some(issue)) = (self.dialect.lock_issue(), issue) {
+            sqlx::query(lock)
+                .bind(format!("{repository}#{issue}"))
+                .execute(&mut *self.sql)
+                .await?;
+        }
+        Ok(())
     }
 
     /// Sends a task along a course: every step is checked against the table of transitions,
@@ -202,21 +245,24 @@ impl<'a> Tx<'a> {
     }
 
     /// Has the task's status comment and labels brought up to date. An entry that nobody has
-    /// taken yet will tell the latest when it is sent, so one of them is enough.
+    /// taken yet will tell the latest when it is sent, so one of them is enough; it is locked, so
+    /// that nobody takes it and tells the state before this transaction.
     pub(super) async fn enqueue_status(&mut self, task: &Task) -> StoreResult<()> {
         let Some(issue) = task.issue else {
             return Ok(());
         };
-        let waiting: i64 = sqlx::query_scalar(
-            "SELECT COUNT(*) FROM outbox \
-             WHERE task = $1 AND repository = $2 AND issue = $3 AND done_at IS NULL AND taken_at IS NULL",
-        )
-        .bind(task.id.to_string())
-        .bind(task.repository.as_str())
-        .bind(i64::try_from(issue.0).unwrap_or(i64::MAX))
-        .fetch_one(&mut *self.sql)
-        .await?;
-        if waiting > 0 {
+        let text = format!(
+            "SELECT id FROM outbox WHERE task = $1 AND repository = $2 AND issue = $3 \
+             AND done_at IS NULL AND taken_at IS NULL LIMIT 1{}",
+            self.dialect.lock()
+        );
+        let waiting: Option<i64> = sqlx::query_scalar(sqlx::AssertSqlSafe(text))
+            .bind(task.id.to_string())
+            .bind(task.repository.as_str())
+            .bind(i64::try_from(issue.0).unwrap_or(i64::MAX))
+            .fetch_optional(&mut *self.sql)
+            .await?;
+        if waiting.is_some() {
             return Ok(());
         }
         let effect = Effect::Status { task: task.id };

@@ -1,0 +1,171 @@
+//! Several coordinators on one database, and the loops within one.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures::future::{join, join_all};
+use patchfleet_coordinator::store::{
+    Act, Cas, Commanded, Effect, Recorded, Report, Sent, Store, TaskFilter, WorkEvent,
+};
+use patchfleet_domain::{Task, TaskId, TaskState, Work};
+
+use crate::fixture::{Fixture, LEASE, agent, failure};
+
+const ROUNDS: u64 = 40;
+const HOLD: Duration = Duration::from_mins(1);
+
+pub(crate) async fn all_of_them_may_start_at_once(fixture: &Fixture) {
+    let place = fixture.place.fresh().await;
+    let stores = join_all((0..4).map(|_| place.open())).await;
+    for store in &stores {
+        store.ping().await.unwrap();
+        let tasks = store.tasks(&TaskFilter::default()).await.unwrap();
+        assert_eq!(tasks, []);
+    }
+    // What one of them has written, one that comes later knows.
+    let task = fixture.create(1).await;
+    let later = fixture.place.open().await;
+    assert_eq!(later.task(task).await.unwrap().unwrap().id, task);
+}
+
+pub(crate) async fn two_of_them_never_share_a_task(fixture: &Fixture) {
+    let other = fixture.place.open().await;
+    let (one, two) = (agent("one"), agent("two"));
+    for issue in 1..=ROUNDS {
+        let queued = fixture.queued(issue).await;
+        let claims = join(
+            fixture.store.claim(&queued, &one, LEASE),
+            other.claim(&queued, &two, LEASE),
+        );
+        let claims = claims.await;
+        let won = [claims.0.unwrap(), claims.1.unwrap()]
+            .iter()
+            .filter(|claim| **claim != Cas::Stale)
+            .count();
+        assert_eq!(won, 1);
+    }
+}
+
+pub(crate) async fn a_retry_and_a_new_trigger_make_one_active_task(fixture: &Fixture) {
+    let other = fixture.place.open().await;
+    for issue in 1..=ROUNDS {
+        let failed = fixture.started(issue).await;
+        let permanent = WorkEvent::Finished(failure(false, false));
+        fixture.applied(failed, 2, permanent).await;
+        let delivery = fixture.delivery();
+        let create = [Act::Create(Box::new(fixture.new_task(issue)))];
+        let (retried, recorded) = join(
+            fixture.store.retry(failed.task, "maintainer"),
+            other.record_delivery(&delivery, &create),
+        )
+        .await;
+        let Recorded::New(acted) = recorded.unwrap() else {
+            panic!("a new delivery is no duplicate");
+        };
+        let active = active(fixture, issue).await;
+        let [active] = active.as_slice() else {
+            panic!("one active task, not {active:?}");
+        };
+        match retried.unwrap() {
+            Commanded::Done(_) => assert_eq!(active.id, failed.task, "{acted:?}"),
+            Commanded::Conflict(other) => assert_eq!(active.id, other, "{acted:?}"),
+            refused => panic!("{refused:?}"),
+        }
+    }
+}
+
+async fn active(fixture: &Fixture, issue: u64) -> Vec<Task> {
+    let filter = TaskFilter {
+        issue: Some(patchfleet_domain::IssueNumber(issue)),
+        ..TaskFilter::default()
+    };
+    let mut tasks = fixture.store.tasks(&filter).await.unwrap();
+    tasks.retain(|task| task.state.is_active());
+    tasks
+}
+
+/// However a publisher's look at the outbox falls between two changes, what it told last is what
+/// is true when nothing is left to tell.
+pub(crate) async fn the_last_state_is_always_told(fixture: &Fixture) {
+    let other = fixture.place.open().await;
+    let id = fixture.queued(1).await.id;
+    let over = AtomicBool::new(false);
+    let told = tokio::sync::watch::Sender::new(TaskState::Pending);
+    let publisher = async {
+        while !over.load(Ordering::Relaxed) {
+            publish(other.as_ref(), &told).await;
+        }
+    };
+    let actor = async {
+        for _ in 0..ROUNDS {
+            claim_and_refuse(fixture, id).await;
+            drained(fixture).await;
+            assert_eq!(*told.borrow(), TaskState::Queued);
+        }
+        over.store(true, Ordering::Relaxed);
+    };
+    tokio::time::timeout(Duration::from_mins(1), join(publisher, actor))
+        .await
+        .expect("the outbox is emptied");
+}
+
+async fn publish(store: &dyn Store, told: &tokio::sync::watch::Sender<TaskState>) {
+    for entry in store.take_outbox(10, HOLD).await.unwrap() {
+        let Effect::Status { task } = entry.effect else {
+            panic!("{entry:?}");
+        };
+        told.send_replace(store.task(task).await.unwrap().unwrap().state);
+        let done = Sent::Done { comment: None };
+        store.settle_outbox(&entry, &done).await.unwrap();
+    }
+}
+
+async fn claim_and_refuse(fixture: &Fixture, id: TaskId) {
+    let work = fixture.claim(&fixture.in_queue(id).await, LEASE).await.work;
+    let reason = "full".to_owned();
+    fixture
+        .applied(work, 1, WorkEvent::Refused { reason })
+        .await;
+}
+
+async fn drained(fixture: &Fixture) {
+    while fixture.store.outbox_pending().await.unwrap() > 0 {
+        tokio::task::yield_now().await;
+    }
+}
+
+pub(crate) async fn a_renewed_lease_is_not_over(fixture: &Fixture) {
+    let queued = fixture.queued(1).await;
+    let work = fixture.claim(&queued, Duration::ZERO).await.work;
+    let me = agent("backend-1");
+    assert_eq!(fixture.store.renew(&me, LEASE).await.unwrap(), [work]);
+    assert_eq!(fixture.store.expire().await.unwrap(), []);
+    let none: [Work; 0] = [];
+    let stranger = agent("stranger");
+    assert_eq!(fixture.store.renew(&stranger, LEASE).await.unwrap(), none);
+}
+
+pub(crate) async fn loops_are_woken_by_what_is_theirs(fixture: &Fixture) {
+    let mut changed = fixture.store.changed();
+    let work = fixture.started(1).await;
+    assert!(changed.has_changed().unwrap(), "a task was made");
+    changed.mark_unchanged();
+    let log = WorkEvent::Log {
+        lines: vec!["…".to_owned()],
+        dropped: 0,
+    };
+    fixture.applied(work, 2, log.clone()).await;
+    assert!(!changed.has_changed().unwrap(), "a line of log is nobody's");
+    let stale = Report {
+        work: Work {
+            attempt: work.attempt.next(),
+            ..work
+        },
+        seq: 3,
+        event: log,
+    };
+    assert_eq!(fixture.store.report(&stale).await.unwrap(), Cas::Stale);
+    assert!(!changed.has_changed().unwrap(), "nothing happened");
+    fixture.store.cancel(work.task, "maintainer").await.unwrap();
+    assert!(changed.has_changed().unwrap(), "an attempt was called off");
+}

@@ -1,0 +1,62 @@
+//! The data folder: made once, then copied.
+//!
+//! Making it costs more than all the rest of a server's start, and every test starts one. The
+//! template lies below the build's `target`; a program that runs elsewhere makes its own.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+
+use super::programs::{Programs, command, finish};
+
+/// The server's superuser.
+pub(super) const SUPERUSER: &str = "patchfleet";
+
+/// Makes `data`, a folder that is not there yet.
+pub(super) fn make(programs: &Programs, data: &Path) -> anyhow::Result<()> {
+    let Some(target) = target() else {
+        return init(programs, data);
+    };
+    let template = target.join(format!("postgres-template-{}", programs.version()));
+    let lock = File::create(template.with_extension("lock"))?;
+    // Released when the file is closed, which a killed process does, too.
+    lock.lock().context("can't lock the template")?;
+    if template.join("PG_VERSION").is_file() {
+        return copy(&template, data);
+    }
+    init(programs, data)?;
+    let unfinished = template.with_extension("unfinished");
+    if unfinished.exists() {
+        std::fs::remove_dir_all(&unfinished)?;
+    }
+    copy(data, &unfinished)?;
+    Ok(std::fs::rename(&unfinished, &template)?)
+}
+
+fn init(programs: &Programs, data: &Path) -> anyhow::Result<()> {
+    let mut command = programs.command("initdb");
+    command.arg("-D").arg(data).args([
+        "--username",
+        SUPERUSER,
+        "--auth=trust",
+        "--encoding=UTF8",
+        "--locale=C",
+        "--no-sync",
+    ]);
+    finish(command).map(drop)
+}
+
+/// Copies a folder with its owner and modes, which PostgreSQL is particular about.
+fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
+    let mut command = command("cp");
+    command.arg("-a").arg(from).arg(to);
+    finish(command).map(drop)
+}
+
+/// The build's folder, if this program lies in one.
+fn target() -> Option<PathBuf> {
+    let program = std::env::current_exe().ok()?;
+    let target = program.ancestors().find(|it| it.ends_with("target"))?;
+    Some(target.to_owned())
+}

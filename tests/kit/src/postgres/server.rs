@@ -1,0 +1,132 @@
+//! One running server in a temporary folder.
+//!
+//! It ends with its handle, also in a panic, and with the process. Absent: durability, as its
+//! data goes away with it.
+
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use sqlx::{Connection as _, PgConnection};
+use tempfile::TempDir;
+
+use super::data;
+use super::programs::Programs;
+
+/// How long a server may take to start.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How many ports are tried: somebody may take a free one first.
+const TRIES: u32 = 3;
+/// What differs from a server that has to keep its data.
+const SETTINGS: [&str; 4] = [
+    "listen_addresses=127.0.0.1",
+    "fsync=off",
+    "max_connections=200",
+    // Shared memory is a file of the data folder, so that it can't outlive it.
+    "dynamic_shared_memory_type=mmap",
+];
+
+/// A running server.
+#[derive(Debug)]
+pub(super) struct Server {
+    // Ends before its folder goes.
+    _process: Process,
+    _folder: TempDir,
+    port: u16,
+}
+
+#[derive(Debug)]
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // An immediate shutdown: the server removes its shared memory and ends its children, by
+        // force after five seconds, so that the wait is bounded.
+        if let Ok(id) = i32::try_from(self.0.id()) {
+            let _ = kill(Pid::from_raw(id), Signal::SIGQUIT);
+        }
+        let _ = self.0.wait();
+    }
+}
+
+impl Server {
+    pub(super) async fn start() -> anyhow::Result<Self> {
+        let folder = tempfile::Builder::new()
+            .prefix("patchfleet-postgres-")
+            .tempdir()?;
+        let programs = Programs::for_folder(folder.path())?;
+        data::make(&programs, &folder.path().join("data"))?;
+        let mut tried = 1;
+        loop {
+            let port = free_port()?;
+            match launch(&programs, folder.path(), port).await {
+                Ok(process) => {
+                    return Ok(Self {
+                        _process: process,
+                        _folder: folder,
+                        port,
+                    });
+                }
+                Err(error) if tried == TRIES => return Err(error),
+                Err(_) => tried += 1,
+            }
+        }
+    }
+
+    /// Its first database, as its superuser.
+    pub(super) fn url(&self) -> String {
+        url(self.port)
+    }
+}
+
+fn url(port: u16) -> String {
+    format!("postgres://{}@127.0.0.1:{port}/postgres", data::SUPERUSER)
+}
+
+async fn launch(programs: &Programs, folder: &Path, port: u16) -> anyhow::Result<Process> {
+    let log = folder.join("log");
+    let mut command = programs.command("postgres");
+    command.arg("-D").arg(folder.join("data"));
+    for setting in SETTINGS {
+        command.args(["-c", setting]);
+    }
+    let child = command
+        .args(["-c", &format!("port={port}"), "-c"])
+        .arg(format!("unix_socket_directories={}", folder.display()))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(std::fs::File::create(&log)?)
+        .spawn()
+        .context("can't start postgres")?;
+    let mut process = Process(child);
+    answers(&mut process.0, &url(port), &log).await?;
+    Ok(process)
+}
+
+/// Waits until the server takes connections, or has ended.
+async fn answers(child: &mut Child, url: &str, log: &Path) -> anyhow::Result<()> {
+    let started = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait()? {
+            let log = std::fs::read_to_string(log).unwrap_or_default();
+            bail!("PostgreSQL ended at once, {status}: {}", log.trim());
+        }
+        match PgConnection::connect(url).await {
+            Ok(connection) => return Ok(connection.close().await?),
+            Err(error) if started.elapsed() > PATIENCE => {
+                return Err(error).context("PostgreSQL did not start");
+            }
+            Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+        }
+    }
+}
+
+/// A port that was free a moment ago.
+fn free_port() -> anyhow::Result<u16> {
+    Ok(std::net::TcpListener::bind("127.0.0.1:0")?
+        .local_addr()?
+        .port())
+}
