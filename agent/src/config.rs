@@ -1,6 +1,7 @@
 //! An agent's section of the configuration, with its defaults.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use patchfleet_config::{HumanDuration, Secret};
@@ -17,7 +18,7 @@ pub struct AgentConfig {
     /// Its specialty.
     #[serde(rename = "type")]
     pub agent_type: AgentType,
-    /// What it is good at.
+    /// What it is good at; see [`Self::offered_capabilities`] for when it is empty.
     #[serde(default)]
     pub capabilities: BTreeSet<Capability>,
     /// How sensitive a task it may see.
@@ -44,6 +45,19 @@ pub struct AgentConfig {
     /// How long running tasks may take to end when the agent is told to end.
     #[serde(default = "default_shutdown")]
     pub shutdown_deadline: HumanDuration,
+    /// `[agents.http]`: the agent's own HTTP interface; none when absent.
+    #[serde(default)]
+    pub http: Option<HttpConfig>,
+}
+
+/// The agent's own HTTP interface.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HttpConfig {
+    /// Where it listens; not encrypted, so best on the loopback.
+    pub listen: SocketAddr,
+    /// What callers have to show for anything but `/health`.
+    pub key: Secret,
 }
 
 /// Where the coordinator is.
@@ -121,6 +135,38 @@ pub struct PublishConfig {
     pub draft: bool,
 }
 
+/// What agents of the usual types are good at when their configuration does not say.
+const USUAL_CAPABILITIES: &[(&str, &[&str])] = &[
+    ("backend", &["python", "fastapi", "postgresql", "redis"]),
+    ("frontend", &["typescript", "react", "css", "ui/ux"]),
+    ("testing", &["pytest", "jest", "selenium", "qa"]),
+    ("devops", &["docker", "ansible", "github actions"]),
+    ("database", &["postgresql", "redis", "migration"]),
+    (
+        "security",
+        &[
+            "authentication",
+            "authorization",
+            "vulnerability inspection",
+        ],
+    ),
+    ("documentation", &["markdown", "api doc", "tutorial"]),
+];
+
+impl AgentConfig {
+    /// What the agent says it is good at: what is configured, else what is usual for its type.
+    pub fn offered_capabilities(&self) -> BTreeSet<Capability> {
+        if !self.capabilities.is_empty() {
+            return self.capabilities.clone();
+        }
+        let usual = USUAL_CAPABILITIES
+            .iter()
+            .find(|(name, _)| *name == self.agent_type.as_str());
+        let words = usual.map_or(&[] as &[&str], |(_, words)| words);
+        words.iter().copied().map(Capability::from).collect()
+    }
+}
+
 impl DraftConfig {
     /// The program that drafts, where one does.
     pub fn program(&self) -> Option<&str> {
@@ -164,4 +210,60 @@ const fn default_draft_timeout() -> HumanDuration {
 
 const fn default_shutdown() -> HumanDuration {
     HumanDuration::from_secs(10)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn config(more: serde_json::Value) -> Result<AgentConfig, serde_json::Error> {
+        let mut config = json!({
+            "id": "backend-1",
+            "type": "backend",
+            "coordinator": {"url": "http://127.0.0.1:7070", "key": "k"},
+            "workspace": {"root": "work"},
+            "draft": {"mode": "cli", "command": ["tool", "--now"]},
+        });
+        for (name, value) in more.as_object().into_iter().flatten() {
+            config[name] = value.clone();
+        }
+        serde_json::from_value(config)
+    }
+
+    #[test]
+    fn what_is_not_said_has_a_default() {
+        let config = config(json!({})).unwrap();
+        assert_eq!(
+            (config.slots, config.clearance),
+            (2, SecurityLevel::Internal)
+        );
+        assert_eq!(config.workspace.retention.to_string(), "7d");
+        assert_eq!(config.draft.program(), Some("tool"));
+        assert!(config.publish.draft && config.http.is_none());
+    }
+
+    #[test]
+    fn capabilities_are_those_of_the_type_unless_said() {
+        let usual = config(json!({})).unwrap().offered_capabilities();
+        assert!(usual.contains(&"postgresql".into()) && usual.len() == 4);
+        let said = config(json!({"capabilities": ["Rust"]})).unwrap();
+        assert_eq!(said.offered_capabilities(), ["rust".into()].into());
+        let own = config(json!({"type": "games"})).unwrap();
+        assert_eq!(own.offered_capabilities(), BTreeSet::new());
+    }
+
+    #[test]
+    fn a_misspelt_field_is_an_error() {
+        let error = config(json!({"slot": 3})).unwrap_err().to_string();
+        assert!(error.contains("unknown field `slot`"), "{error}");
+        let error = config(json!({"http": {"listen": "127.0.0.1:0"}})).unwrap_err();
+        assert!(error.to_string().contains("missing field `key`"), "{error}");
+    }
+
+    #[test]
+    fn the_key_is_not_shown() {
+        let config = config(json!({"coordinator": {"url": "http://h", "key": "hush-hush"}}));
+        assert!(!format!("{:?}", config.unwrap()).contains("hush-hush"));
+    }
 }

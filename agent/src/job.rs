@@ -17,7 +17,7 @@ use tracing::Instrument as _;
 
 use crate::config::DraftConfig;
 use crate::draft::Drafter;
-use crate::git::{Author, GitError, Remote};
+use crate::git::{Author, Remote};
 use crate::job::github::TaskGitHub;
 use crate::job::watch::Watch;
 use crate::member::Member;
@@ -33,6 +33,8 @@ const LOG_LINES: usize = 1024;
 const LOG_BATCH: usize = 128;
 /// How long to collect lines before they go.
 const LOG_PAUSE: Duration = Duration::from_millis(100);
+/// How long the last lines may take; only a writer that outlives the work needs it.
+const LAST_LINES: Duration = Duration::from_secs(2);
 
 /// An assignment that was accepted.
 pub(crate) struct Job {
@@ -85,11 +87,24 @@ async fn attempt(job: Job) -> Outcome {
     let (lines, received) = mpsc::channel(LOG_LINES);
     let log = TaskLog::new(lines);
     let pump = pump_logs(received, log.clone(), job.reporter.clone());
+    let worked = CancellationToken::new();
+    let done = worked.clone().drop_guard();
     let work = async move {
+        let _done = done;
         let result = work_on(&job, log).await;
         result.unwrap_or_else(|ended| ended.map_or(Outcome::Cancelled, Outcome::Failed))
     };
-    // The pump ends when the work has dropped the log's last writer, or with the work itself.
+    let last_lines = async {
+        worked.cancelled().await;
+        tokio::time::sleep(LAST_LINES).await;
+    };
+    // The pump ends when the work has dropped the log's last writer, or soon after the work.
+    let pump = async {
+        tokio::select! {
+            () = pump => {}
+            () = last_lines => {}
+        }
+    };
     let (outcome, ()) = tokio::join!(work, pump);
     outcome
 }
@@ -148,13 +163,15 @@ fn facts(job: &Job, task: &v1::Task) -> Result<TaskFacts, Failure> {
 }
 
 /// Where the repository is, with the right to read it.
-async fn remote(job: &Job, task: &v1::Task) -> Result<Remote, Failure> {
+async fn remote(job: &Job, task: &v1::Task) -> Result<Remote, Option<Failure>> {
     let token = if Remote::takes_token(&task.clone_url) {
-        Some(job.reporter.token(v1::CredentialScope::Read).await?.secret)
+        let asked = job.reporter.token(v1::CredentialScope::Read);
+        let answer = job.cancel.run_until_cancelled(asked).await;
+        Some(answer.ok_or(None)??.secret)
     } else {
         None
     };
-    Remote::new(&task.clone_url, token).map_err(GitError::into_failure)
+    Remote::new(&task.clone_url, token).map_err(|error| Some(error.into_failure()))
 }
 
 async fn prepare(

@@ -6,6 +6,7 @@
 
 mod config;
 mod host;
+mod http;
 mod member;
 mod session;
 
@@ -29,11 +30,12 @@ use anyhow::Context as _;
 use tokio_util::sync::CancellationToken;
 
 pub use config::{
-    AgentConfig, CommitConfig, CoordinatorAddress, DraftConfig, PublishConfig, TestsConfig,
-    WorkspaceConfig,
+    AgentConfig, CommitConfig, CoordinatorAddress, DraftConfig, HttpConfig, PublishConfig,
+    TestsConfig, WorkspaceConfig,
 };
 pub use draft::fingerprint;
 
+use http::Http;
 use member::Member;
 use workspace::{Retention, Workspaces};
 
@@ -44,8 +46,8 @@ const SWEEP_INTERVAL: Duration = Duration::from_hours(1);
 /// the deadline, interrupts the rest and says goodbye.
 ///
 /// # Errors
-/// When it can't begin: the folder can't be written or the key can't be read. A coordinator that
-/// is away is no error; the agent goes on trying.
+/// When it can't begin: the folder can't be written, a key can't be read or its HTTP address can't
+/// be had. A coordinator that is away is no error; the agent goes on trying.
 pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> anyhow::Result<()> {
     let retention = Retention {
         keep: chrono::TimeDelta::from_std(config.workspace.retention.0)
@@ -59,12 +61,17 @@ pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> anyhow::Re
     let workspaces = Workspaces::open(root, &config.id, retention)
         .await
         .with_context(|| format!("can't use the folder {}", root.display()))?;
+    let http = match &config.http {
+        Some(http) => Some(Http::bind(http).await?),
+        None => None,
+    };
     let deadline = config.shutdown_deadline.0;
     let member = Arc::new(Member::new(config, workspaces)?);
     let goodbye = CancellationToken::new();
     tokio::select! {
         () = session::run(Arc::clone(&member), goodbye.clone()) => {}
         () = sweep_now_and_then(&member) => {}
+        () = serve(http, &member) => {}
         () = end(&member, shutdown, (deadline, &goodbye)) => {}
     }
     Ok(())
@@ -88,6 +95,14 @@ async fn end(
         let _ = tokio::time::timeout(deadline, member.jobs.wait()).await;
     }
     goodbye.cancel();
+    std::future::pending::<()>().await;
+}
+
+/// An agent whose HTTP interface is off, or fails later, works on without it.
+async fn serve(http: Option<Http>, member: &Arc<Member>) {
+    if let Some(http) = http {
+        http.serve(Arc::clone(member)).await;
+    }
     std::future::pending::<()>().await;
 }
 

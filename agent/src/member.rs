@@ -64,9 +64,9 @@ impl Member {
             agent_id: config.id.to_string(),
             agent_type: config.agent_type.to_string(),
             capabilities: config
-                .capabilities
-                .iter()
-                .map(|it| it.as_str().to_owned())
+                .offered_capabilities()
+                .into_iter()
+                .map(Into::into)
                 .collect(),
             clearance: config.clearance.to_string(),
             slots: config.slots,

@@ -230,6 +230,7 @@ impl Desk {
         if why == Stop::Dropped {
             attempt.standing.send_replace(Standing::Gone);
             papers.attempts.remove(&work);
+            papers.questions.retain(|_, question| question.work != work);
         }
     }
 
@@ -349,14 +350,42 @@ mod tests {
         );
     }
 
+    fn questions(desk: &Desk) -> Vec<String> {
+        let question = |body| match body {
+            v1::agent_message::Body::CredentialRequest(request) => Some(request.request_id),
+            _ => None,
+        };
+        desk.unsaid().into_iter().filter_map(question).collect()
+    }
+
+    #[test]
+    fn a_question_is_asked_on_each_stream_until_it_is_answered() {
+        let (desk, work) = (Desk::default(), work());
+        desk.open(work, true);
+        let mut answer = desk.ask(work, v1::CredentialScope::Read);
+        let asked = questions(&desk);
+        assert_eq!(questions(&desk), [""; 0], "once a stream");
+        desk.start_over();
+        assert_eq!(questions(&desk), asked);
+        desk.answer("another question", Err("no".to_owned()));
+        assert!(answer.try_recv().is_err());
+        desk.answer(&asked[0], Err("no".to_owned()));
+        assert_eq!(answer.try_recv().unwrap(), Err("no".to_owned()));
+        desk.start_over();
+        assert_eq!(questions(&desk), [""; 0]);
+    }
+
     #[test]
     fn a_dropped_attempt_is_told_so() {
         let (desk, work) = (Desk::default(), work());
         let cancel = desk.open(work, true).unwrap();
+        let mut answer = desk.ask(work, v1::CredentialScope::Read);
         let (_, standing) = desk.put(work, WorkEvent::Accepted).unwrap();
         desk.stop(work, Stop::Dropped);
         assert!(cancel.is_cancelled());
         assert_eq!(*standing.borrow(), Standing::Gone);
+        let closed = oneshot::error::TryRecvError::Closed;
+        assert_eq!(answer.try_recv(), Err(closed), "nobody will answer");
         assert_eq!(desk.stopped(work), Some(Stop::Dropped));
     }
 }

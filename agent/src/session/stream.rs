@@ -22,8 +22,6 @@ use crate::member::Member;
 const OUTGOING: usize = 64;
 /// How long the coordinator may take to welcome, and a full channel to move.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Heartbeats that may go unanswered before the stream counts as dead above HTTP/2.
-const SILENCE: u32 = 4;
 
 /// How a stream ended.
 #[derive(Debug)]
@@ -46,7 +44,9 @@ pub(super) struct Stream<'a> {
     incoming: Streaming<v1::CoordinatorMessage>,
     said: u64,
     heartbeat: Duration,
+    lease: Duration,
     opened: Instant,
+    heard_at: Instant,
 }
 
 impl<'a> Stream<'a> {
@@ -83,14 +83,16 @@ impl<'a> Stream<'a> {
             member.desk.stop(work, Stop::Dropped);
         }
         tracing::info!(session = welcome.session, "registered with the coordinator");
-        let heartbeat = Duration::from_millis(welcome.heartbeat_interval_ms.max(100));
+        let now = Instant::now();
         Ok(Self {
             member,
             outgoing,
             incoming,
             said: 1,
-            heartbeat,
-            opened: Instant::now(),
+            heartbeat: Duration::from_millis(welcome.heartbeat_interval_ms.max(100)),
+            lease: Duration::from_millis(welcome.lease_ttl_ms),
+            opened: now,
+            heard_at: now,
         })
     }
 
@@ -98,7 +100,6 @@ impl<'a> Stream<'a> {
     pub(super) async fn run(mut self, goodbye: &CancellationToken) -> anyhow::Result<Ended> {
         let mut heartbeat = tokio::time::interval(self.heartbeat);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut unanswered = 0;
         loop {
             let heard = tokio::select! {
                 heard = self.incoming.message() => heard,
@@ -107,9 +108,8 @@ impl<'a> Stream<'a> {
                     continue;
                 }
                 _ = heartbeat.tick() => {
-                    unanswered += 1;
-                    if unanswered > SILENCE {
-                        return Ok(self.broken("no heartbeat was answered"));
+                    if self.is_deaf() {
+                        return Ok(self.broken("no lease was renewed for a whole lease"));
                     }
                     let beat = self.member.heartbeat().await;
                     self.say(Say::Heartbeat(beat)).await?;
@@ -122,13 +122,19 @@ impl<'a> Stream<'a> {
             };
             match heard {
                 Ok(Some(message)) => {
-                    unanswered = 0;
+                    self.heard_at = Instant::now();
                     self.hear(message).await?;
                 }
                 Ok(None) => return Ok(self.broken("the coordinator closed it")),
                 Err(status) => return Ok(self.broken(status.message())),
             }
         }
+    }
+
+    /// True when leases must have run out unheard. Without attempts the coordinator has nothing to
+    /// say, and HTTP/2 alone tells whether it is there.
+    fn is_deaf(&self) -> bool {
+        self.heard_at.elapsed() > self.lease && !self.member.desk.works().is_empty()
     }
 
     fn broken(&self, why: &str) -> Ended {

@@ -73,6 +73,8 @@ pub struct Answers {
     pub lease_ttl: Duration,
     /// `Welcome.heartbeat_interval_ms`.
     pub heartbeat_interval: Duration,
+    /// Whether heartbeats are answered with `Renewed`.
+    pub renew: bool,
     /// What becomes of the attempts in `Register.resume`.
     pub resume: Resume,
     /// How reports are answered; those that are not named are acknowledged.
@@ -89,6 +91,7 @@ impl Default for Answers {
             key: "stub-fleet-key".to_owned(),
             lease_ttl: Duration::from_secs(30),
             heartbeat_interval: Duration::from_millis(200),
+            renew: true,
             resume: Resume::Keep,
             reports: BTreeMap::new(),
             once: BTreeMap::new(),

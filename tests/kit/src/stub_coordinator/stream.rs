@@ -92,7 +92,7 @@ impl Stream {
                 });
                 state.pending.push_front(Body::Welcome(welcome));
             }
-            Some(Said::Heartbeat(heartbeat)) => {
+            Some(Said::Heartbeat(heartbeat)) if state.answers.renew => {
                 let works = heartbeat.current;
                 state
                     .pending
@@ -103,7 +103,7 @@ impl Stream {
                 let credential = state.answers.credential(&request);
                 state.pending.push_back(Body::Credential(credential));
             }
-            Some(Said::Ack(_) | Said::Goodbye(_)) | None => {}
+            Some(Said::Heartbeat(_) | Said::Ack(_) | Said::Goodbye(_)) | None => {}
         }
         state.flush();
     }

@@ -1,0 +1,180 @@
+//! The agent's own HTTP interface: health, status, metrics, and calling a task off.
+//!
+//! Only `/health` answers without the key. Absent: TLS, for which a proxy stands in front, and
+//! handing in tasks; those come from the coordinator alone.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use axum::extract::{Path, Request, State};
+use axum::http::{StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use patchfleet_domain::TaskId;
+use secrecy::{ExposeSecret as _, SecretString};
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+use tokio::net::TcpListener;
+use tower_http::timeout::TimeoutLayer;
+
+use crate::config::HttpConfig;
+use crate::member::Member;
+use crate::session::desk::Stop;
+
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Prometheus' text format.
+const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// The interface, bound to its address.
+pub(crate) struct Http {
+    listener: TcpListener,
+    key: KeyHash,
+}
+
+/// Hash of the key: comparing hashes tells nobody how much of a guess was right.
+#[derive(Clone, PartialEq, Eq)]
+struct KeyHash([u8; 32]);
+
+impl KeyHash {
+    fn of(key: &str) -> Self {
+        Self(Sha256::digest(key.as_bytes()).into())
+    }
+}
+
+impl Http {
+    /// Takes the address and the key.
+    pub(crate) async fn bind(config: &HttpConfig) -> anyhow::Result<Self> {
+        let key: SecretString = config.key.reveal().context("agents.http.key")?;
+        let listener = TcpListener::bind(config.listen)
+            .await
+            .with_context(|| format!("agents.http.listen: can't listen on {}", config.listen))?;
+        let address = listener.local_addr()?;
+        tracing::info!(%address, "the agent's HTTP interface listens");
+        Ok(Self {
+            listener,
+            key: KeyHash::of(key.expose_secret()),
+        })
+    }
+
+    /// Answers until it is dropped.
+    pub(crate) async fn serve(self, member: Arc<Member>) {
+        let router = router(member, self.key);
+        if let Err(error) = axum::serve(self.listener, router).await {
+            tracing::error!(%error, "the agent's HTTP interface failed");
+        }
+    }
+}
+
+fn router(member: Arc<Member>, key: KeyHash) -> Router {
+    Router::new()
+        .route("/status", get(status))
+        .route("/metrics", get(metrics))
+        .route("/cancel_task/{id}", post(cancel_task))
+        .route_layer(middleware::from_fn_with_state(key, authenticate))
+        .route("/health", get(health))
+        .layer(TimeoutLayer::with_status_code(
+            StatusCode::SERVICE_UNAVAILABLE,
+            PATIENCE,
+        ))
+        .with_state(member)
+}
+
+async fn authenticate(State(key): State<KeyHash>, request: Request, next: Next) -> Response {
+    let shown = request.headers().get(header::AUTHORIZATION);
+    let shown = shown.and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+    if shown.is_some_and(|shown| KeyHash::of(shown) == key) {
+        next.run(request).await
+    } else {
+        problem(StatusCode::UNAUTHORIZED, "authentication failed")
+    }
+}
+
+async fn health() -> Json<serde_json::Value> {
+    Json(json!({"status": "ok"}))
+}
+
+async fn status(State(member): State<Arc<Member>>) -> Json<serde_json::Value> {
+    let beat = member.heartbeat().await;
+    let works = member.desk.works();
+    let tasks: Vec<_> = works
+        .iter()
+        .map(|work| json!({"task": work.task, "attempt": work.attempt}))
+        .collect();
+    Json(json!({
+        "agent_id": member.config.id.to_string(),
+        "agent_type": member.config.agent_type.to_string(),
+        "version": env!("CARGO_PKG_VERSION"),
+        "state": beat.state,
+        "load": beat.load,
+        "slots": member.config.slots,
+        "free_slots": beat.free_slots,
+        "warm_repositories": beat.warm_repositories,
+        "tasks": tasks,
+    }))
+}
+
+async fn metrics(State(member): State<Arc<Member>>) -> impl IntoResponse {
+    let beat = member.heartbeat().await;
+    let gauges = [
+        (
+            "load",
+            "Runnable tasks of the host per core, 0 to 1.",
+            f64::from(beat.load),
+        ),
+        (
+            "slots",
+            "Tasks that the agent runs at once.",
+            f64::from(member.config.slots),
+        ),
+        (
+            "free_slots",
+            "Slots without a task.",
+            f64::from(beat.free_slots),
+        ),
+    ];
+    let agent = &member.config.id;
+    let mut text = String::new();
+    for (name, help, value) in gauges {
+        // Writing to a text can't fail.
+        let _ = write!(
+            text,
+            "# HELP patchfleet_agent_{name} {help}\n# TYPE patchfleet_agent_{name} gauge\n\
+             patchfleet_agent_{name}{{agent_id=\"{agent}\"}} {value}\n"
+        );
+    }
+    ([(header::CONTENT_TYPE, TEXT_FORMAT)], text)
+}
+
+async fn cancel_task(State(member): State<Arc<Member>>, Path(id): Path<String>) -> Response {
+    let Ok(id) = id.parse::<TaskId>() else {
+        return problem(StatusCode::BAD_REQUEST, "the task's id is not a UUID");
+    };
+    let works = member.desk.works();
+    let mut found = works.into_iter().filter(|work| work.task == id).peekable();
+    if found.peek().is_none() {
+        let detail = "the task does not run on this agent";
+        return problem(StatusCode::NOT_FOUND, detail);
+    }
+    for work in found {
+        tracing::info!(task.id = %id, attempt = work.attempt.0, "called off by HTTP");
+        member.desk.stop(work, Stop::Cancelled);
+    }
+    let body = json!({"task_id": id, "status": "cancelling"});
+    (StatusCode::ACCEPTED, Json(body)).into_response()
+}
+
+/// A problem document (RFC 9457).
+fn problem(status: StatusCode, detail: &str) -> Response {
+    let title = status.canonical_reason().unwrap_or("error");
+    let body = json!({"title": title, "status": status.as_u16(), "detail": detail});
+    let kind = [(header::CONTENT_TYPE, "application/problem+json")];
+    (status, kind, body.to_string()).into_response()
+}
+
+#[cfg(test)]
+mod tests;

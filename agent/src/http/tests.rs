@@ -1,0 +1,126 @@
+//! The interface as callers see it.
+
+use axum::body::{Body, to_bytes};
+use patchfleet_domain::{AttemptNumber, Work};
+use serde_json::Value;
+use tempfile::TempDir;
+use tower::ServiceExt as _;
+
+use super::*;
+use crate::config::AgentConfig;
+use crate::workspace::{Retention, Workspaces};
+
+struct Scene {
+    member: Arc<Member>,
+    _root: TempDir,
+}
+
+impl Scene {
+    async fn new() -> Self {
+        let root = TempDir::new().unwrap();
+        let config: AgentConfig = serde_json::from_value(json!({
+            "id": "backend-1",
+            "type": "backend",
+            "coordinator": {"url": "http://127.0.0.1:1", "key": "fleet-key"},
+            "workspace": {"root": root.path()},
+            "draft": {"mode": "replay", "replay_dir": root.path()},
+        }))
+        .unwrap();
+        let retention = Retention {
+            keep: chrono::TimeDelta::days(7),
+            disk_limit: None,
+        };
+        let workspaces = Workspaces::open(root.path(), &config.id, retention).await;
+        let member = Member::new(config, workspaces.unwrap()).unwrap();
+        Self {
+            member: Arc::new(member),
+            _root: root,
+        }
+    }
+
+    async fn ask(&self, method: &str, path: &str, key: Option<&str>) -> (StatusCode, String) {
+        let mut request = Request::builder().method(method).uri(path);
+        if let Some(key) = key {
+            request = request.header("authorization", format!("Bearer {key}"));
+        }
+        let router = router(Arc::clone(&self.member), KeyHash::of("http-key"));
+        let request = request.body(Body::empty()).unwrap();
+        let response = router.oneshot(request).await.unwrap();
+        let status = response.status();
+        let body = to_bytes(response.into_body(), 1 << 20).await.unwrap();
+        (status, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    async fn cancel(&self, id: &str) -> StatusCode {
+        let path = format!("/cancel_task/{id}");
+        self.ask("POST", &path, Some("http-key")).await.0
+    }
+}
+
+fn work() -> Work {
+    Work {
+        task: TaskId::new(),
+        attempt: AttemptNumber(3),
+    }
+}
+
+#[tokio::test]
+async fn only_health_answers_without_the_key() {
+    let scene = Scene::new().await;
+    let (status, body) = scene.ask("GET", "/health", None).await;
+    assert_eq!(
+        (status, body.as_str()),
+        (StatusCode::OK, r#"{"status":"ok"}"#)
+    );
+    let cancel = format!("/cancel_task/{}", TaskId::new());
+    for (method, path) in [("GET", "/status"), ("GET", "/metrics"), ("POST", &cancel)] {
+        for key in [None, Some("fleet-key"), Some("")] {
+            let (status, body) = scene.ask(method, path, key).await;
+            assert_eq!(status, StatusCode::UNAUTHORIZED, "{path} {key:?}");
+            assert!(body.contains("authentication failed"), "{body}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_status_tells_slots_and_tasks() {
+    let scene = Scene::new().await;
+    let work = work();
+    scene.member.desk.open(work, true);
+    let (status, body) = scene.ask("GET", "/status", Some("http-key")).await;
+    assert_eq!(status, StatusCode::OK);
+    let body: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(body["agent_id"], "backend-1");
+    assert_eq!(
+        (&body["slots"], &body["free_slots"]),
+        (&json!(2), &json!(1))
+    );
+    let task = json!({"task": work.task.to_string(), "attempt": 3});
+    assert_eq!(body["tasks"], json!([task]));
+}
+
+#[tokio::test]
+async fn metrics_are_in_prometheus_format() {
+    let scene = Scene::new().await;
+    let (_, body) = scene.ask("GET", "/metrics", Some("http-key")).await;
+    assert!(
+        body.contains("# TYPE patchfleet_agent_free_slots gauge\npatchfleet_agent_free_slots{agent_id=\"backend-1\"} 2\n"),
+        "{body}"
+    );
+    assert!(body.contains("patchfleet_agent_load{agent_id=\"backend-1\"} "));
+}
+
+#[tokio::test]
+async fn a_task_is_called_off_when_it_runs_here() {
+    let scene = Scene::new().await;
+    let work = work();
+    let cancel = scene.member.desk.open(work, true).unwrap();
+    let elsewhere = TaskId::new().to_string();
+    assert_eq!(scene.cancel("x").await, StatusCode::BAD_REQUEST);
+    assert_eq!(scene.cancel(&elsewhere).await, StatusCode::NOT_FOUND);
+    assert!(!cancel.is_cancelled());
+    let here = work.task.to_string();
+    assert_eq!(scene.cancel(&here).await, StatusCode::ACCEPTED);
+    assert!(cancel.is_cancelled());
+    assert_eq!(scene.member.desk.stopped(work), Some(Stop::Cancelled));
+}

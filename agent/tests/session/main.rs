@@ -1,0 +1,9 @@
+//! The agent's session, over real gRPC with a stub coordinator, real git and a GitHub simulator.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod endings;
+mod registration;
+mod reports;
+mod scene;
+mod work;
