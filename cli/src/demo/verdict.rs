@@ -116,6 +116,7 @@ pub(super) async fn finish(
     let (before, after) = (code(&last.tests_before), code(&last.tests_after));
     let pull_request = pull_request(scene, task)?;
     let good = task.state == TaskState::Completed
+        && pull_request["draft"] == json!(true)
         && pull_request["merged"] == json!(true)
         && before.is_some_and(|code| code != 0)
         && after == Some(0);
@@ -136,7 +137,8 @@ pub(super) async fn finish(
     Ok(good)
 }
 
-/// The pull request as GitHub has it, not as the task remembers it.
+/// The pull request as GitHub has it, not as the task remembers it; but for `draft`, which says
+/// how it was opened: merging takes it out of draft.
 fn pull_request(scene: &Scene, task: &Task) -> anyhow::Result<Value> {
     let Some(known) = &task.pull_request else {
         return Ok(Value::Null);
@@ -147,6 +149,6 @@ fn pull_request(scene: &Scene, task: &Task) -> anyhow::Result<Value> {
     let pull = issue.pull.context("the task's pull request is an issue")?;
     Ok(json!({
         "number": known.number, "url": known.url, "head": pull.head, "base": pull.base,
-        "draft": pull.draft, "merged": pull.merged_at.is_some(),
+        "draft": known.draft, "merged": pull.merged_at.is_some(),
     }))
 }
