@@ -4,7 +4,6 @@
 //! program and take the product's own path, webhooks and gRPC included. Only GitHub is played.
 
 mod fleet;
-mod processes;
 mod scene;
 mod settings;
 mod timeline;

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use patchfleet_domain::{Agent, AgentState};
+use patchfleet_testkit::process::{Process, Ready, Start};
 use serde::Deserialize;
 use url::Url;
 
 use crate::client::ApiClient;
 use crate::demo::DemoArgs;
-use crate::demo::processes::{Process, Ready, Start};
 use crate::demo::scene::Scene;
 use crate::demo::settings::{self, Secrets};
 use crate::output::{Output, Tone};
@@ -39,8 +39,10 @@ impl Fleet {
     pub(super) async fn start(args: &DemoArgs, scene: &Scene) -> anyhow::Result<Self> {
         let secrets = Secrets::make(scene.bot_token(), args.postgres.as_ref());
         let folder = scene.folder();
+        let program = std::env::current_exe().context("can't find this program's own file")?;
         let config = settings::coordinator(folder, scene.api_url())?;
         let mut coordinator = Process::start(Start {
+            program: &program,
             name: "coordinator",
             args: vec!["coordinator".to_owned(), "--config".to_owned(), config],
             secrets: secrets.for_coordinator(folder),
@@ -61,6 +63,7 @@ impl Fleet {
                 },
             )?;
             processes.push(Process::start(Start {
+                program: &program,
                 name,
                 args: vec!["agent".to_owned(), "--config".to_owned(), config],
                 secrets: secrets.for_agent(),
@@ -155,7 +158,7 @@ impl Fleet {
     /// Ends all.
     pub(super) async fn stop(self) {
         for process in self.processes {
-            process.stop().await;
+            process.kill().await;
         }
     }
 }

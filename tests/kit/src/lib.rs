@@ -7,4 +7,5 @@
 pub mod github;
 pub mod mock_agent;
 pub mod postgres;
+pub mod process;
 pub mod stub_coordinator;

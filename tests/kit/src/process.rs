@@ -1,7 +1,7 @@
-//! The demo's own processes: this very program, started as coordinator and as agents.
+//! The parts of a fleet as real processes: the `patchfleet` program, started as coordinator or agent.
 //!
-//! They end with the demo, however it ends. This is the command line's one door to spawning;
-//! what an agent runs goes through the agent's `process` module.
+//! They end with the process that started them, however it ends. Logs are appended to, so that a
+//! part that is killed and started again tells its whole story in one file.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ const START_DEADLINE: Duration = Duration::from_secs(30);
 
 /// A running part of the fleet. Killed when dropped.
 #[derive(Debug)]
-pub(super) struct Process {
+pub struct Process {
     name: String,
     log: PathBuf,
     child: Child,
@@ -26,38 +26,45 @@ pub(super) struct Process {
 
 /// What to start.
 #[derive(Debug)]
-pub(super) struct Start<'a> {
+pub struct Start<'a> {
+    /// The `patchfleet` program.
+    pub program: &'a Path,
     /// For people and for the log file's name.
-    pub(super) name: &'a str,
+    pub name: &'a str,
     /// Subcommand and its arguments.
-    pub(super) args: Vec<String>,
+    pub args: Vec<String>,
     /// Secrets, which must not stand in a file.
-    pub(super) secrets: Vec<(&'static str, String)>,
+    pub secrets: Vec<(&'static str, String)>,
     /// Where the log goes.
-    pub(super) folder: &'a Path,
+    pub folder: &'a Path,
 }
 
 /// The coordinator's word that it can be reached.
 #[derive(Debug, Clone, Copy, Deserialize)]
-pub(super) struct Ready {
+pub struct Ready {
     /// Webhooks and API.
-    pub(super) http: SocketAddr,
+    pub http: SocketAddr,
     /// Agents.
-    pub(super) fleet: SocketAddr,
+    pub fleet: SocketAddr,
 }
 
 impl Process {
-    /// Starts this program with a subcommand; its log goes to `<folder>/<name>.log`.
-    pub(super) fn start(start: Start<'_>) -> anyhow::Result<Self> {
+    /// Starts the program with a subcommand; its log goes to `<folder>/<name>.log`.
+    ///
+    /// # Errors
+    /// When the log can't be written or the program can't be started.
+    pub fn start(start: Start<'_>) -> anyhow::Result<Self> {
         let log = start.folder.join(format!("{}.log", start.name));
-        let file = std::fs::File::create(&log)
+        let file = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&log)
             .with_context(|| format!("can't write the log {}", log.display()))?;
-        let program = std::env::current_exe().context("can't find this program's own file")?;
         #[expect(
             clippy::disallowed_methods,
-            reason = "the command line's one door to spawning"
+            reason = "the test kit's door to the product's own processes"
         )]
-        let child = Command::new(program)
+        let child = Command::new(start.program)
             .args(&start.args)
             .args(["--json", "--end-with-parent"])
             .envs(start.secrets)
@@ -74,8 +81,11 @@ impl Process {
         })
     }
 
-    /// Waits until the process says where it can be reached.
-    pub(super) async fn ready(&mut self) -> anyhow::Result<Ready> {
+    /// Waits until the process says where it can be reached; only a coordinator does.
+    ///
+    /// # Errors
+    /// When it ends or says something else first; the end of its log is told.
+    pub async fn ready(&mut self) -> anyhow::Result<Ready> {
         let out = self
             .child
             .stdout
@@ -102,8 +112,11 @@ impl Process {
         }
     }
 
-    /// An error when the process has ended, with what it said last.
-    pub(super) fn check(&mut self) -> anyhow::Result<()> {
+    /// Looks whether it still runs.
+    ///
+    /// # Errors
+    /// When the process has ended, with what it said last.
+    pub fn check(&mut self) -> anyhow::Result<()> {
         match self.child.try_wait()? {
             None => Ok(()),
             Some(status) => {
@@ -116,19 +129,19 @@ impl Process {
         }
     }
 
-    /// Ends the process and waits until it has ended.
-    pub(super) async fn stop(mut self) {
+    /// Ends the process with SIGKILL, as a power cut would, and waits until it has ended.
+    pub async fn kill(mut self) {
         // It ends anyway when this process does; there is nobody to tell a failure to.
         let _ = self.child.kill().await;
     }
 
     /// The process's number, for people who want to look at it.
-    pub(super) fn pid(&self) -> Option<u32> {
+    pub fn pid(&self) -> Option<u32> {
         self.child.id()
     }
 
     /// What it is.
-    pub(super) fn name(&self) -> &str {
+    pub fn name(&self) -> &str {
         &self.name
     }
 }

@@ -1,0 +1,12 @@
+//! The whole system as its users have it: the `patchfleet` program as coordinator and agent
+//! processes, a real database, git and gRPC. Only GitHub is played.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod bad_input;
+mod commands;
+mod deliveries;
+mod kills;
+mod rounds;
+mod secrets;
+mod world;

@@ -1,0 +1,189 @@
+//! One whole system for one test: a GitHub, a coordinator, an agent, and a person who acts.
+
+mod settings;
+mod watch;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use patchfleet_testkit::github::{Permission, Simulator};
+use patchfleet_testkit::postgres::Database;
+use patchfleet_testkit::process::{Process, Ready, Start};
+
+use settings::Keys;
+pub(crate) use settings::kit;
+pub(crate) use watch::DraftGate;
+
+/// The repository that is worked on.
+pub(crate) const REPOSITORY: &str = "acme/orders";
+/// Who steers.
+pub(crate) const MAINTAINER: &str = "maintainer";
+
+/// Where tasks are kept.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Kept {
+    Sqlite,
+    Postgres,
+}
+
+/// A process that may be killed and started again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    Coordinator,
+    Agent,
+}
+
+/// What differs from the usual world.
+#[derive(Debug, Clone)]
+pub(crate) struct Plan {
+    pub(crate) kept: Kept,
+    /// Recorded answers, one per round; the fix comes from a command when there are none.
+    pub(crate) answers: Vec<String>,
+    /// `.patchfleet.yaml` of the repository instead of the sample's.
+    pub(crate) repository_config: Option<&'static str>,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self {
+            kept: Kept::Sqlite,
+            answers: Vec::new(),
+            repository_config: None,
+        }
+    }
+}
+
+pub(crate) struct World {
+    pub(crate) github: Simulator,
+    pub(crate) keys: Keys,
+    folder: tempfile::TempDir,
+    database: Option<Database>,
+    /// An address that no other test listens on, so that ports survive a restart.
+    address: SocketAddr,
+    ready: Ready,
+    coordinator: Option<Process>,
+    agent: Option<Process>,
+}
+
+impl World {
+    /// A world as usual, on SQLite.
+    pub(crate) async fn new() -> Self {
+        Self::with(Plan::default()).await
+    }
+
+    /// A world whose agent is connected and whose GitHub sends its webhooks.
+    pub(crate) async fn with(plan: Plan) -> Self {
+        let folder = tempfile::Builder::new()
+            .prefix("patchfleet-e2e-")
+            .tempdir()
+            .unwrap();
+        let github = Simulator::start().await.unwrap();
+        settings::repository(&github, folder.path(), &plan);
+        for (login, permission) in [
+            (MAINTAINER, Permission::Admin),
+            ("stranger", Permission::Read),
+        ] {
+            github
+                .set_permission(REPOSITORY, login, permission)
+                .unwrap();
+        }
+        let database = match plan.kept {
+            Kept::Sqlite => None,
+            Kept::Postgres => Some(Database::create().await.unwrap()),
+        };
+        let address = settings::address();
+        let mut world = Self {
+            keys: Keys::make(github.bot_token()),
+            github,
+            folder,
+            database,
+            address,
+            ready: Ready {
+                http: address,
+                fleet: address,
+            },
+            coordinator: None,
+            agent: None,
+        };
+        world.start(Part::Coordinator).await;
+        settings::agent(&world, &plan);
+        world.start(Part::Agent).await;
+        world
+            .github
+            .add_webhook(&world.webhook_url(), &world.keys.webhook);
+        world
+    }
+
+    /// Starts a part that does not run; a coordinator listens where it did before.
+    pub(crate) async fn start(&mut self, part: Part) {
+        let program = Path::new(env!("CARGO_BIN_EXE_patchfleet"));
+        match part {
+            Part::Coordinator => {
+                let config = settings::coordinator(self);
+                let mut process = Process::start(Start {
+                    program,
+                    name: "coordinator",
+                    args: ["coordinator", "--config", &config]
+                        .map(str::to_owned)
+                        .into(),
+                    secrets: self.keys.for_coordinator(&self.database_url()),
+                    folder: self.folder(),
+                })
+                .unwrap();
+                self.ready = process.ready().await.unwrap();
+                self.coordinator = Some(process);
+            }
+            Part::Agent => {
+                let config = self.folder().join("agent.toml").display().to_string();
+                let process = Process::start(Start {
+                    program,
+                    name: "agent",
+                    args: ["agent", "--config", &config].map(str::to_owned).into(),
+                    secrets: self.keys.for_agent(),
+                    folder: self.folder(),
+                });
+                self.agent = Some(process.unwrap());
+                self.idle_agent().await;
+            }
+        }
+    }
+
+    /// Ends a part as a power cut would.
+    pub(crate) async fn kill(&mut self, part: Part) {
+        let process = match part {
+            Part::Coordinator => self.coordinator.take(),
+            Part::Agent => self.agent.take(),
+        };
+        process.expect("it runs").kill().await;
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Where drafts are counted, a line each.
+    pub(crate) fn drafts(&self) -> usize {
+        let text = std::fs::read_to_string(self.folder().join("drafts"));
+        text.unwrap_or_default().lines().count()
+    }
+
+    pub(crate) fn webhook_url(&self) -> String {
+        format!("http://{}/webhooks/github", self.ready.http)
+    }
+
+    /// A path of the coordinator's API.
+    pub(crate) fn api_url(&self, path: &str) -> String {
+        format!("http://{}/{path}", self.ready.http)
+    }
+
+    fn database_url(&self) -> String {
+        match &self.database {
+            Some(database) => database.url().to_owned(),
+            None => format!("sqlite:{}", self.folder().join("patchfleet.db").display()),
+        }
+    }
+
+    fn agent_root(&self) -> PathBuf {
+        self.folder().join("workspaces")
+    }
+}

@@ -1,0 +1,164 @@
+//! What the processes of a world are told, and the repository they work on.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+
+use patchfleet_testkit::github::Simulator;
+use rand::Rng as _;
+use serde_json::{Value, json};
+
+use super::{Plan, REPOSITORY, World};
+
+/// Keys of one world; each is found nowhere else, so that a search for it means something.
+pub(crate) struct Keys {
+    pub(crate) github: String,
+    pub(crate) webhook: String,
+    pub(crate) api: String,
+    pub(crate) fleet: String,
+}
+
+impl Keys {
+    pub(super) fn make(github: String) -> Self {
+        let random = |what: &str| format!("{what}{:032x}", rand::rng().random::<u128>());
+        Self {
+            github,
+            webhook: random("webhook"),
+            api: random("api"),
+            fleet: random("fleet"),
+        }
+    }
+
+    pub(super) fn for_coordinator(&self, database: &str) -> Vec<(&'static str, String)> {
+        let mut all = self.for_agent();
+        all.extend([
+            ("E2E_GITHUB_TOKEN", self.github.clone()),
+            ("E2E_WEBHOOK_SECRET", self.webhook.clone()),
+            ("E2E_API_KEY", self.api.clone()),
+            ("E2E_DATABASE_URL", database.to_owned()),
+        ]);
+        all
+    }
+
+    pub(super) fn for_agent(&self) -> Vec<(&'static str, String)> {
+        vec![("E2E_FLEET_KEY", self.fleet.clone())]
+    }
+}
+
+/// An address of the loopback's own; any port.
+pub(super) fn address() -> SocketAddr {
+    let [_, b, c, d] = rand::rng().random::<u32>().to_be_bytes();
+    let d = d.clamp(2, 254);
+    SocketAddr::from((Ipv4Addr::new(127, b.max(1), c, d), 0))
+}
+
+/// The sample repository on GitHub.
+pub(super) fn repository(github: &Simulator, folder: &Path, plan: &Plan) {
+    let seed = folder.join("seed");
+    copy(&kit("sample/repository"), &seed);
+    if let Some(text) = plan.repository_config {
+        std::fs::write(seed.join(".patchfleet.yaml"), text).unwrap();
+    }
+    github.create_repository(REPOSITORY, &seed).unwrap();
+}
+
+/// Something of the test kit's.
+pub(crate) fn kit(path: &str) -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../tests/kit")
+        .join(path)
+        .canonicalize()
+        .unwrap()
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let (source, name) = entry.map(|it| (it.path(), it.file_name())).unwrap();
+        if source.is_dir() {
+            copy(&source, &to.join(name));
+        } else {
+            std::fs::copy(&source, to.join(name)).unwrap();
+        }
+    }
+}
+
+/// Writes the coordinator's file; ports that were had before are asked for again.
+pub(super) fn coordinator(world: &World) -> String {
+    write(
+        world.folder(),
+        "coordinator",
+        &json!({"coordinator": {
+            "listen": world.ready.http,
+            "fleet": {"listen": world.ready.fleet, "key": {"env": "E2E_FLEET_KEY"}},
+            "database": {"url": {"env": "E2E_DATABASE_URL"}},
+            "github": {
+                "api_url": world.github.base_url(),
+                "token": {"env": "E2E_GITHUB_TOKEN"},
+                "webhook_secrets": [{"env": "E2E_WEBHOOK_SECRET"}],
+            },
+            "api": {"key": {"env": "E2E_API_KEY"}},
+        }}),
+    )
+}
+
+/// Writes the agent's file and what it drafts from.
+pub(super) fn agent(world: &World, plan: &Plan) {
+    let draft = if plan.answers.is_empty() {
+        json!({"mode": "cli", "command": ["sh", script(world)]})
+    } else {
+        json!({"mode": "replay", "replay_dir": answers(world, &plan.answers)})
+    };
+    write(
+        world.folder(),
+        "agent",
+        &json!({"agents": [{
+            "id": "general-1",
+            "type": "general",
+            "coordinator": {
+                "url": format!("http://{}", world.ready.fleet),
+                "key": {"env": "E2E_FLEET_KEY"},
+            },
+            "workspace": {"root": world.agent_root()},
+            "draft": draft,
+        }]}),
+    );
+}
+
+/// A draft command that is counted, waits while there is a gate, and mends the sample.
+fn script(world: &World) -> String {
+    let folder = world.folder().display();
+    let answer = kit("sample/answers/1.diff");
+    let text = format!(
+        "set -e\ngate='{folder}/draft-gate'\necho round $PATCHFLEET_ROUND >> '{folder}/drafts'\n\
+         while [ -e \"$gate\" ]; do sleep 0.02; done\ngit apply '{}'\n",
+        answer.display()
+    );
+    let path = world.folder().join("draft.sh");
+    std::fs::write(&path, text).unwrap();
+    path.display().to_string()
+}
+
+fn answers(world: &World, answers: &[String]) -> String {
+    let (title, body) = issue();
+    let folder = world.folder().join("answers");
+    let place = folder.join(patchfleet_agent::fingerprint(&title, &body));
+    std::fs::create_dir_all(&place).unwrap();
+    for (round, answer) in (1..).zip(answers) {
+        std::fs::write(place.join(format!("{round}.diff")), answer).unwrap();
+    }
+    folder.display().to_string()
+}
+
+/// Title and body of the sample's issue.
+pub(super) fn issue() -> (String, String) {
+    let text = std::fs::read_to_string(kit("sample/issue.json")).unwrap();
+    let payload: Value = serde_json::from_str(&text).unwrap();
+    let field = |name: &str| payload["issue"][name].as_str().unwrap().to_owned();
+    (field("title"), field("body"))
+}
+
+fn write(folder: &Path, name: &str, tree: &Value) -> String {
+    let path = folder.join(format!("{name}.toml"));
+    std::fs::write(&path, toml::to_string(tree).unwrap()).unwrap();
+    path.display().to_string()
+}

@@ -1,0 +1,178 @@
+//! Acting as the maintainer, and waiting for what comes of it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use patchfleet_domain::{Task, TaskState};
+use patchfleet_testkit::github::{Comment, Issue};
+use serde_json::Value;
+
+use super::{MAINTAINER, REPOSITORY, World, settings};
+
+/// How long anything may take on a machine that is busy with other tests.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How often is looked where nothing tells of a change.
+const LOOK: Duration = Duration::from_millis(15);
+/// What a task's status comment is known by.
+const STATUS_MARK: &str = "<!-- patchfleet:task:";
+
+impl World {
+    /// Opens the sample's issue without a trigger.
+    pub(crate) fn open(&self) -> u64 {
+        let (title, body) = settings::issue();
+        let opened = self
+            .github
+            .open_issue(REPOSITORY, MAINTAINER, &title, &body, &[]);
+        opened.unwrap()
+    }
+
+    /// The maintainer labels the issue, which starts the work.
+    pub(crate) fn label(&self, issue: u64) {
+        let labelled = self
+            .github
+            .add_label(REPOSITORY, MAINTAINER, issue, "patchfleet");
+        labelled.unwrap();
+    }
+
+    /// The maintainer writes a comment.
+    pub(crate) fn say(&self, issue: u64, text: &str) {
+        self.github
+            .comment(REPOSITORY, MAINTAINER, issue, text)
+            .unwrap();
+    }
+
+    /// Looks until something is there.
+    pub(crate) async fn eventually<T>(&self, what: &str, look: impl AsyncFn() -> Option<T>) -> T {
+        let search = async {
+            loop {
+                if let Some(found) = look().await {
+                    return found;
+                }
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        match tokio::time::timeout(PATIENCE, search).await {
+            Ok(found) => found,
+            Err(_) => panic!("waited in vain for {what}; {}", self.story().await),
+        }
+    }
+
+    /// Everything that helps to see why a test failed.
+    async fn story(&self) -> String {
+        let read = |name: &str| {
+            let text = std::fs::read_to_string(self.folder().join(name)).unwrap_or_default();
+            let lines: Vec<_> = text.lines().rev().take(25).collect();
+            lines.into_iter().rev().collect::<Vec<_>>().join("\n")
+        };
+        format!(
+            "tasks: {:#?}\n--- coordinator\n{}\n--- agent\n{}",
+            self.tasks().await,
+            read("coordinator.log"),
+            read("agent.log"),
+        )
+    }
+
+    /// A document of the API; none while the coordinator is away.
+    pub(crate) async fn get(&self, path: &str) -> Option<Value> {
+        let client = reqwest::Client::new();
+        let request = client.get(self.api_url(path)).bearer_auth(&self.keys.api);
+        request.send().await.ok()?.json().await.ok()
+    }
+
+    /// All tasks, newest first; none while the coordinator is away.
+    pub(crate) async fn tasks(&self) -> Vec<Task> {
+        let list = self.get("api/v1/tasks").await.unwrap_or_default();
+        serde_json::from_value(list["tasks"].clone()).unwrap_or_default()
+    }
+
+    /// Waits until the newest task is in a state.
+    pub(crate) async fn task_in(&self, state: TaskState) -> Task {
+        let look = async || {
+            let newest = self.tasks().await.into_iter().next()?;
+            (newest.state == state).then_some(newest)
+        };
+        self.eventually(&format!("a task that is {state}"), look)
+            .await
+    }
+
+    /// Waits until the agent is known to be connected and idle.
+    pub(crate) async fn idle_agent(&self) {
+        let look = async || {
+            let list = self.get("api/v1/agents").await?;
+            let idle = |agent: &Value| agent["state"] == "idle";
+            list["agents"].as_array()?.iter().any(idle).then_some(())
+        };
+        self.eventually("an idle agent", look).await;
+    }
+
+    /// Waits until the issue's status comment says something, and gives it.
+    pub(crate) async fn status_says(&self, issue: u64, text: &str) -> String {
+        let look = async || {
+            let comments = self.status_comments(issue);
+            let newest = comments.into_iter().next_back()?;
+            newest.body.contains(text).then_some(newest.body)
+        };
+        self.eventually(&format!("a status comment with {text:?}"), look)
+            .await
+    }
+
+    /// All status comments of an issue.
+    pub(crate) fn status_comments(&self, issue: u64) -> Vec<Comment> {
+        let mut comments = self.github.comments(REPOSITORY, issue).unwrap();
+        comments.retain(|comment| comment.body.contains(STATUS_MARK));
+        comments
+    }
+
+    /// Waits for the pull request that is ready for review.
+    pub(crate) async fn pull_request(&self) -> Issue {
+        self.task_in(TaskState::Review).await;
+        let pulls = self.github.pulls(REPOSITORY).unwrap();
+        assert_eq!(pulls.len(), 1, "{pulls:#?}");
+        pulls.into_iter().next().unwrap()
+    }
+
+    /// The maintainer merges, and the issue tells that all is done; nothing is there twice.
+    pub(crate) async fn merge_and_check(&self, issue: u64) {
+        let pull = self.pull_request().await;
+        self.github
+            .merge_pull(REPOSITORY, MAINTAINER, pull.number)
+            .unwrap();
+        let task = self.task_in(TaskState::Completed).await;
+        assert!(task.pull_request.unwrap().merged);
+        self.status_says(issue, "Patchfleet: done").await;
+        let look = async || {
+            let labels = self.github.labels(REPOSITORY, issue).unwrap();
+            labels
+                .iter()
+                .any(|it| it == "patchfleet:done")
+                .then_some(())
+        };
+        self.eventually("the label patchfleet:done", look).await;
+        assert_eq!(self.tasks().await.len(), 1);
+        assert_eq!(self.github.pulls(REPOSITORY).unwrap().len(), 1);
+        assert_eq!(self.status_comments(issue).len(), 1);
+    }
+
+    /// A gate in the way of the draft command, until it is opened.
+    pub(crate) fn draft_gate(&self) -> DraftGate {
+        let path = self.folder().join("draft-gate");
+        std::fs::write(&path, "").unwrap();
+        DraftGate(path)
+    }
+
+    /// Waits until a draft command runs.
+    pub(crate) async fn drafting(&self) {
+        let look = async || (self.drafts() > 0).then_some(());
+        self.eventually("a draft", look).await;
+    }
+}
+
+/// Holds the draft command up.
+pub(crate) struct DraftGate(PathBuf);
+
+impl DraftGate {
+    /// Lets the command that waits, and all later ones, go on.
+    pub(crate) fn open(self) {
+        std::fs::remove_file(&self.0).unwrap();
+    }
+}
