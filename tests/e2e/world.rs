@@ -3,7 +3,6 @@
 mod settings;
 mod watch;
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use patchfleet_testkit::github::{Permission, Simulator};
@@ -58,8 +57,8 @@ pub(crate) struct World {
     pub(crate) keys: Keys,
     folder: tempfile::TempDir,
     database: Option<Database>,
-    /// An address that no other test listens on, so that ports survive a restart.
-    address: SocketAddr,
+    /// Where the coordinator listens: an address of this world's own, so that nobody takes its
+    /// ports between a kill and the next start.
     ready: Ready,
     coordinator: Option<Process>,
     agent: Option<Process>,
@@ -97,7 +96,6 @@ impl World {
             github,
             folder,
             database,
-            address,
             ready: Ready {
                 http: address,
                 fleet: address,

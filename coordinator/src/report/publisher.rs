@@ -14,8 +14,9 @@ use crate::wake::Wake;
 
 /// How many issues are written to at once.
 const BATCH: u32 = 4;
-/// How long a taken entry is nobody else's, unless told otherwise.
-const HOLD: Duration = Duration::from_secs(30);
+/// How long a taken entry is nobody else's, unless told otherwise: long enough for GitHub, which
+/// answers within ten seconds or not at all, and short enough to wait for after a crash.
+const HOLD: Duration = Duration::from_secs(10);
 
 /// Publishes until told to end; what is being sent then is finished first.
 pub async fn run(publisher: Publisher, cancel: CancellationToken) {

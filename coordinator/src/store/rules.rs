@@ -110,7 +110,8 @@ pub(super) fn closed_unmerged(number: u64, actor: &str) -> Failure {
         kind: FailureKind::PullRequestClosed,
         message: format!("pull request #{number} was closed by {actor} without a merge"),
         retryable: false,
-        discard_checkpoints: false,
+        // Whoever closed it did not want it; another try is to lead elsewhere.
+        discard_checkpoints: true,
     }
 }
 

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::{MAINTAINER, REPOSITORY, World, settings};
 
 /// How long anything may take on a machine that is busy with other tests.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// How often is looked where nothing tells of a change.
 const LOOK: Duration = Duration::from_millis(15);
 /// What a task's status comment is known by.
@@ -51,9 +51,9 @@ impl World {
                 tokio::time::sleep(LOOK).await;
             }
         };
-        match tokio::time::timeout(PATIENCE, search).await {
-            Ok(found) => found,
-            Err(_) => panic!("waited in vain for {what}; {}", self.story().await),
+        match tokio::time::timeout(PATIENCE, search).await.ok() {
+            Some(found) => found,
+            None => panic!("waited in vain for {what}; {}", self.story().await),
         }
     }
 

@@ -5,6 +5,7 @@ use sqlx::Row as _;
 
 use super::SqlStore;
 use super::attempts::end_attempt;
+use super::claims::discard_checkpoints;
 use super::rows::{self, word};
 use super::transaction::Tx;
 use crate::store::rules::Course;
@@ -146,7 +147,9 @@ pub(super) async fn retry_locked(
         return Ok(Commanded::Conflict(other));
     }
     task.failures = 0;
-    task.failure = None;
+    if task.failure.take().is_some_and(|it| it.discard_checkpoints) {
+        discard_checkpoints(tx, &task).await?;
+    }
     // If there was a pull request, its end is what failed; the next attempt opens its own.
     task.pull_request = None;
     sqlx::query("UPDATE tasks SET pull_closed = NULL, pull_closed_number = NULL WHERE id = $1")
