@@ -58,36 +58,20 @@ pub(crate) struct DemoArgs {
 
 /// Shows it all; success only when the pull request was merged and the task completed.
 pub(crate) async fn run(args: DemoArgs, output: Output) -> anyhow::Result<ExitCode> {
-    let deadline = Duration::from_secs(args.timeout);
-    tokio::time::timeout(deadline, show(&args, output))
-        .await
-        .with_context(|| format!("the demo did not end within {} s", args.timeout))?
-}
-
-async fn show(args: &DemoArgs, output: Output) -> anyhow::Result<ExitCode> {
     let shutdown = runtime::shutdown_on_signal()?;
-    let scene = Scene::set(args).await?;
-    let mut fleet = Fleet::start(args, &scene).await?;
-    scene.connect(&fleet);
-    fleet.introduce(&scene, output);
-
-    let started = Instant::now();
-    let issue = scene.open_issue()?;
-    output.line(format!(
-        "\nissue #{issue} labelled `patchfleet` in {}\n",
-        scene.repository()
-    ));
-    let mut timeline = Timeline::new(fleet.client().clone(), output);
-    let settled = [TaskState::Review, TaskState::Failed, TaskState::Cancelled];
-    let mut task = timeline.follow(issue, &settled, &mut fleet).await?;
-    verdict::show_change(&scene, &fleet, &task, output).await?;
-    if task.state == TaskState::Review {
-        task = merge(&scene, &task, issue, (&mut timeline, &mut fleet)).await?;
-    }
-    let took = started.elapsed();
-    let good = verdict::finish((&scene, &fleet), &task, took, output).await?;
+    let scene = Scene::set(&args).await?;
+    let mut fleet = Fleet::start(&args, &scene).await?;
+    let deadline = Duration::from_secs(args.timeout);
+    let good = tokio::time::timeout(deadline, show(&scene, &mut fleet, output))
+        .await
+        .with_context(|| format!("the demo did not end within {} s", args.timeout))??;
     if args.keep {
-        output.line("\nAll is left running. Ctrl-C ends it.");
+        let environment = fleet.write_environment(scene.folder())?;
+        output.object(&serde_json::json!({ "event": "kept", "environment": environment }));
+        output.line(format!(
+            "\nAll is left running; Ctrl-C ends it. For `patchfleet task` and others:\n  . {}",
+            environment.display()
+        ));
         shutdown.cancelled().await;
     }
     fleet.stop().await;
@@ -97,6 +81,26 @@ async fn show(args: &DemoArgs, output: Output) -> anyhow::Result<ExitCode> {
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// From the issue to the merge; whether all went as it should.
+async fn show(scene: &Scene, fleet: &mut Fleet, output: Output) -> anyhow::Result<bool> {
+    scene.connect(fleet);
+    fleet.introduce(scene, output);
+    let started = Instant::now();
+    let mut timeline = Timeline::new(fleet.client().clone(), output);
+    let issue = scene.open_issue()?;
+    output.line(format!(
+        "\nissue #{issue} labelled `patchfleet` in {}\n",
+        scene.repository()
+    ));
+    let settled = [TaskState::Review, TaskState::Failed, TaskState::Cancelled];
+    let mut task = timeline.follow(issue, &settled, fleet).await?;
+    verdict::show_change(scene, fleet, &task, output).await?;
+    if task.state == TaskState::Review {
+        task = merge(scene, &task, issue, (&mut timeline, fleet)).await?;
+    }
+    verdict::finish((scene, fleet), &task, started.elapsed(), output).await
 }
 
 /// The maintainer merges; the webhook tells the coordinator.
@@ -111,11 +115,11 @@ async fn merge(
         .as_ref()
         .context("a task in review without pull request")?
         .number;
-    scene.merge(number)?;
     timeline.say(
         Tone::Notice,
         &format!("the maintainer merges pull request #{number}"),
     );
+    scene.merge(number)?;
     timeline
         .follow(issue, &[TaskState::Completed, TaskState::Failed], fleet)
         .await

@@ -23,10 +23,16 @@ pub(crate) struct UpArgs {
         env = "PATCHFLEET_CONFIG"
     )]
     config: PathBuf,
+    /// End when the process that started this one ends.
+    #[arg(long, hide = true)]
+    end_with_parent: bool,
 }
 
 /// Runs until it is told to end; agents end first, so that they can say goodbye.
 pub(crate) async fn run(args: UpArgs, output: Output) -> anyhow::Result<ExitCode> {
+    if args.end_with_parent {
+        runtime::end_with_parent()?;
+    }
     let config = Config::load(&args.config)?;
     if config.agents.is_empty() {
         bail!(

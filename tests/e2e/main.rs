@@ -7,6 +7,7 @@ mod bad_input;
 mod commands;
 mod deliveries;
 mod kills;
+mod operator;
 mod rounds;
 mod secrets;
 mod world;

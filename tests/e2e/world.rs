@@ -3,7 +3,7 @@
 mod settings;
 mod watch;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use patchfleet_testkit::github::{Permission, Simulator};
 use patchfleet_testkit::postgres::Database;
@@ -40,6 +40,8 @@ pub(crate) struct Plan {
     pub(crate) answers: Vec<String>,
     /// `.patchfleet.yaml` of the repository instead of the sample's.
     pub(crate) repository_config: Option<&'static str>,
+    /// `patchfleet up`: the agent lives in the coordinator's process.
+    pub(crate) together: bool,
 }
 
 impl Default for Plan {
@@ -48,6 +50,7 @@ impl Default for Plan {
             kept: Kept::Sqlite,
             answers: Vec::new(),
             repository_config: None,
+            together: false,
         }
     }
 }
@@ -62,6 +65,7 @@ pub(crate) struct World {
     ready: Ready,
     coordinator: Option<Process>,
     agent: Option<Process>,
+    plan: Plan,
 }
 
 impl World {
@@ -102,10 +106,14 @@ impl World {
             },
             coordinator: None,
             agent: None,
+            plan,
         };
         world.start(Part::Coordinator).await;
-        settings::agent(&world, &plan);
-        world.start(Part::Agent).await;
+        if world.plan.together {
+            world.idle_agent().await;
+        } else {
+            world.start(Part::Agent).await;
+        }
         world
             .github
             .add_webhook(&world.webhook_url(), &world.keys.webhook);
@@ -118,12 +126,15 @@ impl World {
         match part {
             Part::Coordinator => {
                 let config = settings::coordinator(self);
+                let command = if self.plan.together {
+                    "up"
+                } else {
+                    "coordinator"
+                };
                 let mut process = Process::start(Start {
                     program,
                     name: "coordinator",
-                    args: ["coordinator", "--config", &config]
-                        .map(str::to_owned)
-                        .into(),
+                    args: [command, "--config", &config].map(str::to_owned).into(),
                     secrets: self.keys.for_coordinator(&self.database_url()),
                     folder: self.folder(),
                 })
@@ -132,7 +143,7 @@ impl World {
                 self.coordinator = Some(process);
             }
             Part::Agent => {
-                let config = self.folder().join("agent.toml").display().to_string();
+                let config = settings::agent(self);
                 let process = Process::start(Start {
                     program,
                     name: "agent",
@@ -148,11 +159,20 @@ impl World {
 
     /// Ends a part as a power cut would.
     pub(crate) async fn kill(&mut self, part: Part) {
+        self.take(part).kill().await;
+    }
+
+    /// Ends a part as a service manager would.
+    pub(crate) async fn end(&mut self, part: Part) {
+        self.take(part).end().await.unwrap();
+    }
+
+    fn take(&mut self, part: Part) -> Process {
         let process = match part {
             Part::Coordinator => self.coordinator.take(),
             Part::Agent => self.agent.take(),
         };
-        process.expect("it runs").kill().await;
+        process.expect("it runs")
     }
 
     pub(crate) fn folder(&self) -> &Path {
@@ -179,9 +199,5 @@ impl World {
             Some(database) => database.url().to_owned(),
             None => format!("sqlite:{}", self.folder().join("patchfleet.db").display()),
         }
-    }
-
-    fn agent_root(&self) -> PathBuf {
-        self.folder().join("workspaces")
     }
 }

@@ -1,10 +1,14 @@
 //! The demo's fleet: one coordinator, a backend agent and a testing agent.
 
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use patchfleet_domain::{Agent, AgentState};
 use patchfleet_testkit::process::{Process, Ready, Start};
+use secrecy::ExposeSecret as _;
 use serde::Deserialize;
 use url::Url;
 
@@ -116,6 +120,25 @@ impl Fleet {
     /// What deliveries are signed with.
     pub(super) fn webhook_secret(&self) -> &str {
         self.secrets.webhook()
+    }
+
+    /// Writes a file for shells that makes `patchfleet task` talk to this fleet. It has the API's
+    /// key, so that nobody else may read it.
+    pub(super) fn write_environment(&self, folder: &Path) -> anyhow::Result<PathBuf> {
+        let path = folder.join("environment");
+        let text = format!(
+            "export PATCHFLEET_URL=http://{}\nexport PATCHFLEET_API_KEY={}\n",
+            self.ready.http,
+            self.secrets.api_key().expose_secret()
+        );
+        std::fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)
+            .and_then(|mut file| file.write_all(text.as_bytes()))
+            .with_context(|| format!("can't write {}", path.display()))?;
+        Ok(path)
     }
 
     /// Says who is who and where.

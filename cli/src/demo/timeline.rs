@@ -1,7 +1,8 @@
 //! The live timeline: every change of state and every phase, as the coordinator's API tells them.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use patchfleet_domain::{Task, TaskState};
 use serde::Deserialize;
 
@@ -18,7 +19,7 @@ const INTERVAL: Duration = Duration::from_millis(25);
 pub(super) struct Timeline {
     client: ApiClient,
     output: Output,
-    started: Instant,
+    started: DateTime<Utc>,
     seen: i64,
 }
 
@@ -26,7 +27,7 @@ pub(super) struct Timeline {
 #[derive(Debug, Deserialize)]
 struct Event {
     id: i64,
-    at: chrono::DateTime<chrono::Utc>,
+    at: DateTime<Utc>,
     attempt: u32,
     kind: String,
     to: Option<TaskState>,
@@ -45,7 +46,7 @@ impl Timeline {
         Self {
             client,
             output,
-            started: Instant::now(),
+            started: Utc::now(),
             seen: 0,
         }
     }
@@ -75,9 +76,19 @@ impl Timeline {
 
     /// A line of its own, for what happens outside the coordinator.
     pub(super) fn say(&self, tone: Tone, text: &str) {
-        let at = self.started.elapsed().as_secs_f64();
+        let (_, at) = self.since_start(Utc::now());
         self.output
-            .line(format!("{at:>8.3}s  {}", self.output.paint(tone, text)));
+            .line(format!("{at}  {}", self.output.paint(tone, text)));
+    }
+
+    /// Milliseconds since the start, and the same for people. Coordinator and demo run on one host
+    /// and so by one clock.
+    fn since_start(&self, at: DateTime<Utc>) -> (i64, String) {
+        let millis = (at - self.started).num_milliseconds().max(0);
+        (
+            millis,
+            format!("{:>4}.{:03}s", millis / 1000, millis % 1000),
+        )
     }
 
     async fn show_news(&mut self, task: &Task) -> anyhow::Result<()> {
@@ -85,13 +96,13 @@ impl Timeline {
         let page: EventPage = self.client.get(&path).await?;
         for event in page.events {
             self.seen = self.seen.max(event.id);
-            self.show(task, &event);
+            self.show(&event);
         }
         Ok(())
     }
 
-    fn show(&self, task: &Task, event: &Event) {
-        let since = (event.at - task.created_at).num_milliseconds().max(0);
+    fn show(&self, event: &Event) {
+        let (since, at) = self.since_start(event.at);
         self.output.object(&serde_json::json!({
             "event": "timeline", "at_ms": since, "kind": event.kind, "state": event.to,
             "attempt": event.attempt, "actor": event.actor, "detail": event.detail,
@@ -103,12 +114,7 @@ impl Timeline {
             ("phase", _) => format!("{:<12}", "  ·"),
             _ => return,
         };
-        let millis = f64::from(i32::try_from(since).unwrap_or(i32::MAX));
-        self.output.line(format!(
-            "{:>8.3}s  {what} {:<12} {}",
-            millis / 1000.0,
-            event.actor,
-            event.detail
-        ));
+        self.output
+            .line(format!("{at}  {what} {:<12} {}", event.actor, event.detail));
     }
 }

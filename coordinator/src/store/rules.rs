@@ -18,7 +18,8 @@ pub(super) struct Course {
 }
 
 impl Course {
-    fn through(states: &[TaskState]) -> Self {
+    /// Without a pause.
+    pub(super) fn through(states: &[TaskState]) -> Self {
         Self {
             states: states.to_vec(),
             pause: Duration::ZERO,

@@ -1,7 +1,7 @@
 //! How tasks end, and what is left of it for a person and for the next attempt.
 
 use patchfleet_coordinator::store::{Act, Acted, Cas, Commanded, WorkEvent};
-use patchfleet_domain::outcome::Outcome;
+use patchfleet_domain::outcome::{Failure, Outcome};
 use patchfleet_domain::{FailureKind, Phase, Priority, TaskAnalysis, TaskId, TaskState, Work};
 
 use crate::fixture::{Fixture, LEASE, analysis, failure, pull_request, repository};
@@ -142,12 +142,20 @@ pub(crate) async fn an_answer_completes_from_any_working_state(fixture: &Fixture
 }
 
 pub(crate) async fn a_stopped_attempt_costs_nothing(fixture: &Fixture) {
-    let work = fixture.started(1).await;
-    let stopped = WorkEvent::Finished(Outcome::Cancelled);
-    fixture.applied(work, 2, stopped).await;
-    let task = fixture.task(work.task).await;
-    assert_eq!((task.state, task.failures), (TaskState::Queued, 0));
-    fixture.in_queue(work.task).await;
+    let interrupted = Failure {
+        kind: FailureKind::Interrupted,
+        message: "the agent was told to end".to_owned(),
+        retryable: true,
+        discard_checkpoints: false,
+    };
+    for (issue, ended) in [(1, Outcome::Cancelled), (2, Outcome::Failed(interrupted))] {
+        let work = fixture.started(issue).await;
+        fixture.applied(work, 2, WorkEvent::Finished(ended)).await;
+        let task = fixture.task(work.task).await;
+        assert_eq!((task.state, task.failures), (TaskState::Queued, 0));
+        assert_eq!(task.failure, None);
+        fixture.in_queue(work.task).await;
+    }
 }
 
 pub(crate) async fn the_queue_is_in_the_order_of_priority(fixture: &Fixture) {

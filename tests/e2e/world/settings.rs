@@ -84,44 +84,46 @@ fn copy(from: &Path, to: &Path) {
 
 /// Writes the coordinator's file; ports that were had before are asked for again.
 pub(super) fn coordinator(world: &World) -> String {
-    write(
-        world.folder(),
-        "coordinator",
-        &json!({"coordinator": {
-            "listen": world.ready.http,
-            "fleet": {"listen": world.ready.fleet, "key": {"env": "E2E_FLEET_KEY"}},
-            "database": {"url": {"env": "E2E_DATABASE_URL"}},
-            "github": {
-                "api_url": world.github.base_url(),
-                "token": {"env": "E2E_GITHUB_TOKEN"},
-                "webhook_secrets": [{"env": "E2E_WEBHOOK_SECRET"}],
-            },
-            "api": {"key": {"env": "E2E_API_KEY"}},
-        }}),
-    )
+    let mut tree = json!({"coordinator": {
+        "listen": world.ready.http,
+        "fleet": {"listen": world.ready.fleet, "key": {"env": "E2E_FLEET_KEY"}},
+        "database": {"url": {"env": "E2E_DATABASE_URL"}},
+        "github": {
+            "api_url": world.github.base_url(),
+            "token": {"env": "E2E_GITHUB_TOKEN"},
+            "webhook_secrets": [{"env": "E2E_WEBHOOK_SECRET"}],
+        },
+        "api": {"key": {"env": "E2E_API_KEY"}},
+    }});
+    if world.plan.together {
+        tree["agents"] = json!([agent_tree(world)]);
+    }
+    write(world.folder(), "coordinator", &tree)
 }
 
-/// Writes the agent's file and what it drafts from.
-pub(super) fn agent(world: &World, plan: &Plan) {
-    let draft = if plan.answers.is_empty() {
+/// Writes the agent's file.
+pub(super) fn agent(world: &World) -> String {
+    let tree = json!({"agents": [agent_tree(world)]});
+    write(world.folder(), "agent", &tree)
+}
+
+fn agent_tree(world: &World) -> Value {
+    let answers = &world.plan.answers;
+    let draft = if answers.is_empty() {
         json!({"mode": "cli", "command": ["sh", script(world)]})
     } else {
-        json!({"mode": "replay", "replay_dir": answers(world, &plan.answers)})
+        json!({"mode": "replay", "replay_dir": replay_folder(world, answers)})
     };
-    write(
-        world.folder(),
-        "agent",
-        &json!({"agents": [{
-            "id": "general-1",
-            "type": "general",
-            "coordinator": {
-                "url": format!("http://{}", world.ready.fleet),
-                "key": {"env": "E2E_FLEET_KEY"},
-            },
-            "workspace": {"root": world.agent_root()},
-            "draft": draft,
-        }]}),
-    );
+    json!({
+        "id": "general-1",
+        "type": "general",
+        "coordinator": {
+            "url": format!("http://{}", world.ready.fleet),
+            "key": {"env": "E2E_FLEET_KEY"},
+        },
+        "workspace": {"root": world.folder().join("workspaces")},
+        "draft": draft,
+    })
 }
 
 /// A draft command that is counted, waits while there is a gate, and mends the sample.
@@ -138,7 +140,7 @@ fn script(world: &World) -> String {
     path.display().to_string()
 }
 
-fn answers(world: &World, answers: &[String]) -> String {
+fn replay_folder(world: &World, answers: &[String]) -> String {
     let (title, body) = issue();
     let folder = world.folder().join("answers");
     let place = folder.join(patchfleet_agent::fingerprint(&title, &body));

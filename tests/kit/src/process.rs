@@ -129,6 +129,25 @@ impl Process {
         }
     }
 
+    /// Asks the process to end with SIGTERM, as a service manager would, and waits until it has.
+    ///
+    /// # Errors
+    /// When it can't be asked, or does not end with success.
+    pub async fn end(mut self) -> anyhow::Result<()> {
+        let id = self.pid().context("it has ended before")?;
+        let id = nix::unistd::Pid::from_raw(i32::try_from(id)?);
+        nix::sys::signal::kill(id, nix::sys::signal::Signal::SIGTERM)?;
+        let status = self.child.wait().await?;
+        if !status.success() {
+            bail!(
+                "the {} ended with {status}: {}",
+                self.name,
+                last_lines(&self.log)
+            );
+        }
+        Ok(())
+    }
+
     /// Ends the process with SIGKILL, as a power cut would, and waits until it has ended.
     pub async fn kill(mut self) {
         // It ends anyway when this process does; there is nobody to tell a failure to.

@@ -261,8 +261,5 @@ fn settle_review(task: &mut patchfleet_domain::Task, pull: &ClosedPull<'_>) -> C
         task.failure = Some(rules::closed_unmerged(pull.number, pull.actor));
         TaskState::Failed
     };
-    Course {
-        states: vec![end],
-        pause: std::time::Duration::ZERO,
-    }
+    Course::through(&[end])
 }

@@ -1,7 +1,7 @@
 //! Reports of agents: each applied once, in order, by its live attempt only.
 
 use patchfleet_domain::outcome::{Failure, Outcome, TestVerdict};
-use patchfleet_domain::{Phase, Task, TaskState, Work};
+use patchfleet_domain::{FailureKind, Phase, Task, TaskState, Work};
 
 use super::SqlStore;
 use super::attempts::{Turn, end_attempt, take_turn};
@@ -123,10 +123,7 @@ async fn move_to(
     to: TaskState,
     told: (&str, &str),
 ) -> StoreResult<()> {
-    let course = Course {
-        states: vec![to],
-        pause: std::time::Duration::ZERO,
-    };
+    let course = Course::through(&[to]);
     tx.follow(task, &course, told).await
 }
 
@@ -195,11 +192,13 @@ async fn finish(
             task.failure = None;
             rules::after_success(&task, outcome, None)
         }
+        // The agent had to stop, which says nothing against the task: it goes on elsewhere.
+        Outcome::Failed(Failure {
+            kind: FailureKind::Interrupted,
+            ..
+        })
+        | Outcome::Cancelled => Course::through(&[TaskState::Queued]),
         Outcome::Failed(failure) => fail(tx, &mut task, failure).await?,
-        Outcome::Cancelled => Course {
-            states: vec![TaskState::Queued],
-            pause: std::time::Duration::ZERO,
-        },
     };
     let failure = match outcome {
         Outcome::Failed(failure) => Some(failure),

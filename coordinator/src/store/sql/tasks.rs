@@ -114,10 +114,7 @@ pub(super) async fn cancel_locked(
     if task.state.has_live_attempt() {
         end_attempt(tx, &task, ("cancelled", None)).await?;
     }
-    let course = Course {
-        states: vec![TaskState::Cancelled],
-        pause: std::time::Duration::ZERO,
-    };
+    let course = Course::through(&[TaskState::Cancelled]);
     tx.follow(&mut task, &course, (actor, "cancelled")).await?;
     Ok(Commanded::Done(task.state))
 }
@@ -156,10 +153,7 @@ pub(super) async fn retry_locked(
         .bind(id.to_string())
         .execute(&mut *tx.sql)
         .await?;
-    let course = Course {
-        states: vec![TaskState::Queued],
-        pause: std::time::Duration::ZERO,
-    };
+    let course = Course::through(&[TaskState::Queued]);
     tx.follow(&mut task, &course, (actor, "retried")).await?;
     Ok(Commanded::Done(task.state))
 }
