@@ -1,6 +1,5 @@
 //! `patchfleet agent`.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
@@ -8,39 +7,27 @@ use clap::Args;
 use patchfleet_agent::AgentConfig;
 use patchfleet_domain::AgentId;
 
-use crate::config::Config;
+use crate::config::ServiceArgs;
 use crate::output::Output;
 use crate::runtime;
 
 /// How to run one agent.
 #[derive(Debug, Args)]
 pub(crate) struct AgentArgs {
-    /// The configuration file.
-    #[arg(
-        long,
-        short,
-        default_value = "patchfleet.toml",
-        env = "PATCHFLEET_CONFIG"
-    )]
-    config: PathBuf,
+    #[command(flatten)]
+    service: ServiceArgs,
     /// Which of the file's agents; may be left out when there is one.
     #[arg(long)]
     id: Option<AgentId>,
-    /// End when the process that started this one ends.
-    #[arg(long, hide = true)]
-    end_with_parent: bool,
 }
 
 /// Runs until it is told to end.
 pub(crate) async fn run(args: AgentArgs, output: Output) -> anyhow::Result<ExitCode> {
-    if args.end_with_parent {
-        runtime::end_with_parent()?;
-    }
-    let config = Config::load(&args.config)?;
+    let config = args.service.begin()?;
     let telemetry = config.start_telemetry("patchfleet-agent")?;
     let shutdown = runtime::shutdown_on_signal()?;
     let agent = choose(&config.agents, args.id.as_ref())
-        .with_context(|| format!("in {}", args.config.display()))?;
+        .with_context(|| format!("in {}", args.service.file().display()))?;
     output.line(format!(
         "agent {} connects to {}",
         agent.id, agent.coordinator.url

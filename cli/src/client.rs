@@ -1,7 +1,5 @@
 //! The coordinator's REST API, as the command line uses it.
 
-use std::path::PathBuf;
-
 use anyhow::{Context as _, bail};
 use clap::Args;
 use patchfleet_domain::Task;
@@ -11,7 +9,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use url::Url;
 
-use crate::config::Config;
+use crate::config::ConfigArgs;
 
 /// Where the API is and what it wants to know.
 #[derive(Debug, Args)]
@@ -27,14 +25,8 @@ pub(crate) struct ApiArgs {
         hide_env_values = true
     )]
     key: Option<String>,
-    /// The configuration file of a coordinator on this host.
-    #[arg(
-        long,
-        short,
-        default_value = "patchfleet.toml",
-        env = "PATCHFLEET_CONFIG"
-    )]
-    config: PathBuf,
+    #[command(flatten)]
+    config: ConfigArgs,
 }
 
 /// A client of one coordinator.
@@ -65,8 +57,8 @@ impl ApiArgs {
         if let (Some(url), Some(key)) = (self.url, self.key) {
             return Ok(ApiClient::new(url, key.into()));
         }
-        let config = Config::load(&self.config)?;
-        let coordinator = config.coordinator(&self.config)?;
+        let config = self.config.load()?;
+        let coordinator = config.coordinator(self.config.file())?;
         let url = Url::parse(&format!("http://{}", coordinator.listen))?;
         Ok(ApiClient::new(url, coordinator.api.key.reveal()?))
     }

@@ -1,12 +1,38 @@
 //! The whole configuration tree: `[log]`, `[coordinator]`, `[[agents]]`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use clap::Args;
 use patchfleet_agent::AgentConfig;
 use patchfleet_coordinator::config::CoordinatorConfig;
 use patchfleet_telemetry::{Format, Options, Telemetry};
 use serde::Deserialize;
+
+use crate::runtime;
+
+/// Where the configuration is.
+#[derive(Debug, Args)]
+pub(crate) struct ConfigArgs {
+    /// The configuration file.
+    #[arg(
+        long,
+        short,
+        default_value = "patchfleet.toml",
+        env = "PATCHFLEET_CONFIG"
+    )]
+    config: PathBuf,
+}
+
+/// What every process of a fleet is told.
+#[derive(Debug, Args)]
+pub(crate) struct ServiceArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// End when the process that started this one ends.
+    #[arg(long, hide = true)]
+    end_with_parent: bool,
+}
 
 /// One file for one host.
 #[derive(Debug, Deserialize)]
@@ -51,12 +77,34 @@ impl Default for LogConfig {
     }
 }
 
-impl Config {
-    /// Reads the file and the environment.
-    pub(crate) fn load(file: &Path) -> anyhow::Result<Self> {
-        patchfleet_config::load(file).map_err(Into::into)
+impl ConfigArgs {
+    /// The file, which need not be there.
+    pub(crate) fn file(&self) -> &Path {
+        &self.config
     }
 
+    /// Reads the file and the environment.
+    pub(crate) fn load(&self) -> anyhow::Result<Config> {
+        patchfleet_config::load(&self.config).map_err(Into::into)
+    }
+}
+
+impl ServiceArgs {
+    /// The configuration file.
+    pub(crate) fn file(&self) -> &Path {
+        self.config.file()
+    }
+
+    /// What a process does first: it sees to its end and reads its configuration.
+    pub(crate) fn begin(&self) -> anyhow::Result<Config> {
+        if self.end_with_parent {
+            runtime::end_with_parent()?;
+        }
+        self.config.load()
+    }
+}
+
+impl Config {
     /// The coordinator's section, which has to be there.
     pub(crate) fn coordinator(&self, file: &Path) -> anyhow::Result<&CoordinatorConfig> {
         self.coordinator

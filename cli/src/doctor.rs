@@ -4,34 +4,27 @@ mod check;
 mod fleet;
 mod host;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
 
-use crate::config::Config;
+use crate::config::ConfigArgs;
 use crate::doctor::check::{Check, Health};
 use crate::output::{Output, Tone};
 
 /// What to look at.
 #[derive(Debug, Args)]
 pub(crate) struct DoctorArgs {
-    /// The configuration file.
-    #[arg(
-        long,
-        short,
-        default_value = "patchfleet.toml",
-        env = "PATCHFLEET_CONFIG"
-    )]
-    config: PathBuf,
+    #[command(flatten)]
+    config: ConfigArgs,
 }
 
 /// Looks at everything and shows it; fails when something has to be mended.
 pub(crate) async fn run(args: DoctorArgs, output: Output) -> anyhow::Result<ExitCode> {
     let mut checks = host::checks().await;
-    match Config::load(&args.config) {
+    match args.config.load() {
         Ok(config) => {
-            checks.push(Check::good("configuration", args.config.display().to_string()));
+            checks.push(Check::good("configuration", args.config.file().display().to_string()));
             checks.extend(fleet::checks(&config).await);
         }
         Err(error) => checks.push(Check::bad(

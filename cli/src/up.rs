@@ -1,6 +1,5 @@
 //! `patchfleet up`: coordinator and agents in one process.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::bail;
@@ -8,43 +7,31 @@ use clap::Args;
 use patchfleet_coordinator::Coordinator;
 use tokio::task::JoinSet;
 
-use crate::config::Config;
+use crate::config::ServiceArgs;
 use crate::output::Output;
 use crate::{coordinator, runtime};
 
 /// How to run everything.
 #[derive(Debug, Args)]
 pub(crate) struct UpArgs {
-    /// The configuration file.
-    #[arg(
-        long,
-        short,
-        default_value = "patchfleet.toml",
-        env = "PATCHFLEET_CONFIG"
-    )]
-    config: PathBuf,
-    /// End when the process that started this one ends.
-    #[arg(long, hide = true)]
-    end_with_parent: bool,
+    #[command(flatten)]
+    service: ServiceArgs,
 }
 
 /// Runs until it is told to end; agents end first, so that they can say goodbye.
 pub(crate) async fn run(args: UpArgs, output: Output) -> anyhow::Result<ExitCode> {
-    if args.end_with_parent {
-        runtime::end_with_parent()?;
-    }
-    let config = Config::load(&args.config)?;
+    let config = args.service.begin()?;
     if config.agents.is_empty() {
         bail!(
             "{}: there is no [[agents]] section; add one, or run `patchfleet coordinator`",
-            args.config.display()
+            args.service.file().display()
         );
     }
     let telemetry = config.start_telemetry("patchfleet")?;
     let shutdown = runtime::shutdown_on_signal()?;
     let coordinator_shutdown = tokio_util::sync::CancellationToken::new();
     let coordinator = Coordinator::start(
-        config.coordinator(&args.config)?,
+        config.coordinator(args.service.file())?,
         coordinator_shutdown.clone(),
     )
     .await?;

@@ -36,7 +36,7 @@ async fn cargo(args: &[&str], target: &str) -> anyhow::Result<()> {
         reason = "the benchmark's door to the build"
     )]
     let mut command = Command::new("cargo");
-    command.args(args).args(["--locked", "--quiet"]);
+    command.args(args).arg("--locked");
     command.env("CARGO_TARGET_DIR", target);
     // Its standard output is for figures.
     command.stdout(std::io::stderr());
