@@ -76,7 +76,7 @@ impl RepositoryConfig {
         {
             return Ok(Self::default());
         }
-        serde_norway::from_str(text).map_err(|error| ConfigError::from_yaml(&error))
+        yaml_serde::from_str(text).map_err(|error| ConfigError::from_yaml(&error))
     }
 
     /// How long the tests may take.
@@ -86,7 +86,7 @@ impl RepositoryConfig {
 }
 
 impl ConfigError {
-    fn from_yaml(error: &serde_norway::Error) -> Self {
+    fn from_yaml(error: &yaml_serde::Error) -> Self {
         let position = error.location().map(|place| (place.line(), place.column()));
         let said = error.to_string();
         // The position is told in front, in one form.

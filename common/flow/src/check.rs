@@ -15,6 +15,7 @@ pub(crate) fn check(flow: &Flow, text: &str) -> Result<(), FlowError> {
         });
     };
     unique_ids(flow, text)?;
+    sound_policies(flow, text)?;
     known_ends(flow, text)?;
     one_default(flow, text)?;
     let ways = ways(flow);
@@ -62,6 +63,33 @@ fn unique_ids(flow: &Flow, text: &str) -> Result<(), FlowError> {
                 format!("there are two nodes `{}`", node.id),
             ));
         }
+    }
+    Ok(())
+}
+
+/// Refuses numbers that would let nothing run, and templates that can never be filled in.
+fn sound_policies(flow: &Flow, text: &str) -> Result<(), FlowError> {
+    if flow.max_rounds == Some(0) {
+        let position = of_value(text, "max_rounds", "0", 0);
+        return Err(FlowError::at(position, "`max_rounds` must be at least 1"));
+    }
+    for node in &flow.nodes {
+        let fault = if node.retry.max_attempts == 0 {
+            "`retry.max_attempts` must be at least 1".to_owned()
+        } else if !(node.retry.backoff >= 1.0 && node.retry.backoff.is_finite()) {
+            "`retry.backoff` must be at least 1".to_owned()
+        } else if node.timeout.is_some_and(|timeout| timeout.0.is_zero()) {
+            "`timeout` must be longer than nothing".to_owned()
+        } else if let Err(error) = crate::template::check(&node.input) {
+            error.to_string()
+        } else {
+            continue;
+        };
+        let position = of_value(text, "id", &node.id, 0);
+        return Err(FlowError::at(
+            position,
+            format!("node `{}`: {fault}", node.id),
+        ));
     }
     Ok(())
 }
@@ -118,7 +146,7 @@ fn all_reachable(flow: &Flow, text: &str, reachable: &BTreeSet<&str>) -> Result<
 }
 
 fn bounded(flow: &Flow, text: &str, ways: &Ways<'_>) -> Result<(), FlowError> {
-    if flow.max_rounds.is_some_and(|rounds| rounds > 0) {
+    if flow.max_rounds.is_some() {
         return Ok(());
     }
     let looping = flow.nodes.iter().find(|node| {
@@ -173,6 +201,55 @@ mod tests {
                 "{nodes}edges:\n  - {{from: a, to: b, when: 'true'}}"
             ))
             .starts_with("6:12: node `a` needs exactly one edge")
+        );
+    }
+
+    #[test]
+    fn each_fault_is_told_at_its_own_place() {
+        let nodes = "name: f\nnodes:\n  - {id: a, uses: x}\n  - {id: b, uses: x}\n";
+        let second = format!(
+            "{nodes}edges:\n  # - {{from: a, to: b}}\n  - {{from: a, to: b}}\n  - {{from: a, to: b, when: '('}}"
+        );
+        assert!(
+            error(&second).starts_with("8:12: condition"),
+            "{}",
+            error(&second)
+        );
+        let commented = "name: f\nnodes: # id: a\n  # - id: a\n  - {id: a, uses: x}\n  - {id: b, uses: x}\nedges: [{from: a, to: a}]\nmax_rounds: 1";
+        assert_eq!(error(commented), "5:10: no edge leads to node `b`");
+    }
+
+    #[test]
+    fn policies_that_let_nothing_run_are_refused() {
+        let node = |policy: &str| {
+            error(&format!(
+                "name: f\nnodes:\n  - {{id: a, uses: x, {policy}}}"
+            ))
+        };
+        for (policy, fault) in [
+            (
+                "retry: {max_attempts: 0}",
+                "`retry.max_attempts` must be at least 1",
+            ),
+            (
+                "retry: {backoff: 0.5}",
+                "`retry.backoff` must be at least 1",
+            ),
+            (
+                "retry: {backoff: .nan}",
+                "`retry.backoff` must be at least 1",
+            ),
+            ("timeout: 0s", "`timeout` must be longer than nothing"),
+            (
+                "with: {a: ['{{ ctx.b }}']}",
+                "`{{ ctx.b }}` is not a template: write `{{ $ctx.path }}`",
+            ),
+        ] {
+            assert_eq!(node(policy), format!("3:10: node `a`: {fault}"));
+        }
+        assert_eq!(
+            error("name: f\nmax_rounds: 0\nnodes: [{id: a, uses: x}]"),
+            "2:13: `max_rounds` must be at least 1"
         );
     }
 

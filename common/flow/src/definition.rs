@@ -93,7 +93,6 @@ impl Retry {
     pub(crate) fn delay_after(&self, attempt: u32) -> Duration {
         let factor = self
             .backoff
-            .max(1.0)
             .powi(i32::try_from(attempt.saturating_sub(1)).unwrap_or(i32::MAX));
         Duration::try_from_secs_f64(self.delay.0.as_secs_f64() * factor).unwrap_or(Duration::MAX)
     }
@@ -170,34 +169,26 @@ impl Flow {
     ///
     /// # Errors
     /// [`FlowError`] with line and column: text that is not YAML, unknown fields and nodes,
-    /// conditions without a default edge, nodes that can't be reached, loops without a bound.
+    /// conditions without a default edge, nodes that can't be reached, loops without a bound,
+    /// policies that let nothing run, templates that can't be read.
     pub fn parse(text: &str) -> Result<Self, FlowError> {
-        let written: FlowText = serde_norway::from_str(text).map_err(|error| {
+        let written: FlowText = yaml_serde::from_str(text).map_err(|error| {
             let place = error.location();
             FlowError {
-                line: place.as_ref().map_or(1, serde_norway::Location::line),
-                column: place.as_ref().map_or(1, serde_norway::Location::column),
+                line: place.as_ref().map_or(1, yaml_serde::Location::line),
+                column: place.as_ref().map_or(1, yaml_serde::Location::column),
                 message: error.to_string(),
             }
         })?;
-        let edges = written
-            .edges
-            .into_iter()
-            .map(|edge| edge.read(text))
-            .collect::<Result<_, _>>()?;
-        let FlowText {
-            name,
-            max_rounds,
-            nodes,
-            ..
-        } = FlowText {
-            edges: Vec::new(),
-            ..written
-        };
+        let mut edges: Vec<Edge> = Vec::with_capacity(written.edges.len());
+        for edge in written.edges {
+            let nth = edges.iter().filter(|it| it.from == edge.from).count();
+            edges.push(edge.read(text, nth)?);
+        }
         let flow = Self {
-            name,
-            max_rounds,
-            nodes,
+            name: written.name,
+            max_rounds: written.max_rounds,
+            nodes: written.nodes,
             edges,
         };
         crate::check::check(&flow, text)?;
@@ -216,8 +207,9 @@ impl Flow {
 }
 
 impl EdgeText {
-    fn read(self, text: &str) -> Result<Edge, FlowError> {
-        let position = || crate::position::of_value(text, "from", &self.from, 0);
+    /// Reads the condition of the `nth` edge from its node.
+    fn read(self, text: &str, nth: usize) -> Result<Edge, FlowError> {
+        let position = || crate::position::of_value(text, "from", &self.from, nth);
         let when = match &self.when {
             Some(condition) => Some(
                 Expression::parse(condition)

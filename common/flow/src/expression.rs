@@ -55,12 +55,25 @@ pub enum Comparison {
 }
 
 impl Expression {
+    /// Longest condition, in bytes; with [`Self::DEEPEST`] it bounds the stack that reading,
+    /// evaluating and dropping take.
+    const LONGEST: usize = 1024;
+    /// Deepest nesting of brackets and `not`.
+    const DEEPEST: usize = 32;
+
     /// Reads a condition.
     ///
     /// # Errors
     /// [`ExpressionError`] with the column.
     pub fn parse(text: &str) -> Result<Self, ExpressionError> {
-        let mut parser = Parser { text, at: 0 };
+        let mut parser = Parser {
+            text,
+            at: 0,
+            depth: 0,
+        };
+        if text.len() > Self::LONGEST {
+            return Err(parser.error(&format!("longer than {} bytes", Self::LONGEST)));
+        }
         let expression = parser.or()?;
         parser.space();
         if parser.at < text.len() {
@@ -128,6 +141,7 @@ impl Comparison {
 struct Parser<'a> {
     text: &'a str,
     at: usize,
+    depth: usize,
 }
 
 impl<'a> Parser<'a> {
@@ -174,6 +188,20 @@ impl<'a> Parser<'a> {
         &rest[..end]
     }
 
+    /// Reads what stands within brackets or after `not`, if that is not too deep.
+    fn nested(
+        &mut self,
+        read: fn(&mut Self) -> Result<Expression, ExpressionError>,
+    ) -> Result<Expression, ExpressionError> {
+        self.depth += 1;
+        if self.depth > Expression::DEEPEST {
+            return Err(self.error(&format!("nested deeper than {}", Expression::DEEPEST)));
+        }
+        let inner = read(self);
+        self.depth -= 1;
+        inner
+    }
+
     fn or(&mut self) -> Result<Expression, ExpressionError> {
         let mut left = self.and()?;
         while self.word("or") {
@@ -192,7 +220,7 @@ impl<'a> Parser<'a> {
 
     fn not(&mut self) -> Result<Expression, ExpressionError> {
         if self.word("not") {
-            return Ok(Expression::Not(Box::new(self.not()?)));
+            return Ok(Expression::Not(Box::new(self.nested(Self::not)?)));
         }
         let left = self.operand()?;
         let found = Comparison::SIGNS.iter().find(|(sign, _)| self.sign(sign));
@@ -208,7 +236,7 @@ impl<'a> Parser<'a> {
 
     fn operand(&mut self) -> Result<Expression, ExpressionError> {
         if self.sign("(") {
-            let inner = self.or()?;
+            let inner = self.nested(Self::or)?;
             return if self.sign(")") {
                 Ok(inner)
             } else {
@@ -331,6 +359,17 @@ mod tests {
             error("'a"),
             "condition `'a`: the text does not end at column 3"
         );
+    }
+
+    #[test]
+    fn a_condition_can_not_exhaust_the_stack() {
+        let reason = |text: String| Expression::parse(&text).unwrap_err().reason;
+        for nest in ["(", "not "] {
+            assert_eq!(reason(nest.repeat(200)), "nested deeper than 32");
+        }
+        assert_eq!(reason("(".repeat(100_000)), "longer than 1024 bytes");
+        assert!(holds(&format!("{}true{}", "(".repeat(32), ")".repeat(32))));
+        assert!(!holds(&format!("false{}", " or 0".repeat(200))));
     }
 
     proptest! {

@@ -32,22 +32,67 @@ pub fn fill(value: &Value, ctx: &Context) -> Result<Value, TemplateError> {
     }
 }
 
+/// Checks every template within a value without a context.
+///
+/// # Errors
+/// [`TemplateError::Malformed`].
+pub(crate) fn check(value: &Value) -> Result<(), TemplateError> {
+    match value {
+        Value::String(text) => {
+            let mut rest = text.as_str();
+            while let Some(found) = first(rest)? {
+                rest = found.after;
+            }
+            Ok(())
+        }
+        Value::Array(items) => items.iter().try_for_each(check),
+        Value::Object(map) => map.values().try_for_each(check),
+        _ => Ok(()),
+    }
+}
+
+/// A template within a text.
+struct Found<'a> {
+    before: &'a str,
+    path: &'a str,
+    after: &'a str,
+}
+
+/// The first template of a text.
+fn first(text: &str) -> Result<Option<Found<'_>>, TemplateError> {
+    let Some((before, opened)) = text.split_once("{{") else {
+        return Ok(None);
+    };
+    let malformed = || TemplateError::Malformed(text[before.len()..].to_owned());
+    let (inner, after) = opened.split_once("}}").ok_or_else(malformed)?;
+    let path = inner.trim().strip_prefix("$ctx.").ok_or_else(malformed)?;
+    let named = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | '[' | ']');
+    if path.is_empty() || !path.chars().all(named) {
+        return Err(malformed());
+    }
+    Ok(Some(Found {
+        before,
+        path,
+        after,
+    }))
+}
+
 fn fill_text(text: &str, ctx: &Context) -> Result<Value, TemplateError> {
     let mut filled = String::new();
     let mut rest = text;
-    while let Some(start) = rest.find("{{") {
-        let malformed = || TemplateError::Malformed(rest[start..].to_owned());
-        let length = rest[start..].find("}}").ok_or_else(malformed)?;
-        let path = rest[start + 2..start + length].trim();
-        let path = path.strip_prefix("$ctx.").ok_or_else(malformed)?;
+    while let Some(Found {
+        before,
+        path,
+        after,
+    }) = first(rest)?
+    {
         let value = ctx
             .get(path)
             .ok_or_else(|| TemplateError::Missing(path.to_owned()))?;
-        let after = &rest[start + length + 2..];
-        if filled.is_empty() && start == 0 && after.is_empty() {
+        if rest.len() == text.len() && before.is_empty() && after.is_empty() {
             return Ok(value.clone());
         }
-        filled.push_str(&rest[..start]);
+        filled.push_str(before);
         match value {
             Value::String(text) => filled.push_str(text),
             other => filled.push_str(&other.to_string()),

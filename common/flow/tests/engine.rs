@@ -171,6 +171,85 @@ async fn a_node_that_hangs_is_stopped_and_tried_again() {
     assert_eq!(recorder.tries.load(Ordering::Relaxed), 2);
 }
 
+/// A node that fails as often as it is told to, and counts.
+struct Failing {
+    times: u32,
+    tries: std::sync::Arc<AtomicU32>,
+}
+
+#[async_trait]
+impl Node for Failing {
+    async fn run(&self, _call: NodeCall<'_>) -> Result<Value, NodeError> {
+        if self.tries.fetch_add(1, Ordering::Relaxed) < self.times {
+            let found = json!({ "found": "what was known" });
+            return Err(NodeError::retryable("away", "not now").with_delta(found));
+        }
+        Ok(json!({ "done": true }))
+    }
+}
+
+/// Runs a flow of one failing node `a` of a policy, and `b` after it; tells how often `a` was
+/// tried.
+async fn run_failing(
+    times: u32,
+    policy: &str,
+    cancel: &CancellationToken,
+) -> (Result<Report, RunError>, u32) {
+    let text = format!(
+        "name: f\nnodes:\n  - {{id: a, uses: failing, {policy}}}\n  - {{id: b, uses: after}}\nedges: [{{from: a, to: b}}]"
+    );
+    let tries = std::sync::Arc::new(AtomicU32::new(0));
+    let registry = Registry::new()
+        .with(
+            "failing",
+            Failing {
+                times,
+                tries: std::sync::Arc::clone(&tries),
+            },
+        )
+        .with("after", Scripted(script(0, 0)));
+    let engine = Engine::new(Flow::parse(&text).unwrap(), registry).unwrap();
+    let recorder = Recorder::default();
+    let run = engine.run(Run {
+        ctx: Context::default(),
+        checkpoints: vec![],
+        observer: &recorder,
+        cancel: cancel.clone(),
+    });
+    (run.await, tries.load(Ordering::Relaxed))
+}
+
+#[tokio::test(start_paused = true)]
+async fn tries_wait_longer_each_time() {
+    let policy = "retry: {max_attempts: 4, delay: 2s, backoff: 3}";
+    let started = tokio::time::Instant::now();
+    let (report, tries) = run_failing(3, policy, &CancellationToken::new()).await;
+    assert_eq!(report.unwrap().ctx.get("done"), Some(&json!(true)));
+    assert_eq!((tries, started.elapsed().as_secs()), (4, 2 + 6 + 18));
+}
+
+#[tokio::test]
+async fn an_error_that_does_not_matter_keeps_its_findings() {
+    let (report, tries) = run_failing(9, "on_error: continue", &CancellationToken::new()).await;
+    let report = report.unwrap();
+    assert_eq!((tries, report.visits.len()), (1, 2));
+    assert_eq!(report.ctx.text("found"), Some("what was known"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_is_called_off_does_not_wait_for_its_next_try() {
+    let cancel = CancellationToken::new();
+    let policy = "retry: {max_attempts: 2, delay: 1h}";
+    let later = async {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        cancel.cancel();
+    };
+    let started = tokio::time::Instant::now();
+    let ((result, tries), ()) = tokio::join!(run_failing(9, policy, &cancel), later);
+    assert_eq!(result.unwrap_err(), RunError::Cancelled);
+    assert_eq!((tries, started.elapsed().as_secs()), (1, 5));
+}
+
 #[tokio::test]
 async fn a_flow_that_uses_an_unknown_kind_is_refused() {
     let flow = Flow::parse("name: f\nnodes: [{id: a, uses: magic}]").unwrap();

@@ -56,34 +56,56 @@ pub struct Finding {
     pub span: Range<usize>,
 }
 
-/// A format, and the number of the group that holds the secret itself.
+/// What of a text in a known format makes it a secret.
+type Judge = fn(&str) -> bool;
+
+/// A format. The first group of the expression is the secret itself.
 struct Pattern {
     kind: SecretKind,
     regex: Regex,
-    group: usize,
+    judge: Judge,
 }
+
+/// Where a token may start: at a word, after the `_` of a name, and after an escaped line end as
+/// JSON within a log line has it.
+const START: &str = r"(?:\b|_|\\[nrt])";
+
+/// A quotation mark, or an escaped one, or none.
+const QUOTE: &str = r#"\\?["']?"#;
 
 static PATTERNS: LazyLock<Vec<Pattern>> = LazyLock::new(|| {
     use SecretKind::{
         Assignment, Authorization, AwsKey, GitHubToken, Jwt, ModelKey, PrivateKey, SlackToken,
         UrlCredentials,
     };
+    let always: Judge = |_| true;
+    // A closed block whatever is in it, else the base64 lines that follow: a text that only
+    // names the first line of a key keeps its rest.
+    let pem = concat!(
+        r"(-----BEGIN [A-Z ]*PRIVATE KEY(?: BLOCK)?-----",
+        r"(?:(?:[^-]|-[^-])*-{5,6}END [A-Z ]*PRIVATE KEY(?: BLOCK)?-----",
+        r"|(?:(?:\s|\\[nr])+[A-Za-z0-9+/=]{40,80})*(?:(?:\s|\\[nr])+[A-Za-z0-9+/=]{8,})?))",
+    );
+    let names = "password|passwd|secret|token|api[_-]?key|access[_-]?key";
+    let gives = r"\s*(?::\s*[\w\[\]&]+\s*=|=>|:?=|:)\s*";
     [
-        (PrivateKey, r"(?s)-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\z)", 0),
-        (GitHubToken, r"\b(?:gh[pousr]_[A-Za-z0-9_]{20,255}|github_pat_[A-Za-z0-9_]{22,255})", 0),
-        (AwsKey, r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b", 0),
-        (SlackToken, r"\bxox[abeoprs]-[A-Za-z0-9-]{10,}", 0),
-        (ModelKey, r"\b(?:sk-[A-Za-z0-9_-]{20,}|AIza[A-Za-z0-9_-]{35})", 0),
-        (Jwt, r"\beyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}", 0),
-        (Authorization, r#"(?i)\bauthorization["']?\s*[:=]\s*["']?(?:bearer|basic|token)\s+([A-Za-z0-9._~+/=-]{8,})"#, 1),
-        (UrlCredentials, r"\b[a-zA-Z][a-zA-Z0-9+.-]*://([^\s/@:]*:[^\s/@]+)@", 1),
-        (Assignment, r#"(?i)\b[A-Za-z0-9_.-]*(?:password|passwd|secret|token|api[_-]?key|access[_-]?key)["']?\s*(?:=|:|=>)\s*["']?([A-Za-z0-9+/=_!@#$%^&*.-]{16,})"#, 1),
+        (PrivateKey, pem.to_owned(), always),
+        (GitHubToken, format!(r"{START}(gh[pousr]_[A-Za-z0-9_]{{20,255}}|github_pat_[A-Za-z0-9_]{{22,255}})"), always),
+        (AwsKey, format!(r"{START}((?:AKIA|ASIA)[A-Z0-9]{{16}})\b"), always),
+        (SlackToken, format!(r"{START}(xox[abeoprs]-[A-Za-z0-9-]{{10,}})"), always),
+        (ModelKey, format!(r"{START}(sk-[A-Za-z0-9_-]{{20,}}|AIza[A-Za-z0-9_-]{{35}})"), looks_like_model_key),
+        (Jwt, format!(r"{START}(eyJ[A-Za-z0-9_-]{{8,}}\.eyJ[A-Za-z0-9_-]{{8,}}\.[A-Za-z0-9_-]{{8,}})"), always),
+        (Authorization, format!(r"(?i)authorization{QUOTE}\s*[:=]\s*{QUOTE}(?:bearer|basic|token)\s+([A-Za-z0-9._~+/=-]{{8,}})"), always),
+        (Authorization, r"(?i)\bbearer\s+([A-Za-z0-9._~+/=-]{16,})".to_owned(), looks_random),
+        (UrlCredentials, r#"\b[a-zA-Z][a-zA-Z0-9+.-]*://([^\s/@:"'`<>]*:[^\s/@"'`]+)@"#.to_owned(), is_written_out),
+        (UrlCredentials, r"\b[a-zA-Z][a-zA-Z0-9+.-]*://([A-Za-z0-9_.~-]{16,})@".to_owned(), looks_random),
+        (Assignment, format!(r"(?i)[A-Za-z0-9_.-]*(?:{names}){QUOTE}{gives}{QUOTE}([A-Za-z0-9+/=_!@#$%^&*.-]{{16,}})"), looks_random),
     ]
     .into_iter()
-    .map(|(kind, text, group)| Pattern {
+    .map(|(kind, text, judge)| Pattern {
         kind,
-        regex: Regex::new(text).expect("the patterns are constants and tested"),
-        group,
+        regex: Regex::new(&text).expect("the patterns are constants and tested"),
+        judge,
     })
     .collect()
 });
@@ -92,50 +114,76 @@ static PATTERNS: LazyLock<Vec<Pattern>> = LazyLock::new(|| {
 /// identifiers stay below it; 16 random base64 characters are above it.
 const RANDOM_BITS: f64 = 3.3;
 
-/// Finds what looks like a secret, in the order of the text, without overlaps.
+/// Finds what looks like a secret, in the order of the text, without overlaps: findings that
+/// overlap become one, of the kind that starts first.
 pub fn find_secrets(text: &str) -> Vec<Finding> {
     let mut spans: Vec<(Range<usize>, SecretKind)> = PATTERNS
         .iter()
         .flat_map(|pattern| {
             pattern.regex.captures_iter(text).filter_map(|found| {
-                let secret = found.get(pattern.group)?;
-                let real = pattern.kind != SecretKind::Assignment || looks_random(secret.as_str());
-                real.then(|| (secret.range(), pattern.kind))
+                let secret = found.get(1)?;
+                (pattern.judge)(secret.as_str()).then(|| (secret.range(), pattern.kind))
             })
         })
         .collect();
     spans.sort_by_key(|(span, _)| (span.start, std::cmp::Reverse(span.end)));
-    let mut end = 0;
-    spans.retain(|(span, _)| {
-        let apart = span.start >= end;
-        if apart {
-            end = span.end;
+    spans.dedup_by(|(next, kind), (span, _)| {
+        let overlap = next.start < span.end;
+        // A guess does not stretch a format that knows its end, as that of a URL's credentials.
+        if overlap && *kind != SecretKind::Assignment {
+            span.end = span.end.max(next.end);
         }
-        apart
+        overlap
     });
+    let (mut line, mut counted) = (1, 0);
     spans
         .into_iter()
-        .map(|(span, kind)| Finding {
-            kind,
-            line: text[..span.start]
-                .bytes()
-                .filter(|byte| *byte == b'\n')
-                .count()
-                + 1,
-            span,
+        .map(|(span, kind)| {
+            line += text[counted..span.start].matches('\n').count();
+            counted = span.start;
+            Finding { kind, line, span }
         })
         .collect()
 }
 
-/// Random enough to be a secret: letters and digits mixed, and high entropy. Names in capitals
-/// and dotted or hyphenated words (`settings.SECRET_TOKEN`, a UUID, a commit) are not.
+/// Random enough to be a secret: letters and digits mixed, and high entropy. A commit, a UUID
+/// and a path of names (`self.client2.get_access_token`) are not.
 fn looks_random(value: &str) -> bool {
     let has = |test: fn(&char) -> bool| value.chars().any(|c| test(&c));
     let hex = value.chars().all(|c| c.is_ascii_hexdigit() || c == '-');
     has(char::is_ascii_digit)
         && has(char::is_ascii_alphabetic)
         && !hex
+        && !is_path_of_names(value)
         && entropy(value) > RANDOM_BITS
+}
+
+/// Names joined by dots, with digits at the end of their words alone, as code reads an attribute.
+fn is_path_of_names(value: &str) -> bool {
+    let word = |word: &str| {
+        let digits = word.trim_start_matches(|c: char| c.is_ascii_alphabetic());
+        digits.len() <= 3 && digits.bytes().all(|byte| byte.is_ascii_digit())
+    };
+    value.contains('.') && value.split(['.', '_', '-']).all(word)
+}
+
+/// `sk-` starts words as well (`sk-learn-compatible-estimators`): a key has digits or capitals.
+fn looks_like_model_key(value: &str) -> bool {
+    value
+        .bytes()
+        .any(|byte| byte.is_ascii_digit() || byte.is_ascii_uppercase())
+}
+
+/// Whether the password of `user:password` is the password and not the name of a variable.
+fn is_written_out(credentials: &str) -> bool {
+    static PLACEHOLDER: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(
+            r"^(?:\$\{.*\}|\$\(.*\)|\$[A-Z_][A-Z0-9_]*|\{.*\}|<.*>|%s|%\(.*\)s|\*+|\[redacted\])$",
+        )
+        .expect("a constant pattern")
+    });
+    let password = credentials.split_once(':').map_or("", |(_, after)| after);
+    !PLACEHOLDER.is_match(password)
 }
 
 /// Shannon entropy in bits per character.
@@ -187,6 +235,56 @@ mod tests {
         );
         let pem = "-----BEGIN RSA PRIVATE KEY-----\nMIIE\n-----END RSA PRIVATE KEY-----";
         assert_eq!(kinds(pem), [SecretKind::PrivateKey]);
+        assert_eq!(
+            kinds("curl -H 'X: Bearer q8Zx7Lm2Rt9Wc4Vb'"),
+            [SecretKind::Authorization]
+        );
+        assert_eq!(
+            kinds("git clone https://q8Zx7Lm2Rt9Wc4Vb@host/a.git"),
+            [SecretKind::UrlCredentials]
+        );
+        assert_eq!(
+            kinds("API_KEY: str = \"q8Zx7Lm2Rt9Wc4Vb\""),
+            [SecretKind::Assignment]
+        );
+    }
+
+    #[test]
+    fn secrets_within_escaped_json_are_found() {
+        let token = format!("ghp_{}", "a1B2".repeat(9));
+        for (text, kind) in [
+            (format!(r"first\n{token}\nlast"), SecretKind::GitHubToken),
+            (
+                r#"{\"token\":\"q8Zx7Lm2Rt9Wc4Vb\"}"#.to_owned(),
+                SecretKind::Assignment,
+            ),
+            (
+                r#"{\"authorization\":\"Basic eC1hY2Nlc3M6\"}"#.to_owned(),
+                SecretKind::Authorization,
+            ),
+        ] {
+            assert_eq!(kinds(&text), [kind], "{text}");
+        }
+    }
+
+    #[test]
+    fn a_key_that_is_not_closed_ends_with_its_lines() {
+        let line = "MIIEpAIBAAKCAQEA".repeat(4);
+        let text = format!("-----BEGIN PRIVATE KEY-----\n{line}\n{line}\nQUJD==\nand then?");
+        let found = find_secrets(&text);
+        assert_eq!(found.len(), 1);
+        assert!(text[found[0].span.end..].ends_with("and then?"));
+        let named = "the file starts with -----BEGIN PRIVATE KEY----- and goes on";
+        assert!(named[find_secrets(named)[0].span.end..].ends_with("and goes on"));
+    }
+
+    #[test]
+    fn findings_that_overlap_become_one() {
+        let token = format!("ghp_{}", "a1B2".repeat(9));
+        let text = format!("https://me:pass{token}@host");
+        let found = find_secrets(&text);
+        assert_eq!(found.len(), 1);
+        assert_eq!(&text[found[0].span.clone()], format!("me:pass{token}"));
     }
 
     #[test]
@@ -197,6 +295,13 @@ mod tests {
             "token: 67f1c42a9be0d3a1b5d9a7c6f0e1d2c3b4a59687",
             "PASSWORD = settings.DEFAULT_PASSWORD",
             "see https://example.org/a@b and a:b",
+            "token = self.client2.get_access_token",
+            "password = config2.database.password",
+            "postgres://user:${DATABASE_PASSWORD}@db/app",
+            "postgres://user:{{ password }}@db/app",
+            r#"["http://a:8080", "me@host"]"#,
+            "the sk-learn-compatible-estimators of this package",
+            "the bearer authentication-of-the-service is on",
         ] {
             assert_eq!(kinds(text), [], "{text}");
         }

@@ -37,11 +37,11 @@ impl Redactor {
     const SHORTEST: usize = 8;
 
     /// A redactor that knows these values.
-    pub fn new(known: Vec<SecretString>) -> Self {
-        let long = |value: &SecretString| value.expose_secret().len() >= Self::SHORTEST;
-        Self {
-            known: known.into_iter().filter(long).collect(),
-        }
+    pub fn new(mut known: Vec<SecretString>) -> Self {
+        known.retain(|value| value.expose_secret().len() >= Self::SHORTEST);
+        // The longest first: a value within another must not leave the other's ends standing.
+        known.sort_by_key(|value| std::cmp::Reverse(value.expose_secret().len()));
+        Self { known }
     }
 
     /// The text without secrets.
@@ -79,5 +79,15 @@ mod tests {
             "say [redacted], cab"
         );
         assert!(!format!("{redactor:?}").contains("correct horse"));
+    }
+
+    #[test]
+    fn a_value_within_another_leaves_nothing_of_it() {
+        let value = |text: &str| SecretString::from(text.to_owned());
+        let redactor = Redactor::new(vec![value("correct horse"), value("correct horse battery")]);
+        assert_eq!(
+            redactor.redact("say correct horse battery now"),
+            "say [redacted] now"
+        );
     }
 }

@@ -17,6 +17,15 @@ pub enum CircuitState {
     HalfOpen,
 }
 
+/// What a call that is let through is to the breaker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Admission {
+    /// The circuit was closed.
+    Ordinary,
+    /// The one call that finds out whether the remote is back.
+    Probe,
+}
+
 /// Counts failures in a row. Pure but for the moments it is given.
 #[derive(Debug)]
 pub(crate) struct Breaker {
@@ -39,9 +48,9 @@ impl Breaker {
     }
 
     /// Whether a call may be made now; otherwise how long to wait.
-    pub(crate) fn admit(&mut self, now: Instant) -> Result<(), Duration> {
+    pub(crate) fn admit(&mut self, now: Instant) -> Result<Admission, Duration> {
         let Some(opened) = self.opened else {
-            return Ok(());
+            return Ok(Admission::Ordinary);
         };
         let since = now.duration_since(opened);
         if since < self.rest {
@@ -52,28 +61,40 @@ impl Breaker {
             return Err(Duration::from_secs(1));
         }
         self.probing = true;
-        Ok(())
+        Ok(Admission::Probe)
     }
 
     /// The remote answered.
-    pub(crate) const fn succeeded(&mut self) {
-        self.failures = 0;
-        self.opened = None;
-        self.probing = false;
+    pub(crate) fn succeeded(&mut self, call: Admission) {
+        if self.speaks_for_now(call) {
+            self.failures = 0;
+            self.opened = None;
+            self.probing = false;
+        }
     }
 
     /// The remote failed.
-    pub(crate) fn failed(&mut self, now: Instant) {
-        self.failures = self.failures.saturating_add(1);
-        if self.probing || self.failures >= self.threshold {
-            self.opened = Some(now);
+    pub(crate) fn failed(&mut self, call: Admission, now: Instant) {
+        if self.speaks_for_now(call) {
+            self.failures = self.failures.saturating_add(1);
+            if call == Admission::Probe || self.failures >= self.threshold {
+                self.opened = Some(now);
+            }
+            self.probing = false;
         }
-        self.probing = false;
     }
 
-    /// Nobody waits for the probe any more; the next caller may look.
-    pub(crate) const fn abandoned(&mut self) {
-        self.probing = false;
+    /// Nobody waits for the call any more; if it was the probe, the next caller may look.
+    pub(crate) fn abandoned(&mut self, call: Admission) {
+        if call == Admission::Probe {
+            self.probing = false;
+        }
+    }
+
+    /// A call from before the circuit opened tells nothing about now, and must not end the rest
+    /// or let a second probe in.
+    fn speaks_for_now(&self, call: Admission) -> bool {
+        call == Admission::Probe || self.opened.is_none()
     }
 
     pub(crate) fn state(&self, now: Instant) -> CircuitState {
@@ -96,26 +117,26 @@ mod tests {
         let mut breaker = Breaker::new(3, REST);
         let now = Instant::now();
         for _ in 0..2 {
-            breaker.failed(now);
+            breaker.failed(Admission::Ordinary, now);
         }
-        breaker.succeeded();
+        breaker.succeeded(Admission::Ordinary);
         for _ in 0..3 {
-            assert_eq!(breaker.admit(now), Ok(()));
-            breaker.failed(now);
+            assert_eq!(breaker.admit(now), Ok(Admission::Ordinary));
+            breaker.failed(Admission::Ordinary, now);
         }
         assert_eq!(breaker.admit(now), Err(REST));
         assert_eq!(breaker.state(now), CircuitState::Open);
         let later = now + REST;
         assert_eq!(breaker.state(later), CircuitState::HalfOpen);
-        assert_eq!(breaker.admit(later), Ok(()));
+        assert_eq!(breaker.admit(later), Ok(Admission::Probe));
         assert!(
             breaker.admit(later).is_err(),
             "a second probe was let through"
         );
-        breaker.failed(later);
+        breaker.failed(Admission::Probe, later);
         assert_eq!(breaker.admit(later), Err(REST));
-        assert_eq!(breaker.admit(later + REST), Ok(()));
-        breaker.succeeded();
+        assert_eq!(breaker.admit(later + REST), Ok(Admission::Probe));
+        breaker.succeeded(Admission::Probe);
         assert_eq!(breaker.state(later + REST), CircuitState::Closed);
     }
 
@@ -123,9 +144,28 @@ mod tests {
     async fn an_abandoned_probe_does_not_block_the_next() {
         let mut breaker = Breaker::new(1, REST);
         let now = Instant::now();
-        breaker.failed(now);
-        assert_eq!(breaker.admit(now + REST), Ok(()));
-        breaker.abandoned();
-        assert_eq!(breaker.admit(now + REST), Ok(()));
+        breaker.failed(Admission::Ordinary, now);
+        assert_eq!(breaker.admit(now + REST), Ok(Admission::Probe));
+        breaker.abandoned(Admission::Probe);
+        assert_eq!(breaker.admit(now + REST), Ok(Admission::Probe));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_from_before_decides_nothing_for_the_probe() {
+        let mut breaker = Breaker::new(1, REST);
+        let now = Instant::now();
+        let early = breaker.admit(now).unwrap();
+        breaker.failed(Admission::Ordinary, now);
+        let later = now + REST;
+        assert_eq!(breaker.admit(later), Ok(Admission::Probe));
+        breaker.abandoned(early);
+        breaker.failed(early, later);
+        breaker.succeeded(early);
+        assert!(
+            breaker.admit(later).is_err(),
+            "a second probe was let through"
+        );
+        breaker.succeeded(Admission::Probe);
+        assert_eq!(breaker.state(later), CircuitState::Closed);
     }
 }

@@ -1,5 +1,6 @@
 //! A remote, and how it is called: tried again with full jitter, watched by a breaker.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use chrono::{DateTime, Utc};
 use rand::Rng as _;
 use tokio::time::Instant;
 
-use crate::breaker::{Breaker, CircuitState};
+use crate::breaker::{Admission, Breaker, CircuitState};
 use crate::health::{CircuitHealth, Health, Severity};
 
 /// Whether trying again may help.
@@ -93,16 +94,17 @@ struct State {
     last_severity: Option<Severity>,
 }
 
-/// Frees the probe when the caller goes away in the middle of it.
-struct Probe<'a> {
+/// A call on its way. Tells the breaker when the caller goes away in the middle of it.
+struct Under<'a> {
     remote: &'a Remote,
+    admission: Admission,
     told: bool,
 }
 
-impl Drop for Probe<'_> {
+impl Drop for Under<'_> {
     fn drop(&mut self) {
         if !self.told {
-            self.remote.state().breaker.abandoned();
+            self.remote.state().breaker.abandoned(self.admission);
         }
     }
 }
@@ -141,11 +143,19 @@ impl Remote {
             .with_min_delay(policy.base)
             .with_max_delay(policy.cap)
             .with_max_times(usize::try_from(policy.tries.saturating_sub(1)).unwrap_or(usize::MAX));
-        (|| self.once(&call))
+        let failed = AtomicBool::new(false);
+        let result = (|| self.once(&call))
             .retry(delays)
             .when(may_help)
-            .adjust(|error, delay| delay.and_then(|delay| wait(error, delay, policy.cap)))
-            .await
+            .adjust(|error, delay| {
+                failed.store(true, Ordering::Relaxed);
+                delay.and_then(|delay| wait(error, delay, policy.cap))
+            })
+            .await;
+        if result.is_ok() && failed.into_inner() {
+            self.state().last_severity = Some(Severity::Low);
+        }
+        result
     }
 
     async fn once<T, E, F, R>(&self, call: &F) -> Result<T, CallError<E>>
@@ -155,34 +165,35 @@ impl Remote {
         R: Future<Output = Result<T, E>>,
     {
         let admitted = self.state().breaker.admit(Instant::now());
-        admitted.map_err(|retry_in| CallError::Open {
+        let admission = admitted.map_err(|retry_in| CallError::Open {
             remote: self.shared.name.clone(),
             retry_in,
         })?;
-        let mut probe = Probe {
+        let mut under = Under {
             remote: self,
+            admission,
             told: false,
         };
         let result = call().await;
-        probe.told = true;
-        self.note(&result);
+        under.told = true;
+        self.note(admission, &result);
         result.map_err(CallError::Failed)
     }
 
-    fn note<T, E: Failure>(&self, result: &Result<T, E>) {
+    fn note<T, E: Failure>(&self, call: Admission, result: &Result<T, E>) {
         let mut state = self.state();
         let Err(error) = result else {
-            return state.breaker.succeeded();
+            return state.breaker.succeeded(call);
         };
         state.total_errors += 1;
         if error.kind() == FailureKind::Permanent {
             // It answered: it is there.
-            state.breaker.succeeded();
+            state.breaker.succeeded(call);
             state.last_severity = Some(Severity::Medium);
             return;
         }
         let now = Instant::now();
-        state.breaker.failed(now);
+        state.breaker.failed(call, now);
         state.last_failure = Some(Utc::now());
         let open = state.breaker.state(now) == CircuitState::Open;
         state.last_severity = Some(if open {
@@ -242,7 +253,7 @@ fn wait<E: Failure>(error: &CallError<E>, delay: Duration, cap: Duration) -> Opt
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::sync::atomic::AtomicU32;
 
     use super::*;
 
@@ -278,6 +289,29 @@ mod tests {
             (1, false)
         );
         assert_eq!(remote.health().total_errors, 4);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_error_is_as_bad_as_what_came_of_it() {
+        let remote = Remote::new("test", Policy::default());
+        let severity = || remote.health().last_severity;
+        let count = AtomicU32::new(0);
+        let second = || async {
+            match count.fetch_add(1, Ordering::Relaxed) {
+                0 => Err(Fault(AWAY)),
+                _ => Ok(()),
+            }
+        };
+        remote.call(second).await.unwrap();
+        assert_eq!(severity(), Some(Severity::Low));
+        calls(&remote, Some(FailureKind::Permanent)).await;
+        assert_eq!(severity(), Some(Severity::Medium));
+        calls(&remote, Some(AWAY)).await;
+        assert_eq!(severity(), Some(Severity::High));
+        calls(&remote, Some(AWAY)).await;
+        assert_eq!(severity(), Some(Severity::Critical));
+        calls(&remote, None).await;
+        assert_eq!(severity(), Some(Severity::Critical), "no call was made");
     }
 
     #[tokio::test(start_paused = true)]
