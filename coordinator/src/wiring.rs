@@ -50,8 +50,9 @@ impl Coordinator {
         config: &CoordinatorConfig,
         shutdown: CancellationToken,
     ) -> anyhow::Result<Self> {
-        let store = open_store(&config.database).await?;
         let metrics = Metrics::new();
+        let store = open_store(&config.database).await?;
+        let store: Arc<dyn Store> = Arc::new(store.counted(metrics.clone()));
         let github = github(&config.github)?;
         let counts = metrics.github_requests.clone();
         let github = github.observed(move |outcome| counts.with_label_values(&[outcome]).inc());
@@ -284,7 +285,7 @@ async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
         .with_context(|| format!("can't listen on {address}"))
 }
 
-async fn open_store(config: &DatabaseConfig) -> anyhow::Result<Arc<dyn Store>> {
+async fn open_store(config: &DatabaseConfig) -> anyhow::Result<SqlStore> {
     let url = config.url.reveal().context("coordinator.database.url")?;
     let url = url.expose_secret();
     let store = match (url.strip_prefix("sqlite:"), url.split_once("://")) {
@@ -294,7 +295,7 @@ async fn open_store(config: &DatabaseConfig) -> anyhow::Result<Arc<dyn Store>> {
         }
         _ => bail!("coordinator.database.url: write `sqlite:PATH` or `postgres://…`"),
     };
-    Ok(Arc::new(store.context("can't open the database")?))
+    store.context("can't open the database")
 }
 
 fn github(config: &GitHubConfig) -> anyhow::Result<GitHub> {

@@ -7,13 +7,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::doctor::check::Check;
 
-/// The oldest git whose configuration can be given through the environment
-/// (`GIT_CONFIG_COUNT`, release notes of 2.31), which keeps tokens off the command line.
-const OLDEST_GIT: (u32, u32) = (2, 31);
+/// The oldest git that merges without a worktree (`merge-tree --write-tree`, release notes of
+/// 2.38), as the agent does when the base has moved. Configuration through the environment,
+/// which keeps tokens off the command line, is older (2.31).
+const OLDEST_GIT: (u32, u32) = (2, 38);
 
 /// All of them.
 pub(super) async fn checks() -> Vec<Check> {
-    vec![git().await, python()]
+    vec![git().await, limits(), python()]
 }
 
 async fn git() -> Check {
@@ -30,7 +31,7 @@ async fn git() -> Check {
         Some(_) => Check::bad(
             "git",
             text.trim(),
-            "2.31 or newer is needed: apt-get install git",
+            "2.38 or newer is needed: apt-get install git",
         ),
         None => Check::bad("git", format!("said `{}`", text.trim()), mend),
     }
@@ -42,14 +43,21 @@ fn version(text: &str) -> Option<(u32, u32)> {
     Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
 }
 
+fn limits() -> Check {
+    let without = "tests run without limits on files and their size: apt-get install util-linux";
+    program("prlimit", without)
+}
+
 fn python() -> Check {
-    match find_program("python3") {
-        Some(path) => Check::good("python3", path.display().to_string()),
-        None => Check::notice(
-            "python3",
-            "not found",
-            "only the demo and Python repositories need it: apt-get install python3",
-        ),
+    let needed = "only the demo and Python repositories need it: apt-get install python3";
+    program("python3", needed)
+}
+
+/// A program that is good to have.
+fn program(name: &'static str, without: &'static str) -> Check {
+    match find_program(name) {
+        Some(path) => Check::good(name, path.display().to_string()),
+        None => Check::notice(name, "not found", without),
     }
 }
 

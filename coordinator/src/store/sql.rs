@@ -26,6 +26,7 @@ use patchfleet_domain::{
     Agent, AgentId, AgentState, IssueNumber, RepositoryName, Task, TaskAnalysis, TaskId, TaskState,
     Work,
 };
+use patchfleet_telemetry::Metrics;
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::migrate::Migrator;
 use sqlx::{AnyPool, ConnectOptions as _, Executor as _};
@@ -117,9 +118,16 @@ pub struct SqlStore {
     readers: AnyPool,
     dialect: Dialect,
     changed: watch::Sender<u64>,
+    metrics: Metrics,
 }
 
 impl SqlStore {
+    /// Counts what becomes of tasks there.
+    #[must_use]
+    pub fn counted(self, metrics: Metrics) -> Self {
+        Self { metrics, ..self }
+    }
+
     /// Opens a SQLite file, made when it is not there, and brings its schema up to date.
     ///
     /// # Errors
@@ -155,6 +163,7 @@ impl SqlStore {
             readers,
             dialect,
             changed: watch::Sender::new(0),
+            metrics: Metrics::new(),
         }
     }
 

@@ -77,14 +77,15 @@ async fn a_task_goes_from_the_queue_to_a_pull_request() {
     assert_eq!(wire.priority, u32::from(Priority::NORMAL.get()));
     assert!(assign.lease_until_unix_ms > 0);
     let text = fleet.metrics.render();
-    assert!(
-        text.contains("patchfleet_dispatch_latency_seconds_count 1"),
-        "{text}"
-    );
-    assert!(
-        text.contains("patchfleet_queue_wait_seconds_count 1"),
-        "{text}"
-    );
+    for line in [
+        "patchfleet_dispatch_latency_seconds_count 1",
+        "patchfleet_queue_wait_seconds_count 1",
+        "patchfleet_tasks_total{agent_type=\"none\",state=\"pending\"} 1",
+        "patchfleet_tasks_total{agent_type=\"backend\",state=\"assigned\"} 1",
+        "patchfleet_tasks_total{agent_type=\"backend\",state=\"review\"} 1",
+    ] {
+        assert!(text.contains(line), "{line} is missing from\n{text}");
+    }
 }
 
 #[tokio::test]

@@ -70,8 +70,9 @@ impl Fleet {
     pub(crate) async fn with_options(options: SchedulerOptions) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("patchfleet.db");
-        let store = Arc::new(SqlStore::sqlite(&path).await.unwrap());
         let metrics = Metrics::new();
+        let store = SqlStore::sqlite(&path).await.unwrap();
+        let store = Arc::new(store.counted(metrics.clone()));
         let registry = Registry::new(metrics.clone());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut fleet = Self {

@@ -1,6 +1,7 @@
 //! One transaction: a locked task, its change of state, its history and its outbox entry.
 
 use patchfleet_domain::{IssueNumber, RepositoryName, Task, TaskId, TaskState};
+use patchfleet_telemetry::Metrics;
 use sqlx::any::AnyRow;
 use sqlx::{Any, Row as _, Transaction};
 
@@ -17,6 +18,8 @@ pub(super) struct Tx<'a> {
     pub(super) now: i64,
     store: &'a SqlStore,
     wakes: bool,
+    /// The changes of state, to be counted once they are durable.
+    moves: Vec<Task>,
 }
 
 /// A task that nobody else changes until the transaction ends.
@@ -73,12 +76,16 @@ impl<'a> Tx<'a> {
             now,
             store,
             wakes: false,
+            moves: Vec::new(),
         })
     }
 
     /// Makes everything durable, then wakes the loops of this process if there is work for them.
     pub(super) async fn commit(self) -> StoreResult<()> {
         self.sql.commit().await?;
+        for task in &self.moves {
+            count(&self.store.metrics, task);
+        }
         if self.wakes {
             self.store.wake();
         }
@@ -204,6 +211,7 @@ impl<'a> Tx<'a> {
         (actor, detail): (&str, &str),
     ) -> StoreResult<()> {
         let kind = if from.is_some() { "state" } else { "created" };
+        self.moves.push(task.clone());
         self.event(
             task,
             (from, Some(task.state)),
@@ -286,5 +294,23 @@ impl<'a> Tx<'a> {
             .execute(&mut *self.sql)
             .await?;
         Ok(())
+    }
+}
+
+/// Counts that a task came into its state, and how long it took when that is its end.
+fn count(metrics: &Metrics, task: &Task) {
+    let agent_type = task
+        .analysis
+        .as_ref()
+        .map(|it| it.requirement.agent_type.as_str());
+    let labels = [task.state.as_str(), agent_type.unwrap_or("none")];
+    metrics.tasks.with_label_values(&labels).inc();
+    if !task.state.is_active() {
+        let took = (task.updated_at - task.created_at).as_seconds_f64();
+        let kind = task.kind.as_str();
+        metrics
+            .task_duration
+            .with_label_values(&[kind])
+            .observe(took);
     }
 }
