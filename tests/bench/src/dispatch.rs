@@ -5,41 +5,22 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use async_trait::async_trait;
 use patchfleet_coordinator::analysis::{AgentCatalog, analyze};
-use patchfleet_coordinator::dispatch::{
-    CredentialScope, Credentials, FleetOptions, FleetService, IssuedToken, Registry, serve,
-};
-use patchfleet_coordinator::scheduler::{Scheduler, SchedulerOptions};
-use patchfleet_coordinator::store::{Act, Delivery, NewTask, SemanticKey, SqlStore, Store};
-use patchfleet_domain::{IssueNumber, Priority, RepositoryName, TaskId, TaskKind, TaskRequest};
+use patchfleet_coordinator::store::{SqlStore, Store};
+use patchfleet_domain::{TaskId, TaskKind};
 use patchfleet_telemetry::Metrics;
-use patchfleet_testkit::mock_agent::{Conduct, MockAgent, Profile};
+use patchfleet_testkit::mock_agent::{Conduct, MockAgent};
 use patchfleet_testkit::postgres::Database;
-use tokio::net::TcpListener;
-use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
 
 use crate::figures::distribution;
+use crate::fleet::{Fleet, enqueue};
 
 const TASKS: u64 = 300;
 /// One task each 20 ms: the agents are idle.
 const PACE: Duration = Duration::from_millis(20);
-const KEY: &str = "benchmark";
 
 /// When each task arrived at an agent.
 type Arrivals = Arc<Mutex<BTreeMap<String, Instant>>>;
-
-/// No repository is touched, so nobody asks for a token.
-#[derive(Debug)]
-struct NoTokens;
-
-#[async_trait]
-impl Credentials for NoTokens {
-    async fn token(&self, _: &RepositoryName, _: CredentialScope) -> Result<IssuedToken, String> {
-        Err("there are no tokens in a benchmark".to_owned())
-    }
-}
 
 /// On SQLite.
 pub(crate) async fn sqlite() -> anyhow::Result<()> {
@@ -48,46 +29,18 @@ pub(crate) async fn sqlite() -> anyhow::Result<()> {
     measure("dispatch_latency_ms_sqlite", Arc::new(store)).await
 }
 
-/// On a private PostgreSQL.
+/// On a private PostgreSQL whose commits wait for the disk.
 pub(crate) async fn postgres() -> anyhow::Result<()> {
-    let database = Database::create().await?;
+    let database = Database::durable().await?;
     let store = SqlStore::postgres(database.url(), 8).await?;
     measure("dispatch_latency_ms_postgres", Arc::new(store)).await
 }
 
 async fn measure(name: &str, store: Arc<dyn Store>) -> anyhow::Result<()> {
-    let shutdown = CancellationToken::new();
-    let metrics = Metrics::new();
-    let registry = Registry::new(metrics.clone());
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
-    let url = format!("http://{}", listener.local_addr()?);
-    let options = FleetOptions {
-        key: KEY.to_owned().into(),
-        lease: Duration::from_secs(30),
-        heartbeat: Duration::from_secs(5),
-    };
-    let service = FleetService::new(
-        Arc::clone(&store),
-        registry.clone(),
-        Arc::new(NoTokens),
-        options,
-    );
-    let scheduler = Scheduler::new(
-        Arc::clone(&store),
-        registry,
-        metrics,
-        SchedulerOptions::default(),
-    );
-    let mut parts = JoinSet::new();
-    parts.spawn(serve(listener, service, shutdown.clone()));
-    let stop = shutdown.clone();
-    parts.spawn(async move {
-        scheduler.run(stop).await;
-        Ok(())
-    });
+    let fleet = Fleet::start(&store, &Metrics::new()).await?;
     let arrivals = Arrivals::default();
     let agents: Vec<_> = (0..4)
-        .map(|number| agent(number, &url, &arrivals))
+        .map(|number| agent(&fleet, number, &arrivals))
         .collect();
     let mut sent = BTreeMap::new();
     let mut pace = tokio::time::interval(PACE);
@@ -99,19 +52,13 @@ async fn measure(name: &str, store: Arc<dyn Store>) -> anyhow::Result<()> {
     wait_for_all(&arrivals).await?;
     report(name, &sent, &arrivals);
     drop(agents);
-    shutdown.cancel();
-    while parts.join_next().await.is_some() {}
+    fleet.stop().await;
     Ok(())
 }
 
-fn agent(number: usize, url: &str, arrivals: &Arrivals) -> MockAgent {
+fn agent(fleet: &Fleet, number: usize, arrivals: &Arrivals) -> MockAgent {
     let arrivals = Arc::clone(arrivals);
-    let id = format!("agent-{number}")
-        .parse()
-        .expect("a plain word and a number");
-    let mut profile = Profile::new(url, KEY, &id);
-    profile.slots = 8;
-    MockAgent::start(profile, move |assign| {
+    fleet.agent(number, move |assign| {
         let now = Instant::now();
         if let Some(work) = &assign.work {
             let mut arrivals = arrivals.lock().unwrap_or_else(PoisonError::into_inner);
@@ -123,41 +70,7 @@ fn agent(number: usize, url: &str, arrivals: &Arrivals) -> MockAgent {
 
 /// Creates a task and queues it; returns right after the commit.
 async fn queue(store: &dyn Store, number: u64) -> anyhow::Result<TaskId> {
-    let repository: RepositoryName = "acme/orders".parse()?;
-    let id = TaskId::new();
-    let request = TaskRequest {
-        title: "Nothing".to_owned(),
-        body: String::new(),
-        labels: Vec::new(),
-        author: "bench".to_owned(),
-        triggered_by: "bench".to_owned(),
-        clone_url: String::new(),
-        default_branch: "main".to_owned(),
-        agent_type: None,
-    };
-    let new = NewTask {
-        id,
-        kind: TaskKind::Issue,
-        repository: repository.clone(),
-        issue: Some(IssueNumber(number + 1)),
-        key: SemanticKey {
-            trigger: "label".to_owned(),
-            object: number.to_string(),
-        },
-        branch: format!("patchfleet/{number}-nothing"),
-        priority: Priority::NORMAL,
-        request,
-        max_attempts: 3,
-    };
-    let delivery = Delivery {
-        id: format!("bench-{number}"),
-        event: "issues".to_owned(),
-        action: None,
-        repository: Some(repository),
-    };
-    store
-        .record_delivery(&delivery, &[Act::Create(Box::new(new))])
-        .await?;
+    let id = enqueue(store, number, TaskKind::Issue).await?;
     let task = store.task(id).await?.context("the task was just created")?;
     let _ = store
         .analyzed(id, &analyze(&task, &AgentCatalog::default()))

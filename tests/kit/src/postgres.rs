@@ -10,7 +10,7 @@ mod server;
 use anyhow::Context as _;
 use sqlx::{Connection as _, Executor as _, PgConnection};
 
-use server::Server;
+use server::{Commit, Server};
 
 /// A server that is there already.
 const SERVER: &str = "PATCHFLEET_TEST_POSTGRES";
@@ -38,13 +38,26 @@ impl Database {
     /// # Errors
     /// When PostgreSQL is not installed or does not start; the message says what to do.
     pub async fn create() -> anyhow::Result<Self> {
-        let (root, host) = match std::env::var(SERVER) {
-            Ok(url) => (url.clone(), Host::Lent(url)),
-            Err(_) => {
-                let server = Server::start().await?;
-                (server.url(), Host::Private(server))
-            }
-        };
+        match std::env::var(SERVER) {
+            Ok(url) => Self::on(url.clone(), Host::Lent(url)).await,
+            Err(_) => Self::private(Commit::Fast).await,
+        }
+    }
+
+    /// Starts a server whose commits wait for the disk, for benchmarks.
+    ///
+    /// # Errors
+    /// As [`Self::create`].
+    pub async fn durable() -> anyhow::Result<Self> {
+        Self::private(Commit::Durable).await
+    }
+
+    async fn private(commit: Commit) -> anyhow::Result<Self> {
+        let server = Server::start(commit).await?;
+        Self::on(server.url(), Host::Private(server)).await
+    }
+
+    async fn on(root: String, host: Host) -> anyhow::Result<Self> {
         let name = format!("patchfleet_{}", uuid::Uuid::now_v7().simple());
         execute(&root, format!("CREATE DATABASE {name}")).await?;
         let mut url = url::Url::parse(&root).context("the server's address")?;

@@ -1,7 +1,7 @@
 //! One running server in a temporary folder.
 //!
-//! It ends with its handle, also in a panic, and with the process. Absent: durability, as its
-//! data goes away with it.
+//! It ends with its handle, also in a panic, and with the process. Its data goes away with it, so
+//! a commit waits for the disk only where that is what is measured.
 
 use std::path::Path;
 use std::process::{Child, Stdio};
@@ -20,14 +20,31 @@ use super::programs::Programs;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How many ports are tried: somebody may take a free one first.
 const TRIES: u32 = 3;
-/// What differs from a server that has to keep its data.
-const SETTINGS: [&str; 4] = [
+/// What differs from a server's own settings.
+const SETTINGS: [&str; 3] = [
     "listen_addresses=127.0.0.1",
-    "fsync=off",
     "max_connections=200",
     // Shared memory is a file of the data folder, so that it can't outlive it.
     "dynamic_shared_memory_type=mmap",
 ];
+
+/// What a commit waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Commit {
+    /// The disk, as on a server that has to keep its data.
+    Durable,
+    /// Nothing.
+    Fast,
+}
+
+impl Commit {
+    const fn setting(self) -> &'static str {
+        match self {
+            Self::Durable => "fsync=on",
+            Self::Fast => "fsync=off",
+        }
+    }
+}
 
 /// A running server.
 #[derive(Debug)]
@@ -53,7 +70,7 @@ impl Drop for Process {
 }
 
 impl Server {
-    pub(super) async fn start() -> anyhow::Result<Self> {
+    pub(super) async fn start(commit: Commit) -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new()
             .prefix("patchfleet-postgres-")
             .tempdir()?;
@@ -62,7 +79,7 @@ impl Server {
         let mut tried = 1;
         loop {
             let port = free_port()?;
-            match launch(&programs, folder.path(), port).await {
+            match launch(&programs, folder.path(), (port, commit)).await {
                 Ok(process) => {
                     return Ok(Self {
                         _process: process,
@@ -86,11 +103,15 @@ fn url(port: u16) -> String {
     format!("postgres://{}@127.0.0.1:{port}/postgres", data::SUPERUSER)
 }
 
-async fn launch(programs: &Programs, folder: &Path, port: u16) -> anyhow::Result<Process> {
+async fn launch(
+    programs: &Programs,
+    folder: &Path,
+    (port, commit): (u16, Commit),
+) -> anyhow::Result<Process> {
     let log = folder.join("log");
     let mut command = programs.command("postgres");
     command.arg("-D").arg(folder.join("data"));
-    for setting in SETTINGS {
+    for setting in SETTINGS.into_iter().chain([commit.setting()]) {
         command.args(["-c", setting]);
     }
     let child = command

@@ -1,0 +1,110 @@
+//! How many tasks a second go in, and from the queue to their end, on a PostgreSQL whose commits
+//! wait for the disk, with agents that do nothing.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use futures::{StreamExt as _, TryStreamExt as _};
+use patchfleet_coordinator::analysis::{AgentCatalog, run as analyze};
+use patchfleet_coordinator::store::{SqlStore, Store};
+use patchfleet_domain::{Outcome, TaskKind, TaskState};
+use patchfleet_telemetry::Metrics;
+use patchfleet_testkit::mock_agent::Conduct;
+use patchfleet_testkit::postgres::Database;
+use tokio_util::sync::CancellationToken;
+
+use crate::figures::{distribution, value};
+use crate::fleet::{Fleet, enqueue};
+
+/// Deliveries under way at once.
+const SENDERS: usize = 64;
+/// How long everything may take.
+const PATIENCE: Duration = Duration::from_mins(2);
+
+/// With that many agents of eight slots each.
+pub(crate) async fn measure(agents: usize, tasks: u64) -> anyhow::Result<()> {
+    let database = Database::durable().await?;
+    let metrics = Metrics::new();
+    let store = SqlStore::postgres(database.url(), 8).await?;
+    let store: Arc<dyn Store> = Arc::new(store.counted(metrics.clone()));
+    fill(&store, tasks, agents).await?;
+    let started = Instant::now();
+    queue_all(&store, &metrics, tasks).await?;
+    per_second(&format!("analyze_per_s_{agents}_agents"), tasks, started);
+
+    let fleet = Fleet::start(&store, &metrics).await?;
+    let connected: Vec<_> = (0..agents)
+        .map(|number| fleet.agent(number, |_| answer()))
+        .collect();
+    let started = Instant::now();
+    reached(&metrics, TaskState::Completed, tasks).await?;
+    per_second(&format!("lifecycle_per_s_{agents}_agents"), tasks, started);
+    drop(connected);
+    fleet.stop().await;
+    Ok(())
+}
+
+fn answer() -> Conduct {
+    Conduct::Finish {
+        events: Vec::new(),
+        outcome: Outcome::Answer {
+            summary: "Nothing was done.".to_owned(),
+        },
+    }
+}
+
+/// Takes in all tasks, each durable before the next of its sender.
+async fn fill(store: &Arc<dyn Store>, tasks: u64, agents: usize) -> anyhow::Result<()> {
+    let started = Instant::now();
+    let one = |number| async move {
+        let began = Instant::now();
+        enqueue(store.as_ref(), number, TaskKind::Prompt).await?;
+        anyhow::Ok(began.elapsed().as_secs_f64() * 1000.0)
+    };
+    let times: Vec<f64> = futures::stream::iter((0..tasks).map(one))
+        .buffer_unordered(SENDERS)
+        .try_collect()
+        .await?;
+    per_second(&format!("enqueue_per_s_{agents}_agents"), tasks, started);
+    distribution(
+        &format!("enqueue_ms_{agents}_agents"),
+        times,
+        "one delivery with one task until it is durable, 64 at once",
+    );
+    Ok(())
+}
+
+/// Analyzes all tasks, as the coordinator's loop does.
+async fn queue_all(store: &Arc<dyn Store>, metrics: &Metrics, tasks: u64) -> anyhow::Result<()> {
+    let stop = CancellationToken::new();
+    let analyzing = analyze(Arc::clone(store), AgentCatalog::default(), stop.clone());
+    let waiting = async {
+        let reached = reached(metrics, TaskState::Queued, tasks).await;
+        stop.cancel();
+        reached
+    };
+    tokio::join!(analyzing, waiting).1
+}
+
+/// Waits until that many tasks came into the state.
+async fn reached(metrics: &Metrics, state: TaskState, tasks: u64) -> anyhow::Result<()> {
+    let all = async {
+        while metrics
+            .tasks
+            .with_label_values(&[state.as_str(), "general"])
+            .get()
+            < tasks
+        {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    let waited = tokio::time::timeout(PATIENCE, all).await;
+    waited.with_context(|| format!("not every task came to {state}"))
+}
+
+fn per_second(name: &str, tasks: u64, since: Instant) {
+    let tasks = f64::from(u32::try_from(tasks).unwrap_or(u32::MAX));
+    let rate = tasks / since.elapsed().as_secs_f64();
+    value(name, rate, "tasks a second, PostgreSQL with fsync");
+}
