@@ -20,7 +20,7 @@ use crate::store::{Cas, Store, StoreResult};
 use crate::wake::Wake;
 
 /// How many tasks are looked at before the store is asked again.
-const BATCH: u32 = 32;
+const BATCH: u32 = 256;
 
 /// Analyzes a task.
 pub fn analyze(task: &Task, catalog: &AgentCatalog) -> TaskAnalysis {
@@ -61,12 +61,16 @@ pub async fn run(store: Arc<dyn Store>, catalog: AgentCatalog, cancel: Cancellat
 /// Analyzes some tasks; true when there may be more.
 async fn batch(store: &dyn Store, catalog: &AgentCatalog) -> StoreResult<bool> {
     let tasks = store.unanalyzed(BATCH).await?;
+    let analyses: Vec<_> = tasks
+        .iter()
+        .map(|task| (task.id, analyze(task, catalog)))
+        .collect();
+    let applied = store.analyzed_all(&analyses).await?;
     let mut progress = false;
-    for task in &tasks {
-        let analysis = analyze(task, catalog);
+    for ((task, analysis), applied) in analyses.iter().zip(applied) {
         // Stale: called off or analyzed by another replica meanwhile.
-        let applied = store.analyzed(task.id, &analysis).await? == Cas::Applied(());
-        tracing::info!(task.id = %task.id, agent_type = %analysis.requirement.agent_type, applied, "analyzed");
+        let applied = applied == Cas::Applied(());
+        tracing::info!(task.id = %task, agent_type = %analysis.requirement.agent_type, applied, "analyzed");
         progress |= applied;
     }
     Ok(progress && tasks.len() == BATCH as usize)

@@ -64,7 +64,7 @@ impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         tracing::error!(%error, "the store refused");
         match error {
-            StoreError::Unavailable(_) => Self::new(
+            StoreError::Unavailable(_) | StoreError::Contended(_) => Self::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "The database is unavailable; try again in a few seconds.",
             ),

@@ -6,6 +6,7 @@
 //! The database's clock decides about leases; callers pass durations, never moments.
 //! Absent: policy. Who may trigger what is `intake`'s; who gets a task is `scheduler`'s.
 
+mod held;
 mod rules;
 mod sql;
 
@@ -23,11 +24,14 @@ use serde::{Deserialize, Serialize};
 pub use sql::SqlStore;
 
 /// What can go wrong with a database, as callers need to tell it apart.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
     /// The database can't be reached or is overloaded; trying again may help.
     #[error("the database is unavailable: {0}")]
     Unavailable(String),
+    /// Other transactions were in the way, again and again; trying again may help.
+    #[error("the database is contended: {0}")]
+    Contended(String),
     /// What is stored, or the schema, is not what this version expects.
     #[error("the database holds something unexpected: {0}")]
     Corrupt(String),
@@ -191,6 +195,31 @@ pub struct QueuedTask {
     pub analysis: TaskAnalysis,
     /// How long it has been queued.
     pub waited: Duration,
+}
+
+/// A decision who gets a task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// The task.
+    pub task: TaskId,
+    /// Its newest attempt when that was decided.
+    pub attempt: AttemptNumber,
+    /// Who gets it.
+    pub agent: AgentId,
+    /// What the task's history should say about the choice.
+    pub note: Option<String>,
+}
+
+impl Claim {
+    /// That task for that agent, without a word about it.
+    pub fn new(task: &QueuedTask, agent: &AgentId) -> Self {
+        Self {
+            task: task.id,
+            attempt: task.attempt,
+            agent: agent.clone(),
+            note: None,
+        }
+    }
 }
 
 /// A claimed task with all that an agent needs.
@@ -385,24 +414,45 @@ pub trait Store: Send + Sync + std::fmt::Debug {
 
     /// Tasks in `pending` or `analyzing` (left there by a crash), oldest first.
     async fn unanalyzed(&self, limit: u32) -> StoreResult<Vec<Task>>;
-    /// Stores the analysis: `pending → analyzing → queued`, or from `analyzing`.
-    async fn analyzed(&self, task: TaskId, analysis: &TaskAnalysis) -> StoreResult<Cas>;
+    /// Stores analyses: `pending → analyzing → queued`, or from `analyzing`; says of each whether
+    /// it counted.
+    async fn analyzed_all(&self, analyses: &[(TaskId, TaskAnalysis)]) -> StoreResult<Vec<Cas>>;
+    /// Stores one analysis.
+    async fn analyzed(&self, task: TaskId, analysis: &TaskAnalysis) -> StoreResult<Cas> {
+        let done = self.analyzed_all(&[(task, analysis.clone())]).await?;
+        Ok(done.into_iter().next().unwrap_or(Cas::Stale))
+    }
     /// Tasks in `queued` whose retry delay is over, by aged priority (one point for each 10
     /// minutes waited), then by age.
     async fn queued(&self, limit: u32) -> StoreResult<Vec<QueuedTask>>;
-    /// Gives a queued task to an agent: `queued → assigned`, a new attempt with a lease.
+    /// Gives queued tasks to agents: `queued → assigned`, a new attempt with a lease; says of each
+    /// whether it was won.
+    async fn claim_all(
+        &self,
+        claims: &[Claim],
+        lease: Duration,
+    ) -> StoreResult<Vec<Cas<Assignment>>>;
+    /// Gives one queued task to an agent.
     async fn claim(
         &self,
         task: &QueuedTask,
         agent: &AgentId,
         lease: Duration,
-    ) -> StoreResult<Cas<Assignment>>;
-    /// Writes a `note` for people into the history of a task with that live attempt.
-    async fn note(&self, work: Work, text: &str) -> StoreResult<Cas>;
+    ) -> StoreResult<Cas<Assignment>> {
+        let won = self.claim_all(&[Claim::new(task, agent)], lease).await?;
+        Ok(won.into_iter().next().unwrap_or(Cas::Stale))
+    }
     /// The assignment of a live attempt again, for an agent that lost it on the way.
     async fn assignment(&self, work: Work) -> StoreResult<Option<Assignment>>;
-    /// Applies a report; old fences and ended attempts are [`Cas::Stale`].
-    async fn report(&self, report: &Report) -> StoreResult<Cas>;
+    /// Applies reports in their order and in one transaction; old fences and ended attempts are
+    /// [`Cas::Stale`]. Reports of one attempt have to come in the order of their numbers, and the
+    /// next only when those before it are durable: one that was overtaken counts as said before.
+    async fn report_all(&self, reports: &[Report]) -> StoreResult<Vec<Cas>>;
+    /// Applies one report.
+    async fn report(&self, report: &Report) -> StoreResult<Cas> {
+        let applied = self.report_all(std::slice::from_ref(report)).await?;
+        Ok(applied.into_iter().next().unwrap_or(Cas::Stale))
+    }
     /// Makes the agent's live attempts live on for `lease` from now; returns those that are live.
     async fn renew(&self, agent: &AgentId, lease: Duration) -> StoreResult<Vec<Work>>;
     /// The agent's live attempts.

@@ -4,6 +4,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "store/batches.rs"]
+mod batches;
 #[path = "store/cases.rs"]
 mod cases;
 #[path = "store/endings.rs"]
@@ -35,6 +37,11 @@ macro_rules! on_both {
 }
 
 on_both!(
+    batches::many_deliveries_at_once_each_count_once,
+    batches::reports_of_a_task_are_applied_in_the_order_of_their_coming,
+    batches::a_stale_claim_spoils_no_other,
+    batches::what_a_column_cannot_hold_is_left_out,
+    batches::one_that_is_impossible_spoils_no_other,
     cases::a_delivery_is_done_once,
     cases::an_issue_has_one_active_task_whoever_asks,
     cases::a_task_is_claimed_once,

@@ -1,6 +1,6 @@
 //! One stream, from registration to its end.
 //!
-//! A session works off its messages one after the other, so reports are applied in their order.
+//! A session works off its messages in their order; only assignments do not wait for reports.
 //! Whatever ends it, the agent's leases stay as they are; only a goodbye gives attempts up.
 
 mod ended;
@@ -29,6 +29,7 @@ use super::registry::Handover;
 use super::service::{Shared, shutting_down};
 use crate::wake::next_change;
 use presence::Renewals;
+use reports::{Landed, Reports};
 
 /// Between two looks for attempts that ended without the agent, when the store has news.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -42,6 +43,9 @@ struct Session {
     handovers: mpsc::Receiver<Handover>,
     renewals: Renewals,
     tokens: JoinSet<v1::Credential>,
+    reports: Reports,
+    /// What came after reports that are not durable yet; the stream is not read beyond it.
+    deferred: Option<Turn>,
     /// News of the store; none when it will not tell any more.
     stored: Option<watch::Receiver<u64>>,
     looked_at: Instant,
@@ -66,10 +70,17 @@ impl Drop for Place {
     }
 }
 
-/// How a conversation may end well.
+/// What comes in on a stream.
+#[derive(Debug)]
+enum Turn {
+    Said(Box<Said>),
+    End,
+}
+
+/// How a conversation goes on.
 enum Next {
     Continue,
-    Goodbye,
+    Leave,
 }
 
 /// Holds the conversation on one stream and tells the agent why it ended, if it did not leave.
@@ -105,6 +116,8 @@ impl Session {
             handovers: started.handovers,
             renewals: Renewals::new(shared.options.lease),
             tokens: JoinSet::new(),
+            reports: Reports::default(),
+            deferred: None,
             stored: Some(shared.store.changed()),
             looked_at: now,
             look_at: Some(now),
@@ -145,27 +158,38 @@ impl Session {
         loop {
             let look_at = self.look_at.unwrap_or_else(Instant::now);
             let silent_until = self.heard_at + self.silence();
-            tokio::select! {
-                message = incoming.message() => match message? {
-                    None => return Ok(()),
-                    Some(message) => if let Next::Goodbye = self.hear(message).await? {
-                        return Ok(());
-                    },
-                },
+            let listening = self.deferred.is_none() && self.reports.have_room();
+            let next = tokio::select! {
+                message = incoming.message(), if listening => self.hear(message?).await?,
+                landed = self.reports.land() => self.proceed(landed?).await?,
+                () = self.outgoing.gone(), if !listening => {
+                    return Err(Status::cancelled("the agent is gone"));
+                }
                 Some(handover) = self.handovers.recv(), if self.outgoing.keeps_up() => {
                     self.assign(handover).await?;
+                    Next::Continue
                 }
-                Some(token) = self.tokens.join_next() => self.answer(token).await?,
+                Some(token) = self.tokens.join_next() => {
+                    self.answer(token).await?;
+                    Next::Continue
+                }
                 () = next_change(&mut self.stored) => {
                     let next = self.looked_at + LOOK_EVERY;
                     self.look_at.get_or_insert(next);
+                    Next::Continue
                 }
-                () = tokio::time::sleep_until(look_at), if self.look_at.is_some() => {
+                () = tokio::time::sleep_until(look_at),
+                    if self.look_at.is_some() && self.reports.are_durable() =>
+                {
                     self.look_for_ended().await?;
+                    Next::Continue
                 }
-                () = tokio::time::sleep_until(silent_until) => {
+                () = tokio::time::sleep_until(silent_until), if listening => {
                     return Err(Status::deadline_exceeded("nothing was heard for a whole lease"));
                 }
+            };
+            if let Next::Leave = next {
+                return Ok(());
             }
         }
     }
@@ -176,22 +200,62 @@ impl Session {
         options.lease.max(options.heartbeat * 3)
     }
 
-    async fn hear(&mut self, message: v1::AgentMessage) -> Result<Next, Status> {
+    /// Takes in a message, or the end of the stream. All that an agent says counts in its order:
+    /// what follows reports waits until they are durable.
+    async fn hear(&mut self, message: Option<v1::AgentMessage>) -> Result<Next, Status> {
         self.heard_at = Instant::now();
-        match message.body {
-            Some(Said::Heartbeat(heartbeat)) => self.heartbeat(heartbeat).await?,
-            Some(Said::Report(report)) => self.report(report).await?,
-            Some(Said::CredentialRequest(request)) => self.request_token(request).await?,
-            Some(Said::Ack(ack)) => self.outgoing.acknowledge(ack.seq),
-            Some(Said::Goodbye(v1::Goodbye {})) => {
-                self.give_up_attempts().await;
-                return Ok(Next::Goodbye);
+        let turn = match message {
+            Some(v1::AgentMessage {
+                body: Some(said), ..
+            }) => Turn::Said(Box::new(said)),
+            Some(v1::AgentMessage { body: None, .. }) => {
+                // Something that a newer agent knows: the rest of what it says is understood.
+                tracing::debug!("a message of an unknown kind was left out");
+                return Ok(Next::Continue);
             }
-            Some(Said::Register(_)) => {
+            None => Turn::End,
+        };
+        let may_pass = match &turn {
+            Turn::Said(said) => matches!(**said, Said::Report(_) | Said::Ack(_)),
+            Turn::End => false,
+        };
+        if may_pass || self.reports.are_durable() {
+            return self.obey(turn).await;
+        }
+        self.deferred = Some(turn);
+        Ok(Next::Continue)
+    }
+
+    /// Reports are durable: answers them, and goes on with what waited for that.
+    async fn proceed(&mut self, landed: Vec<Landed>) -> Result<Next, Status> {
+        // An agent that was not listened to was not silent.
+        self.heard_at = Instant::now();
+        self.settle(landed).await?;
+        if self.reports.are_durable()
+            && let Some(turn) = self.deferred.take()
+        {
+            return self.obey(turn).await;
+        }
+        Ok(Next::Continue)
+    }
+
+    /// Does what a message asks for.
+    async fn obey(&mut self, turn: Turn) -> Result<Next, Status> {
+        let Turn::Said(said) = turn else {
+            return Ok(Next::Leave);
+        };
+        match *said {
+            Said::Heartbeat(heartbeat) => self.heartbeat(heartbeat).await?,
+            Said::Report(report) => self.report(report)?,
+            Said::CredentialRequest(request) => self.request_token(request).await?,
+            Said::Ack(ack) => self.outgoing.acknowledge(ack.seq),
+            Said::Goodbye(v1::Goodbye {}) => {
+                self.give_up_attempts().await;
+                return Ok(Next::Leave);
+            }
+            Said::Register(_) => {
                 return Err(Status::invalid_argument("`register` comes once, and first"));
             }
-            // Something that a newer agent knows: the rest of what it says is still understood.
-            None => tracing::debug!("a message of an unknown kind was left out"),
         }
         Ok(Next::Continue)
     }

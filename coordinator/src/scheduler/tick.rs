@@ -3,8 +3,6 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures::StreamExt as _;
-use patchfleet_domain::AgentId;
 use patchfleet_telemetry::Metrics;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
@@ -12,15 +10,13 @@ use tokio_util::sync::CancellationToken;
 use super::plan::{Grant, Limits, plan, topic_of};
 use super::turns::Turns;
 use crate::dispatch::{Handover, Registry};
-use crate::store::{Cas, Store, StoreResult};
+use crate::store::{Assignment, Cas, Claim, Store, StoreResult};
 use crate::wake::next_change;
 
 /// Tasks looked at first.
 const NEAR: u32 = 256;
 /// Most tasks looked at, when agents have room left for which the first ones do not fit.
 const FAR: u32 = 4096;
-/// Claims under way at once.
-const CLAIMS: usize = 8;
 
 /// How the scheduler works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,15 +119,25 @@ impl Scheduler {
         }
     }
 
+    /// Claims all in one transaction, then hands over what was won.
     async fn claim_all(&self, grants: Vec<Grant<'_>>, fetched: Instant) -> StoreResult<usize> {
+        if grants.is_empty() {
+            return Ok(0);
+        }
         let claims: Vec<_> = grants
-            .into_iter()
-            .map(|grant| self.claim(grant, fetched))
+            .iter()
+            .map(|grant| Claim {
+                note: grant.note.clone(),
+                ..Claim::new(grant.task, &grant.agent)
+            })
             .collect();
-        let mut claims = futures::stream::iter(claims).buffered(CLAIMS);
+        let won = self.store.claim_all(&claims, self.options.lease).await?;
         let (mut assigned, mut first_error) = (0, None);
-        while let Some(claimed) = claims.next().await {
-            match claimed {
+        for (grant, won) in grants.iter().zip(won) {
+            let Cas::Applied(assignment) = won else {
+                continue;
+            };
+            match self.hand_over(grant, assignment, fetched).await {
                 Ok(true) => assigned += 1,
                 Ok(false) => {}
                 Err(error) => first_error = first_error.or(Some(error)),
@@ -140,41 +146,28 @@ impl Scheduler {
         first_error.map_or(Ok(assigned), Err)
     }
 
-    /// True when the task is with the agent now.
-    async fn claim(&self, grant: Grant<'_>, fetched: Instant) -> StoreResult<bool> {
-        let Grant { task, agent, note } = grant;
-        let lease = self.options.lease;
-        let Cas::Applied(assignment) = self.store.claim(task, &agent, lease).await? else {
-            return Ok(false);
-        };
+    /// Gives an assignment to the agent's session; true when it is there. When the stream is gone
+    /// meanwhile, the attempt ends at once instead of waiting for its lease.
+    async fn hand_over(
+        &self,
+        grant: &Grant<'_>,
+        assignment: Assignment,
+        fetched: Instant,
+    ) -> StoreResult<bool> {
+        let (task, agent, work) = (grant.task, &grant.agent, assignment.work);
         let waited = task.waited + fetched.elapsed();
         self.metrics.queue_wait.observe(waited.as_secs_f64());
         self.turns
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .serve(&task.repository);
-        let work = assignment.work;
         tracing::info!(task.id = %work.task, attempt = %work.attempt, agent.id = %agent, "assigned");
-        if let Some(note) = note {
-            // A lost note is no reason to lose the claim.
-            match self.store.note(work, &note).await {
-                Ok(Cas::Applied(()) | Cas::Stale) => {}
-                Err(error) => tracing::warn!(%error, %work, "the history lacks a note"),
-            }
-        }
         let handover = Handover {
             topic: topic_of(task),
             assignment,
             waited: task.waited,
             fetched,
         };
-        self.hand_over(&agent, handover).await
-    }
-
-    /// Gives the assignment to the agent's session; when the stream is gone meanwhile, the
-    /// attempt ends at once instead of waiting for its lease.
-    async fn hand_over(&self, agent: &AgentId, handover: Handover) -> StoreResult<bool> {
-        let work = handover.assignment.work;
         if self.registry.assign(agent, handover) {
             return Ok(true);
         }

@@ -1,27 +1,34 @@
 //! The store on SQLite and PostgreSQL: one text of SQL for both, one file per aggregate.
 //!
-//! The two databases differ in three places only, and [`Dialect`] holds them. Every write is one
-//! transaction that first locks the task it is about; moments come from the database's clock,
-//! fetched once per transaction. SQLite has a single connection that writes, so its transactions
-//! come one after the other; what only reads has connections of its own and waits for no writer.
+//! The two databases differ in few places only, and [`Dialect`] holds them. Every write is one
+//! transaction that first holds the tasks it is about ([`unit`]), decides in memory
+//! ([`super::held`]) and writes the difference as sets ([`write`]); deliveries and reports of
+//! many callers share transactions ([`batch`]). Moments come from the database's clock, fetched
+//! once per transaction. SQLite has a single connection that writes, so its transactions come one
+//! after the other; what only reads has connections of its own and waits for no writer.
 
 mod agents;
 mod attempts;
+mod batch;
 mod claims;
 mod deliveries;
 mod outbox;
 mod reports;
 mod rows;
+mod rowset;
 mod tasks;
-mod transaction;
+mod unit;
+mod write;
 
 use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::str::FromStr as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::FutureExt as _;
 use patchfleet_domain::{
     Agent, AgentId, AgentState, IssueNumber, RepositoryName, Task, TaskAnalysis, TaskId, TaskState,
     Work,
@@ -32,9 +39,14 @@ use sqlx::migrate::Migrator;
 use sqlx::{AnyPool, ConnectOptions as _, Executor as _};
 use tokio::sync::watch;
 
+use batch::{Batcher, persistently};
+use deliveries::Record;
+use reports::Reports;
+
 use super::{
-    Assignment, AttemptRecord, Cas, Commanded, Delivery, LiveAttempt, LostAttempt, OutboxEntry,
-    QueuedTask, Recorded, Report, Sent, Store, StoreError, StoreResult, TaskEvent, TaskFilter,
+    Assignment, AttemptRecord, Cas, Claim, Commanded, Delivery, LiveAttempt, LostAttempt,
+    OutboxEntry, QueuedTask, Recorded, Report, Sent, Store, StoreError, StoreResult, TaskEvent,
+    TaskFilter,
 };
 use crate::store::Act;
 
@@ -59,6 +71,9 @@ const SQLITE_SESSION: [&str; 4] = [
 const SQLITE_READER: [&str; 2] = ["PRAGMA busy_timeout = 5000", "PRAGMA query_only = ON"];
 /// How many of them there are.
 const SQLITE_READERS: u32 = 4;
+
+/// Transactions for reports that are under way at once.
+const LANES: usize = 2;
 
 /// Where the two databases differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,11 +100,11 @@ impl Dialect {
         }
     }
 
-    /// Has those who would make a task of `$1`, an issue, active go one after the other.
-    const fn lock_issue(self) -> Option<&'static str> {
+    /// What follows a column that has to be among the texts of `$1`, a JSON array.
+    const fn among(self) -> &'static str {
         match self {
-            Self::Sqlite => None,
-            Self::Postgres => Some("SELECT pg_advisory_xact_lock(hashtextextended($1, 0)) IS NULL"),
+            Self::Sqlite => "IN (SELECT value FROM json_each($1))",
+            Self::Postgres => "= ANY (ARRAY(SELECT json_array_elements_text($1::json)))",
         }
     }
 
@@ -110,9 +125,12 @@ impl Dialect {
     }
 }
 
-/// The store.
+/// A connection of either database.
+type Sql = sqlx::AnyConnection;
+
+/// Where the tasks are kept.
 #[derive(Debug, Clone)]
-pub struct SqlStore {
+struct Database {
     pool: AnyPool,
     /// For what only reads; on PostgreSQL the same.
     readers: AnyPool,
@@ -121,11 +139,36 @@ pub struct SqlStore {
     metrics: Metrics,
 }
 
+impl Database {
+    /// Wakes the loops of this process.
+    fn wake(&self) {
+        self.changed.send_modify(|count| *count += 1);
+    }
+
+    /// The database's clock, in microseconds since 1970.
+    async fn now(&self) -> StoreResult<i64> {
+        let now = sqlx::query_scalar(self.dialect.now());
+        Ok(now.fetch_one(&self.readers).await?)
+    }
+}
+
+/// The store.
+#[derive(Debug, Clone)]
+pub struct SqlStore {
+    database: Arc<Database>,
+    deliveries: Arc<Batcher<Record, Recorded>>,
+    reports: Arc<[Batcher<Reports, Vec<Cas>>; LANES]>,
+}
+
 impl SqlStore {
     /// Counts what becomes of tasks there.
     #[must_use]
     pub fn counted(self, metrics: Metrics) -> Self {
-        Self { metrics, ..self }
+        let database = self.database.as_ref().clone();
+        Self::on(Database {
+            metrics,
+            ..database
+        })
     }
 
     /// Opens a SQLite file, made when it is not there, and brings its schema up to date.
@@ -158,18 +201,30 @@ impl SqlStore {
     }
 
     fn new(dialect: Dialect, pool: AnyPool, readers: AnyPool) -> Self {
-        Self {
+        Self::on(Database {
             pool,
             readers,
             dialect,
             changed: watch::Sender::new(0),
             metrics: Metrics::new(),
-        }
+        })
     }
 
-    /// Wakes the loops of this process.
-    fn wake(&self) {
-        self.changed.send_modify(|count| *count += 1);
+    fn on(database: Database) -> Self {
+        let database = Arc::new(database);
+        let deliveries = Batcher::start(Arc::clone(&database), |database, records| {
+            deliveries::record_all(database, records).boxed()
+        });
+        let lane = |_| {
+            Batcher::start(Arc::clone(&database), |database, all| {
+                reports::apply_all(database, all).boxed()
+            })
+        };
+        Self {
+            deliveries: Arc::new(deliveries),
+            reports: Arc::new(std::array::from_fn(lane)),
+            database,
+        }
     }
 }
 
@@ -237,31 +292,54 @@ impl From<sqlx::Error> for StoreError {
             | sqlx::Error::ColumnNotFound(_)
             | sqlx::Error::Decode(_)
             | sqlx::Error::RowNotFound => Self::Corrupt(error.to_string()),
+            sqlx::Error::Database(error) => refused(error.code().as_deref(), error.to_string()),
             other => Self::Unavailable(other.to_string()),
         }
+    }
+}
+
+/// What a database's own error means. PostgreSQL tells five characters, of which the first two
+/// are a class (PostgreSQL's documentation, appendix A); SQLite tells numbers, of which the lower
+/// eight bits are a class (sqlite.org/rescode.html).
+fn refused(code: Option<&str>, why: String) -> StoreError {
+    match code {
+        // A serialization failure, a deadlock; and a row that somebody else was faster to insert,
+        // which the next try finds.
+        Some("40001" | "40P01" | "23505" | "2067" | "1555") => StoreError::Contended(why),
+        Some(code) if code.len() == 5 => match &code[..2] {
+            "22" | "23" | "42" => StoreError::Corrupt(why),
+            _ => StoreError::Unavailable(why),
+        },
+        Some(code) => match code.parse().map(|code: u32| code & 0xff) {
+            // SQLITE_ERROR, SQLITE_CORRUPT, SQLITE_TOOBIG, SQLITE_CONSTRAINT, SQLITE_MISMATCH.
+            Ok(1 | 11 | 18 | 19 | 20) => StoreError::Corrupt(why),
+            _ => StoreError::Unavailable(why),
+        },
+        None => StoreError::Unavailable(why),
     }
 }
 
 #[async_trait]
 impl Store for SqlStore {
     fn changed(&self) -> watch::Receiver<u64> {
-        self.changed.subscribe()
+        self.database.changed.subscribe()
     }
 
     async fn delivery_seen(&self, id: &str) -> StoreResult<bool> {
-        deliveries::seen(self, id).await
+        deliveries::seen(&self.database, id).await
     }
 
     async fn record_delivery(&self, delivery: &Delivery, acts: &[Act]) -> StoreResult<Recorded> {
-        deliveries::record(self, delivery, acts).await
+        let record = (delivery.clone(), acts.to_vec());
+        self.deliveries.submit(record).await
     }
 
     async fn task(&self, id: TaskId) -> StoreResult<Option<Task>> {
-        tasks::by_id(self, id).await
+        tasks::by_id(&self.database, id).await
     }
 
     async fn tasks(&self, filter: &TaskFilter) -> StoreResult<Vec<Task>> {
-        tasks::list(self, filter).await
+        tasks::list(&self.database, filter).await
     }
 
     async fn task_of_issue(
@@ -275,108 +353,110 @@ impl Store for SqlStore {
             limit: 1,
             ..TaskFilter::default()
         };
-        Ok(tasks::list(self, &filter).await?.pop())
+        Ok(tasks::list(&self.database, &filter).await?.pop())
     }
 
     async fn history(&self, task: TaskId, after: i64) -> StoreResult<Vec<TaskEvent>> {
-        tasks::history(self, task, after).await
+        tasks::history(&self.database, task, after).await
     }
 
     async fn attempts(&self, task: TaskId) -> StoreResult<Vec<AttemptRecord>> {
-        attempts::records(self, task).await
+        attempts::records(&self.database, task).await
     }
 
     async fn logs(&self, task: TaskId) -> StoreResult<Vec<String>> {
-        tasks::logs(self, task).await
+        tasks::logs(&self.database, task).await
     }
 
     async fn cancel(&self, task: TaskId, actor: &str) -> StoreResult<Commanded> {
-        tasks::cancel(self, task, actor).await
+        persistently(|| tasks::cancel(&self.database, task, actor)).await
     }
 
     async fn retry(&self, task: TaskId, actor: &str) -> StoreResult<Commanded> {
-        tasks::retry(self, task, actor).await
+        persistently(|| tasks::retry(&self.database, task, actor)).await
     }
 
     async fn unanalyzed(&self, limit: u32) -> StoreResult<Vec<Task>> {
-        tasks::unanalyzed(self, limit).await
+        tasks::unanalyzed(&self.database, limit).await
     }
 
-    async fn analyzed(&self, task: TaskId, analysis: &TaskAnalysis) -> StoreResult<Cas> {
-        tasks::analyzed(self, task, analysis).await
+    async fn analyzed_all(&self, analyses: &[(TaskId, TaskAnalysis)]) -> StoreResult<Vec<Cas>> {
+        persistently(|| tasks::analyzed_all(&self.database, analyses)).await
     }
 
     async fn queued(&self, limit: u32) -> StoreResult<Vec<QueuedTask>> {
-        claims::queued(self, limit).await
+        claims::queued(&self.database, limit).await
     }
 
-    async fn claim(
+    async fn claim_all(
         &self,
-        task: &QueuedTask,
-        agent: &AgentId,
+        claims: &[Claim],
         lease: Duration,
-    ) -> StoreResult<Cas<Assignment>> {
-        claims::claim(self, task, agent, lease).await
-    }
-
-    async fn note(&self, work: Work, text: &str) -> StoreResult<Cas> {
-        reports::note(self, work, text).await
+    ) -> StoreResult<Vec<Cas<Assignment>>> {
+        persistently(|| claims::claim_all(&self.database, claims, lease)).await
     }
 
     async fn assignment(&self, work: Work) -> StoreResult<Option<Assignment>> {
-        claims::assignment(self, work).await
+        claims::assignment(&self.database, work).await
     }
 
-    async fn report(&self, report: &Report) -> StoreResult<Cas> {
-        reports::apply(self, report).await
+    async fn report_all(&self, reports: &[Report]) -> StoreResult<Vec<Cas>> {
+        let Some(first) = reports.first() else {
+            return Ok(Vec::new());
+        };
+        let lane = first.work.task.as_uuid().as_bytes()[15];
+        let lane = usize::from(lane) % LANES;
+        self.reports[lane].submit(reports.to_vec()).await
     }
 
     async fn renew(&self, agent: &AgentId, lease: Duration) -> StoreResult<Vec<Work>> {
-        attempts::renew(self, agent, lease).await
+        persistently(|| attempts::renew(&self.database, agent, lease)).await
     }
 
     async fn live_attempts(&self, agent: &AgentId) -> StoreResult<Vec<LiveAttempt>> {
-        attempts::live(self, agent).await
+        attempts::live(&self.database, agent).await
     }
 
     async fn lose(&self, work: Work, why: &str) -> StoreResult<Cas<TaskState>> {
-        attempts::lose(self, work, why).await
+        persistently(|| attempts::lose(&self.database, work, why)).await
     }
 
     async fn expire(&self) -> StoreResult<Vec<LostAttempt>> {
-        attempts::expire(self).await
+        persistently(|| attempts::expire(&self.database)).await
     }
 
     async fn register_agent(&self, agent: &Agent) -> StoreResult<()> {
-        agents::register(self, agent).await
+        agents::register(&self.database, agent).await
     }
 
     async fn set_agent_state(&self, agent: &AgentId, state: AgentState) -> StoreResult<()> {
-        agents::set_state(self, agent, state).await
+        agents::set_state(&self.database, agent, state).await
     }
 
     async fn agents(&self) -> StoreResult<Vec<Agent>> {
-        agents::all(self).await
+        agents::all(&self.database).await
     }
 
     async fn take_outbox(&self, limit: u32, hold: Duration) -> StoreResult<Vec<OutboxEntry>> {
-        outbox::take(self, limit, hold).await
+        outbox::take(&self.database, limit, hold).await
     }
 
     async fn settle_outbox(&self, entry: &OutboxEntry, sent: &Sent) -> StoreResult<()> {
-        outbox::settle(self, entry, sent).await
+        outbox::settle(&self.database, entry, sent).await
     }
 
     async fn outbox_pending(&self) -> StoreResult<u64> {
-        outbox::pending(self).await
+        outbox::pending(&self.database).await
     }
 
     async fn status_comment(&self, task: TaskId) -> StoreResult<Option<u64>> {
-        outbox::status_comment(self, task).await
+        outbox::status_comment(&self.database, task).await
     }
 
     async fn ping(&self) -> StoreResult<()> {
-        sqlx::query("SELECT 1").execute(&self.readers).await?;
+        sqlx::query("SELECT 1")
+            .execute(&self.database.readers)
+            .await?;
         Ok(())
     }
 }

@@ -118,7 +118,9 @@ fn connect(shared: &Arc<Shared>, newcomer: Newcomer, id: SessionId, held: Vec<Wo
 pub(super) fn unavailable(error: &StoreError) -> Status {
     tracing::error!(%error, "the store refused");
     match error {
-        StoreError::Unavailable(_) => Status::unavailable("the database is unavailable"),
+        StoreError::Unavailable(_) | StoreError::Contended(_) => {
+            Status::unavailable("the database is unavailable")
+        }
         StoreError::Corrupt(_) => Status::internal("the coordinator's log has the details"),
     }
 }

@@ -2,14 +2,12 @@
 
 use patchfleet_domain::{Agent, AgentId, AgentState};
 
-use super::SqlStore;
+use super::Database;
 use super::rows::{json_present, to_json, word};
-use super::transaction::Tx;
 use crate::store::StoreResult;
 
-pub(super) async fn register(store: &SqlStore, agent: &Agent) -> StoreResult<()> {
-    let mut tx = Tx::begin(store).await?;
-    let now = tx.now;
+pub(super) async fn register(database: &Database, agent: &Agent) -> StoreResult<()> {
+    let now = database.now().await?;
     sqlx::query(
         "INSERT INTO agents (id, description, state, registered_at) VALUES ($1, $2, $3, $4) \
          ON CONFLICT (id) DO UPDATE SET description = excluded.description, state = excluded.state, \
@@ -19,27 +17,27 @@ pub(super) async fn register(store: &SqlStore, agent: &Agent) -> StoreResult<()>
     .bind(to_json(agent)?)
     .bind(agent.state.as_str())
     .bind(now)
-    .execute(&mut *tx.sql)
+    .execute(&database.pool)
     .await?;
-    tx.commit().await
+    Ok(())
 }
 
 pub(super) async fn set_state(
-    store: &SqlStore,
+    database: &Database,
     agent: &AgentId,
     state: AgentState,
 ) -> StoreResult<()> {
     sqlx::query("UPDATE agents SET state = $1 WHERE id = $2")
         .bind(state.as_str())
         .bind(agent.as_str())
-        .execute(&store.pool)
+        .execute(&database.pool)
         .await?;
     Ok(())
 }
 
-pub(super) async fn all(store: &SqlStore) -> StoreResult<Vec<Agent>> {
+pub(super) async fn all(database: &Database) -> StoreResult<Vec<Agent>> {
     let found = sqlx::query("SELECT description, state FROM agents ORDER BY id")
-        .fetch_all(&store.readers)
+        .fetch_all(&database.readers)
         .await?;
     found
         .iter()

@@ -1,34 +1,34 @@
-//! Claims: what waits, and giving it to an agent.
+//! Claims: what waits, and giving it to agents.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use patchfleet_domain::{AgentId, AttemptNumber, Priority, Task, TaskState, Work};
+use patchfleet_domain::{AttemptNumber, Priority, TaskId, Work};
 use sqlx::Row as _;
 
-use super::SqlStore;
-use super::rows::{self, json_present, number, to_json, word};
-use super::transaction::Tx;
-use crate::store::rules::Course;
-use crate::store::{Assignment, Cas, Checkpoint, QueuedTask, StoreError, StoreResult};
+use super::Database;
+use super::rows::{json_present, number, to_json, word};
+use super::unit::{Busy, Unit};
+use crate::store::held::Held;
+use crate::store::{Assignment, Cas, Checkpoint, Claim, QueuedTask, StoreError, StoreResult};
 
-/// A task gains one point of priority for each ten minutes it waits, so that nothing starves.
-const AGING_MICROS: i64 = 600_000_000;
+/// The queue's order. A task gains one point of priority for each ten minutes it waits, so that
+/// nothing starves; as all of them gain alike, their order does not change with time, and an
+/// index keeps it.
+const RANK: &str = "queued_at - priority * 600000000";
 
-pub(super) async fn queued(store: &SqlStore, limit: u32) -> StoreResult<Vec<QueuedTask>> {
-    let now: i64 = sqlx::query_scalar(store.dialect.now())
-        .fetch_one(&store.readers)
-        .await?;
-    let found = sqlx::query(
+pub(super) async fn queued(database: &Database, limit: u32) -> StoreResult<Vec<QueuedTask>> {
+    let now = database.now().await?;
+    let text = format!(
         "SELECT id, attempt, priority, repository, analysis, queued_at FROM tasks \
          WHERE state = 'queued' AND not_before <= $1 AND analysis IS NOT NULL \
-         ORDER BY priority + ($2 - queued_at) / $3 DESC, queued_at, id LIMIT $4",
-    )
-    .bind(now)
-    .bind(now)
-    .bind(AGING_MICROS)
-    .bind(i64::from(limit))
-    .fetch_all(&store.readers)
-    .await?;
+         ORDER BY {RANK}, id LIMIT $2"
+    );
+    let found = sqlx::query(sqlx::AssertSqlSafe(text))
+        .bind(now)
+        .bind(i64::from(limit))
+        .fetch_all(&database.readers)
+        .await?;
     found
         .iter()
         .map(|row| {
@@ -47,124 +47,104 @@ pub(super) async fn queued(store: &SqlStore, limit: u32) -> StoreResult<Vec<Queu
         .collect()
 }
 
-pub(super) async fn claim(
-    store: &SqlStore,
-    queued: &QueuedTask,
-    agent: &AgentId,
+/// Tasks that somebody else holds at the moment are stale: they are about to change.
+pub(super) async fn claim_all(
+    database: &Database,
+    claims: &[Claim],
     lease: Duration,
-) -> StoreResult<Cas<Assignment>> {
-    let mut tx = Tx::begin(store).await?;
-    let Some(locked) = tx.lock(queued.id).await? else {
-        return Ok(Cas::Stale);
-    };
-    let mut task = locked.task;
-    if task.state != TaskState::Queued || task.attempt != queued.attempt {
-        return Ok(Cas::Stale);
-    }
-    task.attempt = queued.attempt.next();
-    let lease_until = tx
-        .now
-        .saturating_add(i64::try_from(lease.as_micros()).unwrap_or(i64::MAX));
-    let now = tx.now;
-    sqlx::query(
-        "INSERT INTO attempts (task, number, agent, lease_until, assigned_at) VALUES ($1, $2, $3, $4, $5)",
-    )
-    .bind(task.id.to_string())
-    .bind(i64::from(task.attempt.0))
-    .bind(agent.as_str())
-    .bind(lease_until)
-    .bind(now)
-    .execute(&mut *tx.sql)
-    .await?;
-    let course = Course {
-        states: vec![TaskState::Assigned],
-        pause: Duration::ZERO,
-    };
-    let detail = format!("attempt {}", task.attempt);
-    tx.follow(&mut task, &course, (agent.as_str(), &detail))
+) -> StoreResult<Vec<Cas<Assignment>>> {
+    let mut unit = Unit::begin(database).await?;
+    unit.hold(claims.iter().map(|claim| claim.task), Busy::Skip)
         .await?;
-    let checkpoints = checkpoints(&mut tx, &task).await?;
-    tx.commit().await?;
-    let work = Work {
-        task: task.id,
-        attempt: task.attempt,
+    let mut won = Vec::with_capacity(claims.len());
+    for claim in claims {
+        won.push(match unit.held(claim.task) {
+            Some(held) => claim_one(held, claim, lease)?,
+            None => Cas::Stale,
+        });
+    }
+    let again = won.iter().filter_map(|won| match won {
+        Cas::Applied(work) if work.attempt > AttemptNumber(1) => Some(work.task),
+        _ => None,
+    });
+    let again: Vec<_> = again.collect();
+    let mut checkpoints = checkpoints(&mut unit, &again).await?;
+    let assign = |won: Cas<Work>| match won {
+        Cas::Applied(work) => unit.held(work.task).and_then(|held| {
+            let known = checkpoints.remove(&work.task).unwrap_or_default();
+            assignment_of(held, known)
+        }),
+        Cas::Stale => None,
     };
-    Ok(Cas::Applied(Assignment {
-        work,
-        task,
-        lease_until: rows::moment(lease_until)?,
+    let assigned: Vec<_> = won.into_iter().map(assign).collect();
+    unit.commit().await?;
+    let cas = |assignment: Option<Assignment>| assignment.map_or(Cas::Stale, Cas::Applied);
+    Ok(assigned.into_iter().map(cas).collect())
+}
+
+fn claim_one(held: &mut Held, claim: &Claim, lease: Duration) -> StoreResult<Cas<Work>> {
+    let won = held.claim(claim.attempt, &claim.agent, lease)?;
+    if let (Cas::Applied(_), Some(note)) = (&won, &claim.note) {
+        held.note("note", ("coordinator", note));
+    }
+    Ok(won)
+}
+
+fn assignment_of(held: &Held, checkpoints: Vec<Checkpoint>) -> Option<Assignment> {
+    let attempt = held.attempt.as_ref()?;
+    Some(Assignment {
+        work: Work {
+            task: held.task.id,
+            attempt: attempt.number,
+        },
+        task: held.task.clone(),
+        lease_until: attempt.lease_until,
         checkpoints,
-    }))
+    })
 }
 
-async fn checkpoints(tx: &mut Tx<'_>, task: &Task) -> StoreResult<Vec<Checkpoint>> {
-    let found =
-        sqlx::query("SELECT node, visit, output FROM checkpoints WHERE task = $1 ORDER BY id")
-            .bind(task.id.to_string())
-            .fetch_all(&mut *tx.sql)
-            .await?;
-    found
-        .iter()
-        .map(|row| {
-            Ok(Checkpoint {
-                node: row.try_get("node")?,
-                visit: number(row, "visit")?,
-                output: json_present(row, "output")?,
-            })
-        })
-        .collect()
+async fn checkpoints(
+    unit: &mut Unit<'_>,
+    tasks: &[TaskId],
+) -> StoreResult<BTreeMap<TaskId, Vec<Checkpoint>>> {
+    let mut checkpoints = BTreeMap::<_, Vec<_>>::new();
+    if tasks.is_empty() {
+        return Ok(checkpoints);
+    }
+    let text = format!(
+        "SELECT task, node, visit, output FROM checkpoints WHERE task {} ORDER BY id",
+        unit.dialect.among()
+    );
+    let found = sqlx::query(sqlx::AssertSqlSafe(text))
+        .bind(to_json(&tasks)?)
+        .fetch_all(&mut *unit.sql)
+        .await?;
+    for row in &found {
+        let checkpoint = Checkpoint {
+            node: row.try_get("node")?,
+            visit: number(row, "visit")?,
+            output: json_present(row, "output")?,
+        };
+        checkpoints
+            .entry(word(row, "task")?)
+            .or_default()
+            .push(checkpoint);
+    }
+    Ok(checkpoints)
 }
 
-pub(super) async fn assignment(store: &SqlStore, work: Work) -> StoreResult<Option<Assignment>> {
-    let mut tx = Tx::begin(store).await?;
-    let Some(locked) = tx.lock(work.task).await? else {
-        return Ok(None);
-    };
-    let task = locked.task;
-    if task.attempt != work.attempt || !task.state.has_live_attempt() {
+pub(super) async fn assignment(database: &Database, work: Work) -> StoreResult<Option<Assignment>> {
+    let mut unit = Unit::begin(database).await?;
+    let live = unit
+        .one(work.task)
+        .await?
+        .is_some_and(|held| held.is_live(work));
+    if !live {
         return Ok(None);
     }
-    let row = sqlx::query(
-        "SELECT lease_until FROM attempts WHERE task = $1 AND number = $2 AND ended_at IS NULL",
-    )
-    .bind(work.task.to_string())
-    .bind(i64::from(work.attempt.0))
-    .fetch_optional(&mut *tx.sql)
-    .await?;
-    let Some(row) = row else { return Ok(None) };
-    let lease_until = rows::moment(row.try_get("lease_until")?)?;
-    let checkpoints = checkpoints(&mut tx, &task).await?;
-    Ok(Some(Assignment {
-        work,
-        task,
-        lease_until,
-        checkpoints,
-    }))
-}
-
-/// Keeps a node's output; a later attempt does not pay for it again.
-pub(super) async fn keep_checkpoint(
-    tx: &mut Tx<'_>,
-    task: &Task,
-    checkpoint: &Checkpoint,
-) -> StoreResult<()> {
-    sqlx::query(
-        "INSERT INTO checkpoints (task, node, visit, output) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
-    )
-    .bind(task.id.to_string())
-    .bind(checkpoint.node.as_str())
-    .bind(i64::from(checkpoint.visit))
-    .bind(to_json(&checkpoint.output)?)
-    .execute(&mut *tx.sql)
-    .await?;
-    Ok(())
-}
-
-/// Forgets what led to a failure.
-pub(super) async fn discard_checkpoints(tx: &mut Tx<'_>, task: &Task) -> StoreResult<()> {
-    sqlx::query("DELETE FROM checkpoints WHERE task = $1")
-        .bind(task.id.to_string())
-        .execute(&mut *tx.sql)
-        .await?;
-    Ok(())
+    let mut checkpoints = checkpoints(&mut unit, &[work.task]).await?;
+    let known = checkpoints.remove(&work.task).unwrap_or_default();
+    Ok(unit
+        .held(work.task)
+        .and_then(|held| assignment_of(held, known)))
 }

@@ -1,74 +1,161 @@
 //! Deliveries: recorded once, with everything they lead to, in one transaction.
 
-use patchfleet_domain::outcome::PullRequestRef;
+use std::collections::BTreeSet;
+
 use patchfleet_domain::{IssueNumber, RepositoryName, TaskId, TaskState};
+use sqlx::Row as _;
+use sqlx::any::AnyRow;
 
-use super::SqlStore;
+use super::Database;
 use super::rows::{to_json, word};
-use super::tasks::{cancel_locked, retry_locked};
-use super::transaction::Tx;
-use crate::store::rules::{self, Closed, Course};
-use crate::store::{Act, Acted, Commanded, Delivery, Effect, NewTask, Recorded, StoreResult};
+use super::rowset::{self, big, plain, row};
+use super::tasks::{cancel_in, retry_in};
+use super::unit::Unit;
+use crate::store::held::{ClosedPull, Held};
+use crate::store::rules::Closed;
+use crate::store::{
+    Act, Acted, Commanded, Delivery, Effect, NewTask, Recorded, Reply, StoreResult,
+};
 
-pub(super) async fn seen(store: &SqlStore, id: &str) -> StoreResult<bool> {
+pub(super) async fn seen(database: &Database, id: &str) -> StoreResult<bool> {
     let count: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM deliveries WHERE id = $1")
         .bind(id)
-        .fetch_one(&store.readers)
+        .fetch_one(&database.readers)
         .await?;
     Ok(count > 0)
 }
 
-pub(super) async fn record(
-    store: &SqlStore,
-    delivery: &Delivery,
-    acts: &[Act],
-) -> StoreResult<Recorded> {
-    let mut tx = Tx::begin(store).await?;
-    let now = tx.now;
-    let inserted = sqlx::query(
-        "INSERT INTO deliveries (id, event, action, repository, received_at) VALUES ($1, $2, $3, $4, $5) \
-         ON CONFLICT DO NOTHING",
-    )
-    .bind(delivery.id.as_str())
-    .bind(delivery.event.as_str())
-    .bind(delivery.action.as_deref())
-    .bind(delivery.repository.as_ref().map(RepositoryName::as_str))
-    .bind(now)
-    .execute(&mut *tx.sql)
-    .await?;
-    if inserted.rows_affected() == 0 {
-        return Ok(Recorded::Duplicate);
+row! {
+    DeliveryRow {
+        id: String => "text",
+        event: String => "text",
+        action: Option<String> => "text",
+        repository: Option<String> => "text",
+        received_at: i64 => "bigint",
     }
-    let mut acted = Vec::with_capacity(acts.len());
-    for act in acts {
-        acted.push(do_act(&mut tx, act).await?);
-    }
-    tx.commit().await?;
-    Ok(Recorded::New(acted))
 }
 
-async fn do_act(tx: &mut Tx<'_>, act: &Act) -> StoreResult<Acted> {
+row! {
+    NewTaskRow {
+        id: TaskId => "text",
+        kind: &'static str => "text",
+        state: &'static str => "text",
+        max_attempts: u32 => "bigint",
+        priority: u8 => "bigint",
+        repository: String => "text",
+        issue: Option<i64> => "bigint",
+        trigger_kind: String => "text",
+        trigger_object: String => "text",
+        branch: String => "text",
+        request: String => "text",
+        created_at: i64 => "bigint",
+        updated_at: i64 => "bigint",
+    }
+}
+
+/// A delivery with what it leads to.
+pub(super) type Record = (Delivery, Vec<Act>);
+
+/// Records deliveries in their order, all in one transaction.
+pub(super) async fn record_all(
+    database: &Database,
+    records: &[Record],
+) -> StoreResult<Vec<Recorded>> {
+    let mut unit = Unit::begin(database).await?;
+    let mut unknown = insert(&mut unit, records).await?;
+    // Said twice in one batch, a delivery counts once.
+    let new: Vec<_> = records
+        .iter()
+        .map(|(delivery, acts)| unknown.remove(&delivery.id).then_some(acts.as_slice()))
+        .collect();
+    let acts: Vec<_> = new.iter().flatten().copied().flatten().collect();
+    let mut acted = do_all(&mut unit, &acts).await?.into_iter();
+    unit.commit().await?;
+    let recorded = new.into_iter().map(|acts| match acts {
+        Some(acts) => Recorded::New(acted.by_ref().take(acts.len()).collect()),
+        None => Recorded::Duplicate,
+    });
+    Ok(recorded.collect())
+}
+
+/// Keeps the deliveries; returns the ids of those that were not known.
+async fn insert(unit: &mut Unit<'_>, records: &[Record]) -> StoreResult<BTreeSet<String>> {
+    let mut rows: Vec<_> = records
+        .iter()
+        .map(|(delivery, _)| DeliveryRow {
+            id: delivery.id.clone(),
+            event: plain(&delivery.event),
+            action: delivery.action.as_deref().map(plain),
+            repository: delivery.repository.as_ref().map(ToString::to_string),
+            received_at: unit.now.timestamp_micros(),
+        })
+        .collect();
+    // In one order everywhere, so that two transactions never wait for each other.
+    rows.sort_by(|a, b| a.id.cmp(&b.id));
+    let found = insert_new(unit, "deliveries", &rows).await?;
+    found.iter().map(|row| Ok(row.try_get("id")?)).collect()
+}
+
+/// Inserts what is not there yet; returns the ids of what was inserted.
+async fn insert_new<R: rowset::Row>(
+    unit: &mut Unit<'_>,
+    into: &str,
+    rows: &[R],
+) -> StoreResult<Vec<AnyRow>> {
+    let text = rowset::insert_text::<R>(unit.dialect, into);
+    let text = format!("{text} ON CONFLICT DO NOTHING RETURNING id");
+    let found = sqlx::query(sqlx::AssertSqlSafe(text))
+        .bind(to_json(&rows)?)
+        .fetch_all(&mut *unit.sql)
+        .await?;
+    Ok(found)
+}
+
+/// Does acts in their order; creations that follow each other are done together.
+async fn do_all(unit: &mut Unit<'_>, acts: &[&Act]) -> StoreResult<Vec<Acted>> {
+    let mut acted = Vec::with_capacity(acts.len());
+    for run in acts.chunk_by(|a, b| creation(a).is_some() && creation(b).is_some()) {
+        let new: Vec<_> = run.iter().filter_map(|act| creation(act)).collect();
+        if new.is_empty() {
+            for act in run {
+                acted.push(do_act(unit, act).await?);
+            }
+        } else {
+            acted.extend(create_all(unit, &new).await?);
+        }
+    }
+    Ok(acted)
+}
+
+fn creation(act: &Act) -> Option<&NewTask> {
     match act {
-        Act::Create(new) => create(tx, new).await,
+        Act::Create(new) => Some(new),
+        _ => None,
+    }
+}
+
+async fn do_act(unit: &mut Unit<'_>, act: &Act) -> StoreResult<Acted> {
+    match act {
+        Act::Create(new) => create(unit, new).await,
         Act::CancelIssue {
             repository,
             issue,
             actor,
         } => {
-            let Some(id) = newest(tx, repository, *issue).await? else {
+            let Some(id) = newest(unit, repository, *issue).await? else {
                 return Ok(Acted::Nothing);
             };
-            Ok(acted(id, cancel_locked(tx, id, actor).await?))
+            Ok(acted(id, cancel_in(unit, id, actor).await?))
         }
         Act::RetryIssue {
             repository,
             issue,
             actor,
         } => {
-            let Some(id) = newest(tx, repository, *issue).await? else {
+            let Some(id) = newest(unit, repository, *issue).await? else {
                 return Ok(Acted::Nothing);
             };
-            Ok(acted(id, retry_locked(tx, id, actor).await?))
+            Ok(acted(id, retry_in(unit, id, actor).await?))
         }
         Act::PullRequestClosed {
             repository,
@@ -77,7 +164,7 @@ async fn do_act(tx: &mut Tx<'_>, act: &Act) -> StoreResult<Acted> {
             merged,
             actor,
         } => {
-            let closed = if *merged {
+            let how = if *merged {
                 Closed::Merged
             } else {
                 Closed::Unmerged
@@ -86,25 +173,34 @@ async fn do_act(tx: &mut Tx<'_>, act: &Act) -> StoreResult<Acted> {
                 repository,
                 number: *number,
                 head,
-                closed,
+                how,
                 actor,
             };
-            close_pull_request(tx, &pull).await
+            close_pull_request(unit, &pull).await
         }
         Act::Reply {
             repository,
             issue,
             reply,
-        } => {
-            tx.enqueue(
-                (repository.as_str(), issue.0),
-                None,
-                &Effect::Reply(reply.clone()),
-            )
-            .await?;
-            Ok(Acted::Replied)
-        }
+        } => enqueue_reply(unit, (repository, *issue), reply).await,
     }
+}
+
+/// Has a comment answered, after what was enqueued for its issue before.
+async fn enqueue_reply(
+    unit: &mut Unit<'_>,
+    (repository, issue): (&RepositoryName, IssueNumber),
+    reply: &Reply,
+) -> StoreResult<Acted> {
+    unit.flush().await?;
+    sqlx::query("INSERT INTO outbox (repository, issue, effect) VALUES ($1, $2, $3)")
+        .bind(repository.as_str())
+        .bind(big(issue.0))
+        .bind(to_json(&Effect::Reply(reply.clone()))?)
+        .execute(&mut *unit.sql)
+        .await?;
+    unit.wake();
+    Ok(Acted::Replied)
 }
 
 fn acted(id: TaskId, commanded: Commanded) -> Acted {
@@ -116,7 +212,7 @@ fn acted(id: TaskId, commanded: Commanded) -> Acted {
 }
 
 async fn newest(
-    tx: &mut Tx<'_>,
+    unit: &mut Unit<'_>,
     repository: &RepositoryName,
     issue: IssueNumber,
 ) -> StoreResult<Option<TaskId>> {
@@ -124,142 +220,115 @@ async fn newest(
         "SELECT id FROM tasks WHERE repository = $1 AND issue = $2 ORDER BY id DESC LIMIT 1",
     )
     .bind(repository.as_str())
-    .bind(i64::try_from(issue.0).unwrap_or(i64::MAX))
-    .fetch_optional(&mut *tx.sql)
+    .bind(big(issue.0))
+    .fetch_optional(&mut *unit.sql)
     .await?;
     row.map(|row| word(&row, "id")).transpose()
 }
 
-/// Makes a task, or finds the one that its trigger or its issue has already.
-async fn create(tx: &mut Tx<'_>, new: &NewTask) -> StoreResult<Acted> {
-    tx.lock_issue(&new.repository, new.issue).await?;
-    // What was in the way may end before it is found; then there is room.
+/// Makes tasks, or finds those that their triggers or issues have already.
+async fn create_all(unit: &mut Unit<'_>, new: &[&NewTask]) -> StoreResult<Vec<Acted>> {
+    // What was done before may have made room for them.
+    unit.flush().await?;
+    let created = insert_tasks(unit, new).await?;
+    let mut acted = Vec::with_capacity(new.len());
+    for new in new {
+        acted.push(if created.contains(&new.id) {
+            Acted::Created(new.id)
+        } else {
+            create(unit, new).await?
+        });
+    }
+    Ok(acted)
+}
+
+/// Makes a task for which there seemed to be no room, if there is some.
+async fn create(unit: &mut Unit<'_>, new: &NewTask) -> StoreResult<Acted> {
+    // What is in the way may end before it is found; then there is room.
     for _ in 0..3 {
-        if insert(tx, new).await? {
-            return created(tx, new).await;
-        }
-        if let Some(id) = existing(tx, new).await? {
+        if let Some(id) = existing(unit, new).await? {
             return Ok(Acted::Exists(id));
+        }
+        if insert_tasks(unit, &[new]).await?.contains(&new.id) {
+            return Ok(Acted::Created(new.id));
         }
     }
     Ok(Acted::Nothing)
 }
 
-async fn created(tx: &mut Tx<'_>, new: &NewTask) -> StoreResult<Acted> {
-    if let Some(locked) = tx.lock(new.id).await? {
-        let detail = format!("{} by {}", new.key.trigger, new.request.triggered_by);
-        tx.state_event(&locked.task, None, (&new.request.triggered_by, &detail))
-            .await?;
-        tx.enqueue_status(&locked.task).await?;
+/// Returns those that were inserted: of the others, the trigger or the issue has a task already.
+async fn insert_tasks(unit: &mut Unit<'_>, new: &[&NewTask]) -> StoreResult<BTreeSet<TaskId>> {
+    let rows: Vec<_> = new
+        .iter()
+        .map(|new| row_of(new, unit.now.timestamp_micros()))
+        .collect::<StoreResult<_>>()?;
+    let found = insert_new(unit, "tasks", &rows).await?;
+    let inserted: BTreeSet<TaskId> = found
+        .iter()
+        .map(|row| word(row, "id"))
+        .collect::<StoreResult<_>>()?;
+    for new in new.iter().filter(|new| inserted.contains(&new.id)) {
+        unit.adopt(Held::created(new, unit.now));
     }
-    tx.wake();
-    Ok(Acted::Created(new.id))
+    Ok(inserted)
 }
 
-/// False when the trigger or the issue has a task already.
-async fn insert(tx: &mut Tx<'_>, new: &NewTask) -> StoreResult<bool> {
-    let now = tx.now;
-    let issue = new.issue.and_then(|issue| i64::try_from(issue.0).ok());
-    let inserted = sqlx::query(
-        "INSERT INTO tasks (id, kind, state, max_attempts, priority, repository, issue, trigger_kind, \
-         trigger_object, branch, request, created_at, updated_at) \
-         VALUES ($1, $2, 'pending', $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) ON CONFLICT DO NOTHING",
-    )
-    .bind(new.id.to_string())
-    .bind(new.kind.as_str())
-    .bind(i64::from(new.max_attempts))
-    .bind(i64::from(new.priority.get()))
-    .bind(new.repository.as_str())
-    .bind(issue)
-    .bind(new.key.trigger.as_str())
-    .bind(new.key.object.as_str())
-    .bind(new.branch.as_str())
-    .bind(to_json(&new.request)?)
-    .bind(now)
-    .bind(now)
-    .execute(&mut *tx.sql)
-    .await?;
-    Ok(inserted.rows_affected() == 1)
+fn row_of(new: &NewTask, now: i64) -> StoreResult<NewTaskRow> {
+    Ok(NewTaskRow {
+        id: new.id,
+        kind: new.kind.as_str(),
+        state: TaskState::Pending.as_str(),
+        max_attempts: new.max_attempts,
+        priority: new.priority.get(),
+        repository: new.repository.to_string(),
+        issue: new.issue.map(|issue| big(issue.0)),
+        trigger_kind: plain(&new.key.trigger),
+        trigger_object: plain(&new.key.object),
+        branch: plain(&new.branch),
+        request: to_json(&new.request)?,
+        created_at: now,
+        updated_at: now,
+    })
 }
 
-async fn existing(tx: &mut Tx<'_>, new: &NewTask) -> StoreResult<Option<TaskId>> {
-    let issue = new.issue.and_then(|issue| i64::try_from(issue.0).ok());
+async fn existing(unit: &mut Unit<'_>, new: &NewTask) -> StoreResult<Option<TaskId>> {
+    // Either part has an index of its own; together they would have none.
     let row = sqlx::query(
-        "SELECT id FROM tasks WHERE repository = $1 AND COALESCE(issue, -1) = COALESCE($2, -1) AND \
-         ((trigger_kind = $3 AND trigger_object = $4) OR state NOT IN ('completed', 'failed', 'cancelled')) \
-         ORDER BY id DESC LIMIT 1",
+        "SELECT id FROM (\
+            SELECT id FROM tasks WHERE repository = $1 AND COALESCE(issue, -1) = $2 \
+            AND trigger_kind = $3 AND trigger_object = $4 \
+            UNION ALL \
+            SELECT id FROM tasks WHERE repository = $5 AND issue = $6 \
+            AND state NOT IN ('completed', 'failed', 'cancelled')\
+         ) AS found ORDER BY id DESC LIMIT 1",
     )
     .bind(new.repository.as_str())
-    .bind(issue)
-    .bind(new.key.trigger.as_str())
-    .bind(new.key.object.as_str())
-    .fetch_optional(&mut *tx.sql)
+    .bind(new.issue.map_or(-1, |issue| big(issue.0)))
+    .bind(plain(&new.key.trigger))
+    .bind(plain(&new.key.object))
+    .bind(new.repository.as_str())
+    .bind(new.issue.map_or(-1, |issue| big(issue.0)))
+    .fetch_optional(&mut *unit.sql)
     .await?;
     row.map(|row| word(&row, "id")).transpose()
 }
 
-/// A pull request that GitHub says is closed.
-struct ClosedPull<'a> {
-    repository: &'a RepositoryName,
-    number: u64,
-    head: &'a str,
-    closed: Closed,
-    actor: &'a str,
-}
-
-async fn close_pull_request(tx: &mut Tx<'_>, pull: &ClosedPull<'_>) -> StoreResult<Acted> {
+async fn close_pull_request(unit: &mut Unit<'_>, pull: &ClosedPull<'_>) -> StoreResult<Acted> {
+    unit.flush().await?;
     let row = sqlx::query(
         "SELECT id FROM tasks WHERE repository = $1 AND (pull_number = $2 OR (pull_number IS NULL AND branch = $3 \
          AND state NOT IN ('completed', 'failed', 'cancelled'))) ORDER BY id DESC LIMIT 1",
     )
     .bind(pull.repository.as_str())
-    .bind(i64::try_from(pull.number).unwrap_or(i64::MAX))
+    .bind(big(pull.number))
     .bind(pull.head)
-    .fetch_optional(&mut *tx.sql)
+    .fetch_optional(&mut *unit.sql)
     .await?;
     let Some(row) = row else {
         return Ok(Acted::Nothing);
     };
-    let id: TaskId = word(&row, "id")?;
-    let Some(locked) = tx.lock(id).await? else {
-        return Ok(Acted::Nothing);
-    };
-    let mut task = locked.task;
-    let reported = task.pull_request.as_ref().map(|known| known.number);
-    if reported.is_some_and(|number| number != pull.number) {
-        return Ok(Acted::Nothing);
+    match unit.one(word(&row, "id")?).await? {
+        Some(held) => held.close_pull_request(pull),
+        None => Ok(Acted::Nothing),
     }
-    if task.state == TaskState::Review {
-        let course = settle_review(&mut task, pull);
-        let detail = format!("pull request #{} {}", pull.number, pull.closed.as_str());
-        tx.follow(&mut task, &course, (pull.actor, &detail)).await?;
-        return Ok(Acted::Changed(id, task.state));
-    }
-    if !task.state.has_live_attempt() && task.state != TaskState::Queued {
-        return Ok(Acted::Nothing);
-    }
-    sqlx::query("UPDATE tasks SET pull_closed = $1, pull_closed_number = $2 WHERE id = $3")
-        .bind(pull.closed.as_str())
-        .bind(i64::try_from(pull.number).unwrap_or(i64::MAX))
-        .bind(id.to_string())
-        .execute(&mut *tx.sql)
-        .await?;
-    Ok(Acted::Changed(id, task.state))
-}
-
-fn settle_review(task: &mut patchfleet_domain::Task, pull: &ClosedPull<'_>) -> Course {
-    let merged = pull.closed == Closed::Merged;
-    if let Some(pull_request) = &mut task.pull_request {
-        *pull_request = PullRequestRef {
-            merged,
-            ..pull_request.clone()
-        };
-    }
-    let end = if merged {
-        TaskState::Completed
-    } else {
-        task.failure = Some(rules::closed_unmerged(pull.number, pull.actor));
-        TaskState::Failed
-    };
-    Course::through(&[end])
 }

@@ -5,18 +5,18 @@ use std::time::Duration;
 use patchfleet_domain::{IssueNumber, TaskId};
 use sqlx::Row as _;
 
-use super::SqlStore;
+use super::Database;
 use super::rows::{json_present, number, word};
-use super::transaction::Tx;
+use super::unit::Unit;
 use crate::store::{Effect, OutboxEntry, Sent, StoreResult};
 
 pub(super) async fn take(
-    store: &SqlStore,
+    database: &Database,
     limit: u32,
     hold: Duration,
 ) -> StoreResult<Vec<OutboxEntry>> {
-    let mut tx = Tx::begin(store).await?;
-    let now = tx.now;
+    let mut unit = Unit::begin(database).await?;
+    let now = unit.now.timestamp_micros();
     // The first unsent entry of each issue; the later ones wait for it.
     let text = format!(
         "SELECT id, repository, issue, effect, tries FROM outbox o \
@@ -24,12 +24,12 @@ pub(super) async fn take(
              SELECT 1 FROM outbox e WHERE e.repository = o.repository AND e.issue = o.issue \
              AND e.done_at IS NULL AND e.id < o.id) \
          ORDER BY id LIMIT {limit}{}",
-        tx.dialect.lock_free()
+        unit.dialect.lock_free()
     );
     let found = sqlx::query(sqlx::AssertSqlSafe(text))
         .bind(now)
         .bind(now)
-        .fetch_all(&mut *tx.sql)
+        .fetch_all(&mut *unit.sql)
         .await?;
     let held_until = now.saturating_add(i64::try_from(hold.as_micros()).unwrap_or(i64::MAX));
     let mut entries = Vec::with_capacity(found.len());
@@ -41,7 +41,7 @@ pub(super) async fn take(
         .bind(now)
         .bind(held_until)
         .bind(id)
-        .execute(&mut *tx.sql)
+        .execute(&mut *unit.sql)
         .await?;
         entries.push(OutboxEntry {
             id,
@@ -51,68 +51,73 @@ pub(super) async fn take(
             tries: number::<u32>(row, "tries")?.saturating_add(1),
         });
     }
-    tx.commit().await?;
+    unit.commit().await?;
     Ok(entries)
 }
 
-pub(super) async fn settle(store: &SqlStore, entry: &OutboxEntry, sent: &Sent) -> StoreResult<()> {
-    let mut tx = Tx::begin(store).await?;
+pub(super) async fn settle(
+    database: &Database,
+    entry: &OutboxEntry,
+    sent: &Sent,
+) -> StoreResult<()> {
+    let mut unit = Unit::begin(database).await?;
     match sent {
         Sent::Done { comment } => {
-            end(&mut tx, entry, None).await?;
+            end(&mut unit, entry, None).await?;
             if let (Effect::Status { task }, Some(comment)) = (&entry.effect, comment) {
-                remember_comment(&mut tx, *task, *comment).await?;
+                remember_comment(&mut unit, *task, *comment).await?;
             }
         }
-        Sent::Dropped { error } => end(&mut tx, entry, Some(error)).await?,
+        Sent::Dropped { error } => end(&mut unit, entry, Some(error)).await?,
         Sent::Again { after, error } => {
-            let next = tx
+            let next = unit
                 .now
+                .timestamp_micros()
                 .saturating_add(i64::try_from(after.as_micros()).unwrap_or(i64::MAX));
             sqlx::query("UPDATE outbox SET next_at = $1, held_until = 0, error = $2 WHERE id = $3 AND done_at IS NULL")
                 .bind(next)
                 .bind(error.as_str())
                 .bind(entry.id)
-                .execute(&mut *tx.sql)
+                .execute(&mut *unit.sql)
                 .await?;
         }
     }
-    tx.wake();
-    tx.commit().await
+    unit.wake();
+    unit.commit().await
 }
 
-async fn end(tx: &mut Tx<'_>, entry: &OutboxEntry, error: Option<&String>) -> StoreResult<()> {
-    let now = tx.now;
+async fn end(unit: &mut Unit<'_>, entry: &OutboxEntry, error: Option<&String>) -> StoreResult<()> {
+    let now = unit.now.timestamp_micros();
     sqlx::query("UPDATE outbox SET done_at = $1, error = $2 WHERE id = $3 AND done_at IS NULL")
         .bind(now)
         .bind(error.map(String::as_str))
         .bind(entry.id)
-        .execute(&mut *tx.sql)
+        .execute(&mut *unit.sql)
         .await?;
     Ok(())
 }
 
-async fn remember_comment(tx: &mut Tx<'_>, task: TaskId, comment: u64) -> StoreResult<()> {
+async fn remember_comment(unit: &mut Unit<'_>, task: TaskId, comment: u64) -> StoreResult<()> {
     sqlx::query("UPDATE tasks SET status_comment = $1 WHERE id = $2")
         .bind(i64::try_from(comment).unwrap_or(i64::MAX))
         .bind(task.to_string())
-        .execute(&mut *tx.sql)
+        .execute(&mut *unit.sql)
         .await?;
     Ok(())
 }
 
-pub(super) async fn pending(store: &SqlStore) -> StoreResult<u64> {
+pub(super) async fn pending(database: &Database) -> StoreResult<u64> {
     let count: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM outbox WHERE done_at IS NULL")
-        .fetch_one(&store.readers)
+        .fetch_one(&database.readers)
         .await?;
     Ok(u64::try_from(count).unwrap_or(0))
 }
 
-pub(super) async fn status_comment(store: &SqlStore, task: TaskId) -> StoreResult<Option<u64>> {
+pub(super) async fn status_comment(database: &Database, task: TaskId) -> StoreResult<Option<u64>> {
     let comment: Option<Option<i64>> =
         sqlx::query_scalar("SELECT status_comment FROM tasks WHERE id = $1")
             .bind(task.to_string())
-            .fetch_optional(&store.readers)
+            .fetch_optional(&database.readers)
             .await?;
     Ok(comment.flatten().and_then(|id| u64::try_from(id).ok()))
 }

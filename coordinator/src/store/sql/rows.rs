@@ -74,7 +74,7 @@ pub(super) fn moment(micros: i64) -> StoreResult<Timestamp> {
     DateTime::from_timestamp_micros(micros).ok_or_else(|| corrupt("a moment", micros))
 }
 
-fn moment_of(row: &AnyRow, column: &str) -> StoreResult<Timestamp> {
+pub(super) fn moment_of(row: &AnyRow, column: &str) -> StoreResult<Timestamp> {
     moment(row.try_get(column)?)
 }
 

@@ -3,25 +3,22 @@
 use patchfleet_domain::{RepositoryName, Task, TaskAnalysis, TaskId, TaskState};
 use sqlx::Row as _;
 
-use super::SqlStore;
-use super::attempts::end_attempt;
-use super::claims::discard_checkpoints;
+use super::Database;
 use super::rows::{self, word};
-use super::transaction::Tx;
-use crate::store::rules::Course;
+use super::unit::{Busy, Unit};
 use crate::store::{Cas, Commanded, StoreResult, TaskEvent, TaskFilter};
 
-pub(super) async fn by_id(store: &SqlStore, id: TaskId) -> StoreResult<Option<Task>> {
+pub(super) async fn by_id(database: &Database, id: TaskId) -> StoreResult<Option<Task>> {
     let text = format!("SELECT {} FROM tasks WHERE id = $1", rows::TASK);
     let row = sqlx::query(sqlx::AssertSqlSafe(text))
         .bind(id.to_string())
-        .fetch_optional(&store.readers)
+        .fetch_optional(&database.readers)
         .await?;
     row.map(|row| rows::task(&row)).transpose()
 }
 
 /// The filter's words go into the text only as fixed names; what users give is bound.
-pub(super) async fn list(store: &SqlStore, filter: &TaskFilter) -> StoreResult<Vec<Task>> {
+pub(super) async fn list(database: &Database, filter: &TaskFilter) -> StoreResult<Vec<Task>> {
     let limit = match filter.limit {
         0 => 50,
         limit => limit.min(500),
@@ -58,13 +55,13 @@ pub(super) async fn list(store: &SqlStore, filter: &TaskFilter) -> StoreResult<V
         .bind(issue)
         .bind(before.as_str())
         .bind(before.as_str())
-        .fetch_all(&store.readers)
+        .fetch_all(&database.readers)
         .await?;
     found.iter().map(rows::task).collect()
 }
 
 pub(super) async fn history(
-    store: &SqlStore,
+    database: &Database,
     task: TaskId,
     after: i64,
 ) -> StoreResult<Vec<TaskEvent>> {
@@ -74,140 +71,118 @@ pub(super) async fn history(
     )
     .bind(task.to_string())
     .bind(after)
-    .fetch_all(&store.readers)
+    .fetch_all(&database.readers)
     .await?;
     found.iter().map(rows::event).collect()
 }
 
-pub(super) async fn logs(store: &SqlStore, task: TaskId) -> StoreResult<Vec<String>> {
+pub(super) async fn logs(database: &Database, task: TaskId) -> StoreResult<Vec<String>> {
     let found = sqlx::query(
         "SELECT line FROM task_logs WHERE task = $1 \
          AND attempt = (SELECT attempt FROM tasks WHERE id = $2) ORDER BY id",
     )
     .bind(task.to_string())
     .bind(task.to_string())
-    .fetch_all(&store.readers)
+    .fetch_all(&database.readers)
     .await?;
     found.iter().map(|row| Ok(row.try_get("line")?)).collect()
 }
 
-pub(super) async fn cancel(store: &SqlStore, task: TaskId, actor: &str) -> StoreResult<Commanded> {
-    let mut tx = Tx::begin(store).await?;
-    let done = cancel_locked(&mut tx, task, actor).await?;
-    tx.commit().await?;
+pub(super) async fn cancel(
+    database: &Database,
+    task: TaskId,
+    actor: &str,
+) -> StoreResult<Commanded> {
+    let mut unit = Unit::begin(database).await?;
+    let done = cancel_in(&mut unit, task, actor).await?;
+    unit.commit().await?;
     Ok(done)
 }
 
-/// Calls a task off within a transaction; its live attempt ends with it.
-pub(super) async fn cancel_locked(
-    tx: &mut Tx<'_>,
-    id: TaskId,
+/// Calls a task off within a transaction.
+pub(super) async fn cancel_in(
+    unit: &mut Unit<'_>,
+    task: TaskId,
     actor: &str,
 ) -> StoreResult<Commanded> {
-    let Some(locked) = tx.lock(id).await? else {
-        return Ok(Commanded::NotFound);
-    };
-    let mut task = locked.task;
-    if task.state.transition(TaskState::Cancelled).is_err() {
-        return Ok(Commanded::NotAllowed(task.state));
+    match unit.one(task).await? {
+        Some(held) => held.cancel(actor),
+        None => Ok(Commanded::NotFound),
     }
-    if task.state.has_live_attempt() {
-        end_attempt(tx, &task, ("cancelled", None)).await?;
-    }
-    let course = Course::through(&[TaskState::Cancelled]);
-    tx.follow(&mut task, &course, (actor, "cancelled")).await?;
-    Ok(Commanded::Done(task.state))
 }
 
-pub(super) async fn retry(store: &SqlStore, task: TaskId, actor: &str) -> StoreResult<Commanded> {
-    let mut tx = Tx::begin(store).await?;
-    let done = retry_locked(&mut tx, task, actor).await?;
-    tx.commit().await?;
+pub(super) async fn retry(
+    database: &Database,
+    task: TaskId,
+    actor: &str,
+) -> StoreResult<Commanded> {
+    let mut unit = Unit::begin(database).await?;
+    let done = retry_in(&mut unit, task, actor).await?;
+    unit.commit().await?;
     Ok(done)
 }
 
-/// Puts a failed task back within a transaction, unless its issue has another active one.
-pub(super) async fn retry_locked(
-    tx: &mut Tx<'_>,
-    id: TaskId,
+/// Puts a failed task back within a transaction, unless its issue has another active one. One
+/// that becomes active meanwhile is refused by the database, and the transaction tried again.
+pub(super) async fn retry_in(
+    unit: &mut Unit<'_>,
+    task: TaskId,
     actor: &str,
 ) -> StoreResult<Commanded> {
-    let Some(locked) = tx.lock(id).await? else {
+    let Some(held) = unit.one(task).await? else {
         return Ok(Commanded::NotFound);
     };
-    let mut task = locked.task;
-    if task.state != TaskState::Failed {
-        return Ok(Commanded::NotAllowed(task.state));
+    if held.task.state == TaskState::Failed {
+        let task = held.task.clone();
+        if let Some(other) = active_beside(unit, &task).await? {
+            return Ok(Commanded::Conflict(other));
+        }
     }
-    tx.lock_issue(&task.repository, task.issue).await?;
-    if let Some(other) = active_beside(tx, &task).await? {
-        return Ok(Commanded::Conflict(other));
+    match unit.held(task) {
+        Some(held) => held.retry(actor),
+        None => Ok(Commanded::NotFound),
     }
-    task.failures = 0;
-    if task.failure.take().is_some_and(|it| it.discard_checkpoints) {
-        discard_checkpoints(tx, &task).await?;
-    }
-    // If there was a pull request, its end is what failed; the next attempt opens its own.
-    task.pull_request = None;
-    sqlx::query("UPDATE tasks SET pull_closed = NULL, pull_closed_number = NULL WHERE id = $1")
-        .bind(id.to_string())
-        .execute(&mut *tx.sql)
-        .await?;
-    let course = Course::through(&[TaskState::Queued]);
-    tx.follow(&mut task, &course, (actor, "retried")).await?;
-    Ok(Commanded::Done(task.state))
 }
 
-async fn active_beside(tx: &mut Tx<'_>, task: &Task) -> StoreResult<Option<TaskId>> {
+async fn active_beside(unit: &mut Unit<'_>, task: &Task) -> StoreResult<Option<TaskId>> {
     let Some(issue) = task.issue else {
         return Ok(None);
     };
+    unit.flush().await?;
     let row = sqlx::query(
         "SELECT id FROM tasks WHERE repository = $1 AND issue = $2 \
          AND state NOT IN ('completed', 'failed', 'cancelled')",
     )
     .bind(task.repository.as_str())
     .bind(i64::try_from(issue.0).unwrap_or(i64::MAX))
-    .fetch_optional(&mut *tx.sql)
+    .fetch_optional(&mut *unit.sql)
     .await?;
     row.map(|row| word(&row, "id")).transpose()
 }
 
-pub(super) async fn unanalyzed(store: &SqlStore, limit: u32) -> StoreResult<Vec<Task>> {
+pub(super) async fn unanalyzed(database: &Database, limit: u32) -> StoreResult<Vec<Task>> {
     let text = format!(
         "SELECT {} FROM tasks WHERE state IN ('pending', 'analyzing') ORDER BY id LIMIT {limit}",
         rows::TASK
     );
     let found = sqlx::query(sqlx::AssertSqlSafe(text))
-        .fetch_all(&store.readers)
+        .fetch_all(&database.readers)
         .await?;
     found.iter().map(rows::task).collect()
 }
 
-pub(super) async fn analyzed(
-    store: &SqlStore,
-    id: TaskId,
-    analysis: &TaskAnalysis,
-) -> StoreResult<Cas> {
-    let mut tx = Tx::begin(store).await?;
-    let Some(locked) = tx.lock(id).await? else {
-        return Ok(Cas::Stale);
-    };
-    let mut task = locked.task;
-    let states = match task.state {
-        TaskState::Pending => vec![TaskState::Analyzing, TaskState::Queued],
-        TaskState::Analyzing => vec![TaskState::Queued],
-        _ => return Ok(Cas::Stale),
-    };
-    task.priority = analysis.priority;
-    task.analysis = Some(analysis.clone());
-    let course = Course {
-        states,
-        pause: std::time::Duration::ZERO,
-    };
-    let detail = analysis.reasons.join("; ");
-    tx.follow(&mut task, &course, ("coordinator", &detail))
+pub(super) async fn analyzed_all(
+    database: &Database,
+    analyses: &[(TaskId, TaskAnalysis)],
+) -> StoreResult<Vec<Cas>> {
+    let mut unit = Unit::begin(database).await?;
+    unit.hold(analyses.iter().map(|(task, _)| *task), Busy::Wait)
         .await?;
-    tx.commit().await?;
-    Ok(Cas::Applied(()))
+    let apply = |(task, analysis): &(TaskId, TaskAnalysis)| match unit.held(*task) {
+        Some(held) => held.analyzed(analysis),
+        None => Ok(Cas::Stale),
+    };
+    let applied = analyses.iter().map(apply).collect::<StoreResult<_>>()?;
+    unit.commit().await?;
+    Ok(applied)
 }

@@ -1,0 +1,161 @@
+//! What an agent's reports do to its task: each applied once, in order, by its live attempt only.
+
+use patchfleet_domain::outcome::{Failure, Outcome};
+use patchfleet_domain::{FailureKind, Phase, TaskState};
+
+use super::{Attempt, Held};
+use crate::store::rules::{self, Closed, Course};
+use crate::store::{Cas, Checkpoint, Report, StoreError, StoreResult, WorkEvent};
+
+impl Held {
+    /// Applies a report, unless it was applied before; then it is as good as applied.
+    ///
+    /// # Errors
+    /// When what is stored does not allow what the report says, or can't hold it.
+    pub(in crate::store) fn report(&mut self, report: &Report) -> StoreResult<Cas> {
+        let work = report.work;
+        let is_its = |attempt: &&mut Attempt| attempt.number == work.attempt;
+        let live = self.is_live(work);
+        let Some(attempt) = self.attempt.as_mut().filter(is_its) else {
+            return Ok(Cas::Stale);
+        };
+        if report.seq <= attempt.last_seq {
+            return Ok(Cas::Applied(()));
+        }
+        // An assignment is accepted or refused, once, before anything else is said about it.
+        let answers = matches!(
+            report.event,
+            WorkEvent::Accepted | WorkEvent::Refused { .. }
+        );
+        if !live || answers != (self.task.state == TaskState::Assigned) {
+            return Ok(Cas::Stale);
+        }
+        attempt.last_seq = report.seq;
+        let actor = attempt.agent.to_string();
+        self.apply(&report.event, &actor)?;
+        Ok(Cas::Applied(()))
+    }
+
+    fn apply(&mut self, event: &WorkEvent, actor: &str) -> StoreResult<()> {
+        match event {
+            WorkEvent::Accepted => self.move_to(TaskState::InProgress, (actor, "accepted")),
+            WorkEvent::Refused { reason } => {
+                self.end_attempt("refused", None);
+                self.move_to(TaskState::Queued, (actor, &format!("refused: {reason}")))
+            }
+            WorkEvent::Progress { phase, detail } => self.progress(*phase, (actor, detail)),
+            WorkEvent::Log { lines, dropped } => {
+                self.log(lines, *dropped);
+                Ok(())
+            }
+            WorkEvent::Checkpoint(checkpoint) => {
+                self.keep_checkpoint(checkpoint, actor);
+                Ok(())
+            }
+            WorkEvent::Usage(usage) => {
+                let usage = serde_json::to_string(usage)
+                    .map_err(|error| StoreError::Corrupt(format!("a usage: {error}")))?;
+                self.note("usage", (actor, &usage));
+                Ok(())
+            }
+            WorkEvent::Finished(outcome) => self.finish(outcome, actor),
+        }
+    }
+
+    fn move_to(&mut self, to: TaskState, told: (&str, &str)) -> StoreResult<()> {
+        self.follow(&Course::through(&[to]), told)
+    }
+
+    /// A phase begins: told in the history, and the state follows it.
+    fn progress(&mut self, phase: Phase, (actor, detail): (&str, &str)) -> StoreResult<()> {
+        let to = phase.task_state();
+        if self.task.state != to && self.task.state.transition(to).is_ok() {
+            self.move_to(to, (actor, phase.as_str()))?;
+        }
+        self.note("phase", (actor, &format!("{phase}: {detail}")));
+        Ok(())
+    }
+
+    fn log(&mut self, lines: &[String], dropped: u64) {
+        let attempt = self.task.attempt;
+        let gap = (dropped > 0).then(|| format!("[{dropped} lines were dropped]"));
+        let lines = gap.into_iter().chain(lines.iter().cloned());
+        let lines = lines.map(|line| (attempt, line));
+        self.changes.logs.extend(lines);
+    }
+
+    /// Keeps a node's output; a later attempt does not pay for it again.
+    fn keep_checkpoint(&mut self, checkpoint: &Checkpoint, actor: &str) {
+        let detail = format!("{} visit {}", checkpoint.node, checkpoint.visit);
+        self.changes.checkpoints.push(checkpoint.clone());
+        self.note("checkpoint", (actor, &detail));
+    }
+
+    fn finish(&mut self, outcome: &Outcome, actor: &str) -> StoreResult<()> {
+        let (course, failure) = match outcome {
+            Outcome::PullRequest { .. } | Outcome::Answer { .. } => (self.succeed(outcome), None),
+            // The agent had to stop, which says nothing against the task: it goes on elsewhere.
+            Outcome::Failed(failure) if failure.kind == FailureKind::Interrupted => {
+                (Course::through(&[TaskState::Queued]), Some(failure))
+            }
+            Outcome::Cancelled => (Course::through(&[TaskState::Queued]), None),
+            Outcome::Failed(failure) => (self.fail(failure), Some(failure)),
+        };
+        self.end_attempt(outcome.as_str(), failure.cloned());
+        self.follow(&course, (actor, &told(outcome)))
+    }
+
+    fn succeed(&mut self, outcome: &Outcome) -> Course {
+        let mut decided = None;
+        self.task.failure = None;
+        match outcome {
+            Outcome::PullRequest {
+                pull_request,
+                summary,
+                tests_before,
+                tests_after,
+            } => {
+                let mut known = pull_request.as_ref().clone();
+                decided = self.closed.and_then(|closed| closed.of_pull(known.number));
+                known.merged = decided == Some(Closed::Merged);
+                if decided == Some(Closed::Unmerged) {
+                    self.task.failure = Some(rules::closed_unmerged(known.number, "a person"));
+                }
+                self.task.pull_request = Some(known);
+                self.task.summary = Some(summary.clone());
+                if let Some(attempt) = &mut self.attempt {
+                    attempt.tests_before = tests_before.as_deref().cloned();
+                    attempt.tests_after = tests_after.as_deref().cloned();
+                }
+            }
+            Outcome::Answer { summary } => self.task.summary = Some(summary.clone()),
+            Outcome::Failed(_) | Outcome::Cancelled => {}
+        }
+        rules::after_success(&self.task, outcome, decided)
+    }
+
+    fn fail(&mut self, failure: &Failure) -> Course {
+        self.task.failures += 1;
+        self.task.failure = Some(failure.clone());
+        if failure.discard_checkpoints {
+            self.discard_checkpoints();
+        }
+        rules::after_failure(
+            self.task.failures,
+            self.task.max_attempts,
+            failure.retryable,
+        )
+    }
+}
+
+/// The outcome as a line of history.
+fn told(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::PullRequest { pull_request, .. } => {
+            format!("pull request #{}", pull_request.number)
+        }
+        Outcome::Answer { .. } => "answered".to_owned(),
+        Outcome::Failed(failure) => format!("{}: {}", failure.kind, failure.message),
+        Outcome::Cancelled => "the agent stopped".to_owned(),
+    }
+}

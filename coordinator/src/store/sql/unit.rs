@@ -1,0 +1,233 @@
+//! One transaction: tasks held together, changed in memory, written as sets when it commits.
+//!
+//! Tasks are locked in the order of their ids, so that two transactions never wait for each other
+//! on them. A change is compare-and-set on the state and attempt that were read.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use patchfleet_domain::{Task, TaskId, Timestamp};
+use patchfleet_telemetry::Metrics;
+use sqlx::any::AnyRow;
+use sqlx::{Any, Row as _, Transaction};
+
+use super::rows::{self, number, to_json, word};
+use super::write;
+use super::{Database, Dialect};
+use crate::store::StoreResult;
+use crate::store::held::{Attempt, ClosedEarly, End, Held, Move};
+use crate::store::rules::Closed;
+
+/// A transaction of the store. Rolled back when dropped.
+pub(super) struct Unit<'a> {
+    pub(super) sql: Transaction<'a, Any>,
+    pub(super) dialect: Dialect,
+    /// The database's clock when the transaction began.
+    pub(super) now: Timestamp,
+    database: &'a Database,
+    held: BTreeMap<TaskId, (Held, Stored)>,
+    wakes: bool,
+    /// Changes of state, to be counted once they are durable.
+    moves: Vec<Move>,
+}
+
+/// What of a held task is in the store: the difference is written.
+#[derive(Debug)]
+pub(super) struct Stored {
+    pub(super) task: Task,
+    pub(super) attempt: Option<Attempt>,
+    pub(super) closed: Option<ClosedEarly>,
+}
+
+impl Stored {
+    fn of(held: &Held) -> Self {
+        Self {
+            task: held.task.clone(),
+            attempt: held.attempt.clone(),
+            closed: held.closed,
+        }
+    }
+}
+
+/// What becomes of tasks that somebody else holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Busy {
+    /// They are waited for.
+    Wait,
+    /// They are left out.
+    Skip,
+}
+
+impl<'a> Unit<'a> {
+    pub(super) async fn begin(database: &'a Database) -> StoreResult<Self> {
+        let dialect = database.dialect;
+        let mut sql = database.pool.begin_with(dialect.begin()).await?;
+        let now = sqlx::query_scalar(dialect.now())
+            .fetch_one(&mut *sql)
+            .await?;
+        Ok(Self {
+            sql,
+            dialect,
+            now: rows::moment(now)?,
+            database,
+            held: BTreeMap::new(),
+            wakes: false,
+            moves: Vec::new(),
+        })
+    }
+
+    /// The loops of this process are to look at what this transaction did.
+    pub(super) const fn wake(&mut self) {
+        self.wakes = true;
+    }
+
+    /// Holds the tasks until the transaction ends.
+    pub(super) async fn hold(
+        &mut self,
+        ids: impl IntoIterator<Item = TaskId>,
+        busy: Busy,
+    ) -> StoreResult<()> {
+        let ids: BTreeSet<_> = ids.into_iter().collect();
+        let ids: Vec<_> = ids
+            .into_iter()
+            .filter(|id| !self.held.contains_key(id))
+            .collect();
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let tasks = self.lock_tasks(&ids, busy).await?;
+        let begun: Vec<_> = tasks
+            .iter()
+            .filter(|held| held.task.attempt.0 > 0)
+            .map(|held| held.task.id)
+            .collect();
+        let mut attempts = self.lock_attempts(&begun).await?;
+        for mut held in tasks {
+            let id = held.task.id;
+            held.attempt = attempts.remove(&id);
+            let stored = Stored::of(&held);
+            self.held.insert(id, (held, stored));
+        }
+        Ok(())
+    }
+
+    /// Holds one task, if there is such.
+    pub(super) async fn one(&mut self, id: TaskId) -> StoreResult<Option<&mut Held>> {
+        self.hold([id], Busy::Wait).await?;
+        Ok(self.held(id))
+    }
+
+    /// A task that is held.
+    pub(super) fn held(&mut self, id: TaskId) -> Option<&mut Held> {
+        self.held.get_mut(&id).map(|(held, _)| held)
+    }
+
+    /// Holds tasks that this transaction inserted.
+    pub(super) fn adopt(&mut self, held: Held) {
+        let stored = Stored::of(&held);
+        self.held.insert(held.task.id, (held, stored));
+    }
+
+    async fn lock_tasks(&mut self, ids: &[TaskId], busy: Busy) -> StoreResult<Vec<Held>> {
+        let lock = match busy {
+            Busy::Wait => self.dialect.lock(),
+            Busy::Skip => self.dialect.lock_free(),
+        };
+        let text = format!(
+            "SELECT {} FROM tasks WHERE id {} ORDER BY id{lock}",
+            rows::TASK,
+            self.dialect.among(),
+        );
+        let found = sqlx::query(sqlx::AssertSqlSafe(text))
+            .bind(to_json(&ids)?)
+            .fetch_all(&mut *self.sql)
+            .await?;
+        let now = self.now;
+        let held = |row: &AnyRow| Ok(Held::new(rows::task(row)?, closed_early(row)?, now));
+        found.iter().map(held).collect()
+    }
+
+    /// The newest attempts. In a statement of its own: only one that begins after the tasks are
+    /// locked is sure to see what whoever held them before has written.
+    async fn lock_attempts(&mut self, ids: &[TaskId]) -> StoreResult<BTreeMap<TaskId, Attempt>> {
+        if ids.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        let text = format!(
+            "SELECT task, number, agent, lease_until, last_seq, ended_at FROM attempts a \
+             WHERE task {} AND number = (SELECT attempt FROM tasks WHERE id = a.task) ORDER BY task{}",
+            self.dialect.among(),
+            self.dialect.lock(),
+        );
+        let found = sqlx::query(sqlx::AssertSqlSafe(text))
+            .bind(to_json(&ids)?)
+            .fetch_all(&mut *self.sql)
+            .await?;
+        found
+            .iter()
+            .map(|row| Ok((word(row, "task")?, attempt(row)?)))
+            .collect()
+    }
+
+    /// Writes what has changed so far, for statements of this transaction that have to see it.
+    pub(super) async fn flush(&mut self) -> StoreResult<()> {
+        let mut set = write::Set::default();
+        for (held, stored) in self.held.values_mut() {
+            let mut changes = held.take_changes();
+            self.wakes |= changes.tells;
+            self.moves.append(&mut changes.moves);
+            set.add(held, stored, changes)?;
+            *stored = Stored::of(held);
+        }
+        set.write(&mut self.sql, self.dialect).await
+    }
+
+    /// Makes everything durable, then wakes the loops of this process if there is work for them.
+    pub(super) async fn commit(mut self) -> StoreResult<()> {
+        self.flush().await?;
+        self.sql.commit().await?;
+        for it in &self.moves {
+            count(&self.database.metrics, it);
+        }
+        if self.wakes {
+            self.database.wake();
+        }
+        Ok(())
+    }
+}
+
+fn closed_early(row: &AnyRow) -> StoreResult<Option<ClosedEarly>> {
+    let how: Option<String> = row.try_get("pull_closed")?;
+    let number: Option<i64> = row.try_get("pull_closed_number")?;
+    Ok(how
+        .as_deref()
+        .and_then(Closed::parse)
+        .map(|how| ClosedEarly {
+            number: number.and_then(|number| u64::try_from(number).ok()),
+            how,
+        }))
+}
+
+fn attempt(row: &AnyRow) -> StoreResult<Attempt> {
+    let ended: Option<i64> = row.try_get("ended_at")?;
+    Ok(Attempt {
+        number: patchfleet_domain::AttemptNumber(number(row, "number")?),
+        agent: word(row, "agent")?,
+        lease_until: rows::moment_of(row, "lease_until")?,
+        last_seq: number(row, "last_seq")?,
+        end: ended.map(|_| End::default()),
+        tests_before: None,
+        tests_after: None,
+    })
+}
+
+/// Counts that a task came into its state, and how long it took when that is its end.
+fn count(metrics: &Metrics, it: &Move) {
+    let agent_type = it.agent_type.as_ref().map_or("none", |it| it.as_str());
+    let labels = [it.to.as_str(), agent_type];
+    metrics.tasks.with_label_values(&labels).inc();
+    if !it.to.is_active() {
+        let kind = [it.kind.as_str()];
+        let took = it.after.as_seconds_f64();
+        metrics.task_duration.with_label_values(&kind).observe(took);
+    }
+}
