@@ -47,6 +47,9 @@ pub struct FleetConfig {
     /// How often agents are to give a sign of life.
     #[serde(default = "default_heartbeat")]
     pub heartbeat: HumanDuration,
+    /// How long an agent whose stream broke has to come back before its tasks go to others.
+    #[serde(default = "default_grace")]
+    pub reconnect_grace: HumanDuration,
 }
 
 /// Where tasks are kept.
@@ -139,6 +142,10 @@ const fn default_lease() -> HumanDuration {
 }
 
 const fn default_heartbeat() -> HumanDuration {
+    HumanDuration::from_secs(5)
+}
+
+const fn default_grace() -> HumanDuration {
     HumanDuration::from_secs(5)
 }
 

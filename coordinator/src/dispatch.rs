@@ -3,12 +3,13 @@
 //!
 //! One gRPC stream per agent, one task per stream. A report is acknowledged only after the store
 //! has it; what is not acknowledged is said again, and the store counts it once. Leases belong to
-//! the store: a lost stream changes nothing about them, so that an agent that comes back goes on.
+//! the store: after a lost stream they go on for a grace, so that an agent that comes back goes on.
 //! Absent: the choice of agent, which is `scheduler`'s, and TLS; the address is the loopback
 //! unless told otherwise.
 
 mod auth;
 pub mod credentials;
+mod lookout;
 mod outgoing;
 mod reconcile;
 mod registration;

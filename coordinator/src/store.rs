@@ -16,8 +16,8 @@ use async_trait::async_trait;
 use patchfleet_domain::outcome::Failure;
 pub use patchfleet_domain::report::{Checkpoint, Report, WorkEvent};
 use patchfleet_domain::{
-    Agent, AgentId, AgentState, AttemptNumber, IssueNumber, Priority, RepositoryName, Task,
-    TaskAnalysis, TaskId, TaskKind, TaskRequest, TaskState, Timestamp, Work,
+    Agent, AgentId, AgentState, AttemptNumber, IssueNumber, Priority, RepositoryName, SessionId,
+    Task, TaskAnalysis, TaskId, TaskKind, TaskRequest, TaskState, Timestamp, Work,
 };
 use serde::{Deserialize, Serialize};
 
@@ -246,6 +246,17 @@ pub struct LostAttempt {
     pub now: TaskState,
 }
 
+/// An attempt that ended without its agent, which is to stop.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TakenAway {
+    /// Task and attempt.
+    pub work: Work,
+    /// Who had it.
+    pub agent: AgentId,
+    /// A person called the task off; otherwise the attempt was given up.
+    pub called_off: bool,
+}
+
 /// An attempt that holds a lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LiveAttempt {
@@ -453,8 +464,19 @@ pub trait Store: Send + Sync + std::fmt::Debug {
         let applied = self.report_all(std::slice::from_ref(report)).await?;
         Ok(applied.into_iter().next().unwrap_or(Cas::Stale))
     }
-    /// Makes the agent's live attempts live on for `lease` from now; returns those that are live.
-    async fn renew(&self, agent: &AgentId, lease: Duration) -> StoreResult<Vec<Work>>;
+    /// The agents gave a sign of life: for `lease` from now they are present in those states, and
+    /// their live attempts live on; returns those that are live.
+    async fn renew(
+        &self,
+        agents: &[(AgentId, AgentState)],
+        lease: Duration,
+    ) -> StoreResult<Vec<(AgentId, Work)>>;
+    /// Attempts that ended without their agents since the moment that the last look returned, and
+    /// some of those before; and the moment of this one.
+    async fn taken_away(
+        &self,
+        since: Option<Timestamp>,
+    ) -> StoreResult<(Timestamp, Vec<TakenAway>)>;
     /// The agent's live attempts.
     async fn live_attempts(&self, agent: &AgentId) -> StoreResult<Vec<LiveAttempt>>;
     /// Ends one live attempt whose holder is known to be gone: back to `queued`, or `failed`
@@ -463,11 +485,23 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// Ends every attempt whose lease ran out, as [`Store::lose`] does.
     async fn expire(&self) -> StoreResult<Vec<LostAttempt>>;
 
-    /// Keeps what an agent said of itself when it registered.
-    async fn register_agent(&self, agent: &Agent) -> StoreResult<()>;
-    /// Keeps an agent's state.
-    async fn set_agent_state(&self, agent: &AgentId, state: AgentState) -> StoreResult<()>;
-    /// All known agents, by id.
+    /// Keeps what an agent said of itself when it registered, and that it is there, for `present`
+    /// from now.
+    async fn register_agent(
+        &self,
+        agent: &Agent,
+        session: SessionId,
+        present: Duration,
+    ) -> StoreResult<()>;
+    /// That session of the agent ended. Unless it has a newer one, it is offline, and its leases
+    /// end after `grace` at the latest, if there is one.
+    async fn agent_left(
+        &self,
+        agent: &AgentId,
+        session: SessionId,
+        grace: Option<Duration>,
+    ) -> StoreResult<()>;
+    /// All known agents, by id. One that gave no sign of life lately is `offline`.
     async fn agents(&self) -> StoreResult<Vec<Agent>>;
 
     /// The first unsent entry of each issue whose time has come, oldest first, taken for

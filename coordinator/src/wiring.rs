@@ -27,7 +27,7 @@ use crate::webhook::WebhookState;
 use crate::{analysis, api, dispatch, report, webhook};
 
 /// How often leases are looked at.
-const LEASE_INTERVAL: Duration = Duration::from_secs(1);
+const LEASE_INTERVAL: Duration = Duration::from_millis(500);
 /// Personal tokens say nothing of their end; an agent is to ask anew after so long.
 const TOKEN_LIFE: chrono::TimeDelta = chrono::TimeDelta::hours(1);
 
@@ -221,6 +221,7 @@ impl Parts<'_> {
             key: config.key.reveal().context("coordinator.fleet.key")?,
             lease: config.lease.0,
             heartbeat: config.heartbeat.0,
+            grace: config.reconnect_grace.0,
         };
         let tokens = GitHubTokens {
             github: self.github.clone(),

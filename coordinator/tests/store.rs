@@ -12,6 +12,8 @@ mod cases;
 mod endings;
 #[path = "store/fixture.rs"]
 mod fixture;
+#[path = "store/presence.rs"]
+mod presence;
 #[path = "store/random.rs"]
 mod random;
 #[path = "store/replicas.rs"]
@@ -58,7 +60,6 @@ on_both!(
     cases::the_outbox_keeps_the_order_of_an_issue,
     cases::the_history_tells_every_change_of_state,
     cases::lists_are_filtered_and_paged,
-    cases::agents_are_kept,
     endings::every_state_that_is_not_over_can_be_cancelled,
     endings::an_attempt_tells_its_own_failure_and_success_forgets_it,
     endings::a_pull_request_of_an_earlier_attempt_decides_nothing,
@@ -66,6 +67,10 @@ on_both!(
     endings::an_answer_completes_from_any_working_state,
     endings::a_stopped_attempt_costs_nothing,
     endings::the_queue_is_in_the_order_of_priority,
+    presence::an_agent_is_offline_when_it_left_or_gives_no_sign_of_life,
+    presence::signs_of_life_renew_the_leases_of_many_agents,
+    presence::a_broken_stream_leaves_a_grace_unless_there_is_a_newer_one,
+    presence::what_is_taken_away_is_told_and_what_ended_by_itself_is_not,
     random::actors_at_random_break_no_invariant,
     replicas::all_of_them_may_start_at_once,
     replicas::two_of_them_never_share_a_task,

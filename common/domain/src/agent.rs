@@ -166,10 +166,17 @@ pub struct Requirement {
     pub security_level: SecurityLevel,
 }
 
+impl AgentState {
+    /// True in the states in which an agent takes tasks, if it has a free slot.
+    pub const fn takes_tasks(self) -> bool {
+        matches!(self, Self::Idle | Self::Busy)
+    }
+}
+
 impl Agent {
     /// True when the agent has room now: `idle` or `busy`, with a free slot.
     pub const fn has_room(&self) -> bool {
-        matches!(self.state, AgentState::Idle | AgentState::Busy) && self.free_slots > 0
+        self.state.takes_tasks() && self.free_slots > 0
     }
 
     /// True when the agent could do such a task at all, whether it has room or not: its clearance

@@ -5,7 +5,7 @@
 
 mod entry;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -40,6 +40,31 @@ pub struct Handover {
     pub fetched: Instant,
 }
 
+/// What a session is to do.
+#[derive(Debug)]
+pub(super) enum Order {
+    /// Give the agent an attempt.
+    Assign(Box<Handover>),
+    /// Tell it that those leases live on.
+    Renewed(Vec<Work>),
+    /// Tell it to stop an attempt that is not its own any more.
+    Stop {
+        /// Which.
+        work: Work,
+        /// A person called the task off.
+        called_off: bool,
+    },
+}
+
+/// A sign of life that the store is to hear of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Sign {
+    pub(super) agent: AgentId,
+    pub(super) state: AgentState,
+    /// The attempts that it had by then.
+    pub(super) held: Vec<Work>,
+}
+
 /// A session that takes its place.
 #[derive(Debug)]
 pub(super) struct Connection {
@@ -49,7 +74,7 @@ pub(super) struct Connection {
     /// The attempts that it has already.
     pub(super) held: Vec<Work>,
     /// The way to it.
-    pub(super) handovers: mpsc::Sender<Handover>,
+    pub(super) orders: mpsc::Sender<Order>,
     /// Cancelled when a newer stream takes its place.
     pub(super) superseded: CancellationToken,
     /// Cancelled by the session when it has ended.
@@ -96,6 +121,13 @@ impl Registry {
         self.changed.subscribe()
     }
 
+    /// How many assignments the connected agents could take.
+    pub fn room(&self) -> usize {
+        let tables = self.lock();
+        let entries = tables.connected.values();
+        entries.map(|entry| entry.room() as usize).sum()
+    }
+
     /// The connected agents as the planner needs them.
     pub fn views(&self) -> Vec<AgentView> {
         let mut tables = self.lock();
@@ -118,7 +150,7 @@ impl Registry {
         let work = handover.assignment.work;
         let topic = handover.topic.clone();
         self.with(agent, |entry| {
-            let taken = entry.handovers.try_send(handover).is_ok();
+            let taken = entry.order(Order::Assign(Box::new(handover)));
             if taken {
                 entry.hold(work, Some(topic));
             }
@@ -178,25 +210,62 @@ impl Registry {
         is_current
     }
 
-    /// Takes in a heartbeat; tells the new state when it is another one.
-    pub(super) fn heartbeat(&self, agent: &AgentId, presence: Presence) -> Option<AgentState> {
-        let (before, after) = self.with(agent, |entry| {
-            let before = entry.agent.clone();
-            entry.heartbeat(presence);
-            (before, entry.agent.clone())
-        })?;
-        let changed = before.state != after.state;
-        if changed {
-            self.count(&before, -1);
-            self.count(&after, 1);
+    /// Takes in a heartbeat; tells the attempts that it names and that were not given to it.
+    pub(super) fn heartbeat(&self, agent: &AgentId, presence: Presence) -> BTreeSet<Work> {
+        let taken_in = self.with(agent, |entry| {
+            let (before, room) = (entry.agent.state, entry.room());
+            let strange = entry.heartbeat(presence);
+            let changed = before != entry.agent.state;
+            if changed {
+                self.count_in(&entry.agent, before, -1);
+                self.count(&entry.agent, 1);
+            }
+            (strange, changed || entry.room() > room)
+        });
+        let (strange, news) = taken_in.unwrap_or_default();
+        if news {
+            self.wake();
         }
-        self.wake();
-        changed.then_some(after.state)
+        strange
     }
 
-    /// The attempts that the agent has, as far as it was told nothing else.
-    pub(super) fn held(&self, agent: &AgentId) -> Vec<Work> {
-        self.with(agent, |entry| entry.held()).unwrap_or_default()
+    /// Takes the signs of life that the store has not heard of, or not within `every`.
+    pub(super) fn signs(&self, every: Duration) -> Vec<Sign> {
+        let mut tables = self.lock();
+        let entries = tables.connected.values_mut();
+        entries.filter_map(|entry| entry.sign(every)).collect()
+    }
+
+    /// The store could not hear of them: they are taken again next time.
+    pub(super) fn untold(&self, signs: &[Sign]) {
+        for sign in signs {
+            self.with(&sign.agent, Entry::untold);
+        }
+    }
+
+    /// The agent's leases were renewed. Tells the attempts among them that it has not named for
+    /// as long as `patience`.
+    pub(super) fn renewed(
+        &self,
+        agent: &AgentId,
+        live: Vec<Work>,
+        patience: Duration,
+    ) -> Vec<Work> {
+        let forgotten = self.with(agent, |entry| {
+            let forgotten = entry.forgotten(&live, patience);
+            entry.order(Order::Renewed(live));
+            forgotten
+        });
+        forgotten.unwrap_or_default()
+    }
+
+    /// Has the agent told to stop an attempt, if it has it.
+    pub(super) fn stop(&self, agent: &AgentId, work: Work, called_off: bool) {
+        self.with(agent, |entry| {
+            if entry.has(work) {
+                entry.order(Order::Stop { work, called_off });
+            }
+        });
     }
 
     /// True when the attempt was given to the agent in this session.
@@ -237,7 +306,11 @@ impl Registry {
     }
 
     fn count(&self, agent: &Agent, by: i64) {
-        let labels = [agent.state.as_str(), agent.agent_type.as_str()];
+        self.count_in(agent, agent.state, by);
+    }
+
+    fn count_in(&self, agent: &Agent, state: AgentState, by: i64) {
+        let labels = [state.as_str(), agent.agent_type.as_str()];
         self.metrics.agents.with_label_values(&labels).add(by);
     }
 

@@ -19,7 +19,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::auth::KeyCheck;
 use super::outgoing::{self, Item};
-use super::{Credentials, Registry, session};
+use super::{Credentials, Registry, lookout, session};
 use crate::store::Store;
 
 /// How often a silent connection is probed, and how long it may take to answer.
@@ -36,6 +36,8 @@ pub struct FleetOptions {
     pub lease: Duration,
     /// How often agents are to give a sign of life.
     pub heartbeat: Duration,
+    /// How long an attempt lives after its agent's stream broke.
+    pub grace: Duration,
 }
 
 /// What all sessions share.
@@ -139,6 +141,7 @@ pub async fn serve(
     tokio::pin!(serving);
     tokio::select! {
         served = &mut serving => return served.context("the server for agents failed"),
+        () = lookout::run(&service.shared) => {}
         () = shutdown.cancelled() => {}
     }
     let draining = async {

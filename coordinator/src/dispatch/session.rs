@@ -1,7 +1,7 @@
 //! One stream, from registration to its end.
 //!
 //! A session works off its messages in their order; only assignments do not wait for reports.
-//! Whatever ends it, the agent's leases stay as they are; only a goodbye gives attempts up.
+//! When it breaks, the agent's leases go on for a grace; only a goodbye gives attempts up at once.
 
 mod ended;
 mod presence;
@@ -12,11 +12,11 @@ mod tokens;
 use std::sync::Arc;
 use std::time::Duration;
 
-use patchfleet_domain::{AgentId, AgentState, SessionId};
+use patchfleet_domain::{AgentId, SessionId};
 use patchfleet_proto::v1;
 use patchfleet_proto::v1::agent_message::Body as Said;
 use patchfleet_proto::v1::coordinator_message::Body;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -25,14 +25,9 @@ use tracing::Instrument as _;
 
 use super::outgoing::{Item, Outgoing};
 use super::registration;
-use super::registry::Handover;
+use super::registry::{Handover, Order};
 use super::service::{Shared, shutting_down};
-use crate::wake::next_change;
-use presence::Renewals;
 use reports::{Landed, Reports};
-
-/// Between two looks for attempts that ended without the agent, when the store has news.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// A registered stream.
 struct Session {
@@ -40,17 +35,11 @@ struct Session {
     id: SessionId,
     agent: AgentId,
     outgoing: Outgoing,
-    handovers: mpsc::Receiver<Handover>,
-    renewals: Renewals,
+    orders: mpsc::Receiver<Order>,
     tokens: JoinSet<v1::Credential>,
     reports: Reports,
     /// What came after reports that are not durable yet; the stream is not read beyond it.
     deferred: Option<Turn>,
-    /// News of the store; none when it will not tell any more.
-    stored: Option<watch::Receiver<u64>>,
-    looked_at: Instant,
-    /// When to look for ended attempts, if there was news.
-    look_at: Option<Instant>,
     heard_at: Instant,
 }
 
@@ -108,20 +97,15 @@ pub(super) async fn serve(
 
 impl Session {
     fn new(shared: Arc<Shared>, started: start::Started, outgoing: Outgoing) -> (Self, Place) {
-        let now = Instant::now();
         let session = Self {
             id: started.place.id,
             agent: started.place.agent.clone(),
             outgoing,
-            handovers: started.handovers,
-            renewals: Renewals::new(shared.options.lease),
+            orders: started.orders,
             tokens: JoinSet::new(),
             reports: Reports::default(),
             deferred: None,
-            stored: Some(shared.store.changed()),
-            looked_at: now,
-            look_at: Some(now),
-            heard_at: now,
+            heard_at: Instant::now(),
             shared,
         };
         (session, started.place)
@@ -130,13 +114,13 @@ impl Session {
     async fn hold(mut self, mut incoming: Streaming<v1::AgentMessage>, place: Place) {
         tracing::info!("connected");
         let shutdown = self.shared.shutdown.clone();
-        let result = tokio::select! {
+        let (result, grace) = tokio::select! {
             biased;
             () = place.superseded.cancelled() => {
-                Err(Status::aborted("a newer stream of this agent took over"))
+                (Err(Status::aborted("a newer stream of this agent took over")), None)
             }
-            () = shutdown.cancelled() => Err(shutting_down()),
-            result = self.converse(&mut incoming) => result,
+            () = shutdown.cancelled() => (Err(shutting_down()), None),
+            result = self.converse(&mut incoming) => (result, Some(self.shared.options.grace)),
         };
         match &result {
             Ok(()) => tracing::info!("disconnected"),
@@ -146,7 +130,7 @@ impl Session {
         }
         // Before the agent knows, so that it does not register elsewhere first.
         if self.shared.registry.disconnect(&self.agent, self.id) {
-            self.keep_state(AgentState::Offline).await;
+            self.leave(grace).await;
         }
         drop(place);
         if let Err(status) = result {
@@ -156,7 +140,6 @@ impl Session {
 
     async fn converse(&mut self, incoming: &mut Streaming<v1::AgentMessage>) -> Result<(), Status> {
         loop {
-            let look_at = self.look_at.unwrap_or_else(Instant::now);
             let silent_until = self.heard_at + self.silence();
             let listening = self.deferred.is_none() && self.reports.have_room();
             let next = tokio::select! {
@@ -165,23 +148,12 @@ impl Session {
                 () = self.outgoing.gone(), if !listening => {
                     return Err(Status::cancelled("the agent is gone"));
                 }
-                Some(handover) = self.handovers.recv(), if self.outgoing.keeps_up() => {
-                    self.assign(handover).await?;
+                Some(order) = self.orders.recv(), if self.outgoing.keeps_up() => {
+                    self.carry_out(order).await?;
                     Next::Continue
                 }
                 Some(token) = self.tokens.join_next() => {
                     self.answer(token).await?;
-                    Next::Continue
-                }
-                () = next_change(&mut self.stored) => {
-                    let next = self.looked_at + LOOK_EVERY;
-                    self.look_at.get_or_insert(next);
-                    Next::Continue
-                }
-                () = tokio::time::sleep_until(look_at),
-                    if self.look_at.is_some() && self.reports.are_durable() =>
-                {
-                    self.look_for_ended().await?;
                     Next::Continue
                 }
                 () = tokio::time::sleep_until(silent_until), if listening => {
@@ -260,6 +232,18 @@ impl Session {
         Ok(Next::Continue)
     }
 
+    async fn carry_out(&mut self, order: Order) -> Result<(), Status> {
+        match order {
+            Order::Assign(handover) => self.assign(*handover).await,
+            Order::Stop { work, called_off } => self.stop(work, called_off).await,
+            Order::Renewed(works) => {
+                let works = works.into_iter().map(Into::into).collect();
+                let renewed = v1::Renewed { works };
+                self.outgoing.say(Body::Renewed(renewed)).await
+            }
+        }
+    }
+
     async fn assign(&mut self, handover: Handover) -> Result<(), Status> {
         let message = assign_message(&handover.assignment);
         self.outgoing.say(Body::Assign(message)).await?;
@@ -284,10 +268,12 @@ impl Session {
         }
     }
 
-    async fn keep_state(&self, state: AgentState) {
-        let kept = self.shared.store.set_agent_state(&self.agent, state).await;
-        if let Err(error) = kept {
-            tracing::warn!(%error, %state, "the agent's state could not be kept");
+    /// The stream is gone. Without a grace its leases go on as they are: the agent is about to
+    /// come back.
+    async fn leave(&self, grace: Option<Duration>) {
+        let left = self.shared.store.agent_left(&self.agent, self.id, grace);
+        if let Err(error) = left.await {
+            tracing::warn!(%error, "the store does not know yet that the agent left");
         }
     }
 }

@@ -97,16 +97,21 @@ impl Scheduler {
     /// Looks at no more than `reach` tasks. Far looks are for the clock alone: when the first
     /// tasks fit nobody, each wake-up would read the whole queue.
     async fn look(&self, reach: u32) -> StoreResult<usize> {
-        let agents = self.registry.views();
-        let open = agents.iter().filter(|view| view.agent.has_room());
-        let room: usize = open.map(|view| view.agent.free_slots as usize).sum();
-        if room == 0 {
+        if self.registry.room() == 0 {
             return Ok(0);
         }
+        let fetched = Instant::now();
+        let mut queue = self.store.queued(NEAR).await?;
+        if queue.is_empty() {
+            return Ok(0);
+        }
+        let agents = self.registry.views();
+        let room: usize = agents
+            .iter()
+            .map(|view| view.agent.free_slots as usize)
+            .sum();
         let mut window = NEAR;
         loop {
-            let fetched = Instant::now();
-            let queue = self.store.queued(window).await?;
             let grants = {
                 let turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
                 plan(&queue, &agents, &turns, self.options.limits)
@@ -116,6 +121,7 @@ impl Scheduler {
                 return self.claim_all(grants, fetched).await;
             }
             window *= 4;
+            queue = self.store.queued(window).await?;
         }
     }
 

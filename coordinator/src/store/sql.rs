@@ -30,8 +30,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::FutureExt as _;
 use patchfleet_domain::{
-    Agent, AgentId, AgentState, IssueNumber, RepositoryName, Task, TaskAnalysis, TaskId, TaskState,
-    Work,
+    Agent, AgentId, AgentState, IssueNumber, RepositoryName, SessionId, Task, TaskAnalysis, TaskId,
+    TaskState, Timestamp, Work,
 };
 use patchfleet_telemetry::Metrics;
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
@@ -48,7 +48,7 @@ use super::{
     OutboxEntry, QueuedTask, Recorded, Report, Sent, Store, StoreError, StoreResult, TaskEvent,
     TaskFilter,
 };
-use crate::store::Act;
+use crate::store::{Act, TakenAway};
 
 static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 static POSTGRES_MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
@@ -226,6 +226,11 @@ impl SqlStore {
             database,
         }
     }
+}
+
+/// A duration as the databases count it.
+fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
 
 /// A file's address; what has a meaning in an address is a plain character in a file's name.
@@ -409,8 +414,19 @@ impl Store for SqlStore {
         self.reports[lane].submit(reports.to_vec()).await
     }
 
-    async fn renew(&self, agent: &AgentId, lease: Duration) -> StoreResult<Vec<Work>> {
-        persistently(|| attempts::renew(&self.database, agent, lease)).await
+    async fn renew(
+        &self,
+        agents: &[(AgentId, AgentState)],
+        lease: Duration,
+    ) -> StoreResult<Vec<(AgentId, Work)>> {
+        persistently(|| agents::renew(&self.database, agents, lease)).await
+    }
+
+    async fn taken_away(
+        &self,
+        since: Option<Timestamp>,
+    ) -> StoreResult<(Timestamp, Vec<TakenAway>)> {
+        attempts::taken_away(&self.database, since).await
     }
 
     async fn live_attempts(&self, agent: &AgentId) -> StoreResult<Vec<LiveAttempt>> {
@@ -425,12 +441,22 @@ impl Store for SqlStore {
         persistently(|| attempts::expire(&self.database)).await
     }
 
-    async fn register_agent(&self, agent: &Agent) -> StoreResult<()> {
-        agents::register(&self.database, agent).await
+    async fn register_agent(
+        &self,
+        agent: &Agent,
+        session: SessionId,
+        present: Duration,
+    ) -> StoreResult<()> {
+        agents::register(&self.database, agent, (session, present)).await
     }
 
-    async fn set_agent_state(&self, agent: &AgentId, state: AgentState) -> StoreResult<()> {
-        agents::set_state(&self.database, agent, state).await
+    async fn agent_left(
+        &self,
+        agent: &AgentId,
+        session: SessionId,
+        grace: Option<Duration>,
+    ) -> StoreResult<()> {
+        persistently(|| agents::leave(&self.database, agent, (session, grace))).await
     }
 
     async fn agents(&self) -> StoreResult<Vec<Agent>> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use patchfleet_coordinator::scheduler::SchedulerOptions;
 use patchfleet_coordinator::scheduler::plan::Limits;
 use patchfleet_coordinator::store::{Commanded, Store as _};
-use patchfleet_domain::{Checkpoint, Outcome, Phase, Priority, TaskState, WorkEvent};
+use patchfleet_domain::{AgentState, Checkpoint, Outcome, Phase, Priority, TaskState, WorkEvent};
 use patchfleet_proto::v1::CredentialScope;
 use patchfleet_proto::v1::credential::Answer;
 use patchfleet_testkit::mock_agent::{Conduct, MockAgent};
@@ -216,6 +216,42 @@ async fn a_lease_that_runs_out_gives_the_task_to_another_and_late_results_change
         .map(|(_, how)| how.as_deref().unwrap())
         .collect();
     assert_eq!(ends, ["lost", "pull_request"]);
+}
+
+#[tokio::test]
+async fn an_agent_whose_stream_broke_has_a_grace_to_come_back() {
+    // A lease that the test does not live to see the end of.
+    let fleet = Fleet::with_lease(Duration::from_hours(1)).await;
+    let first = fleet.agent("a-first", hold()).await;
+    let id = fleet.task("acme/orders", 1).await;
+    let lost = assigned(&first, 1).await;
+    fleet.wait_state(id, TaskState::InProgress).await;
+    let second = fleet.agent("b-second", hold()).await;
+    first.cut();
+    first.reconnect();
+    let back = first
+        .wait("a second welcome", |seen| seen.welcomes == 2)
+        .await;
+    assert_eq!(back.unwrap().kept, [lost]);
+    first.crash();
+    fleet.wait_agent("a-first", AgentState::Offline).await;
+    let taken = assigned(&second, 1).await;
+    assert_eq!(taken.attempt, lost.attempt.next());
+    assert_eq!(first.calls(), 1);
+}
+
+/// Its stream is alive, but it says nothing any more: the lease decides.
+#[tokio::test]
+async fn an_agent_that_falls_silent_loses_its_lease() {
+    let fleet = Fleet::with_lease(Duration::from_secs(1)).await;
+    let first = fleet.agent("a-first", hold()).await;
+    let id = fleet.task("acme/orders", 1).await;
+    let lost = assigned(&first, 1).await;
+    fleet.wait_state(id, TaskState::InProgress).await;
+    let second = fleet.agent("b-second", hold()).await;
+    first.fall_silent();
+    let taken = assigned(&second, 1).await;
+    assert_eq!(taken.attempt, lost.attempt.next());
 }
 
 #[tokio::test]

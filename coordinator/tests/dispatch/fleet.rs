@@ -13,8 +13,8 @@ use patchfleet_coordinator::store::{
 };
 use patchfleet_domain::agent::Requirement;
 use patchfleet_domain::{
-    AgentId, Complexity, IssueNumber, Priority, RepositoryName, SecurityLevel, Task, TaskAnalysis,
-    TaskId, TaskKind, TaskRequest, TaskState, Work,
+    Agent, AgentId, AgentState, Complexity, IssueNumber, Priority, RepositoryName, SecurityLevel,
+    Task, TaskAnalysis, TaskId, TaskKind, TaskRequest, TaskState, Work,
 };
 use patchfleet_telemetry::Metrics;
 use patchfleet_testkit::mock_agent::{Conduct, MockAgent, Profile};
@@ -24,6 +24,8 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) const KEY: &str = "fleet-key-of-the-tests";
 const PATIENCE: Duration = Duration::from_mins(1);
+/// Long for a stream that is cut and mended at once, short for one that stays away.
+const GRACE: Duration = Duration::from_secs(3);
 
 /// Tokens that name what they are for.
 #[derive(Debug)]
@@ -95,6 +97,7 @@ impl Fleet {
             key: KEY.into(),
             lease,
             heartbeat: (lease / 10).min(Duration::from_millis(300)),
+            grace: GRACE,
         };
         let service = FleetService::new(
             store.clone(),
@@ -152,6 +155,23 @@ impl Fleet {
         let queued = self.store.analyzed(id, &analysis()).await.unwrap();
         assert_eq!(queued, Cas::Applied(()));
         id
+    }
+
+    /// Waits until the store says that of the agent.
+    pub(crate) async fn wait_agent(&self, id: &str, state: AgentState) {
+        let id: AgentId = id.parse().unwrap();
+        let mut looks = tokio::time::interval(Duration::from_millis(5));
+        let found = tokio::time::timeout(PATIENCE, async {
+            loop {
+                looks.tick().await;
+                let agents = self.store.agents().await.unwrap();
+                let is_it = |agent: &Agent| agent.id == id && agent.state == state;
+                if agents.iter().any(is_it) {
+                    return;
+                }
+            }
+        });
+        found.await.expect("the agent comes to that state");
     }
 
     /// Waits until the task is as wanted.

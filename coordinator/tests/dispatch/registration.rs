@@ -136,6 +136,5 @@ async fn an_agent_in_maintenance_gets_nothing_new() {
         fleet.wait_state(task, TaskState::Review).await;
     }
     assert_eq!((drained.calls(), other.calls()), (0, 4));
-    let stored = fleet.store.agents().await.unwrap();
-    assert_eq!(stored[0].state, AgentState::Maintenance);
+    fleet.wait_agent("a-drained", AgentState::Maintenance).await;
 }

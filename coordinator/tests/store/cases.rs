@@ -1,6 +1,5 @@
 //! The cases of the store's contract.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -8,9 +7,7 @@ use patchfleet_coordinator::store::{
     Act, Acted, Cas, Checkpoint, Commanded, Effect, Recorded, Reply, Sent, TaskFilter, WorkEvent,
 };
 use patchfleet_domain::outcome::Outcome;
-use patchfleet_domain::{
-    Agent, AgentState, AgentType, FailureKind, IssueNumber, Phase, SecurityLevel, TaskState,
-};
+use patchfleet_domain::{FailureKind, IssueNumber, Phase, TaskState};
 
 use crate::fixture::{Fixture, LEASE, agent, failure, pull_request, repository};
 
@@ -176,14 +173,9 @@ pub(crate) async fn a_lease_that_ran_out_puts_the_task_back(fixture: &Fixture) {
     assert_eq!(expired.iter().map(|it| it.work).collect::<Vec<_>>(), [lost]);
     assert_eq!(fixture.task(lost.task).await.state, TaskState::Queued);
     assert_eq!(fixture.task(kept.task).await.state, TaskState::InProgress);
-    assert_eq!(
-        fixture
-            .store
-            .renew(&agent("backend-1"), LEASE)
-            .await
-            .unwrap(),
-        [kept]
-    );
+    let me = agent("backend-1");
+    let renewed = fixture.renew(&[&me]).await;
+    assert_eq!(renewed, [(me, kept)]);
 }
 
 pub(crate) async fn a_loss_before_acceptance_costs_nothing(fixture: &Fixture) {
@@ -498,32 +490,4 @@ pub(crate) async fn lists_are_filtered_and_paged(fixture: &Fixture) {
         .unwrap();
     assert_eq!(newest.unwrap().id, ids[2]);
     assert_eq!(fixture.store.unanalyzed(10).await.unwrap().len(), 4);
-}
-
-pub(crate) async fn agents_are_kept(fixture: &Fixture) {
-    let known = Agent {
-        id: agent("backend-1"),
-        agent_type: AgentType::general(),
-        capabilities: BTreeSet::new(),
-        clearance: SecurityLevel::Internal,
-        slots: 2,
-        free_slots: 2,
-        state: AgentState::Idle,
-        load: 0.5,
-        warm_repositories: BTreeSet::new(),
-        version: "1".to_owned(),
-    };
-    fixture.store.register_agent(&known).await.unwrap();
-    fixture.store.register_agent(&known).await.unwrap();
-    fixture
-        .store
-        .set_agent_state(&known.id, AgentState::Offline)
-        .await
-        .unwrap();
-    let offline = Agent {
-        state: AgentState::Offline,
-        ..known
-    };
-    assert_eq!(fixture.store.agents().await.unwrap(), [offline]);
-    fixture.store.ping().await.unwrap();
 }

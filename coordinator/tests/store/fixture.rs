@@ -12,8 +12,8 @@ use patchfleet_coordinator::store::{
 use patchfleet_domain::agent::Requirement;
 use patchfleet_domain::outcome::{Failure, FailureKind, Outcome, PullRequestRef};
 use patchfleet_domain::{
-    AgentId, AgentType, Complexity, IssueNumber, Priority, RepositoryName, SecurityLevel, Task,
-    TaskAnalysis, TaskId, TaskKind, TaskRequest, Work,
+    AgentId, AgentState, AgentType, Complexity, IssueNumber, Priority, RepositoryName,
+    SecurityLevel, Task, TaskAnalysis, TaskId, TaskKind, TaskRequest, Work,
 };
 use patchfleet_testkit::postgres::Database;
 
@@ -170,6 +170,13 @@ impl Fixture {
             Cas::Applied(())
         );
         work
+    }
+
+    /// The agents give a sign of life.
+    pub(crate) async fn renew(&self, agents: &[&AgentId]) -> Vec<(AgentId, Work)> {
+        let busy = |agent: &&AgentId| ((*agent).clone(), AgentState::Busy);
+        let agents: Vec<_> = agents.iter().map(busy).collect();
+        self.store.renew(&agents, LEASE).await.unwrap()
     }
 
     pub(crate) async fn task(&self, id: TaskId) -> Task {

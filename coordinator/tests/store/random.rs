@@ -85,13 +85,7 @@ async fn act(fixture: &Fixture, seed: u64) -> Vec<Work> {
                 }
             }
             2 => drop(fixture.store.expire().await.unwrap()),
-            3 => drop(
-                fixture
-                    .store
-                    .renew(&me, Duration::from_secs(30))
-                    .await
-                    .unwrap(),
-            ),
+            3 => drop(fixture.renew(&[&me]).await),
             4 if step % 10 == 9 => {
                 if let Some(work) = won.last() {
                     fixture.store.cancel(work.task, "maintainer").await.unwrap();

@@ -138,11 +138,9 @@ pub(crate) async fn a_renewed_lease_is_not_over(fixture: &Fixture) {
     let queued = fixture.queued(1).await;
     let work = fixture.claim(&queued, Duration::ZERO).await.work;
     let me = agent("backend-1");
-    assert_eq!(fixture.store.renew(&me, LEASE).await.unwrap(), [work]);
+    assert_eq!(fixture.renew(&[&me]).await, [(me, work)]);
     assert_eq!(fixture.store.expire().await.unwrap(), []);
-    let none: [Work; 0] = [];
-    let stranger = agent("stranger");
-    assert_eq!(fixture.store.renew(&stranger, LEASE).await.unwrap(), none);
+    assert_eq!(fixture.renew(&[&agent("stranger")]).await, []);
 }
 
 pub(crate) async fn loops_are_woken_by_what_is_theirs(fixture: &Fixture) {

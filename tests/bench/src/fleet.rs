@@ -48,6 +48,7 @@ impl Fleet {
             key: KEY.to_owned().into(),
             lease: Duration::from_secs(30),
             heartbeat: Duration::from_secs(5),
+            grace: Duration::from_secs(5),
         };
         let service = FleetService::new(
             Arc::clone(store),

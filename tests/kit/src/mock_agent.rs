@@ -188,6 +188,11 @@ impl MockAgent {
         self.shared.state.send_modify(State::disconnect);
     }
 
+    /// Hangs: the stream stays open, and nothing is said or heard on it any more.
+    pub fn fall_silent(&self) {
+        self.shared.state.send_modify(|state| state.silent = true);
+    }
+
     /// Comes back after [`Self::cut`], [`Self::crash`] or a goodbye.
     pub fn reconnect(&self) {
         self.shared.state.send_modify(|state| state.away = false);

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Connection, Handover};
+use super::{Connection, Order, Sign};
 use crate::scheduler::experience::{Experience, Topic};
 use crate::scheduler::plan::AgentView;
 
@@ -51,7 +51,7 @@ struct Held {
 pub(super) struct Entry {
     pub(super) session: SessionId,
     pub(super) agent: Agent,
-    pub(super) handovers: mpsc::Sender<Handover>,
+    orders: mpsc::Sender<Order>,
     pub(super) superseded: CancellationToken,
     pub(super) ended: CancellationToken,
     held: BTreeMap<Work, Held>,
@@ -60,38 +60,60 @@ pub(super) struct Entry {
     /// It refused something and is left alone until its next heartbeat says why.
     resting: bool,
     declined: BTreeMap<TaskId, Instant>,
+    /// What it named last.
+    named: BTreeSet<Work>,
+    /// Live attempts that it does not name, and since when.
+    unnamed: BTreeMap<Work, Instant>,
+    /// It was heard since its last sign of life was taken.
+    heard: bool,
+    /// Its last sign of life, and when it was taken, unless it has to be taken again.
+    told: (AgentState, Option<Instant>),
 }
 
 impl Entry {
     pub(super) fn new(connection: Connection) -> Self {
         let held = connection.held.into_iter();
+        let state = connection.agent.state;
         Self {
             session: connection.session,
             agent: connection.agent,
-            handovers: connection.handovers,
+            orders: connection.orders,
             superseded: connection.superseded,
             ended: connection.ended,
             held: held.map(|work| (work, Held::default())).collect(),
             reserved: 0,
             resting: false,
             declined: BTreeMap::new(),
+            named: BTreeSet::new(),
+            unnamed: BTreeMap::new(),
+            heard: false,
+            told: (state, Some(Instant::now())),
         }
     }
 
-    /// The agent with its room: what it has minus what it was given, not what it last said, since
-    /// a heartbeat is older than the last assignment.
-    pub(super) fn view(&mut self, experience: Arc<Experience>) -> AgentView {
-        self.declined.retain(|_, at| at.elapsed() < DECLINED_FOR);
+    /// Has the session do something; false when it is stuck.
+    pub(super) fn order(&self, order: Order) -> bool {
+        self.orders.try_send(order).is_ok()
+    }
+
+    /// What it could take: its slots without what it was given, not what it last said, since a
+    /// heartbeat is older than the last assignment.
+    pub(super) fn room(&self) -> u32 {
         let given = u32::try_from(self.held.len()).unwrap_or(u32::MAX);
         let taken = given.saturating_add(self.reserved);
-        let free_slots = if self.resting {
+        if self.resting || !self.agent.state.takes_tasks() {
             0
         } else {
             self.agent.slots.saturating_sub(taken)
-        };
+        }
+    }
+
+    /// The agent with its room.
+    pub(super) fn view(&mut self, experience: Arc<Experience>) -> AgentView {
+        self.declined.retain(|_, at| at.elapsed() < DECLINED_FOR);
         AgentView {
             agent: Agent {
-                free_slots,
+                free_slots: self.room(),
                 ..self.agent.clone()
             },
             declined: self.declined.keys().copied().collect(),
@@ -99,21 +121,66 @@ impl Entry {
         }
     }
 
-    pub(super) fn heartbeat(&mut self, presence: Presence) {
+    /// Takes in what the agent says of itself; tells the attempts that were not given to it.
+    pub(super) fn heartbeat(&mut self, presence: Presence) -> BTreeSet<Work> {
         let current = u32::try_from(presence.current.len()).unwrap_or(u32::MAX);
         let unused = presence.free_slots.saturating_add(current);
         self.reserved = self.agent.slots.saturating_sub(unused);
         self.resting = false;
+        self.heard = true;
         self.agent.state = presence.state;
         self.agent.load = presence.load;
         self.agent.warm_repositories = presence.warm_repositories;
+        self.named = presence.current;
         self.held
-            .retain(|work, held| !held.revoked || presence.current.contains(work));
+            .retain(|work, held| !held.revoked || self.named.contains(work));
+        let is_strange = |work: &&Work| !self.held.contains_key(work);
+        self.named.iter().filter(is_strange).copied().collect()
     }
 
-    pub(super) fn held(&self) -> Vec<Work> {
+    /// Takes its sign of life, when it gave one and its state is another one than was told, or
+    /// was told longer than `every` ago.
+    pub(super) fn sign(&mut self, every: Duration) -> Option<Sign> {
+        let (state, at) = self.told;
+        let is_due = at.is_none_or(|at| at.elapsed() >= every) || state != self.agent.state;
+        if !(self.heard && is_due) {
+            return None;
+        }
+        self.heard = false;
+        self.told = (self.agent.state, Some(Instant::now()));
         let live = self.held.iter().filter(|(_, held)| !held.revoked);
-        live.map(|(work, _)| *work).collect()
+        Some(Sign {
+            agent: self.agent.id.clone(),
+            state: self.agent.state,
+            held: live.map(|(work, _)| *work).collect(),
+        })
+    }
+
+    /// Its sign of life was taken in vain.
+    pub(super) fn untold(&mut self) {
+        self.heard = true;
+        self.told.1 = None;
+    }
+
+    /// Attempts that are live and that the agent has not named for so long.
+    pub(super) fn forgotten(&mut self, live: &[Work], patience: Duration) -> Vec<Work> {
+        let named = &self.named;
+        self.unnamed
+            .retain(|work, _| live.contains(work) && !named.contains(work));
+        for work in live.iter().filter(|work| !named.contains(work)) {
+            self.unnamed.entry(*work).or_insert_with(Instant::now);
+        }
+        let overdue = |since: &Instant| since.elapsed() >= patience;
+        let forgotten = self.unnamed.iter().filter(|(_, since)| overdue(since));
+        forgotten.map(|(work, _)| *work).collect()
+    }
+
+    /// True when it was given the attempt, or names it, and was not told to stop.
+    pub(super) fn has(&self, work: Work) -> bool {
+        match self.held.get(&work) {
+            Some(held) => !held.revoked,
+            None => self.named.contains(&work),
+        }
     }
 
     pub(super) fn holds(&self, work: Work) -> bool {
@@ -145,7 +212,7 @@ mod tests {
     use patchfleet_domain::{AttemptNumber, SecurityLevel};
 
     fn entry() -> Entry {
-        let (handovers, _) = mpsc::channel(1);
+        let (orders, _) = mpsc::channel(1);
         Entry::new(Connection {
             session: SessionId::new(),
             agent: Agent {
@@ -162,7 +229,7 @@ mod tests {
             },
             instance: uuid::Uuid::now_v7(),
             held: Vec::new(),
-            handovers,
+            orders,
             superseded: CancellationToken::new(),
             ended: CancellationToken::new(),
         })
@@ -185,8 +252,8 @@ mod tests {
         }
     }
 
-    fn room(entry: &mut Entry) -> u32 {
-        entry.view(Arc::default()).agent.free_slots
+    fn room(entry: &Entry) -> u32 {
+        entry.room()
     }
 
     #[test]
@@ -195,13 +262,13 @@ mod tests {
         let (first, second) = (work(), work());
         entry.hold(first, None);
         entry.hold(second, None);
-        assert_eq!(room(&mut entry), 1);
+        assert_eq!(room(&entry), 1);
         entry.heartbeat(said(3, &[]));
-        assert_eq!(room(&mut entry), 1, "an older heartbeat makes no room");
+        assert_eq!(room(&entry), 1, "an older heartbeat makes no room");
         entry.release(first, Ended::Finished { succeeded: true });
-        assert_eq!(room(&mut entry), 2);
+        assert_eq!(room(&entry), 2);
         entry.heartbeat(said(1, &[second]));
-        assert_eq!(room(&mut entry), 1, "one slot is used for something else");
+        assert_eq!(room(&entry), 1, "one slot is used for something else");
     }
 
     #[test]
@@ -211,11 +278,11 @@ mod tests {
         entry.hold(work, None);
         assert!(entry.revoke(work));
         assert!(!entry.revoke(work), "told once");
-        assert!(entry.held().is_empty());
+        assert!(!entry.has(work));
         entry.heartbeat(said(2, &[work]));
-        assert_eq!(room(&mut entry), 2);
+        assert_eq!(room(&entry), 2);
         entry.heartbeat(said(3, &[]));
-        assert_eq!(room(&mut entry), 3);
+        assert_eq!(room(&entry), 3);
     }
 
     #[test]
@@ -224,10 +291,44 @@ mod tests {
         let work = work();
         entry.hold(work, None);
         entry.release(work, Ended::Refused);
-        assert_eq!(room(&mut entry), 0);
+        assert_eq!(room(&entry), 0);
         entry.heartbeat(said(3, &[]));
         let view = entry.view(Arc::default());
         assert_eq!(view.agent.free_slots, 3);
         assert!(view.declined.contains(&work.task));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_sign_of_life_is_told_when_it_is_news_or_time() {
+        let every = Duration::from_secs(10);
+        let mut entry = entry();
+        assert_eq!(entry.sign(every), None, "it was not heard");
+        let work = work();
+        entry.hold(work, None);
+        entry.heartbeat(said(2, &[work]));
+        let sign = entry.sign(every).expect("it is busy now");
+        assert_eq!((sign.state, sign.held), (AgentState::Busy, vec![work]));
+        entry.heartbeat(said(2, &[work]));
+        assert_eq!(entry.sign(every), None, "nothing is new");
+        tokio::time::advance(every).await;
+        assert!(entry.sign(every).is_some());
+        tokio::time::advance(every).await;
+        assert_eq!(entry.sign(every), None, "a silent agent gives none");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_attempt_that_is_never_named_is_forgotten_in_the_end() {
+        let lease = Duration::from_secs(30);
+        let mut entry = entry();
+        let (named, unnamed) = (work(), work());
+        let live = [named, unnamed];
+        entry.heartbeat(said(2, &[named]));
+        assert!(entry.forgotten(&live, lease).is_empty());
+        tokio::time::advance(lease * 29 / 30).await;
+        assert!(entry.forgotten(&live, lease).is_empty());
+        tokio::time::advance(lease / 30).await;
+        assert_eq!(entry.forgotten(&live, lease), [unnamed]);
+        entry.heartbeat(said(1, &[named, unnamed]));
+        assert!(entry.forgotten(&live, lease).is_empty());
     }
 }

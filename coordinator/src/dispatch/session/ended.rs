@@ -1,12 +1,12 @@
-//! Attempts that ended without the agent: called off by a person, or lost. It is told to stop.
+//! Attempts that are not the agent's any more: called off by a person, or lost. It is told to
+//! stop, once.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use patchfleet_domain::{TaskState, Work};
+use patchfleet_domain::Work;
 use patchfleet_proto::v1;
 use patchfleet_proto::v1::coordinator_message::Body;
-use tokio::time::Instant;
 use tonic::Status;
 
 use super::Session;
@@ -15,25 +15,9 @@ use super::Session;
 const GRACE: Duration = Duration::from_secs(10);
 
 impl Session {
-    /// Compares what the agent was given with what is live.
-    pub(super) async fn look_for_ended(&mut self) -> Result<(), Status> {
-        self.look_for_ended_among(&BTreeSet::new()).await
-    }
-
-    /// As [`Self::look_for_ended`], also for what the agent says it is working on.
-    pub(super) async fn look_for_ended_among(
-        &mut self,
-        current: &BTreeSet<Work>,
-    ) -> Result<(), Status> {
-        self.looked_at = Instant::now();
-        self.look_at = None;
-        let registry = &self.shared.registry;
-        // Taken before the store is asked: what is given meanwhile is not in its answer.
-        let mut known: BTreeSet<Work> = registry.held(&self.agent).into_iter().collect();
-        known.extend(current);
-        if known.is_empty() {
-            return Ok(());
-        }
+    /// The agent names attempts that it was not given here: those that are live are its own from
+    /// an earlier session, the others it is to stop.
+    pub(super) async fn judge(&mut self, mut strange: BTreeSet<Work>) -> Result<(), Status> {
         let live = match self.shared.store.live_attempts(&self.agent).await {
             Ok(live) => live,
             Err(error) => {
@@ -42,27 +26,22 @@ impl Session {
             }
         };
         for attempt in &live {
-            if known.remove(&attempt.work) {
-                registry.hold(&self.agent, attempt.work);
+            if strange.remove(&attempt.work) {
+                self.shared.registry.hold(&self.agent, attempt.work);
             }
         }
-        for work in known {
-            self.stop(work).await?;
+        for work in strange {
+            self.stop(work, false).await?;
         }
         Ok(())
     }
 
-    /// Tells the agent once that an attempt is not its own any more.
-    pub(super) async fn stop(&mut self, work: Work) -> Result<(), Status> {
-        if !self.shared.registry.revoke(&self.agent, work) {
+    /// Tells the agent once that an attempt is not its own any more. Not while something that it
+    /// reported of it is on its way: it may have ended by that, and hears what became of it.
+    pub(super) async fn stop(&mut self, work: Work, called_off: bool) -> Result<(), Status> {
+        if self.reports.tell_of(work) || !self.shared.registry.revoke(&self.agent, work) {
             return Ok(());
         }
-        let called_off = match self.shared.store.task(work.task).await {
-            Ok(task) => task.is_some_and(|task| {
-                task.state == TaskState::Cancelled && task.attempt == work.attempt
-            }),
-            Err(_) => false,
-        };
         let wire = Some(work.into());
         let body = if called_off {
             Body::Cancel(v1::Cancel {

@@ -4,6 +4,7 @@
 //! What comes in while some are being made durable waits and then goes together, so that a busy
 //! agent takes few transactions; one batch at a time keeps its reports in order.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -56,6 +57,8 @@ pub(super) struct Landed {
 #[derive(Debug, Default)]
 pub(super) struct Reports {
     waiting: Vec<Reported>,
+    /// What the batch on its way is about.
+    flying: BTreeSet<Work>,
     /// One batch at most.
     flight: JoinSet<Result<Vec<Landed>, Status>>,
 }
@@ -64,6 +67,12 @@ impl Reports {
     /// True when all that was reported is durable.
     pub(super) fn are_durable(&self) -> bool {
         self.flight.is_empty()
+    }
+
+    /// True when something about the attempt is not durable yet.
+    pub(super) fn tell_of(&self, work: Work) -> bool {
+        !self.are_durable() && self.flying.contains(&work)
+            || self.waiting.iter().any(|reported| reported.work() == work)
     }
 
     /// True when more can be taken.
@@ -80,6 +89,7 @@ impl Reports {
     fn depart(&mut self, shared: &Arc<Shared>, agent: &AgentId) {
         if self.flight.is_empty() && !self.waiting.is_empty() {
             let batch = std::mem::take(&mut self.waiting);
+            self.flying = batch.iter().map(Reported::work).collect();
             self.flight
                 .spawn(make_durable(Arc::clone(shared), agent.clone(), batch));
         }

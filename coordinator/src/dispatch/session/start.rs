@@ -13,7 +13,7 @@ use tonic::{Status, Streaming};
 use super::super::outgoing::Outgoing;
 use super::super::reconcile::{Reconciled, reconcile};
 use super::super::registration::{self, Newcomer};
-use super::super::registry::{Connection, Handover};
+use super::super::registry::{Connection, Order};
 use super::super::service::Shared;
 use super::{Place, assign_message};
 use crate::store::StoreError;
@@ -21,7 +21,7 @@ use crate::store::StoreError;
 /// A stream whose agent is welcome.
 pub(super) struct Started {
     pub(super) place: Place,
-    pub(super) handovers: mpsc::Receiver<Handover>,
+    pub(super) orders: mpsc::Receiver<Order>,
 }
 
 /// Waits for the registration and welcomes the agent with what it keeps and what it lost.
@@ -32,10 +32,10 @@ pub(super) async fn register(
 ) -> Result<Started, Status> {
     let newcomer = registration::receive(incoming).await?;
     shared.registry.supersede(&newcomer.agent.id).await;
-    let reconciled = settle(shared, &newcomer)
+    let id = SessionId::new();
+    let reconciled = settle(shared, &newcomer, id)
         .await
         .map_err(|error| unavailable(&error))?;
-    let id = SessionId::new();
     outgoing
         .say(Body::Welcome(welcome(shared, id, &reconciled)))
         .await?;
@@ -45,9 +45,14 @@ pub(super) async fn register(
 }
 
 /// Stores what the agent says of itself and what became of its attempts.
-async fn settle(shared: &Shared, newcomer: &Newcomer) -> Result<Reconciled, StoreError> {
-    let id = &newcomer.agent.id;
-    shared.store.register_agent(&newcomer.agent).await?;
+async fn settle(
+    shared: &Shared,
+    newcomer: &Newcomer,
+    session: SessionId,
+) -> Result<Reconciled, StoreError> {
+    let Newcomer { agent, .. } = newcomer;
+    let (id, lease) = (&agent.id, shared.options.lease);
+    shared.store.register_agent(agent, session, lease).await?;
     let live = shared.store.live_attempts(id).await?;
     let same_process = shared.registry.is_same_process(id, newcomer.instance);
     let reconciled = reconcile(&live, &newcomer.resume, same_process);
@@ -57,7 +62,8 @@ async fn settle(shared: &Shared, newcomer: &Newcomer) -> Result<Reconciled, Stor
         tracing::warn!(agent.id = %id, %work, "lost with the agent's process");
     }
     if live.len() > reconciled.lose.len() {
-        shared.store.renew(id, shared.options.lease).await?;
+        let sign = [(id.clone(), agent.state)];
+        shared.store.renew(&sign, lease).await?;
     }
     Ok(reconciled)
 }
@@ -92,9 +98,9 @@ fn welcome(shared: &Shared, id: SessionId, reconciled: &Reconciled) -> v1::Welco
 }
 
 fn connect(shared: &Arc<Shared>, newcomer: Newcomer, id: SessionId, held: Vec<Work>) -> Started {
-    // Room for every slot twice: an attempt may be lost and given again before it was sent.
-    let room = newcomer.agent.slots as usize * 2;
-    let (tx, handovers) = mpsc::channel(room);
+    // Each slot's attempt may be given, stopped and given again before the first was sent.
+    let room = newcomer.agent.slots as usize * 3 + 1;
+    let (tx, orders) = mpsc::channel(room);
     let place = Place {
         shared: shared.clone(),
         agent: newcomer.agent.id.clone(),
@@ -107,11 +113,11 @@ fn connect(shared: &Arc<Shared>, newcomer: Newcomer, id: SessionId, held: Vec<Wo
         agent: newcomer.agent,
         instance: newcomer.instance,
         held,
-        handovers: tx,
+        orders: tx,
         superseded: place.superseded.clone(),
         ended: place.ended.clone(),
     });
-    Started { place, handovers }
+    Started { place, orders }
 }
 
 /// What the agent is told when the store can't be asked.

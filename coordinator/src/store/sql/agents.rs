@@ -1,44 +1,129 @@
-//! Agents: what they said of themselves when they registered, and their state.
+//! Agents: what they said of themselves when they registered, and whether they are there.
 
-use patchfleet_domain::{Agent, AgentId, AgentState};
+use std::time::Duration;
 
-use super::Database;
+use patchfleet_domain::{Agent, AgentId, AgentState, SessionId, Work};
+
+use super::attempts::work;
 use super::rows::{json_present, to_json, word};
+use super::rowset::{self, Row as _, row};
+use super::unit::Unit;
+use super::{Database, micros};
 use crate::store::StoreResult;
 
-pub(super) async fn register(database: &Database, agent: &Agent) -> StoreResult<()> {
+row! {
+    PresenceRow {
+        id: String => "text",
+        state: &'static str => "text",
+        present_until: i64 => "bigint",
+    }
+}
+
+pub(super) async fn register(
+    database: &Database,
+    agent: &Agent,
+    (session, present): (SessionId, Duration),
+) -> StoreResult<()> {
     let now = database.now().await?;
     sqlx::query(
-        "INSERT INTO agents (id, description, state, registered_at) VALUES ($1, $2, $3, $4) \
+        "INSERT INTO agents (id, description, state, registered_at, session, present_until) \
+         VALUES ($1, $2, $3, $4, $5, $6) \
          ON CONFLICT (id) DO UPDATE SET description = excluded.description, state = excluded.state, \
-         registered_at = excluded.registered_at",
+         registered_at = excluded.registered_at, session = excluded.session, \
+         present_until = excluded.present_until",
     )
     .bind(agent.id.as_str())
     .bind(to_json(agent)?)
     .bind(agent.state.as_str())
     .bind(now)
+    .bind(session.to_string())
+    .bind(now.saturating_add(micros(present)))
     .execute(&database.pool)
     .await?;
     Ok(())
 }
 
-pub(super) async fn set_state(
+/// In two statements for all of them: whoever has ten thousand agents renews them often.
+pub(super) async fn renew(
+    database: &Database,
+    agents: &[(AgentId, AgentState)],
+    lease: Duration,
+) -> StoreResult<Vec<(AgentId, Work)>> {
+    let mut unit = Unit::begin(database).await?;
+    let until = unit.now.timestamp_micros().saturating_add(micros(lease));
+    let mut rows: Vec<_> = agents
+        .iter()
+        .map(|(id, state)| PresenceRow {
+            id: id.to_string(),
+            state: state.as_str(),
+            present_until: until,
+        })
+        .collect();
+    rows.sort_by(|a, b| a.id.cmp(&b.id));
+    let text = format!(
+        "UPDATE agents SET state = r.state, present_until = r.present_until FROM {} \
+         WHERE agents.id = r.id",
+        rowset::table(unit.dialect, PresenceRow::COLUMNS)
+    );
+    rowset::execute(&mut unit.sql, &text, &rows).await?;
+    // Locked in the order in which every transaction locks them.
+    let text = format!(
+        "UPDATE attempts SET lease_until = $2 WHERE (task, number) IN (\
+            SELECT task, number FROM attempts WHERE agent {} AND ended_at IS NULL ORDER BY task{}\
+         ) RETURNING agent, task, number",
+        unit.dialect.among(),
+        unit.dialect.lock()
+    );
+    let ids: Vec<_> = agents.iter().map(|(id, _)| id).collect();
+    let found = sqlx::query(sqlx::AssertSqlSafe(text))
+        .bind(to_json(&ids)?)
+        .bind(until)
+        .fetch_all(&mut *unit.sql)
+        .await?;
+    unit.commit().await?;
+    found
+        .iter()
+        .map(|row| Ok((word(row, "agent")?, work(row)?)))
+        .collect()
+}
+
+pub(super) async fn leave(
     database: &Database,
     agent: &AgentId,
-    state: AgentState,
+    (session, grace): (SessionId, Option<Duration>),
 ) -> StoreResult<()> {
-    sqlx::query("UPDATE agents SET state = $1 WHERE id = $2")
-        .bind(state.as_str())
+    let mut unit = Unit::begin(database).await?;
+    let left = sqlx::query("UPDATE agents SET present_until = 0 WHERE id = $1 AND session = $2")
         .bind(agent.as_str())
-        .execute(&database.pool)
+        .bind(session.to_string())
+        .execute(&mut *unit.sql)
         .await?;
-    Ok(())
+    if let Some(grace) = grace
+        && left.rows_affected() > 0
+    {
+        let until = unit.now.timestamp_micros().saturating_add(micros(grace));
+        sqlx::query(
+            "UPDATE attempts SET lease_until = $1 WHERE agent = $2 AND ended_at IS NULL \
+             AND lease_until > $3",
+        )
+        .bind(until)
+        .bind(agent.as_str())
+        .bind(until)
+        .execute(&mut *unit.sql)
+        .await?;
+    }
+    unit.commit().await
 }
 
 pub(super) async fn all(database: &Database) -> StoreResult<Vec<Agent>> {
-    let found = sqlx::query("SELECT description, state FROM agents ORDER BY id")
-        .fetch_all(&database.readers)
-        .await?;
+    let now = database.now().await?;
+    let found = sqlx::query(
+        "SELECT description, CASE WHEN present_until > $1 THEN state ELSE 'offline' END AS state \
+         FROM agents ORDER BY id",
+    )
+    .bind(now)
+    .fetch_all(&database.readers)
+    .await?;
     found
         .iter()
         .map(|row| {

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use patchfleet_domain::{AgentId, AttemptNumber, TaskId, TaskState, Work};
+use patchfleet_domain::{AgentId, AttemptNumber, TaskId, TaskState, Timestamp, Work};
+use sqlx::Row as _;
 use sqlx::any::AnyRow;
 
-use super::Database;
 use super::rows::{self, number, word};
 use super::unit::{Busy, Unit};
-use crate::store::{AttemptRecord, Cas, LiveAttempt, LostAttempt, StoreResult};
+use super::{Database, micros};
+use crate::store::{AttemptRecord, Cas, LiveAttempt, LostAttempt, StoreResult, TakenAway};
 
 pub(super) async fn records(database: &Database, task: TaskId) -> StoreResult<Vec<AttemptRecord>> {
     let found = sqlx::query(
@@ -21,7 +22,7 @@ pub(super) async fn records(database: &Database, task: TaskId) -> StoreResult<Ve
     found.iter().map(rows::attempt).collect()
 }
 
-fn work(row: &AnyRow) -> StoreResult<Work> {
+pub(super) fn work(row: &AnyRow) -> StoreResult<Work> {
     Ok(Work {
         task: word(row, "task")?,
         attempt: AttemptNumber(number(row, "number")?),
@@ -48,21 +49,32 @@ pub(super) async fn live(database: &Database, agent: &AgentId) -> StoreResult<Ve
         .collect()
 }
 
-pub(super) async fn renew(
+/// How far back a look reaches beyond the last one: what a transaction wrote is seen when it
+/// commits, which may be that much after the moment that it wrote.
+const OVERLAP: Duration = Duration::from_secs(20);
+
+pub(super) async fn taken_away(
     database: &Database,
-    agent: &AgentId,
-    lease: Duration,
-) -> StoreResult<Vec<Work>> {
+    since: Option<Timestamp>,
+) -> StoreResult<(Timestamp, Vec<TakenAway>)> {
     let now = database.now().await?;
-    let lease_until = now.saturating_add(i64::try_from(lease.as_micros()).unwrap_or(i64::MAX));
+    let since = since.map_or(now, |since| since.timestamp_micros());
     let found = sqlx::query(
-        "UPDATE attempts SET lease_until = $1 WHERE agent = $2 AND ended_at IS NULL RETURNING task, number",
+        "SELECT task, number, agent, outcome FROM attempts \
+         WHERE outcome IN ('cancelled', 'lost') AND ended_at > $1",
     )
-    .bind(lease_until)
-    .bind(agent.as_str())
-    .fetch_all(&database.pool)
+    .bind(since.saturating_sub(micros(OVERLAP)))
+    .fetch_all(&database.readers)
     .await?;
-    found.iter().map(work).collect()
+    let taken = found.iter().map(|row| {
+        let outcome: String = row.try_get("outcome")?;
+        Ok(TakenAway {
+            work: work(row)?,
+            agent: word(row, "agent")?,
+            called_off: outcome == "cancelled",
+        })
+    });
+    Ok((rows::moment(now)?, taken.collect::<StoreResult<_>>()?))
 }
 
 pub(super) async fn lose(

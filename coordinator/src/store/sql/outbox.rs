@@ -5,9 +5,10 @@ use std::time::Duration;
 use patchfleet_domain::{IssueNumber, TaskId};
 use sqlx::Row as _;
 
-use super::Database;
 use super::rows::{json_present, number, word};
+use super::rowset::big;
 use super::unit::Unit;
+use super::{Database, micros};
 use crate::store::{Effect, OutboxEntry, Sent, StoreResult};
 
 pub(super) async fn take(
@@ -31,7 +32,7 @@ pub(super) async fn take(
         .bind(now)
         .fetch_all(&mut *unit.sql)
         .await?;
-    let held_until = now.saturating_add(i64::try_from(hold.as_micros()).unwrap_or(i64::MAX));
+    let held_until = now.saturating_add(micros(hold));
     let mut entries = Vec::with_capacity(found.len());
     for row in &found {
         let id: i64 = row.try_get("id")?;
@@ -70,10 +71,7 @@ pub(super) async fn settle(
         }
         Sent::Dropped { error } => end(&mut unit, entry, Some(error)).await?,
         Sent::Again { after, error } => {
-            let next = unit
-                .now
-                .timestamp_micros()
-                .saturating_add(i64::try_from(after.as_micros()).unwrap_or(i64::MAX));
+            let next = unit.now.timestamp_micros().saturating_add(micros(*after));
             sqlx::query("UPDATE outbox SET next_at = $1, held_until = 0, error = $2 WHERE id = $3 AND done_at IS NULL")
                 .bind(next)
                 .bind(error.as_str())
@@ -99,7 +97,7 @@ async fn end(unit: &mut Unit<'_>, entry: &OutboxEntry, error: Option<&String>) -
 
 async fn remember_comment(unit: &mut Unit<'_>, task: TaskId, comment: u64) -> StoreResult<()> {
     sqlx::query("UPDATE tasks SET status_comment = $1 WHERE id = $2")
-        .bind(i64::try_from(comment).unwrap_or(i64::MAX))
+        .bind(big(comment))
         .bind(task.to_string())
         .execute(&mut *unit.sql)
         .await?;

@@ -69,6 +69,8 @@ pub(super) struct State {
     pub(super) instance: Uuid,
     /// Stays unconnected.
     pub(super) away: bool,
+    /// Keeps its stream and does nothing with it.
+    pub(super) silent: bool,
     /// Ends the open stream.
     pub(super) stream: CancellationToken,
     /// What it says of itself; derived from its jobs when none.
@@ -93,6 +95,7 @@ impl Default for State {
             seen: Seen::default(),
             instance: Uuid::now_v7(),
             away: false,
+            silent: false,
             stream: CancellationToken::new(),
             says: None,
             jobs: BTreeMap::new(),

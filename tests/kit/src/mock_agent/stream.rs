@@ -128,6 +128,13 @@ async fn exchange(
 ) -> Result<(), Status> {
     let mut changes = shared.state.subscribe();
     loop {
+        if shared.state.borrow().silent {
+            tokio::select! {
+                message = incoming.message() => if message?.is_none() { return Ok(()); },
+                _ = changes.changed() => {}
+            }
+            continue;
+        }
         if saying.flush(shared).await? {
             shared.state.send_modify(|state| state.away = true);
             saying.close();

@@ -1,0 +1,104 @@
+//! What all sessions of this process have to tell the store and hear from it, once for all of
+//! them: signs of life go down together, and attempts that ended without their agents are looked
+//! up together.
+//!
+//! Ten thousand agents give two thousand heartbeats a second. None of them is a write of its own.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use patchfleet_domain::{Timestamp, Work};
+use tokio::time::{Instant, MissedTickBehavior};
+
+use super::registry::{Ended, Sign};
+use super::service::Shared;
+use crate::store::{Cas, StoreResult};
+use crate::wake::next_change;
+
+/// Between two looks for ended attempts, when the store has news.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// Between two looks when it has none: another replica may have ended something.
+const POLL: Duration = Duration::from_secs(1);
+
+/// Runs until the service ends.
+pub(super) async fn run(shared: &Shared) {
+    let mut stored = Some(shared.store.changed());
+    let mut signs = tokio::time::interval(shared.options.heartbeat.min(renewals(shared)));
+    signs.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut since = None;
+    let mut looked_at = Instant::now();
+    let mut look_at = None;
+    loop {
+        let done = tokio::select! {
+            () = shared.shutdown.cancelled() => return,
+            _ = signs.tick() => renew(shared).await,
+            () = next_change(&mut stored), if look_at.is_none() => {
+                look_at = Some(looked_at + LOOK_EVERY);
+                continue;
+            }
+            () = tokio::time::sleep_until(look_at.unwrap_or(looked_at + POLL)) => {
+                (looked_at, look_at) = (Instant::now(), None);
+                look(shared, &mut since).await
+            }
+        };
+        if let Err(error) = done {
+            // Leases live longer than three tries; a look reaches back to the last good one.
+            tracing::warn!(%error, "can't tell the store of agents, nor hear of them");
+        }
+    }
+}
+
+/// Leases are renewed three times within their life.
+fn renewals(shared: &Shared) -> Duration {
+    shared.options.lease / 3
+}
+
+/// Tells the store of the agents that gave a sign of life, and acts on what it knows of them.
+async fn renew(shared: &Shared) -> StoreResult<()> {
+    let signs = shared.registry.signs(renewals(shared));
+    if signs.is_empty() {
+        return Ok(());
+    }
+    let lease = shared.options.lease;
+    let agents: Vec<_> = signs
+        .iter()
+        .map(|sign| (sign.agent.clone(), sign.state))
+        .collect();
+    let live = shared.store.renew(&agents, lease).await;
+    let mut live = live.inspect_err(|_| shared.registry.untold(&signs))?;
+    live.sort();
+    for sign in signs {
+        let begin = live.partition_point(|(agent, _)| *agent < sign.agent);
+        let own = live[begin..].iter();
+        let own = own.take_while(|(agent, _)| *agent == sign.agent);
+        compare(shared, &sign, own.map(|(_, work)| *work).collect()).await?;
+    }
+    Ok(())
+}
+
+/// Compares what an agent had before the store was asked with what is live.
+async fn compare(shared: &Shared, sign: &Sign, live: Vec<Work>) -> StoreResult<()> {
+    let is_live: BTreeSet<_> = live.iter().copied().collect();
+    for work in sign.held.iter().filter(|work| !is_live.contains(work)) {
+        shared.registry.stop(&sign.agent, *work, false);
+    }
+    let patience = shared.options.lease;
+    for work in shared.registry.renewed(&sign.agent, live, patience) {
+        let why = "the agent does not work on it any more";
+        let (Cas::Applied(_) | Cas::Stale) = shared.store.lose(work, why).await?;
+        tracing::warn!(agent.id = %sign.agent, %work, "lost: not named for a whole lease");
+        shared.registry.release(&sign.agent, work, Ended::Stopped);
+    }
+    Ok(())
+}
+
+/// Has agents told to stop what was called off or given up.
+async fn look(shared: &Shared, since: &mut Option<Timestamp>) -> StoreResult<()> {
+    let (now, taken) = shared.store.taken_away(*since).await?;
+    *since = Some(now);
+    for taken in taken {
+        let registry = &shared.registry;
+        registry.stop(&taken.agent, taken.work, taken.called_off);
+    }
+    Ok(())
+}

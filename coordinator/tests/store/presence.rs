@@ -1,0 +1,126 @@
+//! Agents that come, give signs of life and go; and what becomes of their leases.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use patchfleet_coordinator::store::{Cas, TakenAway, WorkEvent};
+use patchfleet_domain::{
+    Agent, AgentId, AgentState, AgentType, SecurityLevel, SessionId, TaskState,
+};
+
+use crate::fixture::{Fixture, LEASE, agent, failure};
+
+fn description(id: AgentId) -> Agent {
+    Agent {
+        id,
+        agent_type: AgentType::general(),
+        capabilities: BTreeSet::new(),
+        clearance: SecurityLevel::Internal,
+        slots: 2,
+        free_slots: 2,
+        state: AgentState::Idle,
+        load: 0.5,
+        warm_repositories: BTreeSet::new(),
+        version: "1".to_owned(),
+    }
+}
+
+async fn state(fixture: &Fixture) -> AgentState {
+    let agents = fixture.store.agents().await.unwrap();
+    let [agent] = agents.as_slice() else {
+        panic!("one agent, not {agents:?}");
+    };
+    agent.state
+}
+
+pub(crate) async fn an_agent_is_offline_when_it_left_or_gives_no_sign_of_life(fixture: &Fixture) {
+    let known = description(agent("backend-1"));
+    let (first, second) = (SessionId::new(), SessionId::new());
+    let store = &fixture.store;
+    store.register_agent(&known, first, LEASE).await.unwrap();
+    assert_eq!(store.agents().await.unwrap(), std::slice::from_ref(&known));
+    fixture.renew(&[&known.id]).await;
+    assert_eq!(state(fixture).await, AgentState::Busy);
+    store.register_agent(&known, second, LEASE).await.unwrap();
+    store.agent_left(&known.id, first, None).await.unwrap();
+    assert_eq!(
+        state(fixture).await,
+        AgentState::Idle,
+        "a newer one is here"
+    );
+    store.agent_left(&known.id, second, None).await.unwrap();
+    assert_eq!(state(fixture).await, AgentState::Offline);
+    // One whose coordinator was killed says nothing any more.
+    store
+        .register_agent(&known, second, Duration::ZERO)
+        .await
+        .unwrap();
+    assert_eq!(state(fixture).await, AgentState::Offline);
+    store.ping().await.unwrap();
+}
+
+pub(crate) async fn signs_of_life_renew_the_leases_of_many_agents(fixture: &Fixture) {
+    let (one, two, other) = (agent("one"), agent("two"), agent("other"));
+    let mut works = Vec::new();
+    for (issue, who) in [(1, &one), (2, &two), (3, &other), (4, &one)] {
+        let queued = fixture.queued(issue).await;
+        let won = fixture.store.claim(&queued, who, Duration::ZERO).await;
+        let Cas::Applied(assignment) = won.unwrap() else {
+            panic!("nobody else wanted it");
+        };
+        works.push((who.clone(), assignment.work));
+    }
+    let mut renewed = fixture.renew(&[&one, &two]).await;
+    renewed.sort();
+    let lost = works.remove(2);
+    works.sort();
+    assert_eq!(renewed, works);
+    let expired = fixture.store.expire().await.unwrap();
+    let expired: Vec<_> = expired
+        .iter()
+        .map(|it| (it.agent.clone(), it.work))
+        .collect();
+    assert_eq!(expired, [lost]);
+    assert_eq!(fixture.renew(&[]).await, []);
+}
+
+pub(crate) async fn a_broken_stream_leaves_a_grace_unless_there_is_a_newer_one(fixture: &Fixture) {
+    let known = description(agent("backend-1"));
+    let (old, new) = (SessionId::new(), SessionId::new());
+    let store = &fixture.store;
+    store.register_agent(&known, new, LEASE).await.unwrap();
+    let work = fixture.started(1).await;
+    let none = Some(Duration::ZERO);
+    store.agent_left(&known.id, old, none).await.unwrap();
+    assert_eq!(store.expire().await.unwrap(), []);
+    store.agent_left(&known.id, new, None).await.unwrap();
+    assert_eq!(store.expire().await.unwrap(), []);
+    // A grace never prolongs a lease.
+    let long = Some(LEASE * 1000);
+    store.agent_left(&known.id, new, long).await.unwrap();
+    store.agent_left(&known.id, new, none).await.unwrap();
+    let expired = store.expire().await.unwrap();
+    assert_eq!(expired.iter().map(|it| it.work).collect::<Vec<_>>(), [work]);
+    assert_eq!(fixture.task(work.task).await.state, TaskState::Queued);
+}
+
+pub(crate) async fn what_is_taken_away_is_told_and_what_ended_by_itself_is_not(fixture: &Fixture) {
+    let (start, none) = fixture.store.taken_away(None).await.unwrap();
+    assert_eq!(none, []);
+    let cancelled = fixture.started(1).await;
+    let lost = fixture.started(2).await;
+    let finished = fixture.started(3).await;
+    fixture.store.cancel(cancelled.task, "mona").await.unwrap();
+    let _ = fixture.store.lose(lost, "test").await.unwrap();
+    let done = WorkEvent::Finished(failure(true, false));
+    fixture.applied(finished, 2, done).await;
+    let (now, mut taken) = fixture.store.taken_away(Some(start)).await.unwrap();
+    assert!(now >= start);
+    taken.sort_by_key(|taken| taken.work);
+    let told = |work, called_off| TakenAway {
+        work,
+        agent: agent("backend-1"),
+        called_off,
+    };
+    assert_eq!(taken, [told(cancelled, true), told(lost, false)]);
+}
