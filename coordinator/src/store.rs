@@ -433,9 +433,10 @@ pub trait Store: Send + Sync + std::fmt::Debug {
         let done = self.analyzed_all(&[(task, analysis.clone())]).await?;
         Ok(done.into_iter().next().unwrap_or(Cas::Stale))
     }
-    /// Tasks in `queued` whose retry delay is over, by aged priority (one point for each 10
-    /// minutes waited), then by age.
-    async fn queued(&self, limit: u32) -> StoreResult<Vec<QueuedTask>>;
+    /// Tasks in `queued` whose retry delay is over: of each agent type and repository `each` at
+    /// most, those that come first by aged priority (one point for each 10 minutes waited), then by
+    /// age; `most` in all.
+    async fn queued(&self, each: u32, most: u32) -> StoreResult<Vec<QueuedTask>>;
     /// Gives queued tasks to agents: `queued → assigned`, a new attempt with a lease; says of each
     /// whether it was won.
     async fn claim_all(

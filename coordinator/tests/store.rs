@@ -67,6 +67,7 @@ on_both!(
     endings::an_answer_completes_from_any_working_state,
     endings::a_stopped_attempt_costs_nothing,
     endings::the_queue_is_in_the_order_of_priority,
+    endings::the_queue_shows_the_heads_of_all_lanes,
     presence::an_agent_is_offline_when_it_left_or_gives_no_sign_of_life,
     presence::signs_of_life_renew_the_leases_of_many_agents,
     presence::a_broken_stream_leaves_a_grace_unless_there_is_a_newer_one,

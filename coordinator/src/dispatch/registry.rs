@@ -73,6 +73,8 @@ pub(super) struct Connection {
     pub(super) instance: Uuid,
     /// The attempts that it has already.
     pub(super) held: Vec<Work>,
+    /// How long it may be silent before it gets nothing new.
+    pub(super) patience: Duration,
     /// The way to it.
     pub(super) orders: mpsc::Sender<Order>,
     /// Cancelled when a newer stream takes its place.

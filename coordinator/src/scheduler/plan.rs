@@ -1,10 +1,12 @@
 //! Who gets which task: a pure function of queue, agents and turns.
 //!
 //! Urgent tasks choose first; among equals repositories take turns, and within a repository the
-//! older task comes first. A task goes to the accepting agent with the highest score; the score
+//! older task comes first. Nothing starves: a task ages within its repository, and a repository
+//! while it waits for its turn. A task goes to the accepting agent with the highest score; the score
 //! compares the kind of match before anything else, so that a specialist with room is preferred
 //! to a general agent. Absent: clock, store and streams; the caller claims what is planned here.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +18,7 @@ use super::experience::{Experience, Topic};
 use super::turns::Turns;
 use crate::store::QueuedTask;
 
-/// An older task moves up by one point of priority each time this passes.
+/// What waits moves up by one point of priority each time this passes.
 const AGING: Duration = Duration::from_mins(10);
 
 /// An agent as the plan needs it.
@@ -64,21 +66,25 @@ pub fn plan<'a>(
     turns: &Turns,
     limits: Limits,
 ) -> Vec<Grant<'a>> {
-    let mut agents: Vec<AgentView> = agents.to_vec();
-    agents.sort_by(|a, b| a.agent.id.cmp(&b.agent.id));
+    let open = agents.iter().filter(|view| view.agent.has_room());
+    let mut open: Vec<AgentView> = open.cloned().collect();
+    open.sort_by(|a, b| a.agent.id.cmp(&b.agent.id));
     let mut grants = Vec::new();
     for task in in_order(queue, turns) {
-        if !agents.iter().any(|view| view.agent.has_room()) {
+        if open.is_empty() {
             break;
         }
-        if let Some(best) = choose(task, &agents) {
-            let view = &mut agents[best];
+        if let Some(best) = choose(task, &open) {
+            let view = &mut open[best];
             view.agent.free_slots -= 1;
             grants.push(Grant {
                 task,
                 agent: view.agent.id.clone(),
                 note: fallback_note(task, &view.agent, limits),
             });
+            if !view.agent.has_room() {
+                open.remove(best);
+            }
         }
     }
     grants
@@ -86,48 +92,56 @@ pub fn plan<'a>(
 
 /// Sorts by urgency, then by turn, then by age.
 fn in_order<'a>(queue: &'a [QueuedTask], turns: &Turns) -> Vec<&'a QueuedTask> {
-    let mut tasks: Vec<&QueuedTask> = queue.iter().collect();
-    tasks.sort_by(|a, b| {
-        let urgent_first = urgency(b).cmp(&urgency(a));
-        urgent_first
-            .then(b.waited.cmp(&a.waited))
-            .then(a.id.cmp(&b.id))
-    });
-    let mut rounds: BTreeMap<(u64, &RepositoryName), u64> = BTreeMap::new();
-    let mut keyed: Vec<_> = tasks
-        .into_iter()
-        .enumerate()
-        .map(|(age, task)| {
-            let urgency = urgency(task);
-            let round = rounds.entry((urgency, &task.repository)).or_default();
-            *round += 1;
-            let key = (
-                u64::MAX - urgency,
-                *round,
-                turns.last(&task.repository),
-                age,
-            );
-            (key, task)
-        })
-        .collect();
+    let mut lines: BTreeMap<&RepositoryName, Vec<&QueuedTask>> = BTreeMap::new();
+    for task in queue {
+        lines.entry(&task.repository).or_default().push(task);
+    }
+    let mut keyed = Vec::with_capacity(queue.len());
+    for (repository, mut line) in lines {
+        line.sort_by_key(|task| (Reverse(aged(task)), Reverse(task.waited), task.id));
+        let last = turns.last(repository);
+        let urgencies = urgencies(&line, turns.idle(repository));
+        for (round, (task, urgency)) in line.into_iter().zip(urgencies).enumerate() {
+            let key = (Reverse(urgency), round, last, Reverse(task.waited), task.id);
+            keyed.push((key, task));
+        }
+    }
     keyed.sort_by_key(|(key, _)| *key);
     keyed.into_iter().map(|(_, task)| task).collect()
 }
 
-/// Priority, aged.
-fn urgency(task: &QueuedTask) -> u64 {
-    u64::from(task.priority.get()) + task.waited.as_secs() / AGING.as_secs()
+/// A task's place in the line of its repository: priority, aged, so that none in it starves.
+fn aged(task: &QueuedTask) -> u64 {
+    u64::from(task.priority.get()) * AGING.as_secs() + task.waited.as_secs()
+}
+
+/// How urgent each turn of a repository is: as urgent as the most urgent task that is still in
+/// line, whoever goes first. A repository ages while it waits for its turn, not while its tasks
+/// wait for each other: a thousand old tasks would keep all other repositories out.
+fn urgencies(line: &[&QueuedTask], idle: Option<Duration>) -> Vec<u64> {
+    let mut urgencies = vec![0; line.len()];
+    let mut most = 0;
+    for (task, urgency) in line.iter().zip(&mut urgencies).rev() {
+        most = most.max(u64::from(task.priority.get()));
+        *urgency = most;
+    }
+    if let (Some(first), Some(urgency)) = (line.first(), urgencies.first_mut()) {
+        let waited = idle.map_or(first.waited, |idle| idle.min(first.waited));
+        *urgency += waited.as_secs() / AGING.as_secs();
+    }
+    urgencies
 }
 
 /// The index of the best accepting agent; the first by name among equals.
 fn choose(task: &QueuedTask, agents: &[AgentView]) -> Option<usize> {
     let wanted = &task.analysis.requirement;
+    let topic = topic_of(task);
     let accepting = agents
         .iter()
         .enumerate()
         .filter(|(_, view)| view.agent.accepts(wanted));
     accepting
-        .max_by_key(|(index, view)| (score(task, view), std::cmp::Reverse(*index)))
+        .max_by_key(|(index, view)| (score(task, &topic, view), Reverse(*index)))
         .map(|(index, _)| index)
 }
 
@@ -160,17 +174,16 @@ pub fn topic_of(task: &QueuedTask) -> Topic {
 /// Not having refused the task, then the kind of match, then points.
 type Score = (bool, Match, u32);
 
-fn score(task: &QueuedTask, view: &AgentView) -> Score {
+fn score(task: &QueuedTask, topic: &Topic, view: &AgentView) -> Score {
     let wanted = &task.analysis.requirement;
     let agent = &view.agent;
-    let topic = topic_of(task);
     let warm = agent.warm_repositories.contains(&task.repository);
     let shared = agent
         .capabilities
         .intersection(&wanted.capabilities)
         .count();
     let points = u32::from(warm) * 100
-        + view.experience.percent(&topic)
+        + view.experience.percent(topic)
         + agent.free_slots * 100 / agent.slots.max(1)
         + idle_percent(agent.load)
         + u32::try_from(shared.min(5)).unwrap_or(5) * 10;

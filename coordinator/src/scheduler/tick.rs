@@ -1,22 +1,27 @@
 //! The loop that turns plans into claims.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use patchfleet_domain::TaskId;
 use patchfleet_telemetry::Metrics;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::plan::{Grant, Limits, plan, topic_of};
+use super::plan::{AgentView, Grant, Limits, plan, topic_of};
 use super::turns::Turns;
 use crate::dispatch::{Handover, Registry};
-use crate::store::{Assignment, Cas, Claim, Store, StoreResult};
+use crate::store::{Assignment, Cas, Claim, QueuedTask, Store, StoreResult};
 use crate::wake::next_change;
 
-/// Tasks looked at first.
-const NEAR: u32 = 256;
-/// Most tasks looked at, when agents have room left for which the first ones do not fit.
-const FAR: u32 = 4096;
+/// Tasks that are fetched at once; more only when there are more lanes.
+const WINDOW: usize = 1024;
+/// Fewest of each lane, and most in all.
+const FEWEST: usize = 4;
+const MOST: u32 = 16_384;
+/// Between two looks at the queue while there is something left of the last one.
+const FRESH: Duration = Duration::from_millis(20);
 
 /// How the scheduler works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +52,47 @@ pub struct Scheduler {
     metrics: Metrics,
     options: SchedulerOptions,
     turns: Mutex<Turns>,
+    backlog: tokio::sync::Mutex<Backlog>,
+}
+
+/// What came of a look at the queue.
+#[derive(Debug, Default)]
+struct Look {
+    assigned: usize,
+    /// When to look again, if that is sooner than by the clock.
+    again: Option<Instant>,
+}
+
+/// What was fetched of the queue and not given away yet. A task may have gone meanwhile, which its
+/// claim finds out.
+#[derive(Debug)]
+struct Backlog {
+    tasks: Vec<QueuedTask>,
+    fetched: Instant,
+    took: Duration,
+    lanes: usize,
+}
+
+impl Backlog {
+    /// When the queue is to be looked at again: at once when nothing is left; otherwise not so
+    /// often that looking takes more than a fifth of the time.
+    fn stale_at(&self) -> Instant {
+        if self.tasks.is_empty() {
+            return self.fetched;
+        }
+        self.fetched + FRESH.max(self.took * 4)
+    }
+
+    async fn fetch(&mut self, store: &dyn Store) -> StoreResult<()> {
+        let started = Instant::now();
+        let each = (WINDOW / self.lanes.max(1)).max(FEWEST);
+        let each = u32::try_from(each).unwrap_or(u32::MAX);
+        self.tasks = store.queued(each, MOST).await?;
+        let lanes: BTreeSet<_> = self.tasks.iter().map(topic_of).collect();
+        self.lanes = lanes.len();
+        (self.fetched, self.took) = (started, started.elapsed());
+        Ok(())
+    }
 }
 
 impl Scheduler {
@@ -63,6 +109,12 @@ impl Scheduler {
             metrics,
             options,
             turns: Mutex::default(),
+            backlog: tokio::sync::Mutex::new(Backlog {
+                tasks: Vec::new(),
+                fetched: Instant::now(),
+                took: Duration::ZERO,
+                lanes: 0,
+            }),
         }
     }
 
@@ -70,18 +122,21 @@ impl Scheduler {
     pub async fn run(&self, shutdown: CancellationToken) {
         let mut stored = Some(self.store.changed());
         let mut room = self.registry.changed();
-        let mut ticks = tokio::time::interval(self.options.interval);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut next = Instant::now();
         loop {
-            let reach = tokio::select! {
+            tokio::select! {
                 () = shutdown.cancelled() => return,
-                () = next_change(&mut stored) => NEAR,
-                _ = room.changed() => NEAR,
-                _ = ticks.tick() => FAR,
-            };
+                () = next_change(&mut stored) => {}
+                _ = room.changed() => {}
+                () = tokio::time::sleep_until(next) => {}
+            }
             // A claim under way is finished: cancelled halfway, its task would wait for the lease.
-            if let Err(error) = self.look(reach).await {
-                tracing::warn!(%error, "tasks could not be assigned; trying again");
+            next = Instant::now() + self.options.interval;
+            match self.look().await {
+                Ok(Look { again, .. }) => next = again.map_or(next, |again| again.min(next)),
+                Err(error) => {
+                    tracing::warn!(%error, "tasks could not be assigned; trying again");
+                }
             }
         }
     }
@@ -91,42 +146,45 @@ impl Scheduler {
     /// # Errors
     /// When the store can't be asked. What was claimed before stays claimed.
     pub async fn tick(&self) -> StoreResult<usize> {
-        self.look(FAR).await
+        Ok(self.look().await?.assigned)
     }
 
-    /// Looks at no more than `reach` tasks. Far looks are for the clock alone: when the first
-    /// tasks fit nobody, each wake-up would read the whole queue.
-    async fn look(&self, reach: u32) -> StoreResult<usize> {
+    async fn look(&self) -> StoreResult<Look> {
+        let mut backlog = self.backlog.lock().await;
         if self.registry.room() == 0 {
-            return Ok(0);
+            return Ok(Look::default());
         }
-        let fetched = Instant::now();
-        let mut queue = self.store.queued(NEAR).await?;
-        if queue.is_empty() {
-            return Ok(0);
+        let fresh = Instant::now() < backlog.stale_at();
+        if !fresh {
+            backlog.fetch(self.store.as_ref()).await?;
+        }
+        if backlog.tasks.is_empty() {
+            return Ok(Look::default());
         }
         let agents = self.registry.views();
-        let room: usize = agents
-            .iter()
-            .map(|view| view.agent.free_slots as usize)
-            .sum();
-        let mut window = NEAR;
-        loop {
-            let grants = {
-                let turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
-                plan(&queue, &agents, &turns, self.options.limits)
-            };
-            let all_seen = queue.len() < window as usize || window >= reach;
-            if grants.len() >= room || all_seen {
-                return self.claim_all(grants, fetched).await;
-            }
-            window *= 4;
-            queue = self.store.queued(window).await?;
-        }
+        let assigned = self.give(&mut backlog, &agents).await?;
+        // What came after a fetch is not in it: it is not to wait for the next news.
+        let again = fresh.then(|| backlog.stale_at());
+        Ok(Look { assigned, again })
+    }
+
+    /// Gives what is in the backlog to the agents.
+    async fn give(&self, backlog: &mut Backlog, agents: &[AgentView]) -> StoreResult<usize> {
+        let (tasks, fetched) = (std::mem::take(&mut backlog.tasks), backlog.fetched);
+        let grants = {
+            let turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+            plan(&tasks, agents, &turns, self.options.limits)
+        };
+        let assigned = self.claim_all(&grants, fetched).await?;
+        let given: BTreeSet<TaskId> = grants.iter().map(|grant| grant.task.id).collect();
+        drop(grants);
+        backlog.tasks = tasks;
+        backlog.tasks.retain(|task| !given.contains(&task.id));
+        Ok(assigned)
     }
 
     /// Claims all in one transaction, then hands over what was won.
-    async fn claim_all(&self, grants: Vec<Grant<'_>>, fetched: Instant) -> StoreResult<usize> {
+    async fn claim_all(&self, grants: &[Grant<'_>], fetched: Instant) -> StoreResult<usize> {
         if grants.is_empty() {
             return Ok(0);
         }

@@ -54,9 +54,15 @@ static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 static POSTGRES_MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
 
 /// What every connection to PostgreSQL begins with: how long a statement may take before it is
-/// given up, and a name for `pg_stat_activity`, unless the address has one.
-const POSTGRES_SESSION: [&str; 2] = [
+/// given up; a name for `pg_stat_activity`, unless the address has one; and plans by index alone.
+/// Every statement of the store finds few rows by an index that is there for it. A plan that was
+/// made while a table was small would scan it, and stay when it has grown.
+const POSTGRES_SESSION: [&str; 6] = [
     "SET statement_timeout = '15s'",
+    "SET enable_seqscan = off",
+    "SET enable_bitmapscan = off",
+    "SET enable_hashjoin = off",
+    "SET enable_mergejoin = off",
     "SELECT set_config('application_name', 'patchfleet', false) \
      WHERE current_setting('application_name') = ''",
 ];
@@ -389,8 +395,8 @@ impl Store for SqlStore {
         persistently(|| tasks::analyzed_all(&self.database, analyses)).await
     }
 
-    async fn queued(&self, limit: u32) -> StoreResult<Vec<QueuedTask>> {
-        claims::queued(&self.database, limit).await
+    async fn queued(&self, each: u32, most: u32) -> StoreResult<Vec<QueuedTask>> {
+        claims::queued(&self.database, each, most).await
     }
 
     async fn claim_all(

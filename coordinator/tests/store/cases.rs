@@ -79,7 +79,7 @@ pub(crate) async fn a_task_is_claimed_once(fixture: &Fixture) {
         .filter(|claim| matches!(claim, Ok(Cas::Applied(_))))
         .count();
     assert_eq!(won, 1);
-    assert!(fixture.store.queued(10).await.unwrap().is_empty());
+    assert!(fixture.store.queued(10, 10).await.unwrap().is_empty());
 }
 
 pub(crate) async fn the_whole_way_to_a_merged_pull_request(fixture: &Fixture) {
@@ -225,7 +225,7 @@ pub(crate) async fn attempts_are_spent(fixture: &Fixture) {
         .await;
     assert_eq!(fixture.task(work.task).await.state, TaskState::Queued);
     assert!(
-        fixture.store.queued(10).await.unwrap().is_empty(),
+        fixture.store.queued(10, 10).await.unwrap().is_empty(),
         "there is a pause"
     );
 }

@@ -175,9 +175,37 @@ pub(crate) async fn the_queue_is_in_the_order_of_priority(fixture: &Fixture) {
         expected.push(id);
     }
     expected.swap(0, 1);
-    let queued = fixture.store.queued(10).await.unwrap();
+    let queued = fixture.store.queued(10, 10).await.unwrap();
     let ids: Vec<_> = queued.iter().map(|task| task.id).collect();
     assert_eq!(ids, expected);
     let stale = fixture.store.analyzed(ids[0], &analysis()).await.unwrap();
     assert_eq!(stale, Cas::Stale);
+}
+
+/// However many tasks a repository or a type of agent has, the first of the others are seen.
+pub(crate) async fn the_queue_shows_the_heads_of_all_lanes(fixture: &Fixture) {
+    let mut seen = Vec::new();
+    for issue in 1..=12 {
+        let mut new = fixture.new_task(issue);
+        let mut analysis = analysis();
+        if issue % 6 == 0 {
+            new.repository = "acme/small".parse().unwrap();
+        }
+        if issue % 4 == 0 {
+            analysis.requirement.agent_type = "frontend".parse().unwrap();
+        }
+        let id = new.id;
+        fixture.act(Act::Create(Box::new(new))).await;
+        let done = fixture.store.analyzed(id, &analysis).await.unwrap();
+        assert_eq!(done, Cas::Applied(()));
+        // Two of orders for each type, and both of small, which are of two types.
+        if [1, 2, 4, 8, 6, 12].contains(&issue) {
+            seen.push(id);
+        }
+    }
+    let queued = fixture.store.queued(2, 100).await.unwrap();
+    let mut ids: Vec<_> = queued.iter().map(|task| task.id).collect();
+    ids.sort();
+    assert_eq!(ids, seen);
+    assert_eq!(fixture.store.queued(2, 3).await.unwrap().len(), 3);
 }

@@ -129,7 +129,7 @@ impl Fixture {
     }
 
     pub(crate) async fn in_queue(&self, id: TaskId) -> QueuedTask {
-        let all = self.store.queued(1000).await.unwrap();
+        let all = self.store.queued(1000, 1000).await.unwrap();
         all.into_iter()
             .find(|task| task.id == id)
             .expect("the task is in the queue")

@@ -76,7 +76,7 @@ async fn act(fixture: &Fixture, seed: u64) -> Vec<Work> {
         };
         match random.random_range(0..6) {
             0 | 1 => {
-                for queued in fixture.store.queued(2).await.unwrap() {
+                for queued in fixture.store.queued(2, 2).await.unwrap() {
                     if let Cas::Applied(given) =
                         fixture.store.claim(&queued, &me, lease).await.unwrap()
                     {

@@ -38,7 +38,7 @@ async fn accept(scene: &Scene, issue: u64) -> Result<Work> {
         scene.store.analyzed(task.id, &analysis()).await?,
         Cas::Applied(())
     );
-    let queued = scene.store.queued(10).await?;
+    let queued = scene.store.queued(10, 10).await?;
     let queued = queued
         .iter()
         .find(|one| one.id == task.id)

@@ -64,6 +64,9 @@ pub(super) struct Entry {
     named: BTreeSet<Work>,
     /// Live attempts that it does not name, and since when.
     unnamed: BTreeMap<Work, Instant>,
+    /// When it was heard last, and how long it may be silent before it gets nothing new.
+    heard_at: Instant,
+    patience: Duration,
     /// It was heard since its last sign of life was taken.
     heard: bool,
     /// Its last sign of life, and when it was taken, unless it has to be taken again.
@@ -86,6 +89,8 @@ impl Entry {
             declined: BTreeMap::new(),
             named: BTreeSet::new(),
             unnamed: BTreeMap::new(),
+            heard_at: Instant::now(),
+            patience: connection.patience,
             heard: false,
             told: (state, Some(Instant::now())),
         }
@@ -101,7 +106,8 @@ impl Entry {
     pub(super) fn room(&self) -> u32 {
         let given = u32::try_from(self.held.len()).unwrap_or(u32::MAX);
         let taken = given.saturating_add(self.reserved);
-        if self.resting || !self.agent.state.takes_tasks() {
+        let silent = self.heard_at.elapsed() > self.patience;
+        if silent || self.resting || !self.agent.state.takes_tasks() {
             0
         } else {
             self.agent.slots.saturating_sub(taken)
@@ -128,6 +134,7 @@ impl Entry {
         self.reserved = self.agent.slots.saturating_sub(unused);
         self.resting = false;
         self.heard = true;
+        self.heard_at = Instant::now();
         self.agent.state = presence.state;
         self.agent.load = presence.load;
         self.agent.warm_repositories = presence.warm_repositories;
@@ -229,6 +236,7 @@ mod tests {
             },
             instance: uuid::Uuid::now_v7(),
             held: Vec::new(),
+            patience: Duration::from_secs(15),
             orders,
             superseded: CancellationToken::new(),
             ended: CancellationToken::new(),
@@ -254,6 +262,17 @@ mod tests {
 
     fn room(entry: &Entry) -> u32 {
         entry.room()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_agent_that_is_silent_too_long_gets_nothing_new() {
+        let mut entry = entry();
+        tokio::time::advance(Duration::from_secs(15)).await;
+        assert_eq!(room(&entry), 3);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(room(&entry), 0);
+        entry.heartbeat(said(3, &[]));
+        assert_eq!(room(&entry), 3);
     }
 
     #[test]

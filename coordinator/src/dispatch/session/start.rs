@@ -113,6 +113,7 @@ fn connect(shared: &Arc<Shared>, newcomer: Newcomer, id: SessionId, held: Vec<Wo
         agent: newcomer.agent,
         instance: newcomer.instance,
         held,
+        patience: shared.options.heartbeat * 3,
         orders: tx,
         superseded: place.superseded.clone(),
         ended: place.ended.clone(),

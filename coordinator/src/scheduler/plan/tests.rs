@@ -151,6 +151,46 @@ fn urgent_first_then_repositories_in_turn_then_age() {
     assert_eq!(order(&[urgent.clone(), aged.clone()], &turns)[0], aged.id);
 }
 
+#[test]
+fn a_repository_with_a_thousand_old_tasks_keeps_no_other_waiting() {
+    let bulk: Vec<_> = (0..1000)
+        .map(|n| task("backend", "a/bulk", 36_000 + n))
+        .collect();
+    let (fresh, next) = (task("backend", "b/b", 1), task("backend", "b/b", 0));
+    let queue = [bulk, vec![next.clone(), fresh.clone()]].concat();
+    let mut turns = Turns::default();
+    turns.serve(&queue[0].repository);
+    let order = order(&queue, &turns);
+    assert_eq!((order[0], order[2]), (fresh.id, next.id));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_repository_ages_while_it_waits_for_its_turn() {
+    let mut low = task("backend", "a/low", 36_000);
+    low.priority = Priority::LOW;
+    let mut turns = Turns::default();
+    turns.serve(&low.repository);
+    let rival = task("backend", "b/b", 0);
+    let queue = [low.clone(), rival.clone()];
+    assert_eq!(order(&queue, &turns), [rival.id, low.id]);
+    tokio::time::advance(AGING * 3).await;
+    assert_eq!(order(&queue, &turns), [low.id, rival.id]);
+}
+
+#[test]
+fn within_a_repository_an_old_task_goes_before_a_new_one_of_higher_priority() {
+    let mut old = task("backend", "a/a", 36_000);
+    old.priority = Priority::LOW;
+    let mut new = task("backend", "a/a", 0);
+    new.priority = Priority::HIGH;
+    let rival = task("backend", "b/b", 0);
+    let mut turns = Turns::default();
+    turns.serve(&old.repository);
+    // The repository's turns are as urgent as its most urgent task, which is not kept waiting.
+    let queue = [new.clone(), rival.clone(), old.clone()];
+    assert_eq!(order(&queue, &turns), [old.id, new.id, rival.id]);
+}
+
 fn any_view() -> impl Strategy<Value = AgentView> {
     let parts = (
         prop::sample::select(&TYPES),

@@ -6,27 +6,58 @@ use std::time::Duration;
 use patchfleet_domain::{AttemptNumber, Priority, TaskId, Work};
 use sqlx::Row as _;
 
-use super::Database;
 use super::rows::{json_present, number, to_json, word};
 use super::unit::{Busy, Unit};
+use super::{Database, Dialect};
 use crate::store::held::Held;
 use crate::store::{Assignment, Cas, Checkpoint, Claim, QueuedTask, StoreError, StoreResult};
 
-/// The queue's order. A task gains one point of priority for each ten minutes it waits, so that
+/// The order of a lane. A task gains one point of priority for each ten minutes it waits, so that
 /// nothing starves; as all of them gain alike, their order does not change with time, and an
 /// index keeps it.
 const RANK: &str = "queued_at - priority * 600000000";
 
-pub(super) async fn queued(database: &Database, limit: u32) -> StoreResult<Vec<QueuedTask>> {
+/// `$2` tasks of each lane at most, `$3` in all, which may be claimed at `$1`. PostgreSQL goes from
+/// lane to lane and from task to task by the index, however many more there are; SQLite, whose
+/// queues are those of one machine, looks at all that are queued.
+fn heads(dialect: Dialect) -> String {
+    let task = "id, attempt, priority, repository, analysis, queued_at";
+    match dialect {
+        Dialect::Postgres => format!(
+            "WITH RECURSIVE lanes AS (\
+                (SELECT agent_type, repository FROM tasks WHERE state = 'queued' \
+                 ORDER BY agent_type, repository LIMIT 1) \
+                UNION ALL \
+                SELECT n.agent_type, n.repository FROM lanes l CROSS JOIN LATERAL (\
+                    SELECT agent_type, repository FROM tasks WHERE state = 'queued' \
+                    AND (agent_type, repository) > (l.agent_type, l.repository) \
+                    ORDER BY agent_type, repository LIMIT 1) AS n) \
+             SELECT {task} FROM (SELECT agent_type AS lane, repository AS of FROM lanes) AS l \
+             CROSS JOIN LATERAL (\
+                SELECT {task} FROM tasks WHERE state = 'queued' AND agent_type = l.lane \
+                AND repository = l.of AND not_before <= $1 ORDER BY {RANK}, id LIMIT $2) AS head \
+             LIMIT $3"
+        ),
+        Dialect::Sqlite => format!(
+            "SELECT {task} FROM (\
+                SELECT {task}, ROW_NUMBER() OVER (\
+                    PARTITION BY agent_type, repository ORDER BY {RANK}, id) AS place \
+                FROM tasks WHERE state = 'queued' AND not_before <= $1) \
+             WHERE place <= $2 LIMIT $3"
+        ),
+    }
+}
+
+pub(super) async fn queued(
+    database: &Database,
+    each: u32,
+    most: u32,
+) -> StoreResult<Vec<QueuedTask>> {
     let now = database.now().await?;
-    let text = format!(
-        "SELECT id, attempt, priority, repository, analysis, queued_at FROM tasks \
-         WHERE state = 'queued' AND not_before <= $1 AND analysis IS NOT NULL \
-         ORDER BY {RANK}, id LIMIT $2"
-    );
-    let found = sqlx::query(sqlx::AssertSqlSafe(text))
+    let found = sqlx::query(sqlx::AssertSqlSafe(heads(database.dialect)))
         .bind(now)
-        .bind(i64::from(limit))
+        .bind(i64::from(each))
+        .bind(i64::from(most))
         .fetch_all(&database.readers)
         .await?;
     found

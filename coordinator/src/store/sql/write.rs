@@ -27,6 +27,7 @@ row! {
         queued_at: Option<i64> => "bigint",
         not_before: Option<i64> => "bigint",
         analysis: Option<String> => "text",
+        agent_type: Option<String> => "text",
         pull_request: Option<String> => "text",
         pull_number: Option<i64> => "bigint",
         pull_closed: Option<&'static str> => "text",
@@ -189,6 +190,7 @@ impl Set {
             queued_at: held.not_before.map(|_| held.now.timestamp_micros()),
             not_before: held.not_before.map(|at| at.timestamp_micros()),
             analysis: None,
+            agent_type: None,
             pull_request: None,
             pull_number: None,
             pull_closed: None,
@@ -205,7 +207,9 @@ impl Set {
             self.standings.push(row);
             return Ok(());
         }
-        row.analysis = to_json_or_none(task.analysis.as_ref())?;
+        let analysis = task.analysis.as_ref();
+        row.analysis = to_json_or_none(analysis)?;
+        row.agent_type = analysis.map(|it| it.requirement.agent_type.to_string());
         row.pull_request = to_json_or_none(task.pull_request.as_ref())?;
         row.pull_number = task.pull_request.as_ref().map(|it| big(it.number));
         row.pull_closed = held.closed.map(|closed| closed.how.as_str());
@@ -332,7 +336,7 @@ async fn update_attempts(
     let changes = rowset::joined(&columns[2..], |(name, _)| format!("{name} = r.{name}"));
     let text = format!(
         "UPDATE attempts SET {changes} FROM {} \
-         WHERE attempts.task = r.task AND attempts.number = r.number AND attempts.ended_at IS NULL",
+         WHERE attempts.task = r.task AND attempts.number = r.number",
         rowset::table(dialect, columns)
     );
     rowset::execute(sql, &text, &rows).await?;
