@@ -80,3 +80,14 @@ on_both!(
     replicas::a_renewed_lease_is_not_over,
     replicas::loops_are_woken_by_what_is_theirs,
 );
+
+mod postgres_alone {
+    use crate::fixture::Fixture;
+    use crate::replicas;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn replicas_hear_of_each_other_also_after_the_connection_was_lost() {
+        let fixture = Fixture::postgres().await;
+        replicas::they_hear_of_each_other(&fixture).await;
+    }
+}

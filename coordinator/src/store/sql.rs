@@ -13,6 +13,7 @@ mod batch;
 mod claims;
 mod deliveries;
 mod outbox;
+mod replicas;
 mod reports;
 mod rows;
 mod rowset;
@@ -38,6 +39,8 @@ use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::migrate::Migrator;
 use sqlx::{AnyPool, ConnectOptions as _, Executor as _};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
+use uuid::Uuid;
 
 use batch::{Batcher, persistently};
 use deliveries::Record;
@@ -141,14 +144,29 @@ struct Database {
     /// For what only reads; on PostgreSQL the same.
     readers: AnyPool,
     dialect: Dialect,
+    /// Changes with what any replica commits.
     changed: watch::Sender<u64>,
+    /// Changes with what this process commits.
+    committed: watch::Sender<u64>,
     metrics: Metrics,
 }
 
 impl Database {
-    /// Wakes the loops of this process.
+    fn new(dialect: Dialect, pool: AnyPool, readers: AnyPool) -> Self {
+        Self {
+            pool,
+            readers,
+            dialect,
+            changed: watch::Sender::new(0),
+            committed: watch::Sender::new(0),
+            metrics: Metrics::new(),
+        }
+    }
+
+    /// Wakes the loops of this process, and those of the others.
     fn wake(&self) {
         self.changed.send_modify(|count| *count += 1);
+        self.committed.send_modify(|count| *count += 1);
     }
 
     /// The database's clock, in microseconds since 1970.
@@ -164,6 +182,8 @@ pub struct SqlStore {
     database: Arc<Database>,
     deliveries: Arc<Batcher<Record, Recorded>>,
     reports: Arc<[Batcher<Reports, Vec<Cas>>; LANES]>,
+    /// What keeps replicas in touch; ends with the store.
+    replicas: Arc<JoinSet<()>>,
 }
 
 impl SqlStore {
@@ -171,10 +191,14 @@ impl SqlStore {
     #[must_use]
     pub fn counted(self, metrics: Metrics) -> Self {
         let database = self.database.as_ref().clone();
-        Self::on(Database {
+        let database = Database {
             metrics,
             ..database
-        })
+        };
+        Self {
+            replicas: self.replicas,
+            ..Self::on(database)
+        }
     }
 
     /// Opens a SQLite file, made when it is not there, and brings its schema up to date.
@@ -190,7 +214,7 @@ impl SqlStore {
         drop(alone);
         let readers = AnyPoolOptions::new().max_connections(SQLITE_READERS);
         let readers = connect(&url, readers, &SQLITE_READER).await?;
-        Ok(Self::new(Dialect::Sqlite, writer, readers))
+        Ok(Self::on(Database::new(Dialect::Sqlite, writer, readers)))
     }
 
     /// Connects to PostgreSQL and brings its schema up to date, under a lock of its own.
@@ -203,16 +227,17 @@ impl SqlStore {
             .acquire_timeout(Duration::from_secs(10));
         let pool = connect(url, pool, &POSTGRES_SESSION).await?;
         migrate(&POSTGRES_MIGRATIONS, &pool).await?;
-        Ok(Self::new(Dialect::Postgres, pool.clone(), pool))
-    }
-
-    fn new(dialect: Dialect, pool: AnyPool, readers: AnyPool) -> Self {
-        Self::on(Database {
-            pool,
-            readers,
-            dialect,
-            changed: watch::Sender::new(0),
-            metrics: Metrics::new(),
+        let database = Database::new(Dialect::Postgres, pool.clone(), pool);
+        let own = Uuid::now_v7();
+        let changed = database.changed.clone();
+        let committed = database.committed.subscribe();
+        let mut replicas = JoinSet::new();
+        replicas.spawn(replicas::listener(url, own, changed).await?);
+        let announcing = Arc::new(database.clone());
+        replicas.spawn(replicas::announce(announcing, own, committed));
+        Ok(Self {
+            replicas: Arc::new(replicas),
+            ..Self::on(database)
         })
     }
 
@@ -229,6 +254,7 @@ impl SqlStore {
         Self {
             deliveries: Arc::new(deliveries),
             reports: Arc::new(std::array::from_fn(lane)),
+            replicas: Arc::default(),
             database,
         }
     }

@@ -9,9 +9,14 @@ use patchfleet_coordinator::store::{
 };
 use patchfleet_domain::{Task, TaskId, TaskState, Work};
 
-use crate::fixture::{Fixture, LEASE, agent, failure};
+use sqlx::{Connection as _, Executor as _, PgConnection};
+use tokio::sync::watch;
+
+use crate::fixture::{Fixture, LEASE, Place, agent, failure};
 
 const ROUNDS: u64 = 40;
+/// Far longer than a notification takes; nothing else would wake the other replica.
+const PATIENCE: Duration = Duration::from_secs(20);
 const HOLD: Duration = Duration::from_mins(1);
 
 pub(crate) async fn all_of_them_may_start_at_once(fixture: &Fixture) {
@@ -166,4 +171,38 @@ pub(crate) async fn loops_are_woken_by_what_is_theirs(fixture: &Fixture) {
     assert!(!changed.has_changed().unwrap(), "nothing happened");
     fixture.store.cancel(work.task, "maintainer").await.unwrap();
     assert!(changed.has_changed().unwrap(), "an attempt was called off");
+}
+
+pub(crate) async fn they_hear_of_each_other(fixture: &Fixture) {
+    let other = fixture.place.open().await;
+    let mut changed = other.changed();
+    let heard = async |changed: &mut watch::Receiver<u64>| {
+        let heard = tokio::time::timeout(PATIENCE, changed.changed()).await;
+        heard.expect("the other replica is heard").unwrap();
+        changed.mark_unchanged();
+    };
+    fixture.create(1).await;
+    heard(&mut changed).await;
+    let Place::Server(database) = &fixture.place else {
+        panic!("this is about PostgreSQL");
+    };
+    let mut admin = PgConnection::connect(database.url()).await.unwrap();
+    // A lost connection may have had something to tell.
+    let ended = admin.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'",
+    );
+    assert_eq!(ended.await.unwrap().rows_affected(), 2);
+    heard(&mut changed).await;
+    let listeners = "SELECT COUNT(*) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'";
+    while sqlx::query_scalar::<_, i64>(listeners)
+        .fetch_one(&mut admin)
+        .await
+        .unwrap()
+        < 2
+    {
+        tokio::task::yield_now().await;
+    }
+    changed.mark_unchanged();
+    fixture.create(2).await;
+    heard(&mut changed).await;
 }
