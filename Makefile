@@ -8,7 +8,7 @@ help:
 	@echo 'make demo    a GitHub issue becomes a merged pull request, on this machine (ARGS=--help)'
 	@echo 'make test    all tests, with real PostgreSQL, git and gRPC (ARGS goes to cargo nextest)'
 	@echo 'make lint    formatting, clippy, documentation, licenses and sources of dependencies'
-	@echo 'make bench   benchmarks of a release build, as JSON lines (ARGS=--lifecycle: throughput alone)'
+	@echo 'make bench   benchmarks of a release build, as JSON lines (ARGS=lifecycle: a part of them)'
 	@echo 'make fmt     format the code'
 	@echo 'make setup   install what the above need and this machine lacks; each of them does it too'
 

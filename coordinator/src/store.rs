@@ -16,8 +16,8 @@ use async_trait::async_trait;
 use patchfleet_domain::outcome::Failure;
 pub use patchfleet_domain::report::{Checkpoint, Report, WorkEvent};
 use patchfleet_domain::{
-    Agent, AgentId, AgentState, AttemptNumber, IssueNumber, Priority, RepositoryName, SessionId,
-    Task, TaskAnalysis, TaskId, TaskKind, TaskRequest, TaskState, Timestamp, Work,
+    Agent, AgentId, AgentState, AgentType, AttemptNumber, IssueNumber, Priority, RepositoryName,
+    SessionId, Task, TaskAnalysis, TaskId, TaskKind, TaskRequest, TaskState, Timestamp, Work,
 };
 use serde::{Deserialize, Serialize};
 
@@ -222,6 +222,29 @@ impl Claim {
     }
 }
 
+/// How much of the queue to show. A lane is what waits for one type of agent in one repository.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Look {
+    /// The types whose lanes are wanted; of the others only the first task is shown, which may suit
+    /// somebody for its capabilities. All types when absent.
+    pub types: Option<Vec<AgentType>>,
+    /// Tasks of each lane at most.
+    pub each: u32,
+    /// Tasks in all at most.
+    pub most: u32,
+}
+
+impl Look {
+    /// All lanes alike.
+    pub const fn all(each: u32, most: u32) -> Self {
+        Self {
+            types: None,
+            each,
+            most,
+        }
+    }
+}
+
 /// A claimed task with all that an agent needs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Assignment {
@@ -397,6 +420,10 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// to assign, an attempt called off, an entry in the outbox. Loops poll behind it.
     fn changed(&self) -> tokio::sync::watch::Receiver<u64>;
 
+    /// Tasks that this process queued, right after the commit, so that their way to an agent needs
+    /// no look at the queue. Whoever reads slowly loses the oldest, and finds them in the queue.
+    fn newly_queued(&self) -> tokio::sync::broadcast::Receiver<QueuedTask>;
+
     /// True when the delivery was recorded before. A quick look that saves asking GitHub.
     async fn delivery_seen(&self, id: &str) -> StoreResult<bool>;
     /// Stores the delivery and does its acts, in one transaction.
@@ -433,10 +460,9 @@ pub trait Store: Send + Sync + std::fmt::Debug {
         let done = self.analyzed_all(&[(task, analysis.clone())]).await?;
         Ok(done.into_iter().next().unwrap_or(Cas::Stale))
     }
-    /// Tasks in `queued` whose retry delay is over: of each agent type and repository `each` at
-    /// most, those that come first by aged priority (one point for each 10 minutes waited), then by
-    /// age; `most` in all.
-    async fn queued(&self, each: u32, most: u32) -> StoreResult<Vec<QueuedTask>>;
+    /// Tasks in `queued` whose retry delay is over: of each lane those that come first by aged
+    /// priority (one point for each 10 minutes waited), then by age.
+    async fn queued(&self, look: &Look) -> StoreResult<Vec<QueuedTask>>;
     /// Gives queued tasks to agents: `queued → assigned`, a new attempt with a lease; says of each
     /// whether it was won.
     async fn claim_all(

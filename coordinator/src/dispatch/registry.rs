@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use patchfleet_domain::{Agent, AgentId, AgentState, SessionId, Work};
+use patchfleet_domain::{Agent, AgentId, AgentState, AgentType, SessionId, Work};
 use patchfleet_telemetry::Metrics;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -34,10 +34,10 @@ pub struct Handover {
     pub assignment: Assignment,
     /// What experience with it is filed under.
     pub topic: Topic,
-    /// How long the task had been queued when the queue was read.
+    /// How long the task had been queued when it was planned.
     pub waited: Duration,
-    /// When the queue was read.
-    pub fetched: Instant,
+    /// When that was.
+    pub planned: Instant,
 }
 
 /// What a session is to do.
@@ -128,6 +128,15 @@ impl Registry {
         let tables = self.lock();
         let entries = tables.connected.values();
         entries.map(|entry| entry.room() as usize).sum()
+    }
+
+    /// The types of the connected agents.
+    pub fn types(&self) -> BTreeSet<AgentType> {
+        let tables = self.lock();
+        let entries = tables.connected.values();
+        entries
+            .map(|entry| entry.agent.agent_type.clone())
+            .collect()
     }
 
     /// The connected agents as the planner needs them.

@@ -247,7 +247,7 @@ impl Session {
     async fn assign(&mut self, handover: Handover) -> Result<(), Status> {
         let message = assign_message(&handover.assignment);
         self.outgoing.say(Body::Assign(message)).await?;
-        let latency = handover.waited + handover.fetched.elapsed();
+        let latency = handover.waited + handover.planned.elapsed();
         let metrics = self.shared.registry.metrics();
         metrics.dispatch_latency.observe(latency.as_secs_f64());
         Ok(())

@@ -1,25 +1,31 @@
 //! The loop that turns plans into claims.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use patchfleet_domain::TaskId;
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
+use patchfleet_domain::{AgentType, TaskId};
 use patchfleet_telemetry::Metrics;
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::TryRecvError;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::plan::{AgentView, Grant, Limits, plan, topic_of};
+use super::plan::{Grant, Limits, plan, topic_of};
 use super::turns::Turns;
 use crate::dispatch::{Handover, Registry};
-use crate::store::{Assignment, Cas, Claim, QueuedTask, Store, StoreResult};
+use crate::store::{Assignment, Cas, Claim, Look, QueuedTask, Store, StoreResult};
 use crate::wake::next_change;
 
 /// Tasks that are fetched at once; more only when there are more lanes.
 const WINDOW: usize = 1024;
 /// Fewest of each lane, and most in all.
 const FEWEST: usize = 4;
-const MOST: u32 = 16_384;
+const MOST: u32 = 4096;
+/// Lanes there may be, before anybody has looked.
+const LANES: usize = 64;
 /// Between two looks at the queue while there is something left of the last one.
 const FRESH: Duration = Duration::from_millis(20);
 
@@ -55,43 +61,104 @@ pub struct Scheduler {
     backlog: tokio::sync::Mutex<Backlog>,
 }
 
-/// What came of a look at the queue.
-#[derive(Debug, Default)]
-struct Look {
-    assigned: usize,
-    /// When to look again, if that is sooner than by the clock.
-    again: Option<Instant>,
-}
-
-/// What was fetched of the queue and not given away yet. A task may have gone meanwhile, which its
+/// What is known of the queue and not given away yet. A task may have gone meanwhile, which its
 /// claim finds out.
 #[derive(Debug)]
 struct Backlog {
-    tasks: Vec<QueuedTask>,
+    tasks: BTreeMap<TaskId, Waiting>,
+    /// What this process queues comes by itself.
+    news: broadcast::Receiver<QueuedTask>,
+    /// Some of it was missed.
+    missed: bool,
     fetched: Instant,
     took: Duration,
     lanes: usize,
 }
 
+/// A task, and since when it is known to have waited so long.
+#[derive(Debug)]
+struct Waiting {
+    task: QueuedTask,
+    since: Instant,
+}
+
+/// A look at the queue.
+#[derive(Debug)]
+struct Fetched {
+    tasks: Vec<QueuedTask>,
+    began: Instant,
+    took: Duration,
+}
+
+async fn fetch(store: &dyn Store, look: Look) -> StoreResult<Fetched> {
+    let began = Instant::now();
+    let tasks = store.queued(&look).await?;
+    let took = began.elapsed();
+    Ok(Fetched { tasks, began, took })
+}
+
 impl Backlog {
-    /// When the queue is to be looked at again: at once when nothing is left; otherwise not so
-    /// often that looking takes more than a fifth of the time.
-    fn stale_at(&self) -> Instant {
-        if self.tasks.is_empty() {
-            return self.fetched;
+    fn new(store: &dyn Store) -> Self {
+        Self {
+            tasks: BTreeMap::new(),
+            news: store.newly_queued(),
+            missed: true,
+            fetched: Instant::now(),
+            took: Duration::ZERO,
+            lanes: LANES,
         }
-        self.fetched + FRESH.max(self.took * 4)
     }
 
-    async fn fetch(&mut self, store: &dyn Store) -> StoreResult<()> {
-        let started = Instant::now();
-        let each = (WINDOW / self.lanes.max(1)).max(FEWEST);
-        let each = u32::try_from(each).unwrap_or(u32::MAX);
-        self.tasks = store.queued(each, MOST).await?;
-        let lanes: BTreeSet<_> = self.tasks.iter().map(topic_of).collect();
+    /// When the queue is to be looked at again: not so often that looking takes more than a fifth
+    /// of the time.
+    fn stale_at(&self) -> Instant {
+        let pause = self.took * 4;
+        self.fetched
+            + match (self.missed, self.tasks.is_empty()) {
+                (true, _) => Duration::ZERO,
+                (false, true) => pause,
+                (false, false) => pause.max(FRESH),
+            }
+    }
+
+    /// Takes in what was queued here.
+    fn listen(&mut self) {
+        loop {
+            match self.news.try_recv() {
+                Ok(task) => self.add(task, Instant::now()),
+                // The queue itself has what was missed.
+                Err(TryRecvError::Lagged(_)) => self.missed = true,
+                Err(TryRecvError::Empty | TryRecvError::Closed) => return,
+            }
+        }
+    }
+
+    fn add(&mut self, task: QueuedTask, since: Instant) {
+        if self.tasks.len() < MOST as usize {
+            self.tasks.insert(task.id, Waiting { task, since });
+        }
+    }
+
+    /// Takes in a look at the queue. What was queued since it began is not in it.
+    fn replace(&mut self, fetched: Fetched) {
+        let Fetched { tasks, began, took } = fetched;
+        let lanes: BTreeSet<_> = tasks.iter().map(topic_of).collect();
         self.lanes = lanes.len();
-        (self.fetched, self.took) = (started, started.elapsed());
-        Ok(())
+        self.tasks.retain(|_, waiting| waiting.since >= began);
+        for task in tasks {
+            self.add(task, began);
+        }
+        (self.fetched, self.took, self.missed) = (began, took, false);
+    }
+
+    /// The tasks with what they have waited by now.
+    fn queue(&self) -> Vec<QueuedTask> {
+        let waiting = self.tasks.values();
+        let by_now = waiting.map(|it| QueuedTask {
+            waited: it.task.waited + it.since.elapsed(),
+            ..it.task.clone()
+        });
+        by_now.collect()
     }
 }
 
@@ -103,40 +170,47 @@ impl Scheduler {
         metrics: Metrics,
         options: SchedulerOptions,
     ) -> Self {
+        let backlog = Backlog::new(store.as_ref());
         Self {
             store,
             registry,
             metrics,
             options,
             turns: Mutex::default(),
-            backlog: tokio::sync::Mutex::new(Backlog {
-                tasks: Vec::new(),
-                fetched: Instant::now(),
-                took: Duration::ZERO,
-                lanes: 0,
-            }),
+            backlog: tokio::sync::Mutex::new(backlog),
         }
     }
 
-    /// Ticks whenever the store or an agent has news, and by the clock, until the shutdown.
+    /// Assigns whenever the store or an agent has news, and by the clock, until the shutdown. A
+    /// look at the queue goes on beside that: it may be long, and what was queued here is known
+    /// without it.
     pub async fn run(&self, shutdown: CancellationToken) {
         let mut stored = Some(self.store.changed());
         let mut room = self.registry.changed();
+        let mut fetching = FuturesUnordered::new();
         let mut next = Instant::now();
         loop {
-            tokio::select! {
+            let fetched = tokio::select! {
                 () = shutdown.cancelled() => return,
-                () = next_change(&mut stored) => {}
-                _ = room.changed() => {}
-                () = tokio::time::sleep_until(next) => {}
-            }
+                () = next_change(&mut stored) => None,
+                _ = room.changed() => None,
+                Some(fetched) = fetching.next() => Some(fetched),
+                () = tokio::time::sleep_until(next) => None,
+            };
             // A claim under way is finished: cancelled halfway, its task would wait for the lease.
+            let mut backlog = self.backlog.lock().await;
             next = Instant::now() + self.options.interval;
-            match self.look().await {
-                Ok(Look { again, .. }) => next = again.map_or(next, |again| again.min(next)),
-                Err(error) => {
-                    tracing::warn!(%error, "tasks could not be assigned; trying again");
-                }
+            if let Err(error) = self.look(&mut backlog, fetched).await {
+                tracing::warn!(%error, "tasks could not be assigned; trying again");
+                continue;
+            }
+            if self.registry.room() == 0 || !fetching.is_empty() {
+                continue;
+            }
+            if backlog.stale_at() <= Instant::now() {
+                fetching.push(fetch(self.store.as_ref(), self.next_look(&backlog)));
+            } else {
+                next = next.min(backlog.stale_at());
             }
         }
     }
@@ -146,45 +220,54 @@ impl Scheduler {
     /// # Errors
     /// When the store can't be asked. What was claimed before stays claimed.
     pub async fn tick(&self) -> StoreResult<usize> {
-        Ok(self.look().await?.assigned)
+        let mut backlog = self.backlog.lock().await;
+        let fetched = fetch(self.store.as_ref(), self.next_look(&backlog)).await;
+        self.look(&mut backlog, Some(fetched)).await
     }
 
-    async fn look(&self) -> StoreResult<Look> {
-        let mut backlog = self.backlog.lock().await;
-        if self.registry.room() == 0 {
-            return Ok(Look::default());
+    /// How much of the queue to look at: what waits for agents that are not there costs little.
+    fn next_look(&self, backlog: &Backlog) -> Look {
+        let types = self.registry.types();
+        let each = (WINDOW / backlog.lanes.max(1)).max(FEWEST);
+        Look {
+            types: (!types.iter().any(AgentType::is_general)).then(|| types.into_iter().collect()),
+            each: u32::try_from(each).unwrap_or(u32::MAX),
+            most: MOST,
         }
-        let fresh = Instant::now() < backlog.stale_at();
-        if !fresh {
-            backlog.fetch(self.store.as_ref()).await?;
+    }
+
+    /// Takes in what is new and gives away what can be.
+    async fn look(
+        &self,
+        backlog: &mut Backlog,
+        fetched: Option<StoreResult<Fetched>>,
+    ) -> StoreResult<usize> {
+        if let Some(fetched) = fetched {
+            backlog.replace(fetched?);
         }
-        if backlog.tasks.is_empty() {
-            return Ok(Look::default());
-        }
-        let agents = self.registry.views();
-        let assigned = self.give(&mut backlog, &agents).await?;
-        // What came after a fetch is not in it: it is not to wait for the next news.
-        let again = fresh.then(|| backlog.stale_at());
-        Ok(Look { assigned, again })
+        backlog.listen();
+        self.give(backlog).await
     }
 
     /// Gives what is in the backlog to the agents.
-    async fn give(&self, backlog: &mut Backlog, agents: &[AgentView]) -> StoreResult<usize> {
-        let (tasks, fetched) = (std::mem::take(&mut backlog.tasks), backlog.fetched);
+    async fn give(&self, backlog: &mut Backlog) -> StoreResult<usize> {
+        if backlog.tasks.is_empty() || self.registry.room() == 0 {
+            return Ok(0);
+        }
+        let (queue, agents) = (backlog.queue(), self.registry.views());
         let grants = {
             let turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
-            plan(&tasks, agents, &turns, self.options.limits)
+            plan(&queue, &agents, &turns, self.options.limits)
         };
-        let assigned = self.claim_all(&grants, fetched).await?;
-        let given: BTreeSet<TaskId> = grants.iter().map(|grant| grant.task.id).collect();
-        drop(grants);
-        backlog.tasks = tasks;
-        backlog.tasks.retain(|task| !given.contains(&task.id));
-        Ok(assigned)
+        for grant in &grants {
+            backlog.tasks.remove(&grant.task.id);
+        }
+        self.claim_all(&grants).await
     }
 
     /// Claims all in one transaction, then hands over what was won.
-    async fn claim_all(&self, grants: &[Grant<'_>], fetched: Instant) -> StoreResult<usize> {
+    async fn claim_all(&self, grants: &[Grant<'_>]) -> StoreResult<usize> {
+        let planned = Instant::now();
         if grants.is_empty() {
             return Ok(0);
         }
@@ -201,7 +284,7 @@ impl Scheduler {
             let Cas::Applied(assignment) = won else {
                 continue;
             };
-            match self.hand_over(grant, assignment, fetched).await {
+            match self.hand_over(grant, assignment, planned).await {
                 Ok(true) => assigned += 1,
                 Ok(false) => {}
                 Err(error) => first_error = first_error.or(Some(error)),
@@ -216,10 +299,10 @@ impl Scheduler {
         &self,
         grant: &Grant<'_>,
         assignment: Assignment,
-        fetched: Instant,
+        planned: Instant,
     ) -> StoreResult<bool> {
         let (task, agent, work) = (grant.task, &grant.agent, assignment.work);
-        let waited = task.waited + fetched.elapsed();
+        let waited = task.waited + planned.elapsed();
         self.metrics.queue_wait.observe(waited.as_secs_f64());
         self.turns
             .lock()
@@ -230,7 +313,7 @@ impl Scheduler {
             topic: topic_of(task),
             assignment,
             waited: task.waited,
-            fetched,
+            planned,
         };
         if self.registry.assign(agent, handover) {
             return Ok(true);

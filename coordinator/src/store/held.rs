@@ -18,7 +18,7 @@ use patchfleet_domain::{
 };
 
 use super::rules::{Closed, Course};
-use super::{Checkpoint, NewTask, StoreError, StoreResult};
+use super::{Checkpoint, NewTask, QueuedTask, StoreError, StoreResult};
 
 pub(super) use commands::ClosedPull;
 
@@ -164,6 +164,22 @@ impl Held {
     /// True when that attempt is the task's and has its lease.
     pub(super) fn is_live(&self, work: Work) -> bool {
         self.task.attempt == work.attempt && self.task.state.has_live_attempt()
+    }
+
+    /// The task as the planner needs it, if it may be claimed at once.
+    pub(super) fn claimable(&self) -> Option<QueuedTask> {
+        let task = &self.task;
+        let may =
+            task.state == TaskState::Queued && self.not_before.is_some_and(|at| at <= self.now);
+        let analysis = task.analysis.clone().filter(|_| may)?;
+        Some(QueuedTask {
+            id: task.id,
+            attempt: task.attempt,
+            priority: task.priority,
+            repository: task.repository.clone(),
+            analysis,
+            waited: Duration::ZERO,
+        })
     }
 
     /// What is to be written, taken out.

@@ -38,7 +38,7 @@ use patchfleet_telemetry::Metrics;
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::migrate::Migrator;
 use sqlx::{AnyPool, ConnectOptions as _, Executor as _};
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
@@ -51,7 +51,7 @@ use super::{
     OutboxEntry, QueuedTask, Recorded, Report, Sent, Store, StoreError, StoreResult, TaskEvent,
     TaskFilter,
 };
-use crate::store::{Act, TakenAway};
+use crate::store::{Act, Look, TakenAway};
 
 static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 static POSTGRES_MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
@@ -81,6 +81,8 @@ const SQLITE_READER: [&str; 2] = ["PRAGMA busy_timeout = 5000", "PRAGMA query_on
 /// How many of them there are.
 const SQLITE_READERS: u32 = 4;
 
+/// Newly queued tasks that nobody has heard of yet.
+const NEWS: usize = 4096;
 /// Transactions for reports that are under way at once.
 const LANES: usize = 2;
 
@@ -148,6 +150,8 @@ struct Database {
     changed: watch::Sender<u64>,
     /// Changes with what this process commits.
     committed: watch::Sender<u64>,
+    /// Tells of tasks that this process queued.
+    queued: broadcast::Sender<QueuedTask>,
     metrics: Metrics,
 }
 
@@ -159,6 +163,7 @@ impl Database {
             dialect,
             changed: watch::Sender::new(0),
             committed: watch::Sender::new(0),
+            queued: broadcast::Sender::new(NEWS),
             metrics: Metrics::new(),
         }
     }
@@ -362,6 +367,10 @@ impl Store for SqlStore {
         self.database.changed.subscribe()
     }
 
+    fn newly_queued(&self) -> broadcast::Receiver<QueuedTask> {
+        self.database.queued.subscribe()
+    }
+
     async fn delivery_seen(&self, id: &str) -> StoreResult<bool> {
         deliveries::seen(&self.database, id).await
     }
@@ -421,8 +430,8 @@ impl Store for SqlStore {
         persistently(|| tasks::analyzed_all(&self.database, analyses)).await
     }
 
-    async fn queued(&self, each: u32, most: u32) -> StoreResult<Vec<QueuedTask>> {
-        claims::queued(&self.database, each, most).await
+    async fn queued(&self, look: &Look) -> StoreResult<Vec<QueuedTask>> {
+        claims::queued(&self.database, look).await
     }
 
     async fn claim_all(

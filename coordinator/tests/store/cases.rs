@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use patchfleet_coordinator::store::{
-    Act, Acted, Cas, Checkpoint, Commanded, Effect, Recorded, Reply, Sent, TaskFilter, WorkEvent,
+    Act, Acted, Cas, Checkpoint, Commanded, Effect, Look, Recorded, Reply, Sent, TaskFilter,
+    WorkEvent,
 };
 use patchfleet_domain::outcome::Outcome;
 use patchfleet_domain::{FailureKind, IssueNumber, Phase, TaskState};
@@ -79,7 +80,14 @@ pub(crate) async fn a_task_is_claimed_once(fixture: &Fixture) {
         .filter(|claim| matches!(claim, Ok(Cas::Applied(_))))
         .count();
     assert_eq!(won, 1);
-    assert!(fixture.store.queued(10, 10).await.unwrap().is_empty());
+    assert!(
+        fixture
+            .store
+            .queued(&Look::all(10, 10))
+            .await
+            .unwrap()
+            .is_empty()
+    );
 }
 
 pub(crate) async fn the_whole_way_to_a_merged_pull_request(fixture: &Fixture) {
@@ -225,7 +233,12 @@ pub(crate) async fn attempts_are_spent(fixture: &Fixture) {
         .await;
     assert_eq!(fixture.task(work.task).await.state, TaskState::Queued);
     assert!(
-        fixture.store.queued(10, 10).await.unwrap().is_empty(),
+        fixture
+            .store
+            .queued(&Look::all(10, 10))
+            .await
+            .unwrap()
+            .is_empty(),
         "there is a pause"
     );
 }

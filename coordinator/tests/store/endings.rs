@@ -1,6 +1,6 @@
 //! How tasks end, and what is left of it for a person and for the next attempt.
 
-use patchfleet_coordinator::store::{Act, Acted, Cas, Commanded, WorkEvent};
+use patchfleet_coordinator::store::{Act, Acted, Cas, Commanded, Look, WorkEvent};
 use patchfleet_domain::outcome::{Failure, Outcome};
 use patchfleet_domain::{FailureKind, Phase, Priority, TaskAnalysis, TaskId, TaskState, Work};
 
@@ -175,7 +175,7 @@ pub(crate) async fn the_queue_is_in_the_order_of_priority(fixture: &Fixture) {
         expected.push(id);
     }
     expected.swap(0, 1);
-    let queued = fixture.store.queued(10, 10).await.unwrap();
+    let queued = fixture.store.queued(&Look::all(10, 10)).await.unwrap();
     let ids: Vec<_> = queued.iter().map(|task| task.id).collect();
     assert_eq!(ids, expected);
     let stale = fixture.store.analyzed(ids[0], &analysis()).await.unwrap();
@@ -203,9 +203,18 @@ pub(crate) async fn the_queue_shows_the_heads_of_all_lanes(fixture: &Fixture) {
             seen.push(id);
         }
     }
-    let queued = fixture.store.queued(2, 100).await.unwrap();
+    let queued = fixture.store.queued(&Look::all(2, 100)).await.unwrap();
     let mut ids: Vec<_> = queued.iter().map(|task| task.id).collect();
     ids.sort();
     assert_eq!(ids, seen);
-    assert_eq!(fixture.store.queued(2, 3).await.unwrap().len(), 3);
+    assert_eq!(
+        fixture.store.queued(&Look::all(2, 3)).await.unwrap().len(),
+        3
+    );
+    let backend = Look {
+        types: Some(vec!["general".parse().unwrap()]),
+        ..Look::all(2, 100)
+    };
+    // Of the other type's lanes, one in each repository.
+    assert_eq!(fixture.store.queued(&backend).await.unwrap().len(), 5);
 }

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use patchfleet_coordinator::store::{
-    Act, Acted, Assignment, Cas, Delivery, NewTask, QueuedTask, Recorded, Report, SemanticKey,
-    SqlStore, Store, WorkEvent,
+    Act, Acted, Assignment, Cas, Delivery, Look, NewTask, QueuedTask, Recorded, Report,
+    SemanticKey, SqlStore, Store, WorkEvent,
 };
 use patchfleet_domain::agent::Requirement;
 use patchfleet_domain::outcome::{Failure, FailureKind, Outcome, PullRequestRef};
@@ -129,7 +129,7 @@ impl Fixture {
     }
 
     pub(crate) async fn in_queue(&self, id: TaskId) -> QueuedTask {
-        let all = self.store.queued(1000, 1000).await.unwrap();
+        let all = self.store.queued(&Look::all(1000, 1000)).await.unwrap();
         all.into_iter()
             .find(|task| task.id == id)
             .expect("the task is in the queue")

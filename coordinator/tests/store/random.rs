@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures::future::join_all;
-use patchfleet_coordinator::store::{Cas, Checkpoint, WorkEvent};
+use patchfleet_coordinator::store::{Cas, Checkpoint, Look, WorkEvent};
 use patchfleet_domain::{Phase, TaskState, Work};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
@@ -76,7 +76,7 @@ async fn act(fixture: &Fixture, seed: u64) -> Vec<Work> {
         };
         match random.random_range(0..6) {
             0 | 1 => {
-                for queued in fixture.store.queued(2, 2).await.unwrap() {
+                for queued in fixture.store.queued(&Look::all(2, 2)).await.unwrap() {
                     if let Cas::Applied(given) =
                         fixture.store.claim(&queued, &me, lease).await.unwrap()
                     {

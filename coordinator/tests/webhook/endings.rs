@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use patchfleet_coordinator::store::{Cas, Report, WorkEvent};
+use patchfleet_coordinator::store::{Cas, Look, Report, WorkEvent};
 use patchfleet_domain::agent::Requirement;
 use patchfleet_domain::outcome::Failure;
 use patchfleet_domain::{
@@ -38,7 +38,7 @@ async fn accept(scene: &Scene, issue: u64) -> Result<Work> {
         scene.store.analyzed(task.id, &analysis()).await?,
         Cas::Applied(())
     );
-    let queued = scene.store.queued(10, 10).await?;
+    let queued = scene.store.queued(&Look::all(10, 10)).await?;
     let queued = queued
         .iter()
         .find(|one| one.id == task.id)

@@ -12,8 +12,10 @@ use patchfleet_telemetry::Metrics;
 use patchfleet_testkit::mock_agent::{Conduct, MockAgent};
 use patchfleet_testkit::postgres::Database;
 
+use crate::crowd;
 use crate::figures::distribution;
 use crate::fleet::{Fleet, enqueue};
+use crate::lifecycle;
 
 const TASKS: u64 = 300;
 /// One task each 20 ms: the agents are idle.
@@ -34,6 +36,20 @@ pub(crate) async fn postgres() -> anyhow::Result<()> {
     let database = Database::durable().await?;
     let store = SqlStore::postgres(database.url(), 8).await?;
     measure("dispatch_latency_ms_postgres", Arc::new(store)).await
+}
+
+/// The same with two million other tasks, after many that are over, with an old transaction open.
+pub(crate) async fn crowded_postgres() -> anyhow::Result<()> {
+    let database = Database::durable().await?;
+    let metrics = Metrics::new();
+    let store = SqlStore::postgres(database.url(), 8).await?;
+    let store: Arc<dyn Store> = Arc::new(store.counted(metrics.clone()));
+    crowd::enter(database.url()).await?;
+    let old = crowd::old_transaction(database.url()).await?;
+    lifecycle::pass_through(&store, &metrics, (10, 20_000)).await?;
+    measure("dispatch_latency_ms_crowded_postgres", store).await?;
+    drop(old);
+    Ok(())
 }
 
 async fn measure(name: &str, store: Arc<dyn Store>) -> anyhow::Result<()> {

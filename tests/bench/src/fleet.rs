@@ -19,6 +19,8 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 const KEY: &str = "benchmark";
+/// What tasks ask for and agents are: no general agents, which would take what is not theirs.
+pub(crate) const AGENT_TYPE: &str = "backend";
 
 /// No repository is touched, so nobody asks for a token.
 #[derive(Debug)]
@@ -82,6 +84,7 @@ impl Fleet {
         let id = id.parse().expect("a plain word and a number");
         let mut profile = Profile::new(&self.url, KEY, &id);
         profile.slots = 8;
+        AGENT_TYPE.clone_into(&mut profile.agent_type);
         MockAgent::start(profile, script)
     }
 
@@ -107,7 +110,7 @@ pub(crate) async fn enqueue(
         triggered_by: "bench".to_owned(),
         clone_url: String::new(),
         default_branch: "main".to_owned(),
-        agent_type: None,
+        agent_type: Some(AGENT_TYPE.parse()?),
     };
     let new = NewTask {
         id,
@@ -116,7 +119,7 @@ pub(crate) async fn enqueue(
         issue: (kind == TaskKind::Issue).then_some(IssueNumber(number + 1)),
         key: SemanticKey {
             trigger: "label".to_owned(),
-            object: number.to_string(),
+            object: id.to_string(),
         },
         branch: format!("patchfleet/{number}-nothing"),
         priority: Priority::NORMAL,
@@ -124,7 +127,7 @@ pub(crate) async fn enqueue(
         max_attempts: 3,
     };
     let delivery = Delivery {
-        id: format!("bench-{number}"),
+        id: format!("bench-{id}"),
         event: "issues".to_owned(),
         action: None,
         repository: Some(repository),

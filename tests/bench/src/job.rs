@@ -2,15 +2,14 @@
 //! work itself, and how much memory its processes hold.
 
 use std::path::Path;
-use std::process::Stdio;
 use std::time::Instant;
 
 use anyhow::{Context as _, bail};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
-use tokio::process::{Child, Command};
 
 use crate::figures::{distribution, megabytes, value};
+use crate::program::{Coordinator, resident, spawn};
 
 const RUNS: usize = 7;
 
@@ -19,23 +18,11 @@ pub(crate) async fn start_to_ready(program: &Path) -> anyhow::Result<()> {
     let mut times = Vec::new();
     let mut memory = 0;
     for _ in 0..RUNS {
-        let folder = tempfile::tempdir()?;
-        let config = folder.path().join("patchfleet.toml");
-        std::fs::write(&config, coordinator_config(folder.path()))?;
         let started = Instant::now();
-        let mut child = spawn(
-            program,
-            &[
-                "--json",
-                "coordinator",
-                "--config",
-                &config.display().to_string(),
-            ],
-        )?;
-        first_line(&mut child).await?;
+        let coordinator = Coordinator::on_sqlite(program).await?;
         times.push(started.elapsed().as_secs_f64() * 1000.0);
-        memory = resident(child.id())?;
-        child.kill().await?;
+        memory = coordinator.resident()?;
+        coordinator.kill().await?;
     }
     distribution(
         "start_to_ready_ms",
@@ -48,15 +35,6 @@ pub(crate) async fn start_to_ready(program: &Path) -> anyhow::Result<()> {
         "idle, just started",
     );
     Ok(())
-}
-
-fn coordinator_config(folder: &Path) -> String {
-    format!(
-        "[coordinator]\nlisten = '127.0.0.1:0'\n[coordinator.fleet]\nlisten = '127.0.0.1:0'\nkey = 'bench'\n\
-         [coordinator.database]\nurl = 'sqlite:{}'\n[coordinator.github]\napi_url = 'http://127.0.0.1:9'\n\
-         token = 'bench'\nwebhook_secrets = ['bench']\n[coordinator.api]\nkey = 'bench'\n",
-        folder.join("tasks.db").display()
-    )
 }
 
 /// The demo, again and again: the time from intake to `review` without draft and tests.
@@ -121,38 +99,4 @@ impl Timeline {
         let draft = self.draft_ended? - self.draft_began?;
         Some(self.review? - draft - self.tests)
     }
-}
-
-fn spawn(program: &Path, args: &[&str]) -> anyhow::Result<Child> {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the benchmark's one door to spawning"
-    )]
-    let mut command = Command::new(program);
-    command
-        .args(args)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()
-        .with_context(|| format!("can't start {}", program.display()))
-}
-
-async fn first_line(child: &mut Child) -> anyhow::Result<()> {
-    let out = child.stdout.as_mut().context("its output is piped")?;
-    let line = BufReader::new(out).lines().next_line().await?;
-    line.context("the coordinator ended at once").map(drop)
-}
-
-/// Resident memory in bytes, as Linux tells it (`proc(5)`).
-fn resident(pid: Option<u32>) -> anyhow::Result<u64> {
-    let pid = pid.context("the process has ended")?;
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kilobytes: u64 = line
-        .and_then(|line| line.split_whitespace().next())
-        .and_then(|number| number.parse().ok())
-        .context("the kernel does not tell the resident memory")?;
-    Ok(kilobytes * 1024)
 }

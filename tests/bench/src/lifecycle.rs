@@ -15,7 +15,7 @@ use patchfleet_testkit::postgres::Database;
 use tokio_util::sync::CancellationToken;
 
 use crate::figures::{distribution, value};
-use crate::fleet::{Fleet, enqueue};
+use crate::fleet::{AGENT_TYPE, Fleet, enqueue};
 
 /// Deliveries under way at once.
 const SENDERS: usize = 64;
@@ -28,18 +28,44 @@ pub(crate) async fn measure(agents: usize, tasks: u64) -> anyhow::Result<()> {
     let metrics = Metrics::new();
     let store = SqlStore::postgres(database.url(), 8).await?;
     let store: Arc<dyn Store> = Arc::new(store.counted(metrics.clone()));
-    fill(&store, tasks, agents).await?;
+    let started = Instant::now();
+    let times = fill(&store, tasks).await?;
+    per_second(&format!("enqueue_per_s_{agents}_agents"), tasks, started);
+    distribution(
+        &format!("enqueue_ms_{agents}_agents"),
+        times,
+        "one delivery with one task until it is durable, 64 at once",
+    );
     let started = Instant::now();
     queue_all(&store, &metrics, tasks).await?;
     per_second(&format!("analyze_per_s_{agents}_agents"), tasks, started);
+    let started = Instant::now();
+    complete_all(&store, &metrics, (agents, tasks)).await?;
+    per_second(&format!("lifecycle_per_s_{agents}_agents"), tasks, started);
+    Ok(())
+}
 
-    let fleet = Fleet::start(&store, &metrics).await?;
+/// Has that many agents complete that many new tasks.
+pub(crate) async fn pass_through(
+    store: &Arc<dyn Store>,
+    metrics: &Metrics,
+    (agents, tasks): (usize, u64),
+) -> anyhow::Result<()> {
+    fill(store, tasks).await?;
+    queue_all(store, metrics, tasks).await?;
+    complete_all(store, metrics, (agents, tasks)).await
+}
+
+async fn complete_all(
+    store: &Arc<dyn Store>,
+    metrics: &Metrics,
+    (agents, tasks): (usize, u64),
+) -> anyhow::Result<()> {
+    let fleet = Fleet::start(store, metrics).await?;
     let connected: Vec<_> = (0..agents)
         .map(|number| fleet.agent(number, |_| answer()))
         .collect();
-    let started = Instant::now();
-    reached(&metrics, TaskState::Completed, tasks).await?;
-    per_second(&format!("lifecycle_per_s_{agents}_agents"), tasks, started);
+    reached(metrics, TaskState::Completed, tasks).await?;
     drop(connected);
     fleet.stop().await;
     Ok(())
@@ -54,25 +80,15 @@ fn answer() -> Conduct {
     }
 }
 
-/// Takes in all tasks, each durable before the next of its sender.
-async fn fill(store: &Arc<dyn Store>, tasks: u64, agents: usize) -> anyhow::Result<()> {
-    let started = Instant::now();
+/// Takes in all tasks, each durable before the next of its sender; how long each took, in ms.
+async fn fill(store: &Arc<dyn Store>, tasks: u64) -> anyhow::Result<Vec<f64>> {
     let one = |number| async move {
         let began = Instant::now();
         enqueue(store.as_ref(), number, TaskKind::Prompt).await?;
         anyhow::Ok(began.elapsed().as_secs_f64() * 1000.0)
     };
-    let times: Vec<f64> = futures::stream::iter((0..tasks).map(one))
-        .buffer_unordered(SENDERS)
-        .try_collect()
-        .await?;
-    per_second(&format!("enqueue_per_s_{agents}_agents"), tasks, started);
-    distribution(
-        &format!("enqueue_ms_{agents}_agents"),
-        times,
-        "one delivery with one task until it is durable, 64 at once",
-    );
-    Ok(())
+    let filling = futures::stream::iter((0..tasks).map(one));
+    filling.buffer_unordered(SENDERS).try_collect().await
 }
 
 /// Analyzes all tasks, as the coordinator's loop does.
@@ -92,7 +108,7 @@ async fn reached(metrics: &Metrics, state: TaskState, tasks: u64) -> anyhow::Res
     let all = async {
         while metrics
             .tasks
-            .with_label_values(&[state.as_str(), "general"])
+            .with_label_values(&[state.as_str(), AGENT_TYPE])
             .get()
             < tasks
         {

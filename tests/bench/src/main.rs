@@ -4,64 +4,96 @@
 //! side.
 
 mod builds;
+mod crowd;
 mod dispatch;
 mod figures;
 mod fleet;
 mod job;
 mod lifecycle;
+mod program;
+mod scale;
 
 use std::path::PathBuf;
 
 use anyhow::Context as _;
 
-/// What to measure.
+/// What can be measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum What {
-    /// Everything but builds.
-    Usual,
-    /// The same, and what takes minutes: a clean build and the tests.
-    Builds,
-    /// Throughput alone.
+enum Part {
+    /// The program as a whole.
+    Program,
+    /// From the queue to an agent.
+    Dispatch,
+    /// Throughput.
     Lifecycle,
+    /// Thousands of agents.
+    Scale,
+    /// A clean build and the tests, which takes minutes.
+    Builds,
 }
+
+const PARTS: [(&str, Part); 5] = [
+    ("program", Part::Program),
+    ("dispatch", Part::Dispatch),
+    ("lifecycle", Part::Lifecycle),
+    ("scale", Part::Scale),
+    ("builds", Part::Builds),
+];
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let what = what()?;
+    let parts = parts(std::env::args().skip(1))?;
     figures::machine();
-    if what != What::Lifecycle {
-        program_and_latency().await?;
-    }
-    for (agents, tasks) in [(1, 1000), (10, 5000), (100, 10_000)] {
-        lifecycle::measure(agents, tasks).await?;
-    }
-    if what == What::Builds {
-        builds::measure().await?;
+    for part in parts {
+        measure(part).await?;
     }
     Ok(())
 }
 
-async fn program_and_latency() -> anyhow::Result<()> {
-    let program = program()?;
-    let size = std::fs::metadata(&program)?.len();
-    figures::value(
-        "binary_size_mb",
-        figures::megabytes(size),
-        "the release binary",
-    );
-    dispatch::sqlite().await?;
-    dispatch::postgres().await?;
-    job::start_to_ready(&program).await?;
-    job::issue_to_pull_request(&program).await
+/// The parts that are named; without a name all but builds.
+fn parts(names: impl Iterator<Item = String>) -> anyhow::Result<Vec<Part>> {
+    let known = PARTS.map(|(name, _)| name).join(", ");
+    let chosen: Vec<_> = names
+        .map(|name| {
+            let part = PARTS.iter().find(|(known, _)| *known == name);
+            let part = part.map(|(_, part)| *part);
+            part.with_context(|| format!("there is no part `{name}`; there are {known}"))
+        })
+        .collect::<anyhow::Result<_>>()?;
+    if !chosen.is_empty() {
+        return Ok(chosen);
+    }
+    let all = PARTS.map(|(_, part)| part).into_iter();
+    Ok(all.filter(|part| *part != Part::Builds).collect())
 }
 
-fn what() -> anyhow::Result<What> {
-    let args: Vec<_> = std::env::args().skip(1).collect();
-    match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        [] => Ok(What::Usual),
-        ["--builds"] => Ok(What::Builds),
-        ["--lifecycle"] => Ok(What::Lifecycle),
-        _ => anyhow::bail!("unknown argument in {args:?}; there are `--builds` and `--lifecycle`"),
+async fn measure(part: Part) -> anyhow::Result<()> {
+    match part {
+        Part::Program => {
+            let program = program()?;
+            let size = std::fs::metadata(&program)?.len();
+            let size = figures::megabytes(size);
+            figures::value("binary_size_mb", size, "the release binary");
+            job::start_to_ready(&program).await?;
+            job::issue_to_pull_request(&program).await
+        }
+        Part::Dispatch => {
+            dispatch::sqlite().await?;
+            dispatch::postgres().await?;
+            dispatch::crowded_postgres().await
+        }
+        Part::Lifecycle => {
+            for (agents, tasks) in [(1, 1000), (10, 5000), (100, 10_000), (1000, 20_000)] {
+                lifecycle::measure(agents, tasks).await?;
+            }
+            Ok(())
+        }
+        Part::Scale => {
+            let program = program()?;
+            scale::idle_agents(&program, 10_000).await?;
+            scale::reattach(&program, 1000).await
+        }
+        Part::Builds => builds::measure().await,
     }
 }
 

@@ -10,14 +10,15 @@ use super::rows::{json_present, number, to_json, word};
 use super::unit::{Busy, Unit};
 use super::{Database, Dialect};
 use crate::store::held::Held;
-use crate::store::{Assignment, Cas, Checkpoint, Claim, QueuedTask, StoreError, StoreResult};
+use crate::store::{Assignment, Cas, Checkpoint, Claim, Look, QueuedTask, StoreError, StoreResult};
 
 /// The order of a lane. A task gains one point of priority for each ten minutes it waits, so that
 /// nothing starves; as all of them gain alike, their order does not change with time, and an
 /// index keeps it.
 const RANK: &str = "queued_at - priority * 600000000";
 
-/// `$2` tasks of each lane at most, `$3` in all, which may be claimed at `$1`. PostgreSQL goes from
+/// `$2` tasks of each lane at most, `$3` in all, which may be claimed at `$1`; one of each lane
+/// whose type is not among `$5`, unless `$4` is empty. PostgreSQL goes from
 /// lane to lane and from task to task by the index, however many more there are; SQLite, whose
 /// queues are those of one machine, looks at all that are queued.
 fn heads(dialect: Dialect) -> String {
@@ -35,29 +36,32 @@ fn heads(dialect: Dialect) -> String {
              SELECT {task} FROM (SELECT agent_type AS lane, repository AS of FROM lanes) AS l \
              CROSS JOIN LATERAL (\
                 SELECT {task} FROM tasks WHERE state = 'queued' AND agent_type = l.lane \
-                AND repository = l.of AND not_before <= $1 ORDER BY {RANK}, id LIMIT $2) AS head \
+                AND repository = l.of AND not_before <= $1 ORDER BY {RANK}, id \
+                LIMIT CASE WHEN $4 = '' OR l.lane = ANY (ARRAY(\
+                    SELECT json_array_elements_text($5::json))) THEN $2 ELSE 1 END) AS head \
              LIMIT $3"
         ),
         Dialect::Sqlite => format!(
             "SELECT {task} FROM (\
-                SELECT {task}, ROW_NUMBER() OVER (\
+                SELECT {task}, agent_type, ROW_NUMBER() OVER (\
                     PARTITION BY agent_type, repository ORDER BY {RANK}, id) AS place \
                 FROM tasks WHERE state = 'queued' AND not_before <= $1) \
-             WHERE place <= $2 LIMIT $3"
+             WHERE place <= CASE WHEN $4 = '' OR agent_type IN (SELECT value FROM json_each($5)) \
+                THEN $2 ELSE 1 END LIMIT $3"
         ),
     }
 }
 
-pub(super) async fn queued(
-    database: &Database,
-    each: u32,
-    most: u32,
-) -> StoreResult<Vec<QueuedTask>> {
+pub(super) async fn queued(database: &Database, look: &Look) -> StoreResult<Vec<QueuedTask>> {
     let now = database.now().await?;
+    let types = to_json(&look.types.as_deref().unwrap_or_default())?;
+    let chosen = if look.types.is_some() { "chosen" } else { "" };
     let found = sqlx::query(sqlx::AssertSqlSafe(heads(database.dialect)))
         .bind(now)
-        .bind(i64::from(each))
-        .bind(i64::from(most))
+        .bind(i64::from(look.each))
+        .bind(i64::from(look.most))
+        .bind(chosen)
+        .bind(types)
         .fetch_all(&database.readers)
         .await?;
     found

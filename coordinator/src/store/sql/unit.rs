@@ -185,6 +185,12 @@ impl<'a> Unit<'a> {
     pub(super) async fn commit(mut self) -> StoreResult<()> {
         self.flush().await?;
         self.sql.commit().await?;
+        for (held, _) in self.held.values() {
+            if let Some(task) = held.claimable() {
+                // Without a scheduler there is nobody to hear it.
+                let _ = self.database.queued.send(task);
+            }
+        }
         for it in &self.moves {
             count(&self.database.metrics, it);
         }

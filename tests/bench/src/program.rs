@@ -1,0 +1,120 @@
+//! Processes of the release binary, and what they hold.
+
+use std::path::Path;
+use std::process::Stdio;
+
+use anyhow::Context as _;
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, Command};
+
+/// What agents of a benchmark show.
+pub(crate) const KEY: &str = "benchmark";
+
+/// A running coordinator, without a GitHub. Killed when dropped.
+#[derive(Debug)]
+pub(crate) struct Coordinator {
+    child: Child,
+    /// Where agents connect, `http://…`.
+    pub(crate) fleet: String,
+    _folder: TempDir,
+}
+
+impl Coordinator {
+    /// Starts one on a new SQLite file.
+    pub(crate) async fn on_sqlite(program: &Path) -> anyhow::Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let database = format!("sqlite:{}", folder.path().join("tasks.db").display());
+        Self::start(program, folder, (&database, "127.0.0.1:0")).await
+    }
+
+    /// Starts one on that database, where agents connect to that address.
+    pub(crate) async fn on(program: &Path, database: &str, fleet: &str) -> anyhow::Result<Self> {
+        Self::start(program, tempfile::tempdir()?, (database, fleet)).await
+    }
+
+    /// Waits for the word that it is ready.
+    async fn start(
+        program: &Path,
+        folder: TempDir,
+        (database, fleet): (&str, &str),
+    ) -> anyhow::Result<Self> {
+        let config = folder.path().join("patchfleet.toml");
+        let url = folder.path().join("database");
+        std::fs::write(&url, database)?;
+        let text = format!(
+            "[coordinator]\nlisten = '127.0.0.1:0'\n\
+             [coordinator.fleet]\nlisten = '{fleet}'\nkey = '{KEY}'\n\
+             [coordinator.database]\nurl = {{ file = '{}' }}\n\
+             [coordinator.github]\napi_url = 'http://127.0.0.1:9'\ntoken = '{KEY}'\n\
+             webhook_secrets = ['{KEY}']\n[coordinator.api]\nkey = '{KEY}'\n",
+            url.display()
+        );
+        std::fs::write(&config, text)?;
+        let config = config.display().to_string();
+        let mut child = spawn(program, &["--json", "coordinator", "--config", &config])?;
+        let out = child.stdout.take().context("its output is piped")?;
+        let line = BufReader::new(out).lines().next_line().await?;
+        let line = line.context("the coordinator ended at once")?;
+        let ready: Value = serde_json::from_str(&line)?;
+        let fleet = ready["fleet"].as_str().context("it tells its address")?;
+        Ok(Self {
+            fleet: format!("http://{fleet}"),
+            child,
+            _folder: folder,
+        })
+    }
+
+    /// Its resident memory in bytes.
+    pub(crate) fn resident(&self) -> anyhow::Result<u64> {
+        resident(self.child.id())
+    }
+
+    /// What it has used of processors so far, in seconds, as Linux counts it (`proc(5)`: fields 14
+    /// and 15 of `stat`, in ticks of 10 ms).
+    pub(crate) fn processor_seconds(&self) -> anyhow::Result<f64> {
+        let pid = self.child.id().context("the process has ended")?;
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+        let (_, fields) = stat.rsplit_once(')').context("stat has a name")?;
+        let fields: Vec<_> = fields.split_whitespace().collect();
+        let ticks = |index: usize| -> anyhow::Result<u32> {
+            Ok(fields.get(index).context("stat has the field")?.parse()?)
+        };
+        Ok(f64::from(ticks(11)? + ticks(12)?) / 100.0)
+    }
+
+    /// Kills it at once.
+    pub(crate) async fn kill(mut self) -> anyhow::Result<()> {
+        Ok(self.child.kill().await?)
+    }
+}
+
+/// Starts the binary with its output piped; it is killed when the handle is dropped.
+pub(crate) fn spawn(program: &Path, args: &[&str]) -> anyhow::Result<Child> {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the benchmark's one door to spawning"
+    )]
+    let mut command = Command::new(program);
+    command
+        .args(args)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .with_context(|| format!("can't start {}", program.display()))
+}
+
+/// Resident memory in bytes, as Linux tells it (`proc(5)`).
+pub(crate) fn resident(pid: Option<u32>) -> anyhow::Result<u64> {
+    let pid = pid.context("the process has ended")?;
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kilobytes: u64 = line
+        .and_then(|line| line.split_whitespace().next())
+        .and_then(|number| number.parse().ok())
+        .context("the kernel does not tell the resident memory")?;
+    Ok(kilobytes * 1024)
+}
