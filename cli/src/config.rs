@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use clap::Args;
 use patchfleet_agent::AgentConfig;
 use patchfleet_coordinator::config::CoordinatorConfig;
+use patchfleet_coordinator::store::Address;
 use patchfleet_telemetry::{Format, Options, Telemetry};
 use serde::Deserialize;
 
@@ -81,6 +82,11 @@ impl ConfigArgs {
     /// The file, which need not be there.
     pub(crate) fn file(&self) -> &Path {
         &self.config
+    }
+
+    /// Where the coordinator of that configuration keeps its tasks.
+    pub(crate) fn store(&self) -> anyhow::Result<Address> {
+        self.load()?.coordinator(self.file())?.database.address()
     }
 
     /// Reads the file and the environment.

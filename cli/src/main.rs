@@ -1,12 +1,15 @@
 //! `patchfleet`: the one binary. A file per subcommand; this one says which there are.
 
 mod agent;
+mod backup;
 mod client;
 mod config;
 mod coordinator;
 mod demo;
 mod doctor;
+mod migrate;
 mod output;
+mod restore;
 mod runtime;
 mod task;
 mod up;
@@ -42,6 +45,12 @@ enum Command {
     Task(task::TaskArgs),
     /// Say what is missing on this host and how to mend it.
     Doctor(doctor::DoctorArgs),
+    /// Write a SQLite store to a file, also while the coordinator runs.
+    Backup(backup::BackupArgs),
+    /// Bring a backup back.
+    Restore(restore::RestoreArgs),
+    /// Move everything from SQLite to PostgreSQL, or back.
+    Migrate(migrate::MigrateArgs),
 }
 
 fn main() -> ExitCode {
@@ -58,6 +67,9 @@ fn main() -> ExitCode {
             Command::Agent(args) => agent::run(args, output).await,
             Command::Task(args) => task::run(args, output).await,
             Command::Doctor(args) => doctor::run(args, output).await,
+            Command::Backup(args) => backup::run(args, output).await,
+            Command::Restore(args) => restore::run(args, output).await,
+            Command::Migrate(args) => migrate::run(args, output).await,
         }
     });
     match result {

@@ -3,10 +3,13 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use anyhow::Context as _;
 use patchfleet_config::{HumanDuration, Secret};
 use patchfleet_domain::RepositoryName;
 use serde::Deserialize;
 use url::Url;
+
+use crate::store::Address;
 
 /// `[coordinator]`.
 #[derive(Debug, Clone, Deserialize)]
@@ -61,6 +64,18 @@ pub struct DatabaseConfig {
     /// Connections held to PostgreSQL at most.
     #[serde(default = "default_connections")]
     pub max_connections: u32,
+}
+
+impl DatabaseConfig {
+    /// Where the tasks are kept.
+    ///
+    /// # Errors
+    /// When the secret is missing, or is no address.
+    pub fn address(&self) -> anyhow::Result<Address> {
+        let field = "coordinator.database.url";
+        let url = self.url.reveal().context(field)?;
+        Address::parse(&url).context(field)
+    }
 }
 
 /// Which GitHub, and as whom.

@@ -6,6 +6,8 @@
 //! The database's clock decides about leases; callers pass durations, never moments.
 //! Absent: policy. Who may trigger what is `intake`'s; who gets a task is `scheduler`'s.
 
+mod address;
+pub mod archive;
 mod held;
 mod rules;
 mod sql;
@@ -21,7 +23,8 @@ use patchfleet_domain::{
 };
 use serde::{Deserialize, Serialize};
 
-pub use sql::SqlStore;
+pub use address::{Address, InvalidAddress};
+pub use sql::{SqlStore, Transferred};
 
 /// What can go wrong with a database, as callers need to tell it apart.
 #[derive(Debug, Clone, thiserror::Error)]

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use patchfleet_domain::RepositoryName;
 use patchfleet_github::{Credentials as As, GitHub, GitHubOptions};
 use patchfleet_telemetry::Metrics;
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::SecretString;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -287,15 +287,8 @@ async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
 }
 
 async fn open_store(config: &DatabaseConfig) -> anyhow::Result<SqlStore> {
-    let url = config.url.reveal().context("coordinator.database.url")?;
-    let url = url.expose_secret();
-    let store = match (url.strip_prefix("sqlite:"), url.split_once("://")) {
-        (Some(path), _) => SqlStore::sqlite(path.trim_start_matches("//").as_ref()).await,
-        (None, Some(("postgres" | "postgresql", _))) => {
-            SqlStore::postgres(url, config.max_connections).await
-        }
-        _ => bail!("coordinator.database.url: write `sqlite:PATH` or `postgres://…`"),
-    };
+    let address = config.address()?;
+    let store = address.open(config.max_connections).await;
     store.context("can't open the database")
 }
 

@@ -4,6 +4,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "store/archive.rs"]
+mod archive;
 #[path = "store/batches.rs"]
 mod batches;
 #[path = "store/cases.rs"]

@@ -3,6 +3,7 @@
 use std::process::Output;
 
 use patchfleet_domain::TaskState;
+use patchfleet_testkit::postgres::Database;
 use serde_json::Value;
 
 use crate::world::{Part, Plan, World};
@@ -40,6 +41,42 @@ async fn an_orderly_end_costs_no_attempt() {
     world.start(Part::Coordinator).await;
     world.merge_and_check(issue).await;
     assert_eq!(world.tasks().await[0].failures, 0);
+}
+
+/// Runs `patchfleet … --json` as the coordinator's user would.
+async fn beside(world: &World, args: &[&str]) -> Output {
+    #[expect(clippy::disallowed_methods, reason = "the user's shell")]
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_patchfleet"));
+    let config = world.folder().join("coordinator.toml");
+    command.args(args).arg("--json").arg("--config").arg(config);
+    command.envs(world.keys.for_coordinator(&world.database_url()));
+    command.output().await.unwrap()
+}
+
+#[tokio::test]
+async fn an_installation_is_backed_up_brought_back_and_grows_without_losing_a_task() {
+    let mut world = World::new().await;
+    let issue = world.open();
+    world.label(issue);
+    world.pull_request().await;
+    let file = world.folder().join("tasks.backup");
+    let file = file.to_str().unwrap();
+    let made = said(&beside(&world, &["backup", "--to", file]).await);
+    assert_eq!(made["tasks"], 1);
+    let refused = beside(&world, &["restore", "--from", file]).await;
+    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(told.contains("stop the coordinator first"), "{told}");
+
+    world.end(Part::Coordinator).await;
+    let restored = said(&beside(&world, &["restore", "--from", file]).await);
+    assert_eq!(restored["tasks"], 1);
+    assert!(restored["kept"].is_string(), "{restored}");
+    let database = Database::create().await.unwrap();
+    let moved = said(&beside(&world, &["migrate", "--to", database.url()]).await);
+    assert_eq!(moved["rows"][1], serde_json::json!(["tasks", 1]));
+    world.move_to(database);
+    world.start(Part::Coordinator).await;
+    world.merge_and_check(issue).await;
 }
 
 /// Runs `patchfleet task … --json` with the API's key in the environment.

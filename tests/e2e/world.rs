@@ -175,6 +175,11 @@ impl World {
         process.expect("it runs")
     }
 
+    /// Has the next coordinator keep its tasks there.
+    pub(crate) fn move_to(&mut self, database: Database) {
+        self.database = Some(database);
+    }
+
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
     }
@@ -194,7 +199,7 @@ impl World {
         format!("http://{}/{path}", self.ready.http)
     }
 
-    fn database_url(&self) -> String {
+    pub(crate) fn database_url(&self) -> String {
         match &self.database {
             Some(database) => database.url().to_owned(),
             None => format!("sqlite:{}", self.folder().join("patchfleet.db").display()),

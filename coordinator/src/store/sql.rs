@@ -18,6 +18,7 @@ mod reports;
 mod rows;
 mod rowset;
 mod tasks;
+mod transfer;
 mod unit;
 mod write;
 
@@ -45,6 +46,7 @@ use uuid::Uuid;
 use batch::{Batcher, persistently};
 use deliveries::Record;
 use reports::Reports;
+pub use transfer::Transferred;
 
 use super::{
     Assignment, AttemptRecord, Cas, Claim, Commanded, Delivery, LiveAttempt, LostAttempt,
@@ -53,7 +55,7 @@ use super::{
 };
 use crate::store::{Act, Look, TakenAway};
 
-static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
+pub(super) static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 static POSTGRES_MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
 
 /// What every connection to PostgreSQL begins with: how long a statement may take before it is
@@ -271,7 +273,7 @@ fn micros(duration: Duration) -> i64 {
 }
 
 /// A file's address; what has a meaning in an address is a plain character in a file's name.
-fn sqlite_url(path: &Path) -> StoreResult<String> {
+pub(super) fn sqlite_url(path: &Path) -> StoreResult<String> {
     let path = path.to_str().ok_or_else(|| {
         StoreError::Unavailable(format!("the file's name {} is not UTF-8", path.display()))
     })?;

@@ -10,7 +10,7 @@ use patchfleet_domain::{
 
 use crate::fixture::{Fixture, LEASE, agent, failure};
 
-fn description(id: AgentId) -> Agent {
+pub(crate) fn description(id: AgentId) -> Agent {
     Agent {
         id,
         agent_type: AgentType::general(),

@@ -28,7 +28,7 @@ impl Keys {
         }
     }
 
-    pub(super) fn for_coordinator(&self, database: &str) -> Vec<(&'static str, String)> {
+    pub(crate) fn for_coordinator(&self, database: &str) -> Vec<(&'static str, String)> {
         let mut all = self.for_agent();
         all.extend([
             ("E2E_GITHUB_TOKEN", self.github.clone()),

@@ -10,6 +10,7 @@ mod server;
 use anyhow::Context as _;
 use sqlx::{Connection as _, Executor as _, PgConnection};
 
+use programs::Programs;
 use server::{Commit, Server};
 
 /// A server that is there already.
@@ -72,6 +73,27 @@ impl Database {
     /// Where it is.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Copies everything into another database, as an operator does: `pg_dump`, then `pg_restore`.
+    ///
+    /// # Errors
+    /// When one of them fails; the error has what it said.
+    pub fn dump_into(&self, other: &Self) -> anyhow::Result<()> {
+        let folder = tempfile::Builder::new()
+            .prefix("patchfleet-dump-")
+            .tempdir()?;
+        let programs = Programs::for_folder(folder.path())?;
+        let file = folder.path().join("dump");
+        let mut dump = programs.command("pg_dump");
+        dump.args(["--format=custom", "--file"]).arg(&file);
+        dump.arg(&self.url);
+        programs::finish(dump)?;
+        let mut restore = programs.command("pg_restore");
+        restore.args(["--no-owner", "--exit-on-error", "--dbname"]);
+        restore.arg(&other.url).arg(&file);
+        programs::finish(restore)?;
+        Ok(())
     }
 
     /// True when the server is this database's own.

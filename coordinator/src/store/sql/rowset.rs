@@ -34,7 +34,7 @@ macro_rules! row {
 pub(super) use row;
 
 /// `$1` as a table `r` with those columns.
-pub(super) fn table(dialect: Dialect, columns: &[Column]) -> String {
+pub(super) fn table(dialect: Dialect, columns: &[(&str, &str)]) -> String {
     match dialect {
         Dialect::Postgres => {
             let typed = joined(columns, |(name, sql)| format!("{name} {sql}"));
@@ -48,7 +48,7 @@ pub(super) fn table(dialect: Dialect, columns: &[Column]) -> String {
 }
 
 /// Something about each column, as a list.
-pub(super) fn joined(columns: &[Column], each: impl Fn(&Column) -> String) -> String {
+pub(super) fn joined(columns: &[(&str, &str)], each: impl Fn(&(&str, &str)) -> String) -> String {
     let texts: Vec<_> = columns.iter().map(each).collect();
     texts.join(", ")
 }
