@@ -2,13 +2,16 @@
 # fresh machine. ARGS goes to the program: make demo ARGS='--keep'.
 ARGS ?=
 
-.PHONY: help setup demo test lint fmt bench
+CHAOS_SECONDS ?= 180
+
+.PHONY: help setup demo test lint fmt bench chaos
 
 help:
 	@echo 'make demo    a GitHub issue becomes a merged pull request, on this machine (ARGS=--help)'
 	@echo 'make test    all tests, with real PostgreSQL, git and gRPC (ARGS goes to cargo nextest)'
 	@echo 'make lint    formatting, clippy, documentation, licenses and sources of dependencies'
 	@echo 'make bench   benchmarks of a release build, as JSON lines (ARGS=lifecycle: a part of them)'
+	@echo 'make chaos   a fleet under faults for CHAOS_SECONDS=180; PATCHFLEET_SEED=N runs a schedule again'
 	@echo 'make fmt     format the code'
 	@echo 'make setup   install what the above need and this machine lacks; each of them does it too'
 
@@ -36,3 +39,7 @@ fmt:
 bench: setup
 	@cargo build --release --locked --bin patchfleet
 	@cargo run --release --quiet --locked -p patchfleet-bench -- $(ARGS)
+
+chaos: setup
+	PATCHFLEET_CHAOS_SECONDS=$(CHAOS_SECONDS) \
+		cargo nextest run --locked --profile chaos -p patchfleet --test chaos --no-capture

@@ -53,6 +53,9 @@ pub struct FleetConfig {
     /// How long an agent whose stream broke has to come back before its tasks go to others.
     #[serde(default = "default_grace")]
     pub reconnect_grace: HumanDuration,
+    /// How long an attempt may take, although its agent lives: the work hangs.
+    #[serde(default = "default_deadline")]
+    pub attempt_deadline: HumanDuration,
 }
 
 /// Where tasks are kept.
@@ -162,6 +165,10 @@ const fn default_heartbeat() -> HumanDuration {
 
 const fn default_grace() -> HumanDuration {
     HumanDuration::from_secs(5)
+}
+
+const fn default_deadline() -> HumanDuration {
+    HumanDuration::from_secs(2 * 60 * 60)
 }
 
 const fn default_shutdown() -> HumanDuration {

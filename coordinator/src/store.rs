@@ -283,6 +283,15 @@ pub struct TakenAway {
     pub called_off: bool,
 }
 
+/// An attempt's two clocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Terms {
+    /// How long it lives without a sign of life of its agent.
+    pub lease: Duration,
+    /// How long it may take altogether: an agent that lives may still hang.
+    pub deadline: Duration,
+}
+
 /// An attempt that holds a lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LiveAttempt {
@@ -494,12 +503,13 @@ pub trait Store: Send + Sync + std::fmt::Debug {
         let applied = self.report_all(std::slice::from_ref(report)).await?;
         Ok(applied.into_iter().next().unwrap_or(Cas::Stale))
     }
-    /// The agents gave a sign of life: for `lease` from now they are present in those states, and
-    /// their live attempts live on; returns those that are live.
+    /// The agents gave a sign of life: for a lease from now they are present in those states, and
+    /// their live attempts live on, if they were accepted and are not past the deadline; returns
+    /// those that are live.
     async fn renew(
         &self,
         agents: &[(AgentId, AgentState)],
-        lease: Duration,
+        terms: Terms,
     ) -> StoreResult<Vec<(AgentId, Work)>>;
     /// Attempts that ended without their agents since the moment that the last look returned, and
     /// some of those before; and the moment of this one.

@@ -222,6 +222,7 @@ impl Parts<'_> {
             lease: config.lease.0,
             heartbeat: config.heartbeat.0,
             grace: config.reconnect_grace.0,
+            deadline: config.attempt_deadline.0,
         };
         let tokens = GitHubTokens {
             github: self.github.clone(),

@@ -72,6 +72,7 @@ on_both!(
     endings::the_queue_shows_the_heads_of_all_lanes,
     presence::an_agent_is_offline_when_it_left_or_gives_no_sign_of_life,
     presence::signs_of_life_renew_the_leases_of_many_agents,
+    presence::work_that_hangs_loses_its_lease,
     presence::a_broken_stream_leaves_a_grace_unless_there_is_a_newer_one,
     presence::what_is_taken_away_is_told_and_what_ended_by_itself_is_not,
     random::actors_at_random_break_no_invariant,

@@ -59,12 +59,12 @@ async fn renew(shared: &Shared) -> StoreResult<()> {
     if signs.is_empty() {
         return Ok(());
     }
-    let lease = shared.options.lease;
+    let terms = shared.options.terms();
     let agents: Vec<_> = signs
         .iter()
         .map(|sign| (sign.agent.clone(), sign.state))
         .collect();
-    let live = shared.store.renew(&agents, lease).await;
+    let live = shared.store.renew(&agents, terms).await;
     let mut live = live.inspect_err(|_| shared.registry.untold(&signs))?;
     live.sort();
     for sign in signs {

@@ -20,7 +20,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::auth::KeyCheck;
 use super::outgoing::{self, Item};
 use super::{Credentials, Registry, lookout, session};
-use crate::store::Store;
+use crate::store::{Store, Terms};
 
 /// How often a silent connection is probed, and how long it may take to answer.
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(10));
@@ -38,6 +38,17 @@ pub struct FleetOptions {
     pub heartbeat: Duration,
     /// How long an attempt lives after its agent's stream broke.
     pub grace: Duration,
+    /// How long an attempt may take, although its agent lives.
+    pub deadline: Duration,
+}
+
+impl FleetOptions {
+    pub(super) const fn terms(&self) -> Terms {
+        Terms {
+            lease: self.lease,
+            deadline: self.deadline,
+        }
+    }
 }
 
 /// What all sessions share.

@@ -53,7 +53,7 @@ use super::{
     OutboxEntry, QueuedTask, Recorded, Report, Sent, Store, StoreError, StoreResult, TaskEvent,
     TaskFilter,
 };
-use crate::store::{Act, Look, TakenAway};
+use crate::store::{Act, Look, TakenAway, Terms};
 
 pub(super) static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 static POSTGRES_MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
@@ -460,9 +460,9 @@ impl Store for SqlStore {
     async fn renew(
         &self,
         agents: &[(AgentId, AgentState)],
-        lease: Duration,
+        terms: Terms,
     ) -> StoreResult<Vec<(AgentId, Work)>> {
-        persistently(|| agents::renew(&self.database, agents, lease)).await
+        persistently(|| agents::renew(&self.database, agents, terms)).await
     }
 
     async fn taken_away(

@@ -98,6 +98,7 @@ impl Fleet {
             lease,
             heartbeat: (lease / 10).min(Duration::from_millis(300)),
             grace: GRACE,
+            deadline: Duration::from_hours(1),
         };
         let service = FleetService::new(
             store.clone(),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use patchfleet_coordinator::store::{
     Act, Acted, Assignment, Cas, Delivery, Look, NewTask, QueuedTask, Recorded, Report,
-    SemanticKey, SqlStore, Store, WorkEvent,
+    SemanticKey, SqlStore, Store, Terms, WorkEvent,
 };
 use patchfleet_domain::agent::Requirement;
 use patchfleet_domain::outcome::{Failure, FailureKind, Outcome, PullRequestRef};
@@ -18,6 +18,10 @@ use patchfleet_domain::{
 use patchfleet_testkit::postgres::Database;
 
 pub(crate) const LEASE: Duration = Duration::from_secs(30);
+pub(crate) const TERMS: Terms = Terms {
+    lease: LEASE,
+    deadline: Duration::from_hours(1),
+};
 
 pub(crate) struct Fixture {
     pub(crate) store: Arc<dyn Store>,
@@ -176,7 +180,7 @@ impl Fixture {
     pub(crate) async fn renew(&self, agents: &[&AgentId]) -> Vec<(AgentId, Work)> {
         let busy = |agent: &&AgentId| ((*agent).clone(), AgentState::Busy);
         let agents: Vec<_> = agents.iter().map(busy).collect();
-        self.store.renew(&agents, LEASE).await.unwrap()
+        self.store.renew(&agents, TERMS).await.unwrap()
     }
 
     pub(crate) async fn task(&self, id: TaskId) -> Task {

@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use patchfleet_coordinator::store::{Cas, TakenAway, WorkEvent};
+use patchfleet_coordinator::store::{Cas, TakenAway, Terms, WorkEvent};
 use patchfleet_domain::{
     Agent, AgentId, AgentState, AgentType, SecurityLevel, SessionId, TaskState,
 };
 
-use crate::fixture::{Fixture, LEASE, agent, failure};
+use crate::fixture::{Fixture, LEASE, TERMS, agent, failure};
 
 pub(crate) fn description(id: AgentId) -> Agent {
     Agent {
@@ -68,6 +68,8 @@ pub(crate) async fn signs_of_life_renew_the_leases_of_many_agents(fixture: &Fixt
         let Cas::Applied(assignment) = won.unwrap() else {
             panic!("nobody else wanted it");
         };
+        let accepted = WorkEvent::Accepted;
+        fixture.applied(assignment.work, 1, accepted).await;
         works.push((who.clone(), assignment.work));
     }
     let mut renewed = fixture.renew(&[&one, &two]).await;
@@ -82,6 +84,29 @@ pub(crate) async fn signs_of_life_renew_the_leases_of_many_agents(fixture: &Fixt
         .collect();
     assert_eq!(expired, [lost]);
     assert_eq!(fixture.renew(&[]).await, []);
+}
+
+/// An agent that lives may hang: before it accepts, or for longer than anything may take.
+pub(crate) async fn work_that_hangs_loses_its_lease(fixture: &Fixture) {
+    let me = agent("backend-1");
+    let sign = [(me.clone(), AgentState::Busy)];
+    let queued = fixture.queued(1).await;
+    let unaccepted = fixture.claim(&queued, Duration::ZERO).await.work;
+    let accepted = fixture.started(2).await;
+    let mut renewed = fixture.renew(&[&me]).await;
+    renewed.sort();
+    assert_eq!(renewed, [(me.clone(), unaccepted), (me.clone(), accepted)]);
+    let over = async || {
+        let expired = fixture.store.expire().await.unwrap();
+        expired.into_iter().map(|it| it.work).collect::<Vec<_>>()
+    };
+    assert_eq!(over().await, [unaccepted]);
+    let hurried = Terms {
+        deadline: Duration::ZERO,
+        ..TERMS
+    };
+    fixture.store.renew(&sign, hurried).await.unwrap();
+    assert_eq!(over().await, [accepted]);
 }
 
 pub(crate) async fn a_broken_stream_leaves_a_grace_unless_there_is_a_newer_one(fixture: &Fixture) {

@@ -142,6 +142,7 @@ async fn drained(fixture: &Fixture) {
 pub(crate) async fn a_renewed_lease_is_not_over(fixture: &Fixture) {
     let queued = fixture.queued(1).await;
     let work = fixture.claim(&queued, Duration::ZERO).await.work;
+    fixture.applied(work, 1, WorkEvent::Accepted).await;
     let me = agent("backend-1");
     assert_eq!(fixture.renew(&[&me]).await, [(me, work)]);
     assert_eq!(fixture.store.expire().await.unwrap(), []);

@@ -51,6 +51,7 @@ impl Fleet {
             lease: Duration::from_secs(30),
             heartbeat: Duration::from_secs(5),
             grace: Duration::from_secs(5),
+            deadline: Duration::from_hours(1),
         };
         let service = FleetService::new(
             Arc::clone(store),

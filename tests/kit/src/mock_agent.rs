@@ -193,9 +193,12 @@ impl MockAgent {
         self.shared.state.send_modify(|state| state.silent = true);
     }
 
-    /// Comes back after [`Self::cut`], [`Self::crash`] or a goodbye.
+    /// Comes back after [`Self::cut`], [`Self::crash`], [`Self::fall_silent`] or a goodbye.
     pub fn reconnect(&self) {
-        self.shared.state.send_modify(|state| state.away = false);
+        self.shared.state.send_modify(|state| {
+            state.away = false;
+            state.silent = false;
+        });
     }
 
     /// Dies: the stream is cut, all work and all reports are gone.

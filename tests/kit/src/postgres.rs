@@ -28,7 +28,7 @@ pub struct Database {
 #[derive(Debug)]
 enum Host {
     /// On a server of its own, which ends with it.
-    Private(#[expect(dead_code, reason = "stops the server when dropped")] Server),
+    Private(Server),
     /// On somebody's server at this address; the database is dropped, the server stays.
     Lent(String),
 }
@@ -94,6 +94,17 @@ impl Database {
         restore.arg(&other.url).arg(&file);
         programs::finish(restore)?;
         Ok(())
+    }
+
+    /// Ends this database's server at once, as a crash would, and starts it again.
+    ///
+    /// # Errors
+    /// When the server is somebody else's, or does not start again.
+    pub async fn restart(&mut self) -> anyhow::Result<()> {
+        match &mut self.host {
+            Host::Private(server) => server.restart().await,
+            Host::Lent(_) => anyhow::bail!("a server that was lent is not restarted"),
+        }
     }
 
     /// True when the server is this database's own.

@@ -134,9 +134,7 @@ impl Process {
     /// # Errors
     /// When it can't be asked, or does not end with success.
     pub async fn end(mut self) -> anyhow::Result<()> {
-        let id = self.pid().context("it has ended before")?;
-        let id = nix::unistd::Pid::from_raw(i32::try_from(id)?);
-        nix::sys::signal::kill(id, nix::sys::signal::Signal::SIGTERM)?;
+        self.signal(nix::sys::signal::Signal::SIGTERM)?;
         let status = self.child.wait().await?;
         if !status.success() {
             bail!(
@@ -152,6 +150,28 @@ impl Process {
     pub async fn kill(mut self) {
         // It ends anyway when this process does; there is nobody to tell a failure to.
         let _ = self.child.kill().await;
+    }
+
+    /// Stops the process where it is, as an overloaded or sleeping machine would.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn freeze(&self) -> anyhow::Result<()> {
+        self.signal(nix::sys::signal::Signal::SIGSTOP)
+    }
+
+    /// Lets it go on.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn thaw(&self) -> anyhow::Result<()> {
+        self.signal(nix::sys::signal::Signal::SIGCONT)
+    }
+
+    fn signal(&self, signal: nix::sys::signal::Signal) -> anyhow::Result<()> {
+        let id = self.pid().context("it has ended before")?;
+        let id = nix::unistd::Pid::from_raw(i32::try_from(id)?);
+        Ok(nix::sys::signal::kill(id, signal)?)
     }
 
     /// The process's number, for people who want to look at it.

@@ -63,7 +63,7 @@ async fn settle(
     }
     if live.len() > reconciled.lose.len() {
         let sign = [(id.clone(), agent.state)];
-        shared.store.renew(&sign, lease).await?;
+        shared.store.renew(&sign, shared.options.terms()).await?;
     }
     Ok(reconciled)
 }

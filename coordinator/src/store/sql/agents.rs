@@ -9,7 +9,7 @@ use super::rows::{json_present, to_json, word};
 use super::rowset::{self, Row as _, row};
 use super::unit::Unit;
 use super::{Database, micros};
-use crate::store::StoreResult;
+use crate::store::{StoreResult, Terms};
 
 row! {
     PresenceRow {
@@ -47,10 +47,13 @@ pub(super) async fn register(
 pub(super) async fn renew(
     database: &Database,
     agents: &[(AgentId, AgentState)],
-    lease: Duration,
+    terms: Terms,
 ) -> StoreResult<Vec<(AgentId, Work)>> {
     let mut unit = Unit::begin(database).await?;
-    let until = unit.now.timestamp_micros().saturating_add(micros(lease));
+    let until = unit
+        .now
+        .timestamp_micros()
+        .saturating_add(micros(terms.lease));
     let mut rows: Vec<_> = agents
         .iter()
         .map(|(id, state)| PresenceRow {
@@ -66,9 +69,12 @@ pub(super) async fn renew(
         rowset::table(unit.dialect, PresenceRow::COLUMNS)
     );
     rowset::execute(&mut unit.sql, &text, &rows).await?;
-    // Locked in the order in which every transaction locks them.
+    // Locked in the order in which every transaction locks them. What was not accepted within its
+    // first lease, and what takes longer than the deadline, is given up although its agent lives:
+    // the work hangs.
     let text = format!(
-        "UPDATE attempts SET lease_until = $2 WHERE (task, number) IN (\
+        "UPDATE attempts SET lease_until = CASE WHEN last_seq = 0 THEN lease_until \
+         WHEN assigned_at + $3 < $2 THEN assigned_at + $4 ELSE $5 END WHERE (task, number) IN (\
             SELECT task, number FROM attempts WHERE agent {} AND ended_at IS NULL ORDER BY task{}\
          ) RETURNING agent, task, number",
         unit.dialect.among(),
@@ -77,6 +83,9 @@ pub(super) async fn renew(
     let ids: Vec<_> = agents.iter().map(|(id, _)| id).collect();
     let found = sqlx::query(sqlx::AssertSqlSafe(text))
         .bind(to_json(&ids)?)
+        .bind(until)
+        .bind(micros(terms.deadline))
+        .bind(micros(terms.deadline))
         .bind(until)
         .fetch_all(&mut *unit.sql)
         .await?;

@@ -15,6 +15,11 @@ impl Simulator {
         self.shared.interference.add_fault(matcher, fault, times);
     }
 
+    /// Takes back the faults that nobody has met yet.
+    pub fn heal(&self) {
+        self.shared.interference.clear_faults();
+    }
+
     /// Holds matching requests before they have any effect.
     pub fn hold(&self, matcher: Matcher) -> Gate {
         self.shared

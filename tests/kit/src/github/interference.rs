@@ -125,6 +125,10 @@ impl Interference {
         self.lock().faults.push((matcher, fault, times));
     }
 
+    pub(crate) fn clear_faults(&self) {
+        self.lock().faults.clear();
+    }
+
     pub(crate) fn add_gate(&self, matcher: Matcher, moment: Moment) -> Gate {
         let inside = Arc::new(GateInside {
             matcher,

@@ -50,9 +50,10 @@ impl Commit {
 #[derive(Debug)]
 pub(super) struct Server {
     // Ends before its folder goes.
-    _process: Process,
-    _folder: TempDir,
+    process: Option<Process>,
+    folder: TempDir,
     port: u16,
+    commit: Commit,
 }
 
 #[derive(Debug)]
@@ -82,15 +83,25 @@ impl Server {
             match launch(&programs, folder.path(), (port, commit)).await {
                 Ok(process) => {
                     return Ok(Self {
-                        _process: process,
-                        _folder: folder,
+                        process: Some(process),
+                        folder,
                         port,
+                        commit,
                     });
                 }
                 Err(error) if tried == TRIES => return Err(error),
                 Err(_) => tried += 1,
             }
         }
+    }
+
+    /// Ends the server at once, whatever it is doing, and starts it again at the same address.
+    pub(super) async fn restart(&mut self) -> anyhow::Result<()> {
+        self.process = None;
+        let programs = Programs::for_folder(self.folder.path())?;
+        let place = (self.port, self.commit);
+        self.process = Some(launch(&programs, self.folder.path(), place).await?);
+        Ok(())
     }
 
     /// Its first database, as its superuser.

@@ -1,0 +1,50 @@
+//! A fleet under a seeded schedule of faults; then the faults stop, and the invariants are read
+//! off the database and GitHub.
+//!
+//! Two coordinators as real processes over one PostgreSQL, behind one address; agents that speak
+//! real gRPC; a GitHub that plays along. `PATCHFLEET_SEED` runs a schedule again,
+//! `PATCHFLEET_CHAOS_SECONDS` says how long the faults last: a few seconds with the other tests,
+//! minutes with `make chaos`.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod agents;
+mod faults;
+mod gateway;
+mod verdict;
+mod world;
+
+use std::time::Duration;
+
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
+
+use faults::Fault;
+use world::World;
+
+fn number(name: &str, default: u64) -> u64 {
+    let set = std::env::var(name).ok();
+    set.map_or(default, |text| text.parse().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_breaks_every_issue_ends_once_and_nothing_acknowledged_is_lost() {
+    let seed = number("PATCHFLEET_SEED", 11);
+    let lasting = Duration::from_secs(number("PATCHFLEET_CHAOS_SECONDS", 6));
+    let mut random = StdRng::seed_from_u64(seed);
+    let mut world = World::start(seed).await;
+    let mut injected = std::collections::BTreeMap::new();
+    let until = tokio::time::Instant::now() + lasting;
+    while tokio::time::Instant::now() < until {
+        world.trigger(&mut random);
+        let fault = Fault::any(&mut random);
+        *injected.entry(fault.word()).or_insert(0) += 1;
+        world.inject(fault, &mut random).await;
+    }
+    world.calm().await;
+    let tasks = verdict::pronounce(&world).await;
+    let report = serde_json::json!({
+        "seed": seed, "seconds": lasting.as_secs(), "faults": injected, "tasks": tasks, "violations": 0,
+    });
+    println!("{report}");
+}

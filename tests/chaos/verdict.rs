@@ -1,0 +1,159 @@
+//! The invariants, read off the database and GitHub once everything is quiet.
+
+use std::time::Duration;
+
+use patchfleet_coordinator::store::{AttemptRecord, SqlStore, Store, TaskEvent, TaskFilter};
+use patchfleet_domain::{IssueNumber, Task, TaskState};
+
+use crate::world::{REPOSITORY, World};
+
+/// How long until everything is quiet, and between two looks. When GitHub failed five times in a
+/// row, it is left alone for a minute.
+const PATIENCE: (Duration, Duration) = (Duration::from_mins(3), Duration::from_millis(100));
+/// What a task's status comment is known by.
+const STATUS_MARK: &str = "<!-- patchfleet:task:";
+
+/// Waits until all is over, then checks everything; says how many tasks there were.
+pub(crate) async fn pronounce(world: &World) -> usize {
+    let store = SqlStore::postgres(world.database.url(), 4).await.unwrap();
+    let quiet = async {
+        while !is_quiet(world, &store).await {
+            tokio::time::sleep(PATIENCE.1).await;
+        }
+    };
+    if tokio::time::timeout(PATIENCE.0, quiet).await.is_err() {
+        let tasks = all_tasks(&store).await;
+        let stuck: Vec<_> = tasks.iter().filter(|task| !is_over(task)).collect();
+        let pending = store.outbox_pending().await.unwrap();
+        panic!(
+            "not quiet: {pending} to be told, {stuck:#?}\n{}",
+            world.story()
+        );
+    }
+    for delivery in world.github.deliveries() {
+        let known = store.delivery_seen(&delivery.id.to_string()).await.unwrap();
+        assert!(known, "answered 2xx and not kept: {delivery:?}");
+    }
+    for issue in &world.issues {
+        check_issue(world, &store, *issue).await;
+    }
+    world.issues.len()
+}
+
+async fn all_tasks(store: &SqlStore) -> Vec<Task> {
+    let mut all: Vec<Task> = Vec::new();
+    loop {
+        let page = TaskFilter {
+            before: all.last().map(|task| task.id),
+            limit: 500,
+            ..TaskFilter::default()
+        };
+        let found = store.tasks(&page).await.unwrap();
+        if found.is_empty() {
+            return all;
+        }
+        all.extend(found);
+    }
+}
+
+fn is_over(task: &Task) -> bool {
+    matches!(task.state, TaskState::Review | TaskState::Failed)
+}
+
+async fn is_quiet(world: &World, store: &SqlStore) -> bool {
+    let tasks = all_tasks(store).await;
+    let agents_done = world
+        .agents
+        .iter()
+        .all(|agent| agent.seen().unacknowledged == 0);
+    tasks.len() >= world.issues.len()
+        && tasks.iter().all(is_over)
+        && agents_done
+        && store.outbox_pending().await.unwrap() == 0
+}
+
+async fn check_issue(world: &World, store: &SqlStore, issue: u64) {
+    let filter = TaskFilter {
+        issue: Some(IssueNumber(issue)),
+        ..TaskFilter::default()
+    };
+    let tasks = store.tasks(&filter).await.unwrap();
+    let [task] = tasks.as_slice() else {
+        panic!(
+            "issue {issue} was triggered once and has {} tasks",
+            tasks.len()
+        );
+    };
+    let history = store.history(task.id, 0).await.unwrap();
+    let attempts = store.attempts(task.id).await.unwrap();
+    check_history(task, &history);
+    check_attempts(task, &attempts, &history);
+    check_end(world, task, issue);
+}
+
+/// No gap, no change that the table does not have, and its end is where the task is.
+fn check_history(task: &Task, history: &[TaskEvent]) {
+    let mut state = TaskState::Pending;
+    for event in history.iter().filter(|event| event.kind == "state") {
+        assert_eq!(event.from, Some(state), "a gap: {history:#?}");
+        state = state.transition(event.to.unwrap()).unwrap();
+    }
+    assert_eq!(state, task.state);
+    let created = history.iter().filter(|event| event.kind == "created");
+    assert_eq!(created.count(), 1, "{history:#?}");
+}
+
+/// One live attempt at a time; what an attempt did is told while it lived, and no other time.
+fn check_attempts(task: &Task, attempts: &[AttemptRecord], history: &[TaskEvent]) {
+    for (number, attempt) in (1..).zip(attempts) {
+        assert_eq!(attempt.number.0, number, "{attempts:#?}");
+        assert!(attempt.ended_at.is_some(), "it is over: {attempts:#?}");
+    }
+    for pair in attempts.windows(2) {
+        assert!(
+            pair[0].ended_at <= Some(pair[1].assigned_at),
+            "two at once: {attempts:#?}"
+        );
+    }
+    let won = attempts
+        .iter()
+        .filter(|it| it.outcome.as_deref() == Some("pull_request"));
+    let expected = usize::from(task.state == TaskState::Review);
+    assert_eq!(won.count(), expected, "{attempts:#?}");
+    assert!(task.failures <= task.max_attempts);
+    for event in history
+        .iter()
+        .filter(|event| event.actor.starts_with("agent-"))
+    {
+        let attempt = attempts
+            .iter()
+            .find(|attempt| attempt.number == event.attempt);
+        let attempt = attempt.unwrap_or_else(|| panic!("of no attempt: {event:?}"));
+        assert_eq!(
+            attempt.agent.as_str(),
+            event.actor,
+            "of another's attempt: {event:?}"
+        );
+        assert!(event.at >= attempt.assigned_at && Some(event.at) <= attempt.ended_at);
+    }
+}
+
+/// A person can read on the issue how it ended, once.
+fn check_end(world: &World, task: &Task, issue: u64) {
+    let label = match task.state {
+        TaskState::Review => "patchfleet:review",
+        _ => "patchfleet:failed",
+    };
+    if task.state == TaskState::Failed {
+        assert!(task.failure.is_some(), "failed without a reason: {task:#?}");
+    }
+    let labels = world.github.labels(REPOSITORY, issue).unwrap();
+    let own: Vec<_> = labels
+        .iter()
+        .filter(|it| it.starts_with("patchfleet:"))
+        .collect();
+    assert_eq!(own, [label], "issue {issue}");
+    let comments = world.github.comments(REPOSITORY, issue).unwrap();
+    let told = comments.iter().filter(|it| it.body.contains(STATUS_MARK));
+    assert_eq!(told.count(), 1, "issue {issue}: {comments:#?}");
+}

@@ -1,0 +1,237 @@
+//! The fleet: two coordinators, a PostgreSQL, a GitHub, agents, and what is done to them.
+
+use std::path::Path;
+use std::time::Duration;
+
+use patchfleet_testkit::github::{Fault as Trouble, Matcher, Order, Permission, Simulator};
+use patchfleet_testkit::mock_agent::MockAgent;
+use patchfleet_testkit::postgres::Database;
+use patchfleet_testkit::process::{Process, Start};
+use rand::Rng as _;
+use rand::rngs::StdRng;
+use serde_json::json;
+
+use crate::agents;
+use crate::faults::Fault;
+use crate::gateway::Gateway;
+
+pub(crate) const REPOSITORY: &str = "acme/orders";
+const MAINTAINER: &str = "maintainer";
+const KEY: &str = "a-key-of-the-chaos-test";
+const COORDINATORS: usize = 2;
+const AGENTS: u64 = 8;
+/// Short, so that what is lost is found while the test runs.
+const LEASE: Duration = Duration::from_secs(3);
+
+pub(crate) struct World {
+    pub(crate) github: Simulator,
+    pub(crate) database: Database,
+    pub(crate) issues: Vec<u64>,
+    pub(crate) agents: Vec<MockAgent>,
+    coordinators: Vec<Option<Process>>,
+    http: Gateway,
+    fleet: Gateway,
+    folder: tempfile::TempDir,
+}
+
+impl World {
+    pub(crate) async fn start(seed: u64) -> Self {
+        let folder = tempfile::Builder::new()
+            .prefix("patchfleet-chaos-")
+            .tempdir()
+            .unwrap();
+        let github = Simulator::start().await.unwrap();
+        let seed_folder = folder.path().join("seed");
+        std::fs::create_dir(&seed_folder).unwrap();
+        std::fs::write(seed_folder.join("README.md"), "# Orders\n").unwrap();
+        github.create_repository(REPOSITORY, &seed_folder).unwrap();
+        github
+            .set_permission(REPOSITORY, MAINTAINER, Permission::Admin)
+            .unwrap();
+        let mut world = Self {
+            github,
+            database: Database::create().await.unwrap(),
+            issues: Vec::new(),
+            agents: Vec::new(),
+            coordinators: (0..COORDINATORS).map(|_| None).collect(),
+            http: Gateway::start(COORDINATORS).await,
+            fleet: Gateway::start(COORDINATORS).await,
+            folder,
+        };
+        for index in 0..COORDINATORS {
+            world.start_coordinator(index).await;
+        }
+        for number in 0..AGENTS {
+            let agent = agents::start(world.fleet.address, KEY, (number, seed));
+            world.agents.push(agent);
+        }
+        let url = format!("http://{}/webhooks/github", world.http.address);
+        world.github.add_webhook(&url, KEY);
+        world
+    }
+
+    async fn start_coordinator(&mut self, index: usize) {
+        let name = format!("coordinator-{index}");
+        let tree = json!({"coordinator": {
+            "listen": "127.0.0.1:0",
+            "fleet": {
+                "listen": "127.0.0.1:0", "key": {"env": "CHAOS_KEY"},
+                "lease": format!("{}s", LEASE.as_secs()), "heartbeat": "300ms", "reconnect_grace": "1s",
+            },
+            "database": {"url": {"env": "CHAOS_DATABASE"}},
+            "github": {
+                "api_url": self.github.base_url(), "token": {"env": "CHAOS_TOKEN"},
+                "webhook_secrets": [{"env": "CHAOS_KEY"}],
+            },
+            "api": {"key": {"env": "CHAOS_KEY"}},
+        }});
+        let config = self.folder.path().join(format!("{name}.toml"));
+        std::fs::write(&config, toml::to_string(&tree).unwrap()).unwrap();
+        let mut process = Process::start(Start {
+            program: Path::new(env!("CARGO_BIN_EXE_patchfleet")),
+            name: &name,
+            args: vec![
+                "coordinator".to_owned(),
+                "--config".to_owned(),
+                config.display().to_string(),
+            ],
+            secrets: vec![
+                ("CHAOS_KEY", KEY.to_owned()),
+                ("CHAOS_DATABASE", self.database.url().to_owned()),
+                ("CHAOS_TOKEN", self.github.bot_token()),
+            ],
+            folder: self.folder.path(),
+        })
+        .unwrap();
+        let ready = process.ready().await.unwrap();
+        self.http.set(index, Some(ready.http));
+        self.fleet.set(index, Some(ready.fleet));
+        self.coordinators[index] = Some(process);
+    }
+
+    fn take_coordinator(&mut self, index: usize) -> Process {
+        self.http.set(index, None);
+        self.fleet.set(index, None);
+        self.coordinators[index].take().unwrap()
+    }
+
+    /// A maintainer labels some issues.
+    pub(crate) fn trigger(&mut self, random: &mut StdRng) {
+        for _ in 0..random.random_range(0..3) {
+            let title = format!("Change {}", self.issues.len());
+            let opened = self
+                .github
+                .open_issue(REPOSITORY, MAINTAINER, &title, "Please.", &[]);
+            let issue = opened.unwrap();
+            self.github
+                .add_label(REPOSITORY, MAINTAINER, issue, "patchfleet")
+                .unwrap();
+            self.issues.push(issue);
+        }
+    }
+
+    pub(crate) async fn inject(&mut self, fault: Fault, random: &mut StdRng) {
+        let pause = Duration::from_millis(random.random_range(20..400));
+        let index = random.random_range(0..COORDINATORS);
+        let agent = random.random_range(0..self.agents.len());
+        match fault {
+            Fault::KillCoordinator => {
+                self.take_coordinator(index).kill().await;
+                tokio::time::sleep(pause).await;
+                self.start_coordinator(index).await;
+            }
+            Fault::EndCoordinator => {
+                self.take_coordinator(index).end().await.unwrap();
+                self.start_coordinator(index).await;
+            }
+            Fault::FreezeCoordinator => {
+                let process = self.coordinators[index].as_ref().unwrap();
+                process.freeze().unwrap();
+                tokio::time::sleep(LEASE + pause).await;
+                process.thaw().unwrap();
+            }
+            Fault::CutConnections => {
+                self.http.cut();
+                self.fleet.cut();
+            }
+            Fault::RestartDatabase => self.database.restart().await.unwrap(),
+            Fault::CutAgent => {
+                self.agents[agent].cut();
+                tokio::time::sleep(pause).await;
+                self.agents[agent].reconnect();
+            }
+            Fault::RestartAgent => self.agents[agent].restart(),
+            Fault::SilenceAgent => {
+                self.agents[agent].fall_silent();
+                tokio::time::sleep(pause).await;
+                self.agents[agent].reconnect();
+            }
+            Fault::DismissAgent => {
+                self.agents[agent].goodbye();
+                tokio::time::sleep(pause).await;
+                self.agents[agent].reconnect();
+            }
+            Fault::GitHubFails => self.trouble(Trouble::Status(500), 3),
+            Fault::GitHubLimits => {
+                let retry_after = Duration::from_secs(1);
+                self.trouble(Trouble::SecondaryLimit { retry_after }, 2);
+            }
+            Fault::GitHubCuts => self.trouble(Trouble::Cut, 3),
+            Fault::DoubleWebhooks => self.github.duplicate_next(4),
+            Fault::ReorderWebhooks => {
+                self.github.hold_deliveries();
+                self.trigger(random);
+                self.github.release_deliveries(Order::Reversed);
+            }
+            Fault::Peace => {}
+        }
+        tokio::time::sleep(pause).await;
+    }
+
+    fn trouble(&self, trouble: Trouble, times: usize) {
+        self.github
+            .fault(Matcher::containing("*", "/repos/"), trouble, times);
+    }
+
+    /// The faults stop. What GitHub could not deliver is delivered again, as an operator has it
+    /// done: GitHub does not try again by itself.
+    pub(crate) async fn calm(&mut self) {
+        self.github.heal();
+        for agent in &self.agents {
+            agent.reconnect();
+        }
+        for _ in 0..600 {
+            self.github
+                .deliveries_settled(Duration::from_mins(1))
+                .await
+                .unwrap();
+            let deliveries = self.github.deliveries();
+            let failed = deliveries.iter().filter(|it| it.status() != Some(202));
+            let failed: Vec<_> = failed.map(|it| it.id).collect();
+            if failed.is_empty() {
+                return;
+            }
+            for id in failed {
+                self.github.redeliver(id).unwrap();
+            }
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
+        let deliveries = self.github.deliveries();
+        let failed = deliveries.iter().find(|it| it.status() != Some(202));
+        panic!("not taken: {failed:#?}\n{}", self.story());
+    }
+
+    /// The ends of the coordinators' logs.
+    pub(crate) fn story(&self) -> String {
+        let end = |index: usize| {
+            let log = self.folder.path().join(format!("coordinator-{index}.log"));
+            let text = std::fs::read_to_string(log).unwrap_or_default();
+            let lines: Vec<_> = text.lines().rev().take(40).collect();
+            lines.into_iter().rev().collect::<Vec<_>>().join("\n")
+        };
+        (0..COORDINATORS)
+            .map(end)
+            .collect::<Vec<_>>()
+            .join("\n---\n")
+    }
+}
