@@ -189,6 +189,8 @@ impl Scheduler {
         let mut room = self.registry.changed();
         let mut fetching = FuturesUnordered::new();
         let mut next = Instant::now();
+        // The queue may have what no look at it has seen.
+        let mut news = true;
         loop {
             let fetched = tokio::select! {
                 () = shutdown.cancelled() => return,
@@ -200,15 +202,21 @@ impl Scheduler {
             // A claim under way is finished: cancelled halfway, its task would wait for the lease.
             let mut backlog = self.backlog.lock().await;
             next = Instant::now() + self.options.interval;
-            if let Err(error) = self.look(&mut backlog, fetched).await {
-                tracing::warn!(%error, "tasks could not be assigned; trying again");
-                continue;
+            let woken = fetched.is_none();
+            match self.look(&mut backlog, fetched).await {
+                // Where some were given away there may be more.
+                Ok(assigned) => news |= woken || assigned > 0,
+                Err(error) => {
+                    tracing::warn!(%error, "tasks could not be assigned; trying again");
+                    continue;
+                }
             }
-            if self.registry.room() == 0 || !fetching.is_empty() {
+            if !news || self.registry.room() == 0 || !fetching.is_empty() {
                 continue;
             }
             if backlog.stale_at() <= Instant::now() {
                 fetching.push(fetch(self.store.as_ref(), self.next_look(&backlog)));
+                news = false;
             } else {
                 next = next.min(backlog.stale_at());
             }
