@@ -5,6 +5,7 @@
 //! input and are idempotent: a wake-up too many costs a query, one too few a second.
 //! Absent: the stream itself, which is `dispatch`'s.
 
+mod backlog;
 pub mod experience;
 pub mod leases;
 pub mod plan;

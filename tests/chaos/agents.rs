@@ -5,9 +5,9 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use patchfleet_domain::outcome::{Failure, FailureKind};
-use patchfleet_domain::{Checkpoint, Outcome, Phase, PullRequestRef, WorkEvent};
+use patchfleet_domain::{Checkpoint, Outcome, Phase, WorkEvent};
 use patchfleet_proto::v1;
-use patchfleet_testkit::mock_agent::{Conduct, MockAgent, Profile};
+use patchfleet_testkit::mock_agent::{Conduct, MockAgent, Profile, sample_pull_request};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 
@@ -50,7 +50,7 @@ fn conduct(random: &mut StdRng, assign: &v1::Assign) -> Conduct {
             retryable: true,
             discard_checkpoints: random.random_bool(0.5),
         }),
-        _ => pull_request(issue.unwrap_or_default()),
+        _ => sample_pull_request(1000 + issue.unwrap_or_default()),
     };
     Conduct::Finish { events, outcome }
 }
@@ -59,22 +59,5 @@ fn progress(phase: Phase) -> WorkEvent {
     WorkEvent::Progress {
         phase,
         detail: String::new(),
-    }
-}
-
-fn pull_request(number: u64) -> Outcome {
-    Outcome::PullRequest {
-        pull_request: Box::new(PullRequestRef {
-            number: 1000 + number,
-            url: format!("http://127.0.0.1/acme/orders/pull/{}", 1000 + number),
-            head: format!("patchfleet/{number}-change"),
-            head_sha: format!("{number:040x}"),
-            base: "main".to_owned(),
-            draft: true,
-            merged: false,
-        }),
-        summary: "Changed what was asked for.".to_owned(),
-        tests_before: None,
-        tests_after: None,
     }
 }

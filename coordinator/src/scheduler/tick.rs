@@ -1,33 +1,20 @@
 //! The loop that turns plans into claims.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
-use patchfleet_domain::{AgentType, TaskId};
 use patchfleet_telemetry::Metrics;
-use tokio::sync::broadcast;
-use tokio::sync::broadcast::error::TryRecvError;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::backlog::{Backlog, Fetched, fetch};
 use super::plan::{Grant, Limits, plan, topic_of};
 use super::turns::Turns;
 use crate::dispatch::{Handover, Registry};
-use crate::store::{Assignment, Cas, Claim, Look, QueuedTask, Store, StoreResult};
+use crate::store::{Assignment, Cas, Claim, Store, StoreResult};
 use crate::wake::next_change;
-
-/// Tasks that are fetched at once; more only when there are more lanes.
-const WINDOW: usize = 1024;
-/// Fewest of each lane, and most in all.
-const FEWEST: usize = 4;
-const MOST: u32 = 4096;
-/// Lanes there may be, before anybody has looked.
-const LANES: usize = 64;
-/// Between two looks at the queue while there is something left of the last one.
-const FRESH: Duration = Duration::from_millis(20);
 
 /// How the scheduler works.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,107 +46,6 @@ pub struct Scheduler {
     options: SchedulerOptions,
     turns: Mutex<Turns>,
     backlog: tokio::sync::Mutex<Backlog>,
-}
-
-/// What is known of the queue and not given away yet. A task may have gone meanwhile, which its
-/// claim finds out.
-#[derive(Debug)]
-struct Backlog {
-    tasks: BTreeMap<TaskId, Waiting>,
-    /// What this process queues comes by itself.
-    news: broadcast::Receiver<QueuedTask>,
-    /// Some of it was missed.
-    missed: bool,
-    fetched: Instant,
-    took: Duration,
-    lanes: usize,
-}
-
-/// A task, and since when it is known to have waited so long.
-#[derive(Debug)]
-struct Waiting {
-    task: QueuedTask,
-    since: Instant,
-}
-
-/// A look at the queue.
-#[derive(Debug)]
-struct Fetched {
-    tasks: Vec<QueuedTask>,
-    began: Instant,
-    took: Duration,
-}
-
-async fn fetch(store: &dyn Store, look: Look) -> StoreResult<Fetched> {
-    let began = Instant::now();
-    let tasks = store.queued(&look).await?;
-    let took = began.elapsed();
-    Ok(Fetched { tasks, began, took })
-}
-
-impl Backlog {
-    fn new(store: &dyn Store) -> Self {
-        Self {
-            tasks: BTreeMap::new(),
-            news: store.newly_queued(),
-            missed: true,
-            fetched: Instant::now(),
-            took: Duration::ZERO,
-            lanes: LANES,
-        }
-    }
-
-    /// When the queue is to be looked at again: not so often that looking takes more than a fifth
-    /// of the time.
-    fn stale_at(&self) -> Instant {
-        let pause = self.took * 4;
-        self.fetched
-            + match (self.missed, self.tasks.is_empty()) {
-                (true, _) => Duration::ZERO,
-                (false, true) => pause,
-                (false, false) => pause.max(FRESH),
-            }
-    }
-
-    /// Takes in what was queued here.
-    fn listen(&mut self) {
-        loop {
-            match self.news.try_recv() {
-                Ok(task) => self.add(task, Instant::now()),
-                // The queue itself has what was missed.
-                Err(TryRecvError::Lagged(_)) => self.missed = true,
-                Err(TryRecvError::Empty | TryRecvError::Closed) => return,
-            }
-        }
-    }
-
-    fn add(&mut self, task: QueuedTask, since: Instant) {
-        if self.tasks.len() < MOST as usize {
-            self.tasks.insert(task.id, Waiting { task, since });
-        }
-    }
-
-    /// Takes in a look at the queue. What was queued since it began is not in it.
-    fn replace(&mut self, fetched: Fetched) {
-        let Fetched { tasks, began, took } = fetched;
-        let lanes: BTreeSet<_> = tasks.iter().map(topic_of).collect();
-        self.lanes = lanes.len();
-        self.tasks.retain(|_, waiting| waiting.since >= began);
-        for task in tasks {
-            self.add(task, began);
-        }
-        (self.fetched, self.took, self.missed) = (began, took, false);
-    }
-
-    /// The tasks with what they have waited by now.
-    fn queue(&self) -> Vec<QueuedTask> {
-        let waiting = self.tasks.values();
-        let by_now = waiting.map(|it| QueuedTask {
-            waited: it.task.waited + it.since.elapsed(),
-            ..it.task.clone()
-        });
-        by_now.collect()
-    }
 }
 
 impl Scheduler {
@@ -215,7 +101,10 @@ impl Scheduler {
                 continue;
             }
             if backlog.stale_at() <= Instant::now() {
-                fetching.push(fetch(self.store.as_ref(), self.next_look(&backlog)));
+                fetching.push(fetch(
+                    self.store.as_ref(),
+                    backlog.next_look(&self.registry.types()),
+                ));
                 news = false;
             } else {
                 next = next.min(backlog.stale_at());
@@ -229,19 +118,12 @@ impl Scheduler {
     /// When the store can't be asked. What was claimed before stays claimed.
     pub async fn tick(&self) -> StoreResult<usize> {
         let mut backlog = self.backlog.lock().await;
-        let fetched = fetch(self.store.as_ref(), self.next_look(&backlog)).await;
+        let fetched = fetch(
+            self.store.as_ref(),
+            backlog.next_look(&self.registry.types()),
+        )
+        .await;
         self.look(&mut backlog, Some(fetched)).await
-    }
-
-    /// How much of the queue to look at: what waits for agents that are not there costs little.
-    fn next_look(&self, backlog: &Backlog) -> Look {
-        let types = self.registry.types();
-        let each = (WINDOW / backlog.lanes.max(1)).max(FEWEST);
-        Look {
-            types: (!types.iter().any(AgentType::is_general)).then(|| types.into_iter().collect()),
-            each: u32::try_from(each).unwrap_or(u32::MAX),
-            most: MOST,
-        }
     }
 
     /// Takes in what is new and gives away what can be.
@@ -259,7 +141,7 @@ impl Scheduler {
 
     /// Gives what is in the backlog to the agents.
     async fn give(&self, backlog: &mut Backlog) -> StoreResult<usize> {
-        if backlog.tasks.is_empty() || self.registry.room() == 0 {
+        if backlog.is_empty() || self.registry.room() == 0 {
             return Ok(0);
         }
         let (queue, agents) = (backlog.queue(), self.registry.views());
@@ -268,7 +150,7 @@ impl Scheduler {
             plan(&queue, &agents, &turns, self.options.limits)
         };
         for grant in &grants {
-            backlog.tasks.remove(&grant.task.id);
+            backlog.remove(grant.task.id);
         }
         self.claim_all(&grants).await
     }

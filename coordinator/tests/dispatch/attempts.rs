@@ -6,10 +6,12 @@ use std::time::Duration;
 use patchfleet_coordinator::scheduler::SchedulerOptions;
 use patchfleet_coordinator::scheduler::plan::Limits;
 use patchfleet_coordinator::store::{Commanded, Store as _};
-use patchfleet_domain::{AgentState, Checkpoint, Outcome, Phase, Priority, TaskState, WorkEvent};
+use patchfleet_domain::{
+    AgentState, Checkpoint, Outcome, Phase, Priority, TaskId, TaskState, Work, WorkEvent,
+};
 use patchfleet_proto::v1::CredentialScope;
 use patchfleet_proto::v1::credential::Answer;
-use patchfleet_testkit::mock_agent::{Conduct, MockAgent};
+use patchfleet_testkit::mock_agent::{Conduct, MockAgent, sample_pull_request};
 use sqlx::{Connection as _, Executor as _};
 
 use super::fleet::{Fleet, assigned, hold};
@@ -30,18 +32,23 @@ fn checkpoint(node: &str) -> WorkEvent {
 }
 
 fn pull_request() -> WorkEvent {
-    let Conduct::Finish { outcome, .. } = Conduct::pull_request(7) else {
-        unreachable!("a pull request is a finish")
-    };
-    WorkEvent::Finished(outcome)
+    WorkEvent::Finished(sample_pull_request(7))
+}
+
+/// Two agents, the task that the first one works at, and its attempt.
+async fn one_at_work(fleet: &Fleet) -> (MockAgent, MockAgent, TaskId, Work) {
+    let first = fleet.agent("a-first", hold()).await;
+    let id = fleet.task("acme/orders", 1).await;
+    let work = assigned(&first, 1).await;
+    fleet.wait_state(id, TaskState::InProgress).await;
+    let second = fleet.agent("b-second", hold()).await;
+    (first, second, id, work)
 }
 
 #[tokio::test]
 async fn a_task_goes_from_the_queue_to_a_pull_request() {
     let fleet = Fleet::start().await;
-    let Conduct::Finish { outcome, .. } = Conduct::pull_request(7) else {
-        unreachable!("a pull request is a finish")
-    };
+    let outcome = sample_pull_request(7);
     let events = vec![
         progress(Phase::Analyze),
         checkpoint("inspect"),
@@ -179,11 +186,7 @@ async fn an_assignment_that_was_never_accepted_is_sent_again() {
 #[tokio::test]
 async fn a_lease_that_runs_out_gives_the_task_to_another_and_late_results_change_nothing() {
     let fleet = Fleet::with_lease(Duration::from_secs(2)).await;
-    let first = fleet.agent("a-first", hold()).await;
-    let id = fleet.task("acme/orders", 1).await;
-    let lost = assigned(&first, 1).await;
-    fleet.wait_state(id, TaskState::InProgress).await;
-    let second = fleet.agent("b-second", hold()).await;
+    let (first, second, id, lost) = one_at_work(&fleet).await;
     first.cut();
     let taken = assigned(&second, 1).await;
     assert_eq!(taken.attempt, lost.attempt.next());
@@ -222,11 +225,7 @@ async fn a_lease_that_runs_out_gives_the_task_to_another_and_late_results_change
 async fn an_agent_whose_stream_broke_has_a_grace_to_come_back() {
     // A lease that the test does not live to see the end of.
     let fleet = Fleet::with_lease(Duration::from_hours(1)).await;
-    let first = fleet.agent("a-first", hold()).await;
-    let id = fleet.task("acme/orders", 1).await;
-    let lost = assigned(&first, 1).await;
-    fleet.wait_state(id, TaskState::InProgress).await;
-    let second = fleet.agent("b-second", hold()).await;
+    let (first, second, _, lost) = one_at_work(&fleet).await;
     first.cut();
     first.reconnect();
     let back = first
@@ -244,11 +243,7 @@ async fn an_agent_whose_stream_broke_has_a_grace_to_come_back() {
 #[tokio::test]
 async fn an_agent_that_falls_silent_loses_its_lease() {
     let fleet = Fleet::with_lease(Duration::from_secs(1)).await;
-    let first = fleet.agent("a-first", hold()).await;
-    let id = fleet.task("acme/orders", 1).await;
-    let lost = assigned(&first, 1).await;
-    fleet.wait_state(id, TaskState::InProgress).await;
-    let second = fleet.agent("b-second", hold()).await;
+    let (first, second, _, lost) = one_at_work(&fleet).await;
     first.fall_silent();
     let taken = assigned(&second, 1).await;
     assert_eq!(taken.attempt, lost.attempt.next());

@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use conduct::Conduct;
+pub use conduct::{Conduct, sample_pull_request};
 use state::State;
 pub use state::{Closed, Seen};
 

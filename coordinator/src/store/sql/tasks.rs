@@ -5,6 +5,7 @@ use sqlx::Row as _;
 
 use super::Database;
 use super::rows::{self, word};
+use super::rowset::big;
 use super::unit::{Busy, Unit};
 use crate::store::{Cas, Commanded, StoreResult, TaskEvent, TaskFilter};
 
@@ -154,7 +155,7 @@ async fn active_beside(unit: &mut Unit<'_>, task: &Task) -> StoreResult<Option<T
          AND state NOT IN ('completed', 'failed', 'cancelled')",
     )
     .bind(task.repository.as_str())
-    .bind(i64::try_from(issue.0).unwrap_or(i64::MAX))
+    .bind(big(issue.0))
     .fetch_optional(&mut *unit.sql)
     .await?;
     row.map(|row| word(&row, "id")).transpose()

@@ -170,20 +170,27 @@ impl<'a> Unit<'a> {
 
     /// Writes what has changed so far, for statements of this transaction that have to see it.
     pub(super) async fn flush(&mut self) -> StoreResult<()> {
+        self.write().await?;
+        for (held, stored) in self.held.values_mut() {
+            *stored = Stored::of(held);
+        }
+        Ok(())
+    }
+
+    async fn write(&mut self) -> StoreResult<()> {
         let mut set = write::Set::default();
         for (held, stored) in self.held.values_mut() {
             let mut changes = held.take_changes();
             self.wakes |= changes.tells;
             self.moves.append(&mut changes.moves);
             set.add(held, stored, changes)?;
-            *stored = Stored::of(held);
         }
         set.write(&mut self.sql, self.dialect).await
     }
 
     /// Makes everything durable, then wakes the loops of this process if there is work for them.
     pub(super) async fn commit(mut self) -> StoreResult<()> {
-        self.flush().await?;
+        self.write().await?;
         self.sql.commit().await?;
         for (held, _) in self.held.values() {
             if let Some(task) = held.claimable() {

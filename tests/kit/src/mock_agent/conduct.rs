@@ -43,7 +43,7 @@ impl Conduct {
 }
 
 /// The outcome of an attempt that opened that pull request of `acme/orders`.
-pub(super) fn sample_pull_request(number: u64) -> Outcome {
+pub fn sample_pull_request(number: u64) -> Outcome {
     Outcome::PullRequest {
         pull_request: Box::new(PullRequestRef {
             number,

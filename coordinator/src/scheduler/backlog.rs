@@ -1,0 +1,143 @@
+//! What the scheduler knows of the queue: news of what this process queued, and bounded looks.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use patchfleet_domain::{AgentType, TaskId};
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::TryRecvError;
+use tokio::time::Instant;
+
+use super::plan::topic_of;
+use crate::store::{Look, QueuedTask, Store, StoreResult};
+
+/// Tasks that are fetched at once; more only when there are more lanes.
+const WINDOW: usize = 1024;
+/// Fewest of each lane, and most in all.
+const FEWEST: usize = 4;
+const MOST: u32 = 4096;
+/// Lanes there may be, before anybody has looked.
+const LANES: usize = 64;
+/// Between two looks at the queue while there is something left of the last one.
+const FRESH: Duration = Duration::from_millis(20);
+
+/// What is known of the queue and not given away yet. A task may have gone meanwhile, which its
+/// claim finds out.
+#[derive(Debug)]
+pub(super) struct Backlog {
+    tasks: BTreeMap<TaskId, Waiting>,
+    /// What this process queues comes by itself.
+    news: broadcast::Receiver<QueuedTask>,
+    /// Some of it was missed.
+    missed: bool,
+    fetched: Instant,
+    took: Duration,
+    lanes: usize,
+}
+
+/// A task, and since when it is known to have waited so long.
+#[derive(Debug)]
+struct Waiting {
+    task: QueuedTask,
+    since: Instant,
+}
+
+/// A look at the queue.
+#[derive(Debug)]
+pub(super) struct Fetched {
+    tasks: Vec<QueuedTask>,
+    began: Instant,
+    took: Duration,
+}
+
+pub(super) async fn fetch(store: &dyn Store, look: Look) -> StoreResult<Fetched> {
+    let began = Instant::now();
+    let tasks = store.queued(&look).await?;
+    let took = began.elapsed();
+    Ok(Fetched { tasks, began, took })
+}
+
+impl Backlog {
+    pub(super) fn new(store: &dyn Store) -> Self {
+        Self {
+            tasks: BTreeMap::new(),
+            news: store.newly_queued(),
+            missed: true,
+            fetched: Instant::now(),
+            took: Duration::ZERO,
+            lanes: LANES,
+        }
+    }
+
+    /// How much of the queue to look at next, when agents of those types are there: what waits for
+    /// others costs little.
+    pub(super) fn next_look(&self, types: &BTreeSet<AgentType>) -> Look {
+        let each = (WINDOW / self.lanes.max(1)).max(FEWEST);
+        Look {
+            types: (!types.iter().any(AgentType::is_general))
+                .then(|| types.iter().cloned().collect()),
+            each: u32::try_from(each).unwrap_or(u32::MAX),
+            most: MOST,
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.tasks.is_empty()
+    }
+
+    pub(super) fn remove(&mut self, task: TaskId) {
+        self.tasks.remove(&task);
+    }
+
+    /// When the queue is to be looked at again: not so often that looking takes more than a fifth
+    /// of the time.
+    pub(super) fn stale_at(&self) -> Instant {
+        let pause = self.took * 4;
+        self.fetched
+            + match (self.missed, self.tasks.is_empty()) {
+                (true, _) => Duration::ZERO,
+                (false, true) => pause,
+                (false, false) => pause.max(FRESH),
+            }
+    }
+
+    /// Takes in what was queued here.
+    pub(super) fn listen(&mut self) {
+        loop {
+            match self.news.try_recv() {
+                Ok(task) => self.add(task, Instant::now()),
+                // The queue itself has what was missed.
+                Err(TryRecvError::Lagged(_)) => self.missed = true,
+                Err(TryRecvError::Empty | TryRecvError::Closed) => return,
+            }
+        }
+    }
+
+    fn add(&mut self, task: QueuedTask, since: Instant) {
+        if self.tasks.len() < MOST as usize {
+            self.tasks.insert(task.id, Waiting { task, since });
+        }
+    }
+
+    /// Takes in a look at the queue. What was queued since it began is not in it.
+    pub(super) fn replace(&mut self, fetched: Fetched) {
+        let Fetched { tasks, began, took } = fetched;
+        let lanes: BTreeSet<_> = tasks.iter().map(topic_of).collect();
+        self.lanes = lanes.len();
+        self.tasks.retain(|_, waiting| waiting.since >= began);
+        for task in tasks {
+            self.add(task, began);
+        }
+        (self.fetched, self.took, self.missed) = (began, took, false);
+    }
+
+    /// The tasks with what they have waited by now.
+    pub(super) fn queue(&self) -> Vec<QueuedTask> {
+        let waiting = self.tasks.values();
+        let by_now = waiting.map(|it| QueuedTask {
+            waited: it.task.waited + it.since.elapsed(),
+            ..it.task.clone()
+        });
+        by_now.collect()
+    }
+}
