@@ -11,7 +11,7 @@ mod urgency;
 
 use std::sync::Arc;
 
-use patchfleet_domain::{SecurityLevel, Task, TaskAnalysis};
+use patchfleet_domain::{FailurePolicy, SecurityLevel, Task, TaskAnalysis};
 use tokio_util::sync::CancellationToken;
 
 pub use self::catalog::{AgentCatalog, AgentProfile};
@@ -22,11 +22,20 @@ use crate::wake::Wake;
 /// How many tasks are looked at before the store is asked again.
 const BATCH: u32 = 256;
 
+/// What an analysis goes by.
+#[derive(Debug, Clone, Default)]
+pub struct AnalysisPolicy {
+    /// The types of agents there are.
+    pub catalog: AgentCatalog,
+    /// What becomes of a task when an issue that it depends on fails.
+    pub on_dependency_failure: FailurePolicy,
+}
+
 /// Analyzes a task.
-pub fn analyze(task: &Task, catalog: &AgentCatalog) -> TaskAnalysis {
+pub fn analyze(task: &Task, policy: &AnalysisPolicy) -> TaskAnalysis {
     let clues = Clues::of(&task.request);
     let mut reasons = Vec::new();
-    let requirement = fit::requirement(task, &clues, catalog, &mut reasons);
+    let requirement = fit::requirement(task, &clues, &policy.catalog, &mut reasons);
     let priority = urgency::priority(task, &mut reasons);
     let complexity = size::complexity(&clues, &mut reasons);
     if requirement.security_level != SecurityLevel::Public {
@@ -38,16 +47,17 @@ pub fn analyze(task: &Task, catalog: &AgentCatalog) -> TaskAnalysis {
         estimated_tokens: size::tokens(&clues, complexity),
         priority,
         depends_on: clues.depends_on(task.issue),
+        on_dependency_failure: policy.on_dependency_failure,
         target_files: clues.files,
         reasons,
     }
 }
 
 /// Analyzes what comes in, until told to end.
-pub async fn run(store: Arc<dyn Store>, catalog: AgentCatalog, cancel: CancellationToken) {
+pub async fn run(store: Arc<dyn Store>, policy: AnalysisPolicy, cancel: CancellationToken) {
     let mut wake = Wake::new(store.as_ref(), cancel);
     loop {
-        match batch(store.as_ref(), &catalog).await {
+        match batch(store.as_ref(), &policy).await {
             Ok(true) => continue,
             Ok(false) => {}
             Err(error) => tracing::warn!(%error, "tasks can't be analyzed now"),
@@ -59,11 +69,11 @@ pub async fn run(store: Arc<dyn Store>, catalog: AgentCatalog, cancel: Cancellat
 }
 
 /// Analyzes some tasks; true when there may be more.
-async fn batch(store: &dyn Store, catalog: &AgentCatalog) -> StoreResult<bool> {
+async fn batch(store: &dyn Store, policy: &AnalysisPolicy) -> StoreResult<bool> {
     let tasks = store.unanalyzed(BATCH).await?;
     let analyses: Vec<_> = tasks
         .iter()
-        .map(|task| (task.id, analyze(task, catalog)))
+        .map(|task| (task.id, analyze(task, policy)))
         .collect();
     let applied = store.analyzed_all(&analyses).await?;
     let mut progress = false;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use patchfleet_config::{HumanDuration, Secret};
-use patchfleet_domain::RepositoryName;
+use patchfleet_domain::{FailurePolicy, RepositoryName};
 use serde::Deserialize;
 use url::Url;
 
@@ -124,6 +124,8 @@ pub struct IntakeConfig {
     pub max_attempts: u32,
     /// Only these repositories; all that the credentials may see when absent.
     pub repositories: Option<Vec<RepositoryName>>,
+    /// What becomes of a task when an issue that it depends on fails: `cancel` or `continue`.
+    pub on_dependency_failure: FailurePolicy,
 }
 
 impl Default for IntakeConfig {
@@ -132,6 +134,7 @@ impl Default for IntakeConfig {
             label: "patchfleet".to_owned(),
             max_attempts: 3,
             repositories: None,
+            on_dependency_failure: FailurePolicy::default(),
         }
     }
 }

@@ -152,7 +152,10 @@ impl Parts<'_> {
         );
         let analyzing = analysis::run(
             Arc::clone(store),
-            analysis::AgentCatalog::default(),
+            analysis::AnalysisPolicy {
+                on_dependency_failure: self.config.intake.on_dependency_failure,
+                ..analysis::AnalysisPolicy::default()
+            },
             self.shutdown.clone(),
         );
         stages.spawn(async {

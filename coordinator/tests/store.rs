@@ -10,6 +10,8 @@ mod archive;
 mod batches;
 #[path = "store/cases.rs"]
 mod cases;
+#[path = "store/dependencies.rs"]
+mod dependencies;
 #[path = "store/endings.rs"]
 mod endings;
 #[path = "store/fixture.rs"]
@@ -62,6 +64,13 @@ on_both!(
     cases::the_outbox_keeps_the_order_of_an_issue,
     cases::the_history_tells_every_change_of_state,
     cases::lists_are_filtered_and_paged,
+    dependencies::a_task_waits_until_the_last_of_those_before_it_is_completed,
+    dependencies::a_pull_request_has_to_be_merged_before_what_depends_on_it_begins,
+    dependencies::a_failure_is_passed_on_or_passed_over,
+    dependencies::what_is_over_or_not_ours_is_not_waited_for,
+    dependencies::a_cycle_is_refused_by_name,
+    dependencies::nobody_is_forgotten_whoever_is_faster,
+    dependencies::a_cycle_is_not_closed_from_two_sides,
     endings::every_state_that_is_not_over_can_be_cancelled,
     endings::an_attempt_tells_its_own_failure_and_success_forgets_it,
     endings::a_pull_request_of_an_earlier_attempt_decides_nothing,

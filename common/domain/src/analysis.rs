@@ -18,6 +18,18 @@ words! {
     }
 }
 
+words! {
+    /// What becomes of a task when one that it waits for fails or is called off.
+    #[derive(Default)]
+    FailurePolicy: "failure policy" {
+        /// It is called off too.
+        #[default]
+        Cancel = "cancel",
+        /// It goes on as if the other were done.
+        Continue = "continue",
+    }
+}
+
 /// Issue in, work order out.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TaskAnalysis {
@@ -33,6 +45,9 @@ pub struct TaskAnalysis {
     pub target_files: Vec<String>,
     /// Issues that have to be done first, as the request says.
     pub depends_on: Vec<u64>,
+    /// What to do when one of them fails.
+    #[serde(default)]
+    pub on_dependency_failure: FailurePolicy,
     /// Why, one rule a line, for people.
     pub reasons: Vec<String>,
 }

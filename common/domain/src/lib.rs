@@ -16,7 +16,7 @@ pub mod task;
 pub mod work;
 
 pub use agent::{Agent, AgentState, AgentType, Capability, SecurityLevel};
-pub use analysis::{Complexity, TaskAnalysis};
+pub use analysis::{Complexity, FailurePolicy, TaskAnalysis};
 pub use id::{AgentId, SessionId, TaskId};
 pub use outcome::{FailureKind, Outcome, PullRequestRef, TestVerdict};
 pub use phase::Phase;

@@ -33,6 +33,10 @@ words! {
         AgentLost = "agent_lost",
         /// The pull request was closed without a merge.
         PullRequestClosed = "pull_request_closed",
+        /// The task waits for itself, by way of others.
+        DependencyCycle = "dependency_cycle",
+        /// A task that has to be done first failed or was called off.
+        DependencyFailed = "dependency_failed",
         /// The agent is draining or was told to stop.
         Interrupted = "interrupted",
         /// Anything else; the log has the details.
@@ -90,6 +94,12 @@ impl FailureKind {
                 "The operator's log has the details; comment `/patchfleet retry` to try again."
             }
             Self::PullRequestClosed => "Comment `/patchfleet retry` if it should be tried again.",
+            Self::DependencyCycle => {
+                "Remove one of the `depends on` lines and comment `/patchfleet run`, or comment `/patchfleet retry` to go ahead without waiting."
+            }
+            Self::DependencyFailed => {
+                "Comment `/patchfleet run` once the other issue is done, or without its `depends on` line."
+            }
             Self::Interrupted => "It continues by itself.",
         }
     }

@@ -5,6 +5,9 @@ use patchfleet_domain::{IssueNumber, TaskRequest};
 /// Most files that are kept.
 const MAX_FILES: usize = 20;
 
+/// Most issues to wait for that are kept.
+const MAX_DEPENDENCIES: usize = 20;
+
 /// Endings that make a word a file.
 const ENDINGS: &[&str] = &[
     "py", "pyi", "rs", "go", "java", "kt", "rb", "php", "cs", "c", "h", "cpp", "hpp", "ts", "tsx",
@@ -134,7 +137,9 @@ fn depends_on(text: &str) -> Vec<u64> {
         while let Some(word) = words.peek() {
             let bare = word.trim_end_matches([',', '.', ';', ':', ')']);
             match bare.strip_prefix('#').map(str::parse) {
-                Some(Ok(number)) if !found.contains(&number) => found.push(number),
+                Some(Ok(number)) if !found.contains(&number) && found.len() < MAX_DEPENDENCIES => {
+                    found.push(number);
+                }
                 Some(Ok(_)) => {}
                 _ if matches!(bare, "and" | "&") => {}
                 _ => break,

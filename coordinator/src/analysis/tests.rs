@@ -40,7 +40,7 @@ fn task(title: &str, body: &str, labels: &[&str]) -> Task {
 }
 
 fn analyzed(title: &str, body: &str, labels: &[&str]) -> TaskAnalysis {
-    analyze(&task(title, body, labels), &AgentCatalog::default())
+    analyze(&task(title, body, labels), &AnalysisPolicy::default())
 }
 
 fn agent(title: &str, body: &str, labels: &[&str]) -> String {
@@ -102,7 +102,7 @@ fn a_named_agent_and_a_given_priority_win() {
     let mut named = task("Typo in README.md", "", &["priority: critical"]);
     named.request.agent_type = Some("security".parse().unwrap());
     named.priority = Priority::LOW;
-    let analysis = analyze(&named, &AgentCatalog::default());
+    let analysis = analyze(&named, &AnalysisPolicy::default());
     assert_eq!(analysis.requirement.agent_type.as_str(), "security");
     assert_eq!(analysis.priority, Priority::LOW);
     let analysis = analyzed("Typo", "", &["bug", "P1", "priority: low"]);

@@ -3,7 +3,9 @@
 use std::fmt::Write as _;
 
 use patchfleet_domain::outcome::Failure;
-use patchfleet_domain::{PullRequestRef, Task, TaskId, TaskState, TestVerdict};
+use patchfleet_domain::{
+    FailureKind, PullRequestRef, Task, TaskId, TaskState, TestVerdict, WaitReason,
+};
 
 use super::markdown::{block, inline, quiet, shortened};
 use super::timeline::timeline;
@@ -112,6 +114,7 @@ fn push_table(text: &mut String, told: Told<'_>) {
     let task = told.task;
     let newest = told.attempts.last();
     let mut rows = vec![("State", state_cell(task))];
+    rows.extend(awaited_cell(task).map(|cell| ("Waits for", cell)));
     if let Some(analysis) = &task.analysis {
         rows.push(("Agent type", analysis.requirement.agent_type.to_string()));
     }
@@ -138,6 +141,18 @@ fn state_cell(task: &Task) -> String {
         || format!("`{}`", task.state),
         |reason| format!("`{}` ({reason})", task.state),
     )
+}
+
+/// The issues that a task waits for.
+fn awaited_cell(task: &Task) -> Option<String> {
+    let waits = task.wait_reason == Some(WaitReason::Dependency);
+    let analysis = task.analysis.as_ref().filter(|_| waits)?;
+    let issues: Vec<_> = analysis
+        .depends_on
+        .iter()
+        .map(|it| format!("#{it}"))
+        .collect();
+    Some(issues.join(", "))
 }
 
 fn attempt_cell(task: &Task, attempt: &AttemptRecord) -> String {
@@ -183,21 +198,24 @@ fn pull_request_cell(pull_request: &PullRequestRef) -> String {
 
 /// The failure that is told: the final one, or what the next attempt is to do better.
 fn failure_of(task: &Task) -> Option<&Failure> {
-    let settled = matches!(
-        task.state,
-        TaskState::Review | TaskState::Completed | TaskState::Cancelled
-    );
-    task.failure.as_ref().filter(|_| !settled)
+    let failure = task.failure.as_ref()?;
+    let told = match task.state {
+        TaskState::Review | TaskState::Completed => false,
+        // Only what it was called off for, unless a person did it.
+        TaskState::Cancelled => failure.kind == FailureKind::DependencyFailed,
+        _ => true,
+    };
+    told.then_some(failure)
 }
 
 fn push_failure(text: &mut String, told: Told<'_>) {
     let Some(failure) = failure_of(told.task) else {
         return;
     };
-    let title = if told.task.state == TaskState::Failed {
-        "Failed"
-    } else {
-        "The last attempt failed"
+    let title = match told.task.state {
+        TaskState::Failed => "Failed",
+        TaskState::Cancelled => "Called off",
+        _ => "The last attempt failed",
     };
     let _ = write!(
         text,

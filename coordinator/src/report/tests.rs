@@ -207,6 +207,33 @@ fn a_failed_task() {
 }
 
 #[test]
+fn a_task_that_comes_after_others() {
+    let mut task = task(TaskState::Waiting);
+    task.wait_reason = Some(WaitReason::Dependency);
+    let mut analysis = crate::analysis::analyze(&task, &crate::analysis::AnalysisPolicy::default());
+    analysis.depends_on = vec![12, 13];
+    task.analysis = Some(analysis);
+    let waiting = status(told(&task, &[], &[]));
+    assert!(waiting.contains("| State | `waiting` (dependency) |\n| Waits for | #12, #13 |"));
+
+    task.state = TaskState::Cancelled;
+    task.wait_reason = None;
+    task.failure = Some(Failure {
+        kind: FailureKind::DependencyFailed,
+        ..failure("#12, which has to be done first, failed")
+    });
+    let called_off = status(told(&task, &[], &[]));
+    assert!(
+        called_off.contains("**Called off: `dependency_failed`**"),
+        "{called_off}"
+    );
+    assert!(called_off.contains("#12, which has to be done first, failed"));
+    // What an earlier attempt failed with is of no interest once a person called the task off.
+    task.failure = Some(failure("red"));
+    assert!(!status(told(&task, &[], &[])).contains("red"));
+}
+
+#[test]
 fn answers() {
     let mut held = task(TaskState::Waiting);
     held.wait_reason = Some(WaitReason::RateLimit);

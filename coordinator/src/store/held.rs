@@ -6,6 +6,7 @@
 //! table of transitions and tells it in the history, so no caller can forget either.
 
 mod commands;
+mod dependencies;
 mod report;
 
 use std::mem;
@@ -14,13 +15,14 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta};
 use patchfleet_domain::outcome::{Failure, TestVerdict};
 use patchfleet_domain::{
-    AgentId, AgentType, AttemptNumber, Task, TaskKind, TaskState, Timestamp, Work,
+    AgentId, AgentType, AttemptNumber, Task, TaskId, TaskKind, TaskState, Timestamp, Work,
 };
 
 use super::rules::{Closed, Course};
 use super::{Checkpoint, NewTask, QueuedTask, StoreError, StoreResult};
 
 pub(super) use commands::ClosedPull;
+pub(super) use dependencies::{Prerequisite, name};
 
 /// A task that nobody else changes until the transaction ends.
 #[derive(Debug)]
@@ -88,6 +90,8 @@ pub(super) struct Changes {
     pub(super) checkpoints: Vec<Checkpoint>,
     /// What was kept before is to be forgotten.
     pub(super) discards_checkpoints: bool,
+    /// Tasks that have to end first.
+    pub(super) waits_for: Vec<TaskId>,
     /// The status comment and the labels are to be brought up to date.
     pub(super) tells: bool,
     /// The task is new: nothing beside it can be in the store yet.

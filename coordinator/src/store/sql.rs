@@ -12,6 +12,7 @@ mod attempts;
 mod batch;
 mod claims;
 mod deliveries;
+mod dependencies;
 mod errors;
 mod outbox;
 mod replicas;
@@ -119,6 +120,14 @@ impl Dialect {
         match self {
             Self::Sqlite => "IN (SELECT value FROM json_each($1))",
             Self::Postgres => "= ANY (ARRAY(SELECT json_array_elements_text($1::json)))",
+        }
+    }
+
+    /// Has whoever draws dependencies wait for others who do; SQLite's transactions wait anyway.
+    const fn lock_dependencies(self) -> Option<&'static str> {
+        match self {
+            Self::Sqlite => None,
+            Self::Postgres => Some("SELECT pg_advisory_xact_lock(hashtext('task_dependencies'))"),
         }
     }
 

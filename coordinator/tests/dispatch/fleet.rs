@@ -13,8 +13,8 @@ use patchfleet_coordinator::store::{
 };
 use patchfleet_domain::agent::Requirement;
 use patchfleet_domain::{
-    Agent, AgentId, AgentState, Complexity, IssueNumber, Priority, RepositoryName, SecurityLevel,
-    Task, TaskAnalysis, TaskId, TaskKind, TaskRequest, TaskState, Work,
+    Agent, AgentId, AgentState, Complexity, FailurePolicy, IssueNumber, Priority, RepositoryName,
+    SecurityLevel, Task, TaskAnalysis, TaskId, TaskKind, TaskRequest, TaskState, Work,
 };
 use patchfleet_telemetry::Metrics;
 use patchfleet_testkit::mock_agent::{Conduct, MockAgent, Profile};
@@ -263,6 +263,7 @@ fn analysis() -> TaskAnalysis {
         priority: Priority::NORMAL,
         target_files: vec!["orders/money.py".to_owned()],
         depends_on: Vec::new(),
+        on_dependency_failure: FailurePolicy::Cancel,
         reasons: Vec::new(),
     }
 }

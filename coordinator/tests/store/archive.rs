@@ -47,6 +47,7 @@ async fn grown() -> Fixture {
     };
     assert_eq!(fixture.act(reply).await, Acted::Replied);
     fixture.queued(4).await;
+    fixture.comes_after(5, &[4]).await;
     fixture
 }
 
@@ -70,7 +71,7 @@ async fn contents(store: &dyn Store) -> Vec<(Task, String)> {
     }
     let agents: Vec<Agent> = store.agents().await.unwrap();
     assert_eq!(agents.len(), 1);
-    assert_eq!(contents.len(), 4);
+    assert_eq!(contents.len(), 5);
     contents
 }
 
@@ -127,9 +128,9 @@ async fn a_backup_is_made_while_the_store_is_in_use_and_brings_it_back() {
     let before = contents(fixture.store.as_ref()).await;
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("back up.db");
-    let (made, _) = tokio::join!(backup(&address, &file), fixture.create(5));
+    let (made, _) = tokio::join!(backup(&address, &file), fixture.create(6));
     let made = made.unwrap();
-    assert!((4..=5).contains(&made.tasks), "{made:?}");
+    assert!((5..=6).contains(&made.tasks), "{made:?}");
     assert!(matches!(
         backup(&address, &file).await,
         Err(ArchiveError::Exists(_))
@@ -137,7 +138,7 @@ async fn a_backup_is_made_while_the_store_is_in_use_and_brings_it_back() {
     // In use, it stays as it is.
     let refused = restore(&address, &file).await.unwrap_err();
     assert!(matches!(refused, ArchiveError::InUse(_)), "{refused}");
-    fixture.create(6).await;
+    fixture.create(7).await;
 
     let Fixture { store, place, .. } = fixture;
     drop(store);

@@ -12,8 +12,8 @@ use patchfleet_coordinator::store::{
 use patchfleet_domain::agent::Requirement;
 use patchfleet_domain::outcome::{Failure, FailureKind, Outcome, PullRequestRef};
 use patchfleet_domain::{
-    AgentId, AgentState, AgentType, Complexity, IssueNumber, Priority, RepositoryName,
-    SecurityLevel, Task, TaskAnalysis, TaskId, TaskKind, TaskRequest, Work,
+    AgentId, AgentState, AgentType, Complexity, FailurePolicy, IssueNumber, Priority,
+    RepositoryName, SecurityLevel, Task, TaskAnalysis, TaskId, TaskKind, TaskRequest, Work,
 };
 use patchfleet_testkit::postgres::Database;
 
@@ -221,6 +221,7 @@ pub(crate) fn analysis() -> TaskAnalysis {
         priority: Priority::NORMAL,
         target_files: vec![],
         depends_on: vec![],
+        on_dependency_failure: FailurePolicy::Cancel,
         reasons: vec!["default".to_owned()],
     }
 }

@@ -8,8 +8,8 @@ use patchfleet_coordinator::store::{Cas, Look, Report, WorkEvent};
 use patchfleet_domain::agent::Requirement;
 use patchfleet_domain::outcome::Failure;
 use patchfleet_domain::{
-    AgentType, Complexity, FailureKind, Outcome, Phase, Priority, PullRequestRef, SecurityLevel,
-    TaskAnalysis, TaskState, Work,
+    AgentType, Complexity, FailureKind, FailurePolicy, Outcome, Phase, Priority, PullRequestRef,
+    SecurityLevel, TaskAnalysis, TaskState, Work,
 };
 use serde_json::{Value, json};
 
@@ -27,6 +27,7 @@ fn analysis() -> TaskAnalysis {
         priority: Priority::NORMAL,
         target_files: Vec::new(),
         depends_on: Vec::new(),
+        on_dependency_failure: FailurePolicy::Cancel,
         reasons: Vec::new(),
     }
 }

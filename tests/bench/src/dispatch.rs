@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use patchfleet_coordinator::analysis::{AgentCatalog, analyze};
+use patchfleet_coordinator::analysis::{AnalysisPolicy, analyze};
 use patchfleet_coordinator::store::{SqlStore, Store};
 use patchfleet_domain::{TaskId, TaskKind};
 use patchfleet_telemetry::Metrics;
@@ -89,7 +89,7 @@ async fn queue(store: &dyn Store, number: u64) -> anyhow::Result<TaskId> {
     let id = enqueue(store, number, TaskKind::Issue).await?;
     let task = store.task(id).await?.context("the task was just created")?;
     let _ = store
-        .analyzed(id, &analyze(&task, &AgentCatalog::default()))
+        .analyzed(id, &analyze(&task, &AnalysisPolicy::default()))
         .await?;
     Ok(id)
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use futures::{StreamExt as _, TryStreamExt as _};
-use patchfleet_coordinator::analysis::{AgentCatalog, run as analyze};
+use patchfleet_coordinator::analysis::{AnalysisPolicy, run as analyze};
 use patchfleet_coordinator::store::{SqlStore, Store};
 use patchfleet_domain::{Outcome, TaskKind, TaskState};
 use patchfleet_telemetry::Metrics;
@@ -94,7 +94,7 @@ async fn fill(store: &Arc<dyn Store>, tasks: u64) -> anyhow::Result<Vec<f64>> {
 /// Analyzes all tasks, as the coordinator's loop does.
 async fn queue_all(store: &Arc<dyn Store>, metrics: &Metrics, tasks: u64) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
-    let analyzing = analyze(Arc::clone(store), AgentCatalog::default(), stop.clone());
+    let analyzing = analyze(Arc::clone(store), AnalysisPolicy::default(), stop.clone());
     let waiting = async {
         let reached = reached(metrics, TaskState::Queued, tasks).await;
         stop.cancel();

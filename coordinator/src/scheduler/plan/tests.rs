@@ -24,6 +24,7 @@ fn task(agent_type: &str, repository: &str, waited: u64) -> QueuedTask {
             priority: Priority::NORMAL,
             target_files: Vec::new(),
             depends_on: Vec::new(),
+            on_dependency_failure: patchfleet_domain::FailurePolicy::Cancel,
             reasons: Vec::new(),
         },
         waited: Duration::from_secs(waited),

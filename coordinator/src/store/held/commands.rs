@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use patchfleet_domain::outcome::PullRequestRef;
-use patchfleet_domain::{AgentId, AttemptNumber, RepositoryName, TaskAnalysis, TaskState, Work};
+use patchfleet_domain::{AgentId, AttemptNumber, RepositoryName, TaskState, Work};
 
 use super::{Attempt, ClosedEarly, Held, later};
 use crate::store::rules::{self, Closed, Course};
@@ -21,19 +21,6 @@ pub(in crate::store) struct ClosedPull<'a> {
 }
 
 impl Held {
-    /// Stores what was found out: `pending → analyzing → queued`, or from `analyzing`.
-    pub(in crate::store) fn analyzed(&mut self, analysis: &TaskAnalysis) -> StoreResult<Cas> {
-        let course = match self.task.state {
-            TaskState::Pending => Course::through(&[TaskState::Analyzing, TaskState::Queued]),
-            TaskState::Analyzing => Course::through(&[TaskState::Queued]),
-            _ => return Ok(Cas::Stale),
-        };
-        self.task.priority = analysis.priority;
-        self.task.analysis = Some(analysis.clone());
-        self.follow(&course, ("coordinator", &analysis.reasons.join("; ")))?;
-        Ok(Cas::Applied(()))
-    }
-
     /// Gives the task to an agent, if it is queued and `newest` is still its newest attempt.
     pub(in crate::store) fn claim(
         &mut self,

@@ -9,7 +9,7 @@ use sqlx::any::AnyRow;
 use super::Database;
 use super::rows::{to_json, word};
 use super::rowset::{self, big, plain, row};
-use super::tasks::{cancel_in, retry_in};
+use super::tasks::{cancel_in, newest, retry_in};
 use super::unit::Unit;
 use crate::store::held::{ClosedPull, Held};
 use crate::store::rules::Closed;
@@ -209,21 +209,6 @@ fn acted(id: TaskId, commanded: Commanded) -> Acted {
         Commanded::Conflict(other) => Acted::Exists(other),
         Commanded::NotFound | Commanded::NotAllowed(_) => Acted::Nothing,
     }
-}
-
-async fn newest(
-    unit: &mut Unit<'_>,
-    repository: &RepositoryName,
-    issue: IssueNumber,
-) -> StoreResult<Option<TaskId>> {
-    let row = sqlx::query(
-        "SELECT id FROM tasks WHERE repository = $1 AND issue = $2 ORDER BY id DESC LIMIT 1",
-    )
-    .bind(repository.as_str())
-    .bind(big(issue.0))
-    .fetch_optional(&mut *unit.sql)
-    .await?;
-    row.map(|row| word(&row, "id")).transpose()
 }
 
 /// Makes tasks, or finds those that their triggers or issues have already.

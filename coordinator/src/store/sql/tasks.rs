@@ -1,12 +1,12 @@
 //! Tasks: reading them, and what people and the analysis do to them.
 
-use patchfleet_domain::{RepositoryName, Task, TaskAnalysis, TaskId, TaskState};
+use patchfleet_domain::{IssueNumber, RepositoryName, Task, TaskAnalysis, TaskId, TaskState};
 use sqlx::Row as _;
 
-use super::Database;
 use super::rows::{self, word};
 use super::rowset::big;
 use super::unit::{Busy, Unit};
+use super::{Database, dependencies};
 use crate::store::{Cas, Commanded, StoreResult, TaskEvent, TaskFilter};
 
 pub(super) async fn by_id(database: &Database, id: TaskId) -> StoreResult<Option<Task>> {
@@ -145,6 +145,22 @@ pub(super) async fn retry_in(
     }
 }
 
+/// The issue's newest task.
+pub(super) async fn newest(
+    unit: &mut Unit<'_>,
+    repository: &RepositoryName,
+    issue: IssueNumber,
+) -> StoreResult<Option<TaskId>> {
+    let row = sqlx::query(
+        "SELECT id FROM tasks WHERE repository = $1 AND issue = $2 ORDER BY id DESC LIMIT 1",
+    )
+    .bind(repository.as_str())
+    .bind(big(issue.0))
+    .fetch_optional(&mut *unit.sql)
+    .await?;
+    row.map(|row| word(&row, "id")).transpose()
+}
+
 async fn active_beside(unit: &mut Unit<'_>, task: &Task) -> StoreResult<Option<TaskId>> {
     let Some(issue) = task.issue else {
         return Ok(None);
@@ -177,13 +193,21 @@ pub(super) async fn analyzed_all(
     analyses: &[(TaskId, TaskAnalysis)],
 ) -> StoreResult<Vec<Cas>> {
     let mut unit = Unit::begin(database).await?;
+    let depends = |analysis: &TaskAnalysis| !analysis.depends_on.is_empty();
+    if analyses.iter().any(|(_, analysis)| depends(analysis)) {
+        dependencies::one_at_a_time(&mut unit).await?;
+    }
     unit.hold(analyses.iter().map(|(task, _)| *task), Busy::Wait)
         .await?;
-    let apply = |(task, analysis): &(TaskId, TaskAnalysis)| match unit.held(*task) {
-        Some(held) => held.analyzed(analysis),
-        None => Ok(Cas::Stale),
-    };
-    let applied = analyses.iter().map(apply).collect::<StoreResult<_>>()?;
+    let mut applied = Vec::with_capacity(analyses.len());
+    for (task, analysis) in analyses {
+        applied.push(if depends(analysis) {
+            dependencies::analyzed(&mut unit, *task, analysis).await?
+        } else {
+            let held = unit.held(*task);
+            held.map_or(Ok(Cas::Stale), |held| held.analyzed(analysis, &[], None))?
+        });
+    }
     unit.commit().await?;
     Ok(applied)
 }

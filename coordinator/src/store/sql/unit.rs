@@ -11,8 +11,7 @@ use sqlx::any::AnyRow;
 use sqlx::{Any, Row as _, Transaction};
 
 use super::rows::{self, number, to_json, word};
-use super::write;
-use super::{Database, Dialect};
+use super::{Database, Dialect, dependencies, write};
 use crate::store::StoreResult;
 use crate::store::held::{Attempt, ClosedEarly, End, Held, Move};
 use crate::store::rules::Closed;
@@ -36,6 +35,8 @@ pub(super) struct Stored {
     pub(super) task: Task,
     pub(super) attempt: Option<Attempt>,
     pub(super) closed: Option<ClosedEarly>,
+    /// The task was active when this transaction held it first.
+    was_active: bool,
 }
 
 impl Stored {
@@ -44,6 +45,7 @@ impl Stored {
             task: held.task.clone(),
             attempt: held.attempt.clone(),
             closed: held.closed,
+            was_active: held.task.state.is_active(),
         }
     }
 }
@@ -127,6 +129,16 @@ impl<'a> Unit<'a> {
         self.held.insert(held.task.id, (held, stored));
     }
 
+    /// Tasks that were active when this transaction held them and are no more, but for `known`.
+    pub(super) fn ended(&self, known: &BTreeSet<TaskId>) -> BTreeMap<TaskId, Task> {
+        let ended = self.held.iter().filter(|(id, (held, stored))| {
+            stored.was_active && !held.task.state.is_active() && !known.contains(id)
+        });
+        ended
+            .map(|(id, (held, _))| (*id, held.task.clone()))
+            .collect()
+    }
+
     async fn lock_tasks(&mut self, ids: &[TaskId], busy: Busy) -> StoreResult<Vec<Held>> {
         let lock = match busy {
             Busy::Wait => self.dialect.lock(),
@@ -172,7 +184,10 @@ impl<'a> Unit<'a> {
     pub(super) async fn flush(&mut self) -> StoreResult<()> {
         self.write().await?;
         for (held, stored) in self.held.values_mut() {
-            *stored = Stored::of(held);
+            *stored = Stored {
+                was_active: stored.was_active,
+                ..Stored::of(held)
+            };
         }
         Ok(())
     }
@@ -190,6 +205,7 @@ impl<'a> Unit<'a> {
 
     /// Makes everything durable, then wakes the loops of this process if there is work for them.
     pub(super) async fn commit(mut self) -> StoreResult<()> {
+        dependencies::release(&mut self).await?;
         self.write().await?;
         self.sql.commit().await?;
         for (held, _) in self.held.values() {

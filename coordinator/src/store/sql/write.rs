@@ -99,6 +99,13 @@ row! {
 }
 
 row! {
+    DependencyRow {
+        task: TaskId => "text",
+        depends_on: TaskId => "text",
+    }
+}
+
+row! {
     StatusRow {
         repository: String => "text",
         issue: i64 => "bigint",
@@ -118,6 +125,7 @@ pub(super) struct Set {
     logs: Vec<LogRow>,
     discards: Vec<TaskId>,
     checkpoints: Vec<CheckpointRow>,
+    dependencies: Vec<DependencyRow>,
     /// Of tasks that may have one that nobody has taken yet.
     statuses: Vec<StatusRow>,
     /// Of tasks that are new.
@@ -144,6 +152,9 @@ impl Set {
         if changes.discards_checkpoints {
             self.discards.push(task);
         }
+        let edge = |depends_on| DependencyRow { task, depends_on };
+        self.dependencies
+            .extend(changes.waits_for.into_iter().map(edge));
         self.events
             .extend(changes.events.into_iter().map(|event| EventRow {
                 task,
@@ -286,6 +297,7 @@ impl Set {
             rowset::execute(sql, &text, &self.discards).await?;
         }
         rowset::insert(sql, (dialect, "checkpoints"), &self.checkpoints).await?;
+        rowset::insert(sql, (dialect, "task_dependencies"), &self.dependencies).await?;
         let statuses = untold(sql, dialect, self.statuses).await?;
         rowset::insert(sql, (dialect, "outbox"), &statuses).await?;
         rowset::insert(sql, (dialect, "outbox"), &self.first_statuses).await

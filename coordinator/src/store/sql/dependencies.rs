@@ -1,0 +1,176 @@
+//! Tasks that wait for others: held back when they are analyzed, released by the transaction that
+//! ends the last one.
+//!
+//! Nobody is forgotten, whoever is faster: an edge is drawn while the other task is held, so its
+//! end sees the edge or the drawing sees its end; an end removes its edges before it holds who
+//! waits, so of two ends at once the later one sees that nothing is left. No edge closes a cycle:
+//! edges are drawn by one transaction at a time.
+
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
+
+use patchfleet_domain::{IssueNumber, RepositoryName, Task, TaskAnalysis, TaskId};
+
+use super::rows::{to_json, word};
+use super::tasks::newest;
+use super::unit::{Busy, Unit};
+use crate::store::held::{Prerequisite, name};
+use crate::store::{Cas, StoreResult};
+
+/// Has transactions that draw edges come one after the other. To be called before anything is
+/// held, so that nobody who waits here is waited for.
+pub(super) async fn one_at_a_time(unit: &mut Unit<'_>) -> StoreResult<()> {
+    if let Some(lock) = unit.dialect.lock_dependencies() {
+        sqlx::query(lock).execute(&mut *unit.sql).await?;
+    }
+    Ok(())
+}
+
+/// Stores the analysis of a task that is held and names issues that have to be done first.
+pub(super) async fn analyzed(
+    unit: &mut Unit<'_>,
+    task: TaskId,
+    analysis: &TaskAnalysis,
+) -> StoreResult<Cas> {
+    let Some(held) = unit.held(task) else {
+        return Ok(Cas::Stale);
+    };
+    let repository = held.task.repository.clone();
+    let first = prerequisites(unit, &repository, &analysis.depends_on).await?;
+    let cycle = cycle(unit, task, &first).await?;
+    let Some(held) = unit.held(task) else {
+        return Ok(Cas::Stale);
+    };
+    let applied = held.analyzed(analysis, &first, cycle.as_deref())?;
+    // The next one in this transaction has to see the edges.
+    unit.flush().await?;
+    Ok(applied)
+}
+
+async fn prerequisites(
+    unit: &mut Unit<'_>,
+    repository: &RepositoryName,
+    issues: &[u64],
+) -> StoreResult<Vec<Prerequisite>> {
+    let mut newest_of = Vec::with_capacity(issues.len());
+    for &issue in issues {
+        newest_of.push((issue, newest(unit, repository, IssueNumber(issue)).await?));
+    }
+    unit.hold(newest_of.iter().filter_map(|(_, task)| *task), Busy::Wait)
+        .await?;
+    let all = newest_of.into_iter().map(|(issue, task)| Prerequisite {
+        issue,
+        task: task.and_then(|id| unit.held(id).map(|held| (id, held.task.state))),
+    });
+    Ok(all.collect())
+}
+
+/// The way from the task to itself, if one of those that it is to wait for waits for it.
+async fn cycle(
+    unit: &mut Unit<'_>,
+    task: TaskId,
+    first: &[Prerequisite],
+) -> StoreResult<Option<String>> {
+    // Each with the one that waits for it.
+    let mut reached: BTreeMap<TaskId, TaskId> = BTreeMap::new();
+    let mut fringe: BTreeSet<TaskId> = first.iter().filter_map(Prerequisite::active).collect();
+    reached.extend(fringe.iter().map(|id| (*id, task)));
+    while !fringe.is_empty() {
+        let edges = edges(unit, "task", &fringe).await?;
+        fringe.clear();
+        for (waiting, waited_for) in edges {
+            if waited_for == task {
+                return way(unit, task, waiting, &reached).await.map(Some);
+            }
+            if let Entry::Vacant(unknown) = reached.entry(waited_for) {
+                unknown.insert(waiting);
+                fringe.insert(waited_for);
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// The names of the tasks from `task` by way of `last` back to itself.
+async fn way(
+    unit: &mut Unit<'_>,
+    task: TaskId,
+    last: TaskId,
+    reached: &BTreeMap<TaskId, TaskId>,
+) -> StoreResult<String> {
+    let back = std::iter::successors(Some(last), |id| reached.get(id).copied());
+    let mut ids: Vec<_> = back.take_while(|id| *id != task).collect();
+    ids.push(task);
+    ids.reverse();
+    ids.push(task);
+    unit.hold(ids.iter().copied(), Busy::Wait).await?;
+    let names = ids
+        .into_iter()
+        .filter_map(|id| unit.held(id).map(|held| name(&held.task)));
+    Ok(names.collect::<Vec<_>>().join(" → "))
+}
+
+/// Edges at one end of which are those tasks: who waits, and for whom.
+async fn edges(
+    unit: &mut Unit<'_>,
+    end: &str,
+    tasks: &BTreeSet<TaskId>,
+) -> StoreResult<Vec<(TaskId, TaskId)>> {
+    let among = unit.dialect.among();
+    let text = format!("SELECT task, depends_on FROM task_dependencies WHERE {end} {among}");
+    fetch(unit, text, tasks).await
+}
+
+async fn fetch(
+    unit: &mut Unit<'_>,
+    text: String,
+    tasks: &BTreeSet<TaskId>,
+) -> StoreResult<Vec<(TaskId, TaskId)>> {
+    let found = sqlx::query(sqlx::AssertSqlSafe(text))
+        .bind(to_json(tasks)?)
+        .fetch_all(&mut *unit.sql)
+        .await?;
+    let edge = |row: &sqlx::any::AnyRow| Ok((word(row, "task")?, word(row, "depends_on")?));
+    found.iter().map(edge).collect()
+}
+
+/// Lets go on, or stops, what waited for tasks that ended in this transaction; what that ends in
+/// turn too.
+pub(super) async fn release(unit: &mut Unit<'_>) -> StoreResult<()> {
+    let mut released = BTreeSet::new();
+    loop {
+        let ended: BTreeMap<TaskId, Task> = unit.ended(&released);
+        if ended.is_empty() {
+            return Ok(());
+        }
+        released.extend(ended.keys().copied());
+        let ids = ended.keys().copied().collect();
+        let among = unit.dialect.among();
+        let text = format!(
+            "DELETE FROM task_dependencies WHERE depends_on {among} RETURNING task, depends_on"
+        );
+        let mut waited: BTreeMap<TaskId, Vec<Task>> = BTreeMap::new();
+        for (waiting, waited_for) in fetch(unit, text, &ids).await? {
+            let ended = ended.get(&waited_for).cloned();
+            waited.entry(waiting).or_default().extend(ended);
+        }
+        release_all(unit, waited).await?;
+    }
+}
+
+async fn release_all(unit: &mut Unit<'_>, waited: BTreeMap<TaskId, Vec<Task>>) -> StoreResult<()> {
+    if waited.is_empty() {
+        return Ok(());
+    }
+    unit.hold(waited.keys().copied(), Busy::Wait).await?;
+    // Asked only now: whoever removed others of these edges held the tasks until it was done.
+    let waiting: BTreeSet<_> = waited.keys().copied().collect();
+    let left = edges(unit, "task", &waiting).await?;
+    for (id, ended) in waited {
+        let left = left.iter().filter(|(waiting, _)| *waiting == id).count();
+        if let Some(held) = unit.held(id) {
+            held.released(&ended, left)?;
+        }
+    }
+    Ok(())
+}
