@@ -10,8 +10,8 @@ mod stream;
 use std::sync::Arc;
 use std::time::Duration;
 
-use patchfleet_proto::MAX_MESSAGE_BYTES;
 use patchfleet_proto::v1::fleet_client::FleetClient;
+use patchfleet_proto::{MAX_MESSAGE_BYTES, PUSHBACK};
 use rand::Rng as _;
 use tokio_util::sync::CancellationToken;
 use tonic::metadata::{Ascii, MetadataValue};
@@ -26,6 +26,8 @@ use stream::{Ended, Stream};
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// The longest one: a coordinator that is back is found within it.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// The longest that a coordinator may ask for.
+const LONGEST_PUSHBACK: Duration = Duration::from_mins(1);
 /// How long a connection may take.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
 /// How often HTTP/2 asks whether the other side is there, and how long it waits for an answer.
@@ -62,6 +64,7 @@ impl ShowKey {
 pub(crate) async fn run(member: Arc<Member>, goodbye: CancellationToken) {
     let mut pause = FIRST_PAUSE;
     loop {
+        let mut asked = Duration::ZERO;
         let ended = tokio::select! {
             ended = once(&member, &goodbye) => ended,
             () = forced(&goodbye) => return,
@@ -76,15 +79,24 @@ pub(crate) async fn run(member: Arc<Member>, goodbye: CancellationToken) {
             }
             Err(error) => {
                 tracing::warn!(error = format!("{error:#}"), "can't reach the coordinator");
+                asked = pushback(&error).unwrap_or_default();
             }
         }
         let jitter = rand::rng().random_range(0.5..=1.0);
         tokio::select! {
-            () = tokio::time::sleep(pause.mul_f64(jitter)) => {}
+            () = tokio::time::sleep(asked + pause.mul_f64(jitter)) => {}
             () = goodbye.cancelled() => return,
         }
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
+}
+
+/// How long the coordinator asked to be left alone.
+fn pushback(error: &anyhow::Error) -> Option<Duration> {
+    let status: &Status = error.chain().find_map(|cause| cause.downcast_ref())?;
+    let millis = status.metadata().get(PUSHBACK)?.to_str().ok()?;
+    let asked = Duration::from_millis(millis.parse().ok()?);
+    Some(asked.min(LONGEST_PUSHBACK))
 }
 
 /// Nobody waits longer than this for a goodbye to arrive.

@@ -3,7 +3,7 @@
 use anyhow::{Context as _, bail};
 use clap::Args;
 use patchfleet_domain::Task;
-use reqwest::Method;
+use reqwest::{Method, RequestBuilder};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -76,31 +76,38 @@ impl ApiClient {
 
     /// Fetches a document.
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
-        self.call(Method::GET, path).await
+        self.call(self.request(Method::GET, path)?).await
     }
 
     /// Has something done.
     pub(crate) async fn post<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
-        self.call(Method::POST, path).await
+        self.call(self.request(Method::POST, path)?).await
     }
 
-    async fn call<T: DeserializeOwned>(&self, method: Method, path: &str) -> anyhow::Result<T> {
-        let url = self
-            .root
-            .join(path)
-            .with_context(|| format!("bad path {path}"))?;
-        let answer = self
-            .http
-            .request(method, url)
-            .bearer_auth(self.key.expose_secret())
-            .send()
+    /// Has something done that takes a document.
+    pub(crate) async fn post_json<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        document: &serde_json::Value,
+    ) -> anyhow::Result<T> {
+        self.call(self.request(Method::POST, path)?.json(document))
             .await
-            .with_context(|| {
-                format!(
-                    "can't reach the coordinator at {}; is it running?",
-                    self.root
-                )
-            })?;
+    }
+
+    fn request(&self, method: Method, path: &str) -> anyhow::Result<RequestBuilder> {
+        let url = self.root.join(path);
+        let url = url.with_context(|| format!("bad path {path}"))?;
+        let request = self.http.request(method, url);
+        Ok(request.bearer_auth(self.key.expose_secret()))
+    }
+
+    async fn call<T: DeserializeOwned>(&self, request: RequestBuilder) -> anyhow::Result<T> {
+        let answer = request.send().await.with_context(|| {
+            format!(
+                "can't reach the coordinator at {}; is it running?",
+                self.root
+            )
+        })?;
         let status = answer.status();
         if status.is_success() {
             return answer

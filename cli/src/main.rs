@@ -9,6 +9,7 @@ mod demo;
 mod doctor;
 mod migrate;
 mod output;
+mod queue;
 mod restore;
 mod runtime;
 mod task;
@@ -43,6 +44,8 @@ enum Command {
     Agent(agent::AgentArgs),
     /// List, show, cancel and retry tasks.
     Task(task::TaskArgs),
+    /// Show, pause and resume parts of the queue.
+    Queue(queue::QueueArgs),
     /// Say what is missing on this host and how to mend it.
     Doctor(doctor::DoctorArgs),
     /// Write a SQLite store to a file, also while the coordinator runs.
@@ -66,6 +69,7 @@ fn main() -> ExitCode {
             Command::Coordinator(args) => coordinator::run(args, output).await,
             Command::Agent(args) => agent::run(args, output).await,
             Command::Task(args) => task::run(args, output).await,
+            Command::Queue(args) => queue::run(args, output).await,
             Command::Doctor(args) => doctor::run(args, output).await,
             Command::Backup(args) => backup::run(args, output).await,
             Command::Restore(args) => restore::run(args, output).await,

@@ -5,6 +5,8 @@
 
 mod agents;
 mod key;
+mod overload;
+mod queue;
 mod tasks;
 
 use std::sync::Arc;
@@ -19,6 +21,11 @@ use secrecy::SecretString;
 use crate::problem::Problem;
 use crate::store::{Store, StoreError};
 
+pub use overload::Bounds;
+
+/// Who is named in histories for what came through the API.
+const ACTOR: &str = "operator";
+
 /// What the handlers share.
 #[derive(Clone)]
 pub struct ApiState {
@@ -28,12 +35,13 @@ pub struct ApiState {
     pub metrics: Metrics,
     /// What callers have to know.
     pub key: Arc<SecretString>,
+    /// How much of the coordinator it may take.
+    pub bounds: Bounds,
 }
 
 /// Health, metrics and `/api/v1`.
 pub fn router(state: ApiState) -> Router {
     let guarded = Router::new()
-        .route("/metrics", get(metrics))
         .route("/api/v1/tasks", get(tasks::list))
         .route("/api/v1/tasks/{id}", get(tasks::show))
         .route("/api/v1/tasks/{id}/events", get(tasks::events))
@@ -41,6 +49,14 @@ pub fn router(state: ApiState) -> Router {
         .route("/api/v1/tasks/{id}/cancel", post(tasks::cancel))
         .route("/api/v1/tasks/{id}/retry", post(tasks::retry))
         .route("/api/v1/agents", get(agents::list))
+        .route("/api/v1/queue", get(queue::show))
+        .route("/api/v1/queue/pause", post(queue::pause))
+        .route("/api/v1/queue/resume", post(queue::resume))
+        .route_layer(middleware::from_fn_with_state(
+            overload::Gate::new(state.bounds),
+            overload::bound,
+        ))
+        .route("/metrics", get(metrics))
         .route_layer(middleware::from_fn_with_state(
             Arc::clone(&state.key),
             key::require,

@@ -9,7 +9,7 @@ use patchfleet_domain::{FailurePolicy, RepositoryName};
 use serde::Deserialize;
 use url::Url;
 
-use crate::store::Address;
+use crate::store::{Address, Caps};
 
 /// `[coordinator]`.
 #[derive(Debug, Clone, Deserialize)]
@@ -30,6 +30,9 @@ pub struct CoordinatorConfig {
     /// `[coordinator.intake]`.
     #[serde(default)]
     pub intake: IntakeConfig,
+    /// `[coordinator.limits]`: how many tasks may be at work at once.
+    #[serde(default)]
+    pub limits: Caps,
     /// How long a shutdown may take before what is left is dropped.
     #[serde(default = "default_shutdown")]
     pub shutdown_deadline: HumanDuration,
@@ -56,6 +59,9 @@ pub struct FleetConfig {
     /// How long an attempt may take, although its agent lives: the work hangs.
     #[serde(default = "default_deadline")]
     pub attempt_deadline: HumanDuration,
+    /// Agents that may be connected at once; others are asked to come back later.
+    #[serde(default = "default_max_agents")]
+    pub max_agents: usize,
 }
 
 /// Where tasks are kept.
@@ -172,6 +178,10 @@ const fn default_grace() -> HumanDuration {
 
 const fn default_deadline() -> HumanDuration {
     HumanDuration::from_secs(2 * 60 * 60)
+}
+
+const fn default_max_agents() -> usize {
+    20_000
 }
 
 const fn default_shutdown() -> HumanDuration {

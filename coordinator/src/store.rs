@@ -9,6 +9,7 @@
 mod address;
 pub mod archive;
 mod held;
+mod limits;
 mod rules;
 mod sql;
 
@@ -24,6 +25,7 @@ use patchfleet_domain::{
 use serde::{Deserialize, Serialize};
 
 pub use address::{Address, InvalidAddress};
+pub use limits::{AtWork, Caps, Pause, Room, Scope};
 pub use sql::{SqlStore, Transferred};
 
 /// What can go wrong with a database, as callers need to tell it apart.
@@ -475,8 +477,19 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// Tasks in `queued` whose retry delay is over: of each lane those that come first by aged
     /// priority (one point for each 10 minutes waited), then by age.
     async fn queued(&self, look: &Look) -> StoreResult<Vec<QueuedTask>>;
+    /// What limits and pauses leave to be given to agents.
+    async fn room(&self) -> StoreResult<Room>;
+    /// How many tasks are at work in each lane that has some.
+    async fn at_work(&self) -> StoreResult<Vec<AtWork>>;
+    /// Gives nothing of that part of the queue to agents until it is resumed; false when it was
+    /// paused before.
+    async fn pause(&self, scope: &Scope, actor: &str, reason: Option<&str>) -> StoreResult<bool>;
+    /// Ends a pause; false when there was none.
+    async fn resume(&self, scope: &Scope) -> StoreResult<bool>;
+    /// What is paused.
+    async fn pauses(&self) -> StoreResult<Vec<Pause>>;
     /// Gives queued tasks to agents: `queued → assigned`, a new attempt with a lease; says of each
-    /// whether it was won.
+    /// whether it was won. What is paused or over a limit is not, whoever claims at the same time.
     async fn claim_all(
         &self,
         claims: &[Claim],

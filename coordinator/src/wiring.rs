@@ -52,7 +52,11 @@ impl Coordinator {
     ) -> anyhow::Result<Self> {
         let metrics = Metrics::new();
         let store = open_store(&config.database).await?;
-        let store: Arc<dyn Store> = Arc::new(store.counted(metrics.clone()));
+        let store: Arc<dyn Store> = Arc::new(
+            store
+                .counted(metrics.clone())
+                .limited(config.limits.clone()),
+        );
         let github = github(&config.github)?;
         let counts = metrics.github_requests.clone();
         let github = github.observed(move |outcome| counts.with_label_values(&[outcome]).inc());
@@ -195,6 +199,7 @@ impl Parts<'_> {
         let api = api::ApiState {
             store: Arc::clone(&self.store),
             metrics: self.metrics.clone(),
+            bounds: api::Bounds::default(),
             key: Arc::new(
                 self.config
                     .api
@@ -226,6 +231,7 @@ impl Parts<'_> {
             heartbeat: config.heartbeat.0,
             grace: config.reconnect_grace.0,
             deadline: config.attempt_deadline.0,
+            max_agents: config.max_agents,
         };
         let tokens = GitHubTokens {
             github: self.github.clone(),

@@ -6,6 +6,8 @@
 mod attempts;
 #[path = "dispatch/fleet.rs"]
 mod fleet;
+#[path = "dispatch/lanes.rs"]
+mod lanes;
 #[path = "dispatch/load.rs"]
 mod load;
 #[path = "dispatch/registration.rs"]

@@ -16,6 +16,8 @@ mod dependencies;
 mod endings;
 #[path = "store/fixture.rs"]
 mod fixture;
+#[path = "store/limits.rs"]
+mod limits;
 #[path = "store/presence.rs"]
 mod presence;
 #[path = "store/random.rs"]
@@ -79,6 +81,8 @@ on_both!(
     endings::a_stopped_attempt_costs_nothing,
     endings::the_queue_is_in_the_order_of_priority,
     endings::the_queue_shows_the_heads_of_all_lanes,
+    limits::no_more_is_at_work_than_the_limits_say,
+    limits::what_is_paused_is_not_given_away,
     presence::an_agent_is_offline_when_it_left_or_gives_no_sign_of_life,
     presence::signs_of_life_renew_the_leases_of_many_agents,
     presence::work_that_hangs_loses_its_lease,

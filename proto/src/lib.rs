@@ -15,5 +15,9 @@ pub mod convert;
 /// The version of the session protocol that this build speaks.
 pub const PROTOCOL: u32 = 1;
 
+/// The trailer with which a refused agent is told after how many milliseconds to come back, named
+/// as in gRPC's own retries (gRFC A6, "server pushback").
+pub const PUSHBACK: &str = "grpc-retry-pushback-ms";
+
 /// Largest message either side accepts, in bytes: a checkpoint may hold a whole change.
 pub const MAX_MESSAGE_BYTES: usize = 32 * 1024 * 1024;

@@ -221,9 +221,5 @@ fn work(work: Option<v1::Work>) -> anyhow::Result<Work> {
 
 /// What a refusal means to an operator.
 fn refused(status: tonic::Status) -> anyhow::Error {
-    anyhow::anyhow!(
-        "the coordinator refused: {} ({:?})",
-        status.message(),
-        status.code()
-    )
+    anyhow::Error::new(status).context("the coordinator refused")
 }

@@ -7,12 +7,9 @@ use axum::http::StatusCode;
 use patchfleet_domain::{IssueNumber, RepositoryName, Task, TaskId, TaskState};
 use serde::{Deserialize, Serialize};
 
-use super::ApiState;
+use super::{ACTOR, ApiState};
 use crate::problem::Problem;
 use crate::store::{AttemptRecord, Commanded, TaskEvent, TaskFilter};
-
-/// Who is named in a task's history for what came through the API.
-const ACTOR: &str = "operator";
 
 /// How a list of tasks is narrowed.
 #[derive(Debug, Default, Deserialize)]

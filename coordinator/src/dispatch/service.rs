@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use patchfleet_proto::v1::fleet_server::{Fleet, FleetServer};
-use patchfleet_proto::{MAX_MESSAGE_BYTES, v1};
+use patchfleet_proto::{MAX_MESSAGE_BYTES, PUSHBACK, v1};
 use secrecy::SecretString;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tonic::metadata::MetadataValue;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
 use tonic::transport::server::{Router, TcpIncoming};
@@ -27,6 +28,9 @@ const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(10), Duration::from
 /// How long sessions may take to end on shutdown, and connections after them.
 const DRAIN: Duration = Duration::from_secs(3);
 
+/// When an agent that found no room is to come back.
+const FULL_PUSHBACK_MS: u64 = 5000;
+
 /// How sessions are held.
 #[derive(Debug, Clone)]
 pub struct FleetOptions {
@@ -40,6 +44,8 @@ pub struct FleetOptions {
     pub grace: Duration,
     /// How long an attempt may take, although its agent lives.
     pub deadline: Duration,
+    /// Streams that may be open at once.
+    pub max_agents: usize,
 }
 
 impl FleetOptions {
@@ -105,6 +111,14 @@ pub(super) fn shutting_down() -> Status {
     Status::unavailable("the coordinator is shutting down; connect again")
 }
 
+/// The answer to streams that are too many.
+fn full() -> Status {
+    let mut status = Status::resource_exhausted("as many agents are connected as may be");
+    let pushback = MetadataValue::from(FULL_PUSHBACK_MS);
+    status.metadata_mut().insert(PUSHBACK, pushback);
+    status
+}
+
 #[tonic::async_trait]
 impl Fleet for FleetService {
     type ConnectStream = ReceiverStream<Item>;
@@ -115,6 +129,9 @@ impl Fleet for FleetService {
     ) -> Result<Response<Self::ConnectStream>, Status> {
         if self.shared.shutdown.is_cancelled() {
             return Err(shutting_down());
+        }
+        if self.shared.sessions.len() >= self.shared.options.max_agents {
+            return Err(full());
         }
         let (tx, rx) = mpsc::channel(outgoing::CHANNEL);
         let session = session::serve(self.shared.clone(), request.into_inner(), tx);

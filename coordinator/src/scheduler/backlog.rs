@@ -9,7 +9,7 @@ use tokio::sync::broadcast::error::TryRecvError;
 use tokio::time::Instant;
 
 use super::plan::topic_of;
-use crate::store::{Look, QueuedTask, Store, StoreResult};
+use crate::store::{Look, QueuedTask, Room, Store, StoreResult};
 
 /// Tasks that are fetched at once; more only when there are more lanes.
 const WINDOW: usize = 1024;
@@ -33,6 +33,8 @@ pub(super) struct Backlog {
     fetched: Instant,
     took: Duration,
     lanes: usize,
+    /// What may be given away.
+    pub(super) room: Room,
 }
 
 /// A task, and since when it is known to have waited so long.
@@ -46,15 +48,20 @@ struct Waiting {
 #[derive(Debug)]
 pub(super) struct Fetched {
     tasks: Vec<QueuedTask>,
+    room: Room,
     began: Instant,
     took: Duration,
 }
 
 pub(super) async fn fetch(store: &dyn Store, look: Look) -> StoreResult<Fetched> {
     let began = Instant::now();
-    let tasks = store.queued(&look).await?;
-    let took = began.elapsed();
-    Ok(Fetched { tasks, began, took })
+    let (tasks, room) = futures::try_join!(store.queued(&look), store.room())?;
+    Ok(Fetched {
+        tasks,
+        room,
+        began,
+        took: began.elapsed(),
+    })
 }
 
 impl Backlog {
@@ -66,6 +73,7 @@ impl Backlog {
             fetched: Instant::now(),
             took: Duration::ZERO,
             lanes: LANES,
+            room: Room::default(),
         }
     }
 
@@ -121,7 +129,12 @@ impl Backlog {
 
     /// Takes in a look at the queue. What was queued since it began is not in it.
     pub(super) fn replace(&mut self, fetched: Fetched) {
-        let Fetched { tasks, began, took } = fetched;
+        let Fetched {
+            tasks,
+            room,
+            began,
+            took,
+        } = fetched;
         let lanes: BTreeSet<_> = tasks.iter().map(topic_of).collect();
         self.lanes = lanes.len();
         self.tasks.retain(|_, waiting| waiting.since >= began);
@@ -129,6 +142,7 @@ impl Backlog {
             self.add(task, began);
         }
         (self.fetched, self.took, self.missed) = (began, took, false);
+        self.room = room;
     }
 
     /// The tasks with what they have waited by now.

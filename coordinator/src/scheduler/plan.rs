@@ -16,7 +16,7 @@ use patchfleet_domain::{Agent, AgentId, RepositoryName, TaskId};
 
 use super::experience::{Experience, Topic};
 use super::turns::Turns;
-use crate::store::QueuedTask;
+use crate::store::{QueuedTask, Room};
 
 /// What waits moves up by one point of priority each time this passes.
 const AGING: Duration = Duration::from_mins(10);
@@ -59,9 +59,10 @@ pub struct Grant<'a> {
     pub note: Option<String>,
 }
 
-/// Gives as many tasks as possible to agents that accept them, never more than they have slots.
+/// Gives as many tasks as possible to agents that accept them, never more than they have slots,
+/// nor more than there is room for.
 pub fn plan<'a>(
-    queue: &'a [QueuedTask],
+    (queue, room): (&'a [QueuedTask], &mut Room),
     agents: &[AgentView],
     turns: &Turns,
     limits: Limits,
@@ -74,7 +75,12 @@ pub fn plan<'a>(
         if open.is_empty() {
             break;
         }
+        let lane = (&task.repository, &task.analysis.requirement.agent_type);
+        if !room.admits(lane) {
+            continue;
+        }
         if let Some(best) = choose(task, &open) {
+            room.count(lane, 1);
             let view = &mut open[best];
             view.agent.free_slots -= 1;
             grants.push(Grant {

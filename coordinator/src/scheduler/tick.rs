@@ -147,7 +147,12 @@ impl Scheduler {
         let (queue, agents) = (backlog.queue(), self.registry.views());
         let grants = {
             let turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
-            plan(&queue, &agents, &turns, self.options.limits)
+            plan(
+                (&queue, &mut backlog.room),
+                &agents,
+                &turns,
+                self.options.limits,
+            )
         };
         for grant in &grants {
             backlog.remove(grant.task.id);

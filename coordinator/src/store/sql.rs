@@ -14,6 +14,7 @@ mod claims;
 mod deliveries;
 mod dependencies;
 mod errors;
+mod lanes;
 mod outbox;
 mod replicas;
 mod reports;
@@ -55,7 +56,7 @@ use super::{
     OutboxEntry, QueuedTask, Recorded, Report, Sent, Store, StoreError, StoreResult, TaskEvent,
     TaskFilter,
 };
-use crate::store::{Act, Look, TakenAway, Terms};
+use crate::store::{Act, AtWork, Caps, Look, Pause, Room, Scope, TakenAway, Terms};
 
 pub(super) static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 static POSTGRES_MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
@@ -131,6 +132,14 @@ impl Dialect {
         }
     }
 
+    /// Has whoever claims under limits wait for others who do.
+    const fn lock_claims(self) -> Option<&'static str> {
+        match self {
+            Self::Sqlite => None,
+            Self::Postgres => Some("SELECT pg_advisory_xact_lock(hashtext('claims'))"),
+        }
+    }
+
     /// Makes a row of a SELECT one's own until the transaction ends.
     const fn lock(self) -> &'static str {
         match self {
@@ -165,6 +174,8 @@ struct Database {
     /// Tells of tasks that this process queued.
     queued: broadcast::Sender<QueuedTask>,
     metrics: Metrics,
+    /// How many tasks may be at work at once.
+    caps: Caps,
 }
 
 impl Database {
@@ -177,6 +188,7 @@ impl Database {
             committed: watch::Sender::new(0),
             queued: broadcast::Sender::new(NEWS),
             metrics: Metrics::new(),
+            caps: Caps::default(),
         }
     }
 
@@ -207,11 +219,20 @@ impl SqlStore {
     /// Counts what becomes of tasks there.
     #[must_use]
     pub fn counted(self, metrics: Metrics) -> Self {
-        let database = self.database.as_ref().clone();
-        let database = Database {
+        self.with(|database| Database {
             metrics,
             ..database
-        };
+        })
+    }
+
+    /// Has no more tasks at work at once than that. All replicas have to be told the same.
+    #[must_use]
+    pub fn limited(self, caps: Caps) -> Self {
+        self.with(|database| Database { caps, ..database })
+    }
+
+    fn with(self, change: impl FnOnce(Database) -> Database) -> Self {
+        let database = change(self.database.as_ref().clone());
         Self {
             replicas: self.replicas,
             ..Self::on(database)
@@ -410,6 +431,26 @@ impl Store for SqlStore {
 
     async fn queued(&self, look: &Look) -> StoreResult<Vec<QueuedTask>> {
         claims::queued(&self.database, look).await
+    }
+
+    async fn room(&self) -> StoreResult<Room> {
+        lanes::room(&self.database).await
+    }
+
+    async fn at_work(&self) -> StoreResult<Vec<AtWork>> {
+        lanes::at_work(&mut *self.database.readers.acquire().await?).await
+    }
+
+    async fn pause(&self, scope: &Scope, actor: &str, reason: Option<&str>) -> StoreResult<bool> {
+        persistently(|| lanes::pause(&self.database, scope, (actor, reason))).await
+    }
+
+    async fn resume(&self, scope: &Scope) -> StoreResult<bool> {
+        persistently(|| lanes::resume(&self.database, scope)).await
+    }
+
+    async fn pauses(&self) -> StoreResult<Vec<Pause>> {
+        lanes::pauses(&self.database).await
     }
 
     async fn claim_all(

@@ -9,7 +9,7 @@ use patchfleet_coordinator::dispatch::{
 };
 use patchfleet_coordinator::scheduler::{Scheduler, SchedulerOptions, leases};
 use patchfleet_coordinator::store::{
-    Act, Acted, Cas, Delivery, NewTask, Recorded, SemanticKey, SqlStore, Store,
+    Act, Acted, Caps, Cas, Delivery, NewTask, Recorded, SemanticKey, SqlStore, Store,
 };
 use patchfleet_domain::agent::Requirement;
 use patchfleet_domain::{
@@ -46,6 +46,23 @@ impl Credentials for NamedTokens {
     }
 }
 
+/// How a coordinator is set up.
+pub(crate) struct Setup {
+    pub(crate) scheduling: SchedulerOptions,
+    pub(crate) caps: Caps,
+    pub(crate) max_agents: usize,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            scheduling: SchedulerOptions::default(),
+            caps: Caps::default(),
+            max_agents: 1000,
+        }
+    }
+}
+
 pub(crate) struct Fleet {
     pub(crate) store: Arc<SqlStore>,
     pub(crate) registry: Registry,
@@ -69,12 +86,20 @@ impl Fleet {
         .await
     }
 
-    pub(crate) async fn with_options(options: SchedulerOptions) -> Self {
+    pub(crate) async fn with_options(scheduling: SchedulerOptions) -> Self {
+        Self::with(Setup {
+            scheduling,
+            ..Setup::default()
+        })
+        .await
+    }
+
+    pub(crate) async fn with(setup: Setup) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("patchfleet.db");
         let metrics = Metrics::new();
         let store = SqlStore::sqlite(&path).await.unwrap();
-        let store = Arc::new(store.counted(metrics.clone()));
+        let store = Arc::new(store.counted(metrics.clone()).limited(setup.caps.clone()));
         let registry = Registry::new(metrics.clone());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut fleet = Self {
@@ -86,11 +111,12 @@ impl Fleet {
             shutdown: CancellationToken::new(),
             stages: JoinSet::new(),
         };
-        fleet.start_stages(listener, options);
+        fleet.start_stages(listener, &setup);
         fleet
     }
 
-    fn start_stages(&mut self, listener: TcpListener, scheduling: SchedulerOptions) {
+    fn start_stages(&mut self, listener: TcpListener, setup: &Setup) {
+        let scheduling = setup.scheduling;
         let lease = scheduling.lease;
         let (store, shutdown) = (self.store.clone(), self.shutdown.clone());
         let options = FleetOptions {
@@ -99,6 +125,7 @@ impl Fleet {
             heartbeat: (lease / 10).min(Duration::from_millis(300)),
             grace: GRACE,
             deadline: Duration::from_hours(1),
+            max_agents: setup.max_agents,
         };
         let service = FleetService::new(
             store.clone(),

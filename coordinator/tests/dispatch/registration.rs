@@ -5,7 +5,7 @@ use patchfleet_domain::{AgentState, TaskState};
 use patchfleet_testkit::mock_agent::{Closed, Conduct, MockAgent, Profile};
 use tonic::Code;
 
-use super::fleet::{Fleet, KEY, assigned, hold};
+use super::fleet::{Fleet, KEY, Setup, assigned, hold};
 
 async fn refusal(profile: Profile) -> Closed {
     let agent = MockAgent::start(profile, |_| hold());
@@ -137,4 +137,22 @@ async fn an_agent_in_maintenance_gets_nothing_new() {
     }
     assert_eq!((drained.calls(), other.calls()), (0, 4));
     fleet.wait_agent("a-drained", AgentState::Maintenance).await;
+}
+
+#[tokio::test]
+async fn one_agent_too_many_is_asked_to_come_back() {
+    let fleet = Fleet::with(Setup {
+        max_agents: 1,
+        ..Setup::default()
+    })
+    .await;
+    let first = fleet.agent("backend-1", hold()).await;
+    let second = MockAgent::start(fleet.profile("backend-2"), |_| hold());
+    let seen = second
+        .wait("a refusal", |seen| seen.endings > 0)
+        .await
+        .unwrap();
+    assert_eq!(seen.closed.unwrap().code, Code::ResourceExhausted);
+    first.crash();
+    second.wait_connected().await.unwrap();
 }

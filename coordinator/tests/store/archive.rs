@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use patchfleet_coordinator::store::archive::{ArchiveError, backup, restore, unused};
 use patchfleet_coordinator::store::{
-    Act, Acted, Address, Cas, Checkpoint, Commanded, Look, Reply, SqlStore, Store, TaskFilter,
-    WorkEvent,
+    Act, Acted, Address, Cas, Checkpoint, Commanded, Look, Reply, Scope, SqlStore, Store,
+    TaskFilter, WorkEvent,
 };
 use patchfleet_domain::{Agent, IssueNumber, SessionId, Task, TaskState};
 use patchfleet_testkit::postgres::Database;
@@ -47,6 +47,8 @@ async fn grown() -> Fixture {
     };
     assert_eq!(fixture.act(reply).await, Acted::Replied);
     fixture.queued(4).await;
+    let scope = Scope::AgentType("frontend".parse().unwrap());
+    assert!(fixture.store.pause(&scope, "operator", None).await.unwrap());
     fixture.comes_after(5, &[4]).await;
     fixture
 }

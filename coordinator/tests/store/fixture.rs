@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use patchfleet_coordinator::store::{
-    Act, Acted, Assignment, Cas, Delivery, Look, NewTask, QueuedTask, Recorded, Report,
+    Act, Acted, Assignment, Caps, Cas, Delivery, Look, NewTask, QueuedTask, Recorded, Report,
     SemanticKey, SqlStore, Store, Terms, WorkEvent,
 };
 use patchfleet_domain::agent::Requirement;
@@ -38,6 +38,11 @@ pub(crate) enum Place {
 impl Place {
     /// One more store on the same database, as another process would open it.
     pub(crate) async fn open(&self) -> Arc<dyn Store> {
+        self.limited(Caps::default()).await
+    }
+
+    /// The same under limits.
+    pub(crate) async fn limited(&self, caps: Caps) -> Arc<dyn Store> {
         let store = match self {
             // What has a meaning in an address has none in a file's name.
             Self::File(folder) => {
@@ -45,7 +50,7 @@ impl Place {
             }
             Self::Server(database) => SqlStore::postgres(database.url(), 8).await,
         };
-        Arc::new(store.unwrap())
+        Arc::new(store.unwrap().limited(caps))
     }
 
     /// One of the same sort with nothing in it.

@@ -52,6 +52,7 @@ impl Fleet {
             heartbeat: Duration::from_secs(5),
             grace: Duration::from_secs(5),
             deadline: Duration::from_hours(1),
+            max_agents: 20_000,
         };
         let service = FleetService::new(
             Arc::clone(store),

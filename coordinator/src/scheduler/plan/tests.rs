@@ -57,7 +57,12 @@ fn view(id: &str, agent_type: &str, free_slots: u32) -> AgentView {
 
 fn chosen(task: &QueuedTask, agents: &[AgentView]) -> Option<String> {
     let queue = std::slice::from_ref(task);
-    let grants = plan(queue, agents, &Turns::default(), Limits::default());
+    let grants = plan(
+        (queue, &mut Room::default()),
+        agents,
+        &Turns::default(),
+        Limits::default(),
+    );
     grants.first().map(|grant| grant.agent.to_string())
 }
 
@@ -85,13 +90,23 @@ fn a_general_agent_helps_out_and_after_a_minute_the_history_says_so() {
     let full = view("b", "backend", 0);
     let agents = [full, view("g", "general", 4)];
     let queue = [task("backend", "a/a", 59), task("backend", "a/a", 60)];
-    let grants = plan(&queue, &agents, &Turns::default(), Limits::default());
+    let grants = plan(
+        (&queue, &mut Room::default()),
+        &agents,
+        &Turns::default(),
+        Limits::default(),
+    );
     let notes: Vec<_> = grants.iter().map(|grant| grant.note.as_deref()).collect();
     let note = "no backend agent had room for 60 s: fell back to the general agent g";
     assert_eq!(notes, [Some(note), None]);
 
     let general_task = [task("general", "a/a", 600)];
-    let grants = plan(&general_task, &agents, &Turns::default(), Limits::default());
+    let grants = plan(
+        (&general_task, &mut Room::default()),
+        &agents,
+        &Turns::default(),
+        Limits::default(),
+    );
     assert_eq!(grants[0].note, None, "general is what was wanted");
 }
 
@@ -247,7 +262,7 @@ proptest! {
         queue in prop::collection::vec(any_task(), 0..20),
         agents in any_views(),
     ) {
-        let grants = plan(&queue, &agents, &Turns::default(), Limits::default());
+        let grants = plan((&queue, &mut Room::default()), &agents, &Turns::default(), Limits::default());
         let mut given: BTreeMap<&AgentId, u32> = BTreeMap::new();
         let mut tasks = BTreeSet::new();
         for grant in &grants {
@@ -265,7 +280,7 @@ proptest! {
         queue in prop::collection::vec(any_task(), 0..20),
         agents in any_views(),
     ) {
-        let grants = plan(&queue, &agents, &Turns::default(), Limits::default());
+        let grants = plan((&queue, &mut Room::default()), &agents, &Turns::default(), Limits::default());
         for task in queue.iter().filter(|task| !grants.iter().any(|it| it.task.id == task.id)) {
             for view in &agents {
                 let given = grants.iter().filter(|it| it.agent == view.agent.id).count();
@@ -284,8 +299,8 @@ proptest! {
             .prop_flat_map(|agents| (Just(agents.clone()), Just(agents).prop_shuffle())),
     ) {
         let turns = Turns::default();
-        let one = plan(&queue, &agents, &turns, Limits::default());
-        let other = plan(&shuffled, &mixed, &turns, Limits::default());
+        let one = plan((&queue, &mut Room::default()), &agents, &turns, Limits::default());
+        let other = plan((&shuffled, &mut Room::default()), &mixed, &turns, Limits::default());
         prop_assert_eq!(one, other);
     }
 
@@ -305,7 +320,7 @@ proptest! {
         let rounds = lengths.len().div_ceil(slots as usize);
         for _ in 0..rounds {
             let agents = [view("b", "backend", slots)];
-            let grants = plan(&queue, &agents, &turns, Limits::default());
+            let grants = plan((&queue, &mut Room::default()), &agents, &turns, Limits::default());
             let done: Vec<TaskId> = grants.iter().map(|grant| grant.task.id).collect();
             for grant in &grants {
                 turns.serve(&grant.task.repository);

@@ -8,9 +8,11 @@ use sqlx::Row as _;
 
 use super::rows::{json_present, number, to_json, word};
 use super::unit::{Busy, Unit};
-use super::{Database, Dialect};
+use super::{Database, Dialect, lanes};
 use crate::store::held::Held;
-use crate::store::{Assignment, Cas, Checkpoint, Claim, Look, QueuedTask, StoreError, StoreResult};
+use crate::store::{
+    Assignment, Cas, Checkpoint, Claim, Look, QueuedTask, Room, StoreError, StoreResult,
+};
 
 /// The order of a lane. A task gains one point of priority for each ten minutes it waits, so that
 /// nothing starves; as all of them gain alike, their order does not change with time, and an
@@ -89,11 +91,13 @@ pub(super) async fn claim_all(
     lease: Duration,
 ) -> StoreResult<Vec<Cas<Assignment>>> {
     let mut unit = Unit::begin(database).await?;
-    unit.hold(claims.iter().map(|claim| claim.task), Busy::Skip)
+    let mut room = lanes::room_for_claims(&mut unit).await?;
+    unit.hold(claims.iter().map(|claim| claim.task), Busy::SkipPaused)
         .await?;
     let mut won = Vec::with_capacity(claims.len());
     for claim in claims {
-        won.push(match unit.held(claim.task) {
+        let held = unit.held(claim.task);
+        won.push(match held.filter(|held| has_room(held, &mut room)) {
             Some(held) => claim_one(held, claim, lease)?,
             None => Cas::Stale,
         });
@@ -115,6 +119,12 @@ pub(super) async fn claim_all(
     unit.commit().await?;
     let cas = |assignment: Option<Assignment>| assignment.map_or(Cas::Stale, Cas::Applied);
     Ok(assigned.into_iter().map(cas).collect())
+}
+
+fn has_room(held: &Held, room: &mut Room) -> bool {
+    let task = &held.task;
+    let analysis = task.analysis.as_ref();
+    analysis.is_some_and(|it| room.take((&task.repository, &it.requirement.agent_type)))
 }
 
 fn claim_one(held: &mut Held, claim: &Claim, lease: Duration) -> StoreResult<Cas<Work>> {

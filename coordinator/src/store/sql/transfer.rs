@@ -11,7 +11,7 @@ use super::{Database, Dialect, Sql};
 use crate::store::{SqlStore, StoreError, StoreResult};
 
 /// All tables, each after those that it refers to.
-const TABLES: [&str; 9] = [
+const TABLES: [&str; 10] = [
     "deliveries",
     "tasks",
     "task_dependencies",
@@ -21,6 +21,7 @@ const TABLES: [&str; 9] = [
     "task_logs",
     "outbox",
     "agents",
+    "pauses",
 ];
 /// Those whose rows are numbered by the database.
 const NUMBERED: [&str; 4] = ["checkpoints", "task_events", "task_logs", "outbox"];

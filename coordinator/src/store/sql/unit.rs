@@ -12,9 +12,9 @@ use sqlx::{Any, Row as _, Transaction};
 
 use super::rows::{self, number, to_json, word};
 use super::{Database, Dialect, dependencies, write};
-use crate::store::StoreResult;
 use crate::store::held::{Attempt, ClosedEarly, End, Held, Move};
 use crate::store::rules::Closed;
+use crate::store::{Caps, StoreResult};
 
 /// A transaction of the store. Rolled back when dropped.
 pub(super) struct Unit<'a> {
@@ -57,7 +57,14 @@ pub(super) enum Busy {
     Wait,
     /// They are left out.
     Skip,
+    /// They are left out, and so is what is paused.
+    SkipPaused,
 }
+
+/// True of tasks of which neither the repository nor the type of agent is paused.
+const NOT_PAUSED: &str = " AND NOT EXISTS (SELECT 1 FROM pauses \
+     WHERE scope = 'repository' AND name = tasks.repository) \
+     AND NOT EXISTS (SELECT 1 FROM pauses WHERE scope = 'agent_type' AND name = tasks.agent_type)";
 
 impl<'a> Unit<'a> {
     pub(super) async fn begin(database: &'a Database) -> StoreResult<Self> {
@@ -75,6 +82,11 @@ impl<'a> Unit<'a> {
             wakes: false,
             moves: Vec::new(),
         })
+    }
+
+    /// How many tasks may be at work at once.
+    pub(super) const fn caps(&self) -> &'a Caps {
+        &self.database.caps
     }
 
     /// The loops of this process are to look at what this transaction did.
@@ -140,12 +152,13 @@ impl<'a> Unit<'a> {
     }
 
     async fn lock_tasks(&mut self, ids: &[TaskId], busy: Busy) -> StoreResult<Vec<Held>> {
-        let lock = match busy {
-            Busy::Wait => self.dialect.lock(),
-            Busy::Skip => self.dialect.lock_free(),
+        let (only, lock) = match busy {
+            Busy::Wait => ("", self.dialect.lock()),
+            Busy::Skip => ("", self.dialect.lock_free()),
+            Busy::SkipPaused => (NOT_PAUSED, self.dialect.lock_free()),
         };
         let text = format!(
-            "SELECT {} FROM tasks WHERE id {} ORDER BY id{lock}",
+            "SELECT {} FROM tasks WHERE id {}{only} ORDER BY id{lock}",
             rows::TASK,
             self.dialect.among(),
         );

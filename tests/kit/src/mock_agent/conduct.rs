@@ -115,7 +115,6 @@ async fn act(shared: &Shared, work: Work, assign: &v1::Assign) {
         }
         if let Some(end) = end {
             state.report(work, end);
-            state.jobs.remove(&work);
         }
     });
 }

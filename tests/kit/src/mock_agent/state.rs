@@ -114,6 +114,9 @@ impl State {
     }
 
     pub(super) fn report(&mut self, work: Work, event: WorkEvent) {
+        if matches!(event, WorkEvent::Finished(_) | WorkEvent::Refused { .. }) {
+            self.jobs.remove(&work);
+        }
         let seq = self.seqs.entry(work).or_default();
         *seq += 1;
         let report = Report {
