@@ -11,9 +11,10 @@ use patchfleet_domain::outcome::{Failure, FailureKind, Outcome};
 use patchfleet_domain::{IssueNumber, Phase};
 use patchfleet_flow::{Checkpoint, Context, Engine, Run};
 use patchfleet_proto::v1;
+use patchfleet_telemetry::trace;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use tracing::Instrument as _;
+use tracing::{Instrument as _, field};
 
 use crate::config::DraftConfig;
 use crate::draft::Drafter;
@@ -49,10 +50,15 @@ pub(crate) async fn run(job: Job) {
     let reporter = job.reporter.clone();
     let work = reporter.work();
     let agent = job.member.config.id.clone();
-    let span = tracing::info_span!("task_execution", task.id = %work.task, attempt = work.attempt.0, agent.id = %agent);
+    let kind = job.assign.task.as_ref().map(|task| task.kind.clone());
+    let span = tracing::info_span!(
+        target: trace::TARGET, "task_execution", task.id = %work.task, task.type = kind,
+        attempt = work.attempt.0, agent.id = %agent, trace_id = field::Empty
+    );
+    trace::follow(&span, Some(&job.assign.traceparent));
     let guarded = std::panic::AssertUnwindSafe(attempt(job))
         .catch_unwind()
-        .instrument(span);
+        .instrument(span.clone());
     let outcome = guarded.await.unwrap_or_else(|_| {
         tracing::error!(task.id = %work.task, "the job panicked");
         Outcome::Failed(failure(
@@ -67,6 +73,10 @@ pub(crate) async fn run(job: Job) {
         ),
         _ => outcome,
     };
+    if let Outcome::Failed(failure) = &outcome {
+        trace::failed(&span, &format!("{}: {}", failure.kind, failure.message));
+    }
+    drop(span);
     reporter.free();
     if reporter.finished(outcome).await.is_err() {
         tracing::info!(task.id = %work.task, "the attempt ended elsewhere; its result counts for nothing");
@@ -121,7 +131,10 @@ async fn work_on(job: &Job, log: TaskLog) -> Result<Outcome, Option<Failure>> {
         .progress(Phase::Workspace, format!("clone {}", task.repository));
     let facts = facts(job, &task)?;
     let remote = remote(job, &task).await?;
-    let workspace = prepare(job, &facts, &remote, &checkpoints).await?;
+    let setup = tracing::info_span!(target: trace::TARGET, "workspace_setup");
+    let workspace = prepare(job, &facts, &remote, &checkpoints)
+        .instrument(setup)
+        .await?;
     let ended = run_flow(job, (facts, task), workspace.clone(), (checkpoints, log)).await;
     let word = match &ended {
         Ok(outcome) => outcome.as_str(),

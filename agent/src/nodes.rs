@@ -20,6 +20,7 @@ mod route;
 mod summarize;
 mod summary;
 mod test;
+mod traced;
 
 use std::sync::Arc;
 
@@ -33,6 +34,7 @@ pub use patch::{PatchedFile, Rejection};
 pub use publish::{Publishing, PullRequestDraft, PullRequests};
 pub use test::{TestPolicy, TestResults};
 
+use self::traced::Traced;
 use crate::draft::Drafter;
 use crate::repository_config::RepositoryConfig;
 use crate::workspace::Workspace;
@@ -93,15 +95,18 @@ pub fn registry(deps: NodeDeps) -> Registry {
         .log
         .also_in(deps.workspace.logs.clone(), deps.task.work);
     let deps = Arc::new(NodeDeps { log, ..deps });
+    let draft = Traced::node(draft::Draft(Arc::clone(&deps)));
+    let test = Traced::node(test::Test(Arc::clone(&deps)));
+    let publish = Traced::node(publish::Publish(Arc::clone(&deps)));
     Registry::new()
-        .with("inspect", inspect::Inspect(Arc::clone(&deps)))
-        .with("draft", draft::Draft(Arc::clone(&deps)))
-        .with("patch", patch::Patch(Arc::clone(&deps)))
-        .with("test", test::Test(Arc::clone(&deps)))
-        .with("review", review::Review)
-        .with("route", route::Route)
-        .with("publish", publish::Publish(Arc::clone(&deps)))
-        .with("summarize", summarize::Summarize(deps))
+        .with("inspect", Traced::node(inspect::Inspect(Arc::clone(&deps))))
+        .with("draft", Traced::stage("code_generation", draft))
+        .with("patch", Traced::node(patch::Patch(Arc::clone(&deps))))
+        .with("test", Traced::stage("testing", test))
+        .with("review", Traced::node(review::Review))
+        .with("route", Traced::node(route::Route))
+        .with("publish", Traced::stage("git_operations", publish))
+        .with("summarize", Traced::node(summarize::Summarize(deps)))
 }
 
 #[cfg(test)]

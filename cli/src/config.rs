@@ -1,14 +1,16 @@
-//! The whole configuration tree: `[log]`, `[coordinator]`, `[[agents]]`.
+//! The whole configuration tree: `[log]`, `[traces]`, `[coordinator]`, `[[agents]]`.
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::Args;
 use patchfleet_agent::AgentConfig;
 use patchfleet_coordinator::config::CoordinatorConfig;
 use patchfleet_coordinator::store::Address;
+use patchfleet_telemetry::trace::TraceOptions;
 use patchfleet_telemetry::{Format, Options, Telemetry};
 use serde::Deserialize;
+use url::Url;
 
 use crate::runtime;
 
@@ -42,6 +44,8 @@ pub(crate) struct Config {
     /// `[log]`.
     #[serde(default)]
     pub(crate) log: LogConfig,
+    /// `[traces]`.
+    pub(crate) traces: Option<TracesConfig>,
     /// `[coordinator]`.
     pub(crate) coordinator: Option<CoordinatorConfig>,
     /// `[[agents]]`.
@@ -57,6 +61,21 @@ pub(crate) struct LogConfig {
     pub(crate) filter: String,
     /// `human` or `json`.
     pub(crate) format: LogFormat,
+}
+
+/// Where traces go.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TracesConfig {
+    /// An OTLP receiver that speaks gRPC, `http://HOST:4317`.
+    pub(crate) endpoint: Url,
+    /// The part of tasks that is traced, from 0 to 1.
+    #[serde(default = "all")]
+    pub(crate) sample: f64,
+}
+
+const fn all() -> f64 {
+    1.0
 }
 
 /// How a line of log looks.
@@ -124,10 +143,19 @@ impl Config {
             LogFormat::Human => Format::Human,
             LogFormat::Json => Format::Json,
         };
+        if let Some(traces) = &self.traces
+            && !(0.0..=1.0).contains(&traces.sample)
+        {
+            bail!("traces.sample: {} is not between 0 and 1", traces.sample);
+        }
         let options = Options {
             format,
             filter: self.log.filter.clone(),
             service: service.to_owned(),
+            traces: self.traces.as_ref().map(|traces| TraceOptions {
+                endpoint: traces.endpoint.to_string(),
+                sample: traces.sample,
+            }),
         };
         Telemetry::start(options).context("can't start logging")
     }

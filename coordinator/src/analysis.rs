@@ -12,6 +12,7 @@ mod urgency;
 use std::sync::Arc;
 
 use patchfleet_domain::{FailurePolicy, SecurityLevel, Task, TaskAnalysis};
+use patchfleet_telemetry::trace;
 use tokio_util::sync::CancellationToken;
 
 pub use self::catalog::{AgentCatalog, AgentProfile};
@@ -71,16 +72,26 @@ pub async fn run(store: Arc<dyn Store>, policy: AnalysisPolicy, cancel: Cancella
 /// Analyzes some tasks; true when there may be more.
 async fn batch(store: &dyn Store, policy: &AnalysisPolicy) -> StoreResult<bool> {
     let tasks = store.unanalyzed(BATCH).await?;
+    let began = chrono::Utc::now();
     let analyses: Vec<_> = tasks
         .iter()
         .map(|task| (task.id, analyze(task, policy)))
         .collect();
     let applied = store.analyzed_all(&analyses).await?;
+    let took = (began.into(), chrono::Utc::now().into());
     let mut progress = false;
-    for ((task, analysis), applied) in analyses.iter().zip(applied) {
+    for ((task, (id, analysis)), applied) in tasks.iter().zip(&analyses).zip(applied) {
         // Stale: called off or analyzed by another replica meanwhile.
         let applied = applied == Cas::Applied(());
-        tracing::info!(task.id = %task, agent_type = %analysis.requirement.agent_type, applied, "analyzed");
+        let agent_type = &analysis.requirement.agent_type;
+        tracing::info!(task.id = %id, %agent_type, applied, "analyzed");
+        let attributes = [
+            ("task.id", id.to_string()),
+            ("agent.type", agent_type.to_string()),
+        ];
+        if applied {
+            trace::record("analysis", task.traceparent.as_deref(), took, &attributes);
+        }
         progress |= applied;
     }
     Ok(progress && tasks.len() == BATCH as usize)

@@ -98,6 +98,8 @@ pub struct NewTask {
     pub request: TaskRequest,
     /// How many failed attempts it may have.
     pub max_attempts: u32,
+    /// The trace that it belongs to, if there is one.
+    pub traceparent: Option<String>,
 }
 
 /// What a delivery leads to. All acts of a delivery are one transaction with it.

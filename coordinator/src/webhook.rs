@@ -20,8 +20,9 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
 use axum::{Json, Router};
-use patchfleet_telemetry::Metrics;
+use patchfleet_telemetry::{Metrics, trace};
 use secrecy::SecretString;
+use tracing::{Instrument as _, field};
 
 use self::answer::{Accepted, Refused};
 use self::event::Event;
@@ -57,14 +58,23 @@ async fn receive(
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Response {
-    let result = accept(&state, &headers, body).await;
-    let outcome = result.as_ref().map_or_else(Refused::word, Accepted::word);
     let event = event::known_name(text(&headers, "x-github-event").unwrap_or_default());
+    // What others say of traces is not followed: anybody may send a header.
+    let span = tracing::info_span!(
+        target: trace::TARGET, "webhook", otel.kind = "server", github.event = event,
+        trace_id = field::Empty
+    );
+    trace::follow(&span, None);
+    let result = accept(&state, &headers, body)
+        .instrument(span.clone())
+        .await;
+    let outcome = result.as_ref().map_or_else(Refused::word, Accepted::word);
     let counter = &state.metrics.webhook_deliveries;
     counter.with_label_values(&[event, outcome]).inc();
     match result {
         Ok(accepted) => (StatusCode::ACCEPTED, Json(accepted)).into_response(),
         Err(refused) => {
+            trace::failed(&span, &refused);
             tracing::warn!(event, outcome, reason = %refused, "a delivery was refused");
             refused.problem().into_response()
         }

@@ -10,4 +10,5 @@ mod kills;
 mod operator;
 mod rounds;
 mod secrets;
+mod traces;
 mod world;

@@ -42,6 +42,8 @@ pub(crate) struct Plan {
     pub(crate) repository_config: Option<&'static str>,
     /// `patchfleet up`: the agent lives in the coordinator's process.
     pub(crate) together: bool,
+    /// Where traces go.
+    pub(crate) traces: Option<String>,
 }
 
 impl Default for Plan {
@@ -51,6 +53,7 @@ impl Default for Plan {
             answers: Vec::new(),
             repository_config: None,
             together: false,
+            traces: None,
         }
     }
 }

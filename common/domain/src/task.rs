@@ -93,6 +93,9 @@ pub struct Task {
     pub failure: Option<crate::outcome::Failure>,
     /// The summary of the last successful attempt, Markdown.
     pub summary: Option<String>,
+    /// The W3C `traceparent` of what took it in, where that was traced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
     /// When it was taken in.
     pub created_at: Timestamp,
     /// When it last changed.

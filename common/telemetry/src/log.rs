@@ -1,9 +1,15 @@
-//! Logs to standard error, redacted line by line.
+//! Logs to standard error, redacted line by line; spans to a receiver, if there is one.
 
 use std::io::{self, Write};
 
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::MakeWriter;
+use opentelemetry_sdk::trace::SdkTracerProvider;
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::fmt::{self, MakeWriter};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer as _, Registry};
+
+use crate::trace::{self, TraceOptions};
 
 /// How a line looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +29,8 @@ pub struct Options {
     pub filter: String,
     /// Which program part is logging.
     pub service: String,
+    /// Where traces go, if they are wanted.
+    pub traces: Option<TraceOptions>,
 }
 
 /// Logging can't be started.
@@ -36,6 +44,9 @@ pub enum StartError {
         /// Why not.
         reason: String,
     },
+    /// Traces can't be sent to where they are to go.
+    #[error("traces: {0}")]
+    Traces(String),
     /// Logging was started before in this process.
     #[error("logging was started before")]
     StartedBefore,
@@ -45,6 +56,7 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct Telemetry {
     service: String,
+    traces: Option<SdkTracerProvider>,
 }
 
 impl Telemetry {
@@ -57,22 +69,38 @@ impl Telemetry {
             filter: options.filter.clone(),
             reason: error.to_string(),
         })?;
-        let builder = tracing_subscriber::fmt()
-            .with_env_filter(filter)
-            .with_writer(Redacted);
-        let started = match options.format {
-            Format::Human => builder.with_ansi(false).try_init(),
-            Format::Json => builder.json().try_init(),
+        let service = options.service;
+        let traces = options.traces.as_ref();
+        let traces = traces.map(|traces| trace::provider(&service, traces));
+        let traces = traces.transpose()?;
+        let spans = traces.as_ref().map(|provider| {
+            tracing_opentelemetry::layer()
+                .with_tracer(trace::tracer(provider))
+                .with_location(false)
+                .with_threads(false)
+                .with_tracked_inactivity(false)
+                .with_filter(filter_fn(|it| it.is_span() && it.target() == trace::TARGET))
+        });
+        let lines = fmt::layer().with_writer(Redacted);
+        let lines = match options.format {
+            Format::Human => lines.with_ansi(false).boxed(),
+            Format::Json => lines.json().boxed(),
         };
-        started.map_err(|_| StartError::StartedBefore)?;
-        tracing::debug!(service = options.service, "logging started");
-        Ok(Self {
-            service: options.service,
-        })
+        Registry::default()
+            .with(lines.with_filter(filter))
+            .with(spans)
+            .try_init()
+            .map_err(|_| StartError::StartedBefore)?;
+        tracing::debug!(service, "logging started");
+        Ok(Self { service, traces })
     }
 
-    /// Says that the process ends. Lines are written as they come, so nothing is left behind.
+    /// Says that the process ends, and waits until the last spans are sent. Lines are written as
+    /// they come, so nothing of them is left behind.
     pub fn shutdown(self) {
+        if let Some(Err(error)) = self.traces.map(|provider| provider.shutdown()) {
+            tracing::warn!(%error, "the last spans can't be sent");
+        }
         tracing::debug!(service = self.service, "logging ends");
     }
 }
@@ -122,6 +150,7 @@ mod tests {
             format: Format::Human,
             filter: "patchfleet=loud".to_owned(),
             service: "test".to_owned(),
+            traces: None,
         };
         let error = Telemetry::start(options).unwrap_err().to_string();
         assert!(

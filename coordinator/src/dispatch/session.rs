@@ -10,12 +10,13 @@ mod start;
 mod tokens;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use patchfleet_domain::{AgentId, SessionId};
 use patchfleet_proto::v1;
 use patchfleet_proto::v1::agent_message::Body as Said;
 use patchfleet_proto::v1::coordinator_message::Body;
+use patchfleet_telemetry::trace;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -250,6 +251,15 @@ impl Session {
         let latency = handover.waited + handover.planned.elapsed();
         let metrics = self.shared.registry.metrics();
         metrics.dispatch_latency.observe(latency.as_secs_f64());
+        let (task, work) = (&handover.assignment.task, handover.assignment.work);
+        let now = SystemTime::from(chrono::Utc::now());
+        let queued = (now.checked_sub(latency).unwrap_or(now), now);
+        let attributes = [
+            ("task.id", work.task.to_string()),
+            ("attempt", work.attempt.to_string()),
+            ("agent.id", self.agent.to_string()),
+        ];
+        trace::record("queue", task.traceparent.as_deref(), queued, &attributes);
         Ok(())
     }
 
@@ -286,7 +296,6 @@ fn assign_message(assignment: &crate::store::Assignment) -> v1::Assign {
         lease_until_unix_ms: u64::try_from(assignment.lease_until.timestamp_millis())
             .unwrap_or_default(),
         checkpoints: checkpoints.map(Into::into).collect(),
-        // Tasks are not traced yet.
-        traceparent: String::new(),
+        traceparent: assignment.task.traceparent.clone().unwrap_or_default(),
     }
 }

@@ -3,6 +3,8 @@
 use patchfleet_domain::task::branch_name;
 use patchfleet_domain::{AgentType, Priority, TaskId, TaskKind, TaskRequest};
 use patchfleet_guard::strip_hidden;
+use patchfleet_telemetry::trace;
+use tracing::Span;
 
 use super::IntakePolicy;
 use crate::store::{NewTask, SemanticKey};
@@ -41,6 +43,7 @@ impl Asked<'_> {
             priority: Priority::default(),
             request,
             max_attempts: policy.max_attempts,
+            traceparent: trace::traceparent(&Span::current()),
         }
     }
 

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use patchfleet_domain::{Task, TaskId};
 use patchfleet_github::{GitHub, GitHubError};
+use patchfleet_telemetry::trace;
+use tracing::{Instrument as _, field};
 
 use super::render::{self, Told, status_label};
 use crate::intake::LABEL_PREFIX;
@@ -80,10 +82,21 @@ impl Sender<'_> {
         let Some(task) = self.store.task(id).await? else {
             return Ok(None);
         };
-        let body = self.told(&task, render::status).await?;
-        let comment = self.put_comment(id, &body).await?;
-        self.put_label(&task).await?;
-        Ok(Some(comment))
+        let span = tracing::info_span!(
+            target: trace::TARGET, "report", otel.kind = "client", task.id = %id,
+            task.state = %task.state, trace_id = field::Empty
+        );
+        trace::follow(&span, task.traceparent.as_deref());
+        let put = self.put_status(&task).instrument(span.clone()).await;
+        put.map(Some)
+            .inspect_err(|error| trace::failed(&span, error))
+    }
+
+    async fn put_status(self, task: &Task) -> Result<u64, SendError> {
+        let body = self.told(task, render::status).await?;
+        let comment = self.put_comment(task.id, &body).await?;
+        self.put_label(task).await?;
+        Ok(comment)
     }
 
     /// Edits the task's comment in place; one that is not known may be there nevertheless, when

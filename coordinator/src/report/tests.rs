@@ -37,6 +37,7 @@ fn task(state: TaskState) -> Task {
         pull_request: None,
         failure: None,
         summary: None,
+        traceparent: None,
         created_at: Timestamp::UNIX_EPOCH,
         updated_at: Timestamp::UNIX_EPOCH,
     }

@@ -153,6 +153,7 @@ impl Held {
             pull_request: None,
             failure: None,
             summary: None,
+            traceparent: new.traceparent.clone(),
             created_at: now,
             updated_at: now,
         };

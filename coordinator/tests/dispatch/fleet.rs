@@ -275,6 +275,7 @@ fn new_task(repository: &str, issue: u64) -> NewTask {
             agent_type: None,
         },
         max_attempts: 3,
+        traceparent: None,
     }
 }
 

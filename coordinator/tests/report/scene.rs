@@ -129,6 +129,7 @@ impl Scene {
             priority: Priority::default(),
             request,
             max_attempts: 3,
+            traceparent: None,
         };
         let id = new.id;
         let acted = self.act(Act::Create(Box::new(new))).await?;

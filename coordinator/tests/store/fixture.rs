@@ -106,6 +106,7 @@ impl Fixture {
             priority: Priority::NORMAL,
             request: request(),
             max_attempts: 3,
+            traceparent: None,
         }
     }
 

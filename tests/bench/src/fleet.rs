@@ -127,6 +127,7 @@ pub(crate) async fn enqueue(
         priority: Priority::NORMAL,
         request,
         max_attempts: 3,
+        traceparent: None,
     };
     let delivery = Delivery {
         id: format!("bench-{id}"),

@@ -95,6 +95,7 @@ pub(super) fn coordinator(world: &World) -> String {
         },
         "api": {"key": {"env": "E2E_API_KEY"}},
     }});
+    trace(world, &mut tree);
     if world.plan.together {
         tree["agents"] = json!([agent_tree(world)]);
     }
@@ -103,8 +104,15 @@ pub(super) fn coordinator(world: &World) -> String {
 
 /// Writes the agent's file.
 pub(super) fn agent(world: &World) -> String {
-    let tree = json!({"agents": [agent_tree(world)]});
+    let mut tree = json!({"agents": [agent_tree(world)]});
+    trace(world, &mut tree);
     write(world.folder(), "agent", &tree)
+}
+
+fn trace(world: &World, tree: &mut Value) {
+    if let Some(endpoint) = &world.plan.traces {
+        tree["traces"] = json!({"endpoint": endpoint});
+    }
 }
 
 fn agent_tree(world: &World) -> Value {

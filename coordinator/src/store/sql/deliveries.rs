@@ -48,6 +48,7 @@ row! {
         trigger_object: String => "text",
         branch: String => "text",
         request: String => "text",
+        traceparent: Option<String> => "text",
         created_at: i64 => "bigint",
         updated_at: i64 => "bigint",
     }
@@ -271,6 +272,7 @@ fn row_of(new: &NewTask, now: i64) -> StoreResult<NewTaskRow> {
         trigger_object: plain(&new.key.object),
         branch: plain(&new.branch),
         request: to_json(&new.request)?,
+        traceparent: new.traceparent.as_deref().map(plain),
         created_at: now,
         updated_at: now,
     })
