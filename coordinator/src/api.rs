@@ -4,20 +4,25 @@
 //! (RFC 9457). Absent: people, roles and sessions; one operator's key is all there is.
 
 mod agents;
+mod health;
 mod key;
+mod measure;
 mod overload;
 mod queue;
+mod rate;
 mod tasks;
 
 use std::sync::Arc;
 
-use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::{get, post};
-use axum::{Json, Router, middleware};
+use axum::{Router, middleware};
+use patchfleet_resilience::Health;
 use patchfleet_telemetry::Metrics;
 use secrecy::SecretString;
 
+use crate::cache::{Buckets, Cache, Rate};
+use crate::dispatch::Registry;
 use crate::problem::Problem;
 use crate::store::{Store, StoreError};
 
@@ -37,7 +42,18 @@ pub struct ApiState {
     pub key: Arc<SecretString>,
     /// How much of the coordinator it may take.
     pub bounds: Bounds,
+    /// How often an address may ask.
+    pub rate: Rate,
+    /// The agents that are connected here.
+    pub registry: Registry,
+    /// What other replicas know.
+    pub cache: Cache,
+    /// How the things outside are.
+    pub remotes: Remotes,
 }
+
+/// Tells how the things outside are.
+pub type Remotes = Arc<dyn Fn() -> Vec<Health> + Send + Sync>;
 
 /// Health, metrics and `/api/v1`.
 pub fn router(state: ApiState) -> Router {
@@ -56,24 +72,23 @@ pub fn router(state: ApiState) -> Router {
             overload::Gate::new(state.bounds),
             overload::bound,
         ))
-        .route("/metrics", get(metrics))
+        .route("/metrics", get(health::metrics))
         .route_layer(middleware::from_fn_with_state(
             Arc::clone(&state.key),
             key::require,
+        ))
+        .route_layer(middleware::from_fn_with_state(
+            Buckets::new(state.cache.clone(), "address", state.rate),
+            rate::bound,
         ));
     Router::new()
-        .route("/health", get(health))
+        .route("/health", get(health::health))
         .merge(guarded)
+        .route_layer(middleware::from_fn_with_state(
+            state.metrics.clone(),
+            measure::measure,
+        ))
         .with_state(state)
-}
-
-async fn health(State(state): State<ApiState>) -> Result<Json<serde_json::Value>, Problem> {
-    state.store.ping().await?;
-    Ok(Json(serde_json::json!({ "status": "ok" })))
-}
-
-async fn metrics(State(state): State<ApiState>) -> String {
-    state.metrics.render()
 }
 
 impl From<StoreError> for Problem {

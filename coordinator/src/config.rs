@@ -1,6 +1,7 @@
 //! The coordinator's section of the configuration, with its defaults.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
@@ -23,6 +24,8 @@ pub struct CoordinatorConfig {
     /// `[coordinator.database]`.
     #[serde(default)]
     pub database: DatabaseConfig,
+    /// `[coordinator.redis]`.
+    pub redis: Option<RedisConfig>,
     /// `[coordinator.github]`.
     pub github: GitHubConfig,
     /// `[coordinator.api]`.
@@ -87,6 +90,17 @@ impl DatabaseConfig {
     }
 }
 
+/// What is kept beside the database, where it is quicker.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RedisConfig {
+    /// `redis://HOST:PORT/DB`, or `redis+unix:///PATH`.
+    pub url: Secret,
+    /// What its keys begin with; installations that share a Redis need different ones.
+    #[serde(default = "default_prefix")]
+    pub prefix: String,
+}
+
 /// Which GitHub, and as whom.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -118,6 +132,9 @@ pub struct AppConfig {
 pub struct ApiConfig {
     /// What callers have to know: `Authorization: Bearer …`.
     pub key: Secret,
+    /// Requests in a minute that are answered to one address; a tenth of them at once.
+    #[serde(default = "default_requests")]
+    pub requests_per_minute: NonZeroU32,
 }
 
 /// What becomes a task.
@@ -182,6 +199,14 @@ const fn default_deadline() -> HumanDuration {
 
 const fn default_max_agents() -> usize {
     20_000
+}
+
+const fn default_requests() -> NonZeroU32 {
+    NonZeroU32::new(6000).expect("more than none")
+}
+
+fn default_prefix() -> String {
+    "patchfleet".to_owned()
 }
 
 const fn default_shutdown() -> HumanDuration {

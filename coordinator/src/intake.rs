@@ -20,6 +20,7 @@ use patchfleet_domain::{AgentType, RepositoryName};
 use patchfleet_github::{GitHub, GitHubError, Permission};
 
 pub(crate) use self::own::LABEL_PREFIX;
+use crate::cache::Cache;
 use crate::store::{Act, Acted, Delivery, Recorded, Store, StoreError};
 use crate::webhook::event::Event;
 
@@ -114,6 +115,7 @@ pub struct Intake {
     store: Arc<dyn Store>,
     github: GitHub,
     policy: IntakePolicy,
+    cache: Cache,
 }
 
 impl Intake {
@@ -123,7 +125,14 @@ impl Intake {
             store,
             github,
             policy,
+            cache: Cache::default(),
         }
+    }
+
+    /// Looks there first.
+    #[must_use]
+    pub fn cached(self, cache: Cache) -> Self {
+        Self { cache, ..self }
     }
 
     /// Decides about an event and stores delivery and acts together.
@@ -131,7 +140,9 @@ impl Intake {
     /// # Errors
     /// [`IntakeError`] when it can't be decided or stored now; then nothing was stored.
     pub async fn take(&self, delivery: &Delivery, event: &Event) -> Result<Taken, IntakeError> {
-        if self.store.delivery_seen(&delivery.id).await? {
+        // A quick look that saves asking GitHub; what is stored decides.
+        let may_be_known = self.cache.may_know_delivery(&delivery.id).await;
+        if may_be_known != Some(false) && self.store.delivery_seen(&delivery.id).await? {
             return Ok(Taken::Duplicate);
         }
         let decision = self.decide_in_time(event).await?;
@@ -140,6 +151,7 @@ impl Intake {
             Decision::Ignore(_) => &[],
         };
         let recorded = self.store.record_delivery(delivery, acts).await?;
+        self.cache.remember_delivery(&delivery.id).await;
         let taken = match (recorded, decision) {
             (Recorded::Duplicate, _) => Taken::Duplicate,
             (Recorded::New(_), Decision::Ignore(why)) => Taken::Ignored(why),

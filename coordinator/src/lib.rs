@@ -1,7 +1,7 @@
 //! The coordinator: takes in webhooks, keeps tasks, assigns them to agents, reports to GitHub.
 //!
 //! The modules stand in the order of the data: a delivery enters at `webhook`, becomes tasks in
-//! `intake`, is kept by `store`, looked at by `analysis`, planned by `scheduler` and sent by
+//! `intake`, is kept by `store` (with `cache` beside it), looked at by `analysis`, planned by `scheduler` and sent by
 //! `dispatch`; what agents answer re-enters through the store, and `report` reads it there.
 //! Absent here: anything an agent does with a repository.
 
@@ -10,6 +10,8 @@ pub mod webhook;
 pub mod intake;
 
 pub mod store;
+
+pub mod cache;
 
 pub mod analysis;
 

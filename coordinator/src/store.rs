@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 
 pub use address::{Address, InvalidAddress};
 pub use limits::{AtWork, Caps, Pause, Room, Scope};
-pub use sql::{SqlStore, Transferred};
+pub use sql::{Hints, SqlStore, Transferred};
 
 /// What can go wrong with a database, as callers need to tell it apart.
 #[derive(Debug, Clone, thiserror::Error)]

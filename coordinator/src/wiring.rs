@@ -1,6 +1,7 @@
 //! Puts the stages together, starts them and ends them.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,23 +9,25 @@ use anyhow::{Context as _, bail};
 use async_trait::async_trait;
 use patchfleet_domain::RepositoryName;
 use patchfleet_github::{Credentials as As, GitHub, GitHubOptions};
+use patchfleet_resilience::Remote;
 use patchfleet_telemetry::Metrics;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use crate::config::{CoordinatorConfig, DatabaseConfig, GitHubConfig};
+use crate::cache::{Cache, Rate};
+use crate::config::{CoordinatorConfig, DatabaseConfig, GitHubConfig, RedisConfig};
 use crate::dispatch::{
     CredentialScope, Credentials, FleetOptions, FleetService, IssuedToken, Registry,
 };
 use crate::intake::{Intake, IntakePolicy};
 use crate::report::Publisher;
 use crate::scheduler::{Scheduler, SchedulerOptions, leases};
-use crate::store::{SqlStore, Store};
+use crate::store::{Hints, SqlStore, Store};
 use crate::webhook::WebhookState;
-use crate::{analysis, api, dispatch, report, webhook};
+use crate::{analysis, api, cache, dispatch, report, webhook};
 
 /// How often leases are looked at.
 const LEASE_INTERVAL: Duration = Duration::from_millis(500);
@@ -52,11 +55,12 @@ impl Coordinator {
     ) -> anyhow::Result<Self> {
         let metrics = Metrics::new();
         let store = open_store(&config.database).await?;
-        let store: Arc<dyn Store> = Arc::new(
-            store
-                .counted(metrics.clone())
-                .limited(config.limits.clone()),
-        );
+        let store = store
+            .counted(metrics.clone())
+            .limited(config.limits.clone());
+        let cache = open_cache(config.redis.as_ref(), &metrics)?;
+        let hints = store.hints();
+        let store: Arc<dyn Store> = Arc::new(store);
         let github = github(&config.github)?;
         let counts = metrics.github_requests.clone();
         let github = github.observed(move |outcome| counts.with_label_values(&[outcome]).inc());
@@ -69,6 +73,8 @@ impl Coordinator {
             metrics,
             github,
             registry,
+            cache,
+            hints,
             shutdown,
         };
         let (http_address, fleet_address) = (http.local_addr()?, fleet.local_addr()?);
@@ -125,6 +131,8 @@ struct Parts<'a> {
     metrics: Metrics,
     github: GitHub,
     registry: Registry,
+    cache: Cache,
+    hints: Hints,
     shutdown: CancellationToken,
 }
 
@@ -162,6 +170,15 @@ impl Parts<'_> {
             },
             self.shutdown.clone(),
         );
+        let fan_out = cache::fan_out(
+            self.cache.clone(),
+            self.hints.clone(),
+            self.shutdown.clone(),
+        );
+        stages.spawn(async {
+            fan_out.await;
+            Ok(())
+        });
         stages.spawn(async {
             outbox.await;
             Ok(())
@@ -190,7 +207,8 @@ impl Parts<'_> {
                 "coordinator.github.webhook_secrets: at least one is needed, or every delivery would be refused"
             );
         }
-        let intake = Intake::new(Arc::clone(&self.store), self.github.clone(), self.policy());
+        let intake = Intake::new(Arc::clone(&self.store), self.github.clone(), self.policy())
+            .cached(self.cache.clone());
         let state = WebhookState {
             secrets: secrets.into(),
             intake: Arc::new(intake),
@@ -200,6 +218,10 @@ impl Parts<'_> {
             store: Arc::clone(&self.store),
             metrics: self.metrics.clone(),
             bounds: api::Bounds::default(),
+            rate: self.rate(),
+            registry: self.registry.clone(),
+            cache: self.cache.clone(),
+            remotes: self.remotes(),
             key: Arc::new(
                 self.config
                     .api
@@ -209,6 +231,7 @@ impl Parts<'_> {
             ),
         };
         let app = webhook::router(state).merge(api::router(api));
+        let app = app.into_make_service_with_connect_info::<SocketAddr>();
         let shutdown = self.shutdown.clone();
         stages.spawn(async move {
             axum::serve(listener, app)
@@ -241,10 +264,28 @@ impl Parts<'_> {
             Arc::clone(&self.store),
             self.registry.clone(),
             Arc::new(tokens),
-            options,
+            (options, self.cache.clone()),
         );
         stages.spawn(dispatch::serve(listener, service, self.shutdown.clone()));
         Ok(())
+    }
+
+    /// A tenth of what an address may ask in a minute may come at once.
+    fn rate(&self) -> Rate {
+        let per_minute = self.config.api.requests_per_minute;
+        let burst = NonZeroU32::new(per_minute.get() / 10);
+        Rate {
+            per_minute,
+            burst: burst.unwrap_or(NonZeroU32::MIN),
+        }
+    }
+
+    fn remotes(&self) -> api::Remotes {
+        let (github, cache) = (self.github.clone(), self.cache.clone());
+        Arc::new(move || {
+            let redis = cache.remote().map(Remote::health);
+            [github.health()].into_iter().chain(redis).collect()
+        })
     }
 
     fn policy(&self) -> IntakePolicy {
@@ -300,6 +341,15 @@ async fn open_store(config: &DatabaseConfig) -> anyhow::Result<SqlStore> {
     let address = config.address()?;
     let store = address.open(config.max_connections).await;
     store.context("can't open the database")
+}
+
+fn open_cache(config: Option<&RedisConfig>, metrics: &Metrics) -> anyhow::Result<Cache> {
+    let Some(config) = config else {
+        return Ok(Cache::default());
+    };
+    let field = "coordinator.redis.url";
+    let url = config.url.reveal().context(field)?;
+    Cache::open(url.expose_secret(), &config.prefix, metrics.clone()).context(field)
 }
 
 fn github(config: &GitHubConfig) -> anyhow::Result<GitHub> {

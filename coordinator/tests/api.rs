@@ -2,14 +2,22 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
 use patchfleet_coordinator::api::{ApiState, Bounds, router};
+use patchfleet_coordinator::cache::{Cache, Rate};
+use patchfleet_coordinator::dispatch::Registry;
 use patchfleet_coordinator::store::{SqlStore, Store};
+use patchfleet_domain::{Agent, AgentState, AgentType, SecurityLevel, SessionId};
+use patchfleet_resilience::Remote;
 use patchfleet_telemetry::Metrics;
 use patchfleet_testkit::postgres::Database;
+use patchfleet_testkit::redis::Redis;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use sqlx::{Connection as _, Executor as _};
@@ -18,24 +26,42 @@ use tokio::task::JoinSet;
 
 const KEY: &str = "api-key-of-the-tests";
 
+/// More than any test asks.
+const PLENTY: Rate = Rate {
+    per_minute: NonZeroU32::new(60_000).unwrap(),
+    burst: NonZeroU32::new(6000).unwrap(),
+};
+
 struct Api {
     url: String,
     http: reqwest::Client,
     database: Database,
+    store: Arc<dyn Store>,
     _server: JoinSet<()>,
 }
 
 impl Api {
     async fn start(bounds: Bounds) -> Self {
+        Self::with(bounds, PLENTY, Cache::default()).await
+    }
+
+    async fn with(bounds: Bounds, rate: Rate, cache: Cache) -> Self {
         let database = Database::create().await.unwrap();
         let store = SqlStore::postgres(database.url(), 10).await.unwrap();
         let store: Arc<dyn Store> = Arc::new(store);
+        let metrics = Metrics::new();
+        let health = cache.remote().cloned();
         let app = router(ApiState {
-            store,
-            metrics: Metrics::new(),
+            store: Arc::clone(&store),
+            registry: Registry::new(metrics.clone()),
+            metrics,
             key: Arc::new(KEY.to_owned().into()),
             bounds,
+            rate,
+            remotes: Arc::new(move || health.iter().map(Remote::health).collect()),
+            cache: cache.clone(),
         });
+        let app = app.into_make_service_with_connect_info::<SocketAddr>();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let mut server = JoinSet::new();
@@ -44,6 +70,7 @@ impl Api {
             url,
             http: reqwest::Client::new(),
             database,
+            store,
             _server: server,
         }
     }
@@ -51,6 +78,10 @@ impl Api {
     async fn get(&self, path: &str) -> reqwest::Response {
         let request = self.http.get(format!("{}{path}", self.url));
         request.bearer_auth(KEY).send().await.unwrap()
+    }
+
+    async fn metrics(&self) -> String {
+        self.get("/metrics").await.text().await.unwrap()
     }
 
     async fn post(&self, path: &str, document: &Value) -> (StatusCode, Value) {
@@ -134,4 +165,81 @@ async fn too_many_requests_are_asked_to_come_back() {
     assert_eq!(done + refused, 20);
     assert!((2..=5).contains(&done), "{done} were answered");
     assert_eq!(api.get("/api/v1/agents").await.status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn an_address_that_asks_too_often_is_asked_to_wait() {
+    let few = Rate {
+        per_minute: NonZeroU32::new(6).unwrap(),
+        burst: NonZeroU32::new(2).unwrap(),
+    };
+    let api = Api::with(Bounds::default(), few, Cache::default()).await;
+    // A wrong key counts as well, or it could be guessed.
+    let wrong = api
+        .http
+        .get(format!("{}/api/v1/queue", api.url))
+        .send()
+        .await;
+    assert_eq!(wrong.unwrap().status(), StatusCode::UNAUTHORIZED);
+    assert_eq!(api.get("/api/v1/queue").await.status(), StatusCode::OK);
+    let refused = api.get("/api/v1/queue").await;
+    assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
+    let wait: u64 = refused.headers()["retry-after"]
+        .to_str()
+        .unwrap()
+        .parse()
+        .unwrap();
+    assert!((1..=10).contains(&wait), "{wait}");
+    assert_eq!(api.get("/health").await.status(), StatusCode::OK);
+}
+
+fn agent(load: f32) -> Agent {
+    Agent {
+        id: "general-1".parse().unwrap(),
+        agent_type: AgentType::general(),
+        capabilities: BTreeSet::new(),
+        clearance: SecurityLevel::Public,
+        state: AgentState::Idle,
+        slots: 2,
+        free_slots: 2,
+        load,
+        warm_repositories: BTreeSet::new(),
+        version: "1".to_owned(),
+    }
+}
+
+#[tokio::test]
+async fn agents_of_other_replicas_show_what_they_said_last_while_redis_is_there() {
+    let mut redis = Redis::start().await.unwrap();
+    let cache = Cache::open(&redis.url(), "test", Metrics::new()).unwrap();
+    let api = Api::with(Bounds::default(), PLENTY, cache.clone()).await;
+    let minute = Duration::from_mins(1);
+    let (known, session) = (agent(0.0), SessionId::new());
+    let registering = api.store.register_agent(&known, session, minute);
+    registering.await.unwrap();
+    let load = async || {
+        let list: Value = api.get("/api/v1/agents").await.json().await.unwrap();
+        list["agents"][0]["load"].as_f64().unwrap()
+    };
+    assert!(load().await < 0.1);
+    cache.present(|| vec![agent(0.5)], minute).await;
+    assert!(load().await > 0.4);
+    redis.kill();
+    assert!(load().await < 0.1, "the registration is what is left");
+
+    // Health tells of it, and the metrics too, once it is known to be away.
+    for _ in 0..3 {
+        load().await;
+    }
+    let health: Value = api.get("/health").await.json().await.unwrap();
+    assert_eq!(health["status"], "ok");
+    assert_eq!(health["remotes"][0]["remote"], "redis");
+    assert_eq!(health["remotes"][0]["circuit_breaker"]["state"], "open");
+    let metrics = api.metrics().await;
+    assert!(
+        metrics.contains(r#"patchfleet_circuit_state{remote="redis"} 2"#),
+        "{metrics}"
+    );
+    let counted = r#"patchfleet_api_requests_total{endpoint="/api/v1/agents",method="GET",status_code="200"} 6"#;
+    assert!(metrics.contains(counted), "{metrics}");
 }

@@ -14,6 +14,12 @@ pub(crate) enum Fault {
     FreezeCoordinator,
     /// Every connection of agents and webhooks breaks.
     CutConnections,
+    /// Everything that agents and webhooks send arrives late.
+    SlowConnections,
+    /// Nothing passes for longer than a lease, while connections stand.
+    HoldConnections,
+    /// Redis is killed, and comes back empty.
+    KillRedis,
     /// PostgreSQL ends at once and comes back.
     RestartDatabase,
     /// An agent's stream breaks.
@@ -39,11 +45,14 @@ pub(crate) enum Fault {
 }
 
 /// How often, in relation to each other.
-const WEIGHTS: [(Fault, u32); 15] = [
+const WEIGHTS: [(Fault, u32); 18] = [
     (Fault::KillCoordinator, 3),
     (Fault::EndCoordinator, 1),
     (Fault::FreezeCoordinator, 1),
     (Fault::CutConnections, 2),
+    (Fault::SlowConnections, 2),
+    (Fault::HoldConnections, 1),
+    (Fault::KillRedis, 2),
     (Fault::RestartDatabase, 1),
     (Fault::CutAgent, 4),
     (Fault::RestartAgent, 4),

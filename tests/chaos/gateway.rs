@@ -1,11 +1,14 @@
 //! One address before several backends, as a load balancer is: each connection goes to one that
-//! answers, and all of them can be cut.
+//! answers. All of them can be cut, slowed down, and held so that nothing passes while they seem
+//! to stand.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use tokio::io::copy_bidirectional;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -19,6 +22,16 @@ pub(crate) struct Gateway {
 struct Shared {
     backends: Mutex<Vec<Option<SocketAddr>>>,
     cut: Mutex<CancellationToken>,
+    line: watch::Sender<Line>,
+}
+
+/// How what is sent passes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Line {
+    /// Each piece waits that long.
+    Open(Duration),
+    /// Nothing passes.
+    Held,
 }
 
 impl Gateway {
@@ -28,6 +41,7 @@ impl Gateway {
         let shared = Arc::new(Shared {
             backends: Mutex::new(vec![None; backends]),
             cut: Mutex::default(),
+            line: watch::Sender::new(Line::Open(Duration::ZERO)),
         });
         let address = listener.local_addr().unwrap();
         let mut serving = JoinSet::new();
@@ -42,6 +56,11 @@ impl Gateway {
     /// Says where a backend is, or that it is gone.
     pub(crate) fn set(&self, index: usize, address: Option<SocketAddr>) {
         self.shared.backends.lock().unwrap()[index] = address;
+    }
+
+    /// Changes how everything passes from now on.
+    pub(crate) fn pass(&self, line: Line) {
+        self.shared.line.send_replace(line);
     }
 
     /// Cuts all connections.
@@ -75,9 +94,35 @@ async fn forward(mut stream: TcpStream, shared: Arc<Shared>, turn: usize) {
         if let Ok(mut other) = TcpStream::connect(backend).await {
             let _ = stream.set_nodelay(true);
             let _ = other.set_nodelay(true);
-            let both = copy_bidirectional(&mut stream, &mut other);
+            let ((from, to), (back_from, back_to)) = (stream.split(), other.split());
+            let there = pump(from, back_to, shared.line.subscribe());
+            let back = pump(back_from, to, shared.line.subscribe());
+            let both = async { tokio::join!(there, back) };
             let _ = cut.run_until_cancelled(both).await;
             return;
         }
     }
+}
+
+/// Passes on what comes until its end, as the line lets it.
+async fn pump(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    mut line: watch::Receiver<Line>,
+) {
+    let mut piece = vec![0; 16 * 1024];
+    while let Ok(read @ 1..) = from.read(&mut piece).await {
+        let open = line.wait_for(|line| *line != Line::Held).await;
+        let Ok(Line::Open(delay)) = open.map(|line| *line) else {
+            break;
+        };
+        if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
+        }
+        if to.write_all(&piece[..read]).await.is_err() {
+            break;
+        }
+    }
+    // The other end may be gone.
+    let _ = to.shutdown().await;
 }

@@ -1,7 +1,7 @@
 //! A fleet under a seeded schedule of faults; then the faults stop, and the invariants are read
 //! off the database and GitHub.
 //!
-//! Two coordinators as real processes over one PostgreSQL, behind one address; agents that speak
+//! Two coordinators as real processes over one PostgreSQL and a Redis, behind one address; agents that speak
 //! real gRPC; a GitHub that plays along. `PATCHFLEET_SEED` runs a schedule again,
 //! `PATCHFLEET_CHAOS_SECONDS` says how long the faults last: a few seconds with the other tests,
 //! minutes with `make chaos`.

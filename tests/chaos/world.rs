@@ -1,4 +1,4 @@
-//! The fleet: two coordinators, a PostgreSQL, a GitHub, agents, and what is done to them.
+//! The fleet: two coordinators, a PostgreSQL, a Redis, a GitHub, agents, and what is done to them.
 
 use std::path::Path;
 use std::time::Duration;
@@ -7,13 +7,14 @@ use patchfleet_testkit::github::{Fault as Trouble, Matcher, Order, Permission, S
 use patchfleet_testkit::mock_agent::MockAgent;
 use patchfleet_testkit::postgres::Database;
 use patchfleet_testkit::process::{Process, Start};
+use patchfleet_testkit::redis::Redis;
 use rand::Rng as _;
 use rand::rngs::StdRng;
 use serde_json::json;
 
 use crate::agents;
 use crate::faults::Fault;
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, Line};
 
 pub(crate) const REPOSITORY: &str = "acme/orders";
 const MAINTAINER: &str = "maintainer";
@@ -26,6 +27,7 @@ const LEASE: Duration = Duration::from_secs(3);
 pub(crate) struct World {
     pub(crate) github: Simulator,
     pub(crate) database: Database,
+    redis: Redis,
     pub(crate) issues: Vec<u64>,
     pub(crate) agents: Vec<MockAgent>,
     coordinators: Vec<Option<Process>>,
@@ -51,6 +53,7 @@ impl World {
         let mut world = Self {
             github,
             database: Database::create().await.unwrap(),
+            redis: Redis::start().await.unwrap(),
             issues: Vec::new(),
             agents: Vec::new(),
             coordinators: (0..COORDINATORS).map(|_| None).collect(),
@@ -79,6 +82,7 @@ impl World {
                 "lease": format!("{}s", LEASE.as_secs()), "heartbeat": "300ms", "reconnect_grace": "1s",
             },
             "database": {"url": {"env": "CHAOS_DATABASE"}},
+            "redis": {"url": {"env": "CHAOS_REDIS"}},
             "github": {
                 "api_url": self.github.base_url(), "token": {"env": "CHAOS_TOKEN"},
                 "webhook_secrets": [{"env": "CHAOS_KEY"}],
@@ -98,6 +102,7 @@ impl World {
             secrets: vec![
                 ("CHAOS_KEY", KEY.to_owned()),
                 ("CHAOS_DATABASE", self.database.url().to_owned()),
+                ("CHAOS_REDIS", self.redis.url()),
                 ("CHAOS_TOKEN", self.github.bot_token()),
             ],
             folder: self.folder.path(),
@@ -154,6 +159,22 @@ impl World {
                 self.http.cut();
                 self.fleet.cut();
             }
+            Fault::SlowConnections => {
+                let late = Line::Open(Duration::from_millis(random.random_range(5..80)));
+                self.pass(late);
+                tokio::time::sleep(pause * 3).await;
+                self.pass(Line::Open(Duration::ZERO));
+            }
+            Fault::HoldConnections => {
+                self.pass(Line::Held);
+                tokio::time::sleep(LEASE + pause).await;
+                self.pass(Line::Open(Duration::ZERO));
+            }
+            Fault::KillRedis => {
+                self.redis.kill();
+                tokio::time::sleep(pause).await;
+                self.redis.revive().await.unwrap();
+            }
             Fault::RestartDatabase => self.database.restart().await.unwrap(),
             Fault::CutAgent => {
                 self.agents[agent].cut();
@@ -186,6 +207,11 @@ impl World {
             Fault::Peace => {}
         }
         tokio::time::sleep(pause).await;
+    }
+
+    fn pass(&self, line: Line) {
+        self.http.pass(line);
+        self.fleet.pass(line);
     }
 
     fn trouble(&self, trouble: Trouble, times: usize) {

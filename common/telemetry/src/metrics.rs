@@ -27,6 +27,14 @@ pub struct Metrics {
     pub github_requests: IntCounterVec,
     /// Entries that are not on GitHub yet.
     pub outbox_pending: IntGauge,
+    /// What Redis was asked, by `operation` and `outcome` (`ok`, `failed`, `skipped`).
+    pub cache_operations: IntCounterVec,
+    /// Circuit breakers, by `remote`: 0 closed, 1 half open, 2 open.
+    pub circuit_state: IntGaugeVec,
+    /// Requests to the API, by `endpoint`, `method` and `status_code`.
+    pub api_requests: IntCounterVec,
+    /// How long they took, by `endpoint`; seconds.
+    pub api_duration: HistogramVec,
 }
 
 /// Milliseconds to minutes.
@@ -68,7 +76,7 @@ impl Metrics {
                 &registry,
                 "patchfleet_task_duration_seconds",
                 "From intake to the end.",
-                &["kind"],
+                (&["kind"], &DURATION),
             ),
             queue_wait: histogram(
                 &registry,
@@ -101,6 +109,30 @@ impl Metrics {
                 &registry,
                 "patchfleet_outbox_pending",
                 "Entries that are not on GitHub yet.",
+            ),
+            cache_operations: counters(
+                &registry,
+                "patchfleet_cache_operations_total",
+                "What Redis was asked.",
+                &["operation", "outcome"],
+            ),
+            circuit_state: gauges(
+                &registry,
+                "patchfleet_circuit_state",
+                "Circuit breakers: 0 closed, 1 half open, 2 open.",
+                &["remote"],
+            ),
+            api_requests: counters(
+                &registry,
+                "patchfleet_api_requests_total",
+                "Requests to the API.",
+                &["endpoint", "method", "status_code"],
+            ),
+            api_duration: histograms(
+                &registry,
+                "patchfleet_api_duration_seconds",
+                "How long requests to the API took.",
+                (&["endpoint"], &LATENCY),
             ),
             registry,
         }
@@ -153,8 +185,13 @@ fn histogram(registry: &Registry, name: &str, help: &str) -> Histogram {
     register(registry, Histogram::with_opts(options).expect(CONSTANT))
 }
 
-fn histograms(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> HistogramVec {
-    let options = HistogramOpts::new(name, help).buckets(DURATION.to_vec());
+fn histograms(
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    (labels, buckets): (&[&str], &[f64]),
+) -> HistogramVec {
+    let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
     register(
         registry,
         HistogramVec::new(options, labels).expect(CONSTANT),

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use patchfleet_domain::{Timestamp, Work};
+use patchfleet_domain::{Agent, Timestamp, Work};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::registry::{Ended, Sign};
@@ -66,6 +66,10 @@ async fn renew(shared: &Shared) -> StoreResult<()> {
         .collect();
     let live = shared.store.renew(&agents, terms).await;
     let mut live = live.inspect_err(|_| shared.registry.untold(&signs))?;
+    shared
+        .cache
+        .present(|| said(shared, &signs), terms.lease)
+        .await;
     live.sort();
     for sign in signs {
         let begin = live.partition_point(|(agent, _)| *agent < sign.agent);
@@ -74,6 +78,14 @@ async fn renew(shared: &Shared) -> StoreResult<()> {
         compare(shared, &sign, own.map(|(_, work)| *work).collect()).await?;
     }
     Ok(())
+}
+
+/// What the agents that gave a sign of life said of themselves.
+fn said(shared: &Shared, signs: &[Sign]) -> Vec<Agent> {
+    let gave: BTreeSet<_> = signs.iter().map(|sign| &sign.agent).collect();
+    let mut agents = shared.registry.connected();
+    agents.retain(|agent| gave.contains(&agent.id));
+    agents
 }
 
 /// Compares what an agent had before the store was asked with what is live.

@@ -21,6 +21,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::auth::KeyCheck;
 use super::outgoing::{self, Item};
 use super::{Credentials, Registry, lookout, session};
+use crate::cache::Cache;
 use crate::store::{Store, Terms};
 
 /// How often a silent connection is probed, and how long it may take to answer.
@@ -64,6 +65,7 @@ pub(super) struct Shared {
     pub(super) registry: Registry,
     pub(super) credentials: Arc<dyn Credentials>,
     pub(super) options: FleetOptions,
+    pub(super) cache: Cache,
     /// Cancelled when the coordinator ends.
     pub(super) shutdown: CancellationToken,
     sessions: TaskTracker,
@@ -76,18 +78,20 @@ pub struct FleetService {
 }
 
 impl FleetService {
-    /// A service for agents whose attempts are in that store.
+    /// A service for agents whose attempts are in that store. What they say of themselves is also
+    /// left in the cache, for other replicas.
     pub fn new(
         store: Arc<dyn Store>,
         registry: Registry,
         credentials: Arc<dyn Credentials>,
-        options: FleetOptions,
+        (options, cache): (FleetOptions, Cache),
     ) -> Self {
         let shared = Arc::new(Shared {
             store,
             registry,
             credentials,
             options,
+            cache,
             shutdown: CancellationToken::new(),
             sessions: TaskTracker::new(),
         });

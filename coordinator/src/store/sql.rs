@@ -279,6 +279,14 @@ impl SqlStore {
         })
     }
 
+    /// For telling other replicas of commits in other ways than the database's own.
+    pub fn hints(&self) -> Hints {
+        Hints {
+            committed: self.database.committed.subscribe(),
+            changed: self.database.changed.clone(),
+        }
+    }
+
     fn on(database: Database) -> Self {
         let database = Arc::new(database);
         let deliveries = Batcher::start(Arc::clone(&database), |database, records| {
@@ -295,6 +303,21 @@ impl SqlStore {
             replicas: Arc::default(),
             database,
         }
+    }
+}
+
+/// What another way between replicas needs: what to tell, and whom to tell of what was heard.
+#[derive(Debug, Clone)]
+pub struct Hints {
+    /// Changes with what this process commits.
+    pub committed: watch::Receiver<u64>,
+    changed: watch::Sender<u64>,
+}
+
+impl Hints {
+    /// Another replica may have committed something.
+    pub fn hint(&self) {
+        self.changed.send_modify(|count| *count += 1);
     }
 }
 

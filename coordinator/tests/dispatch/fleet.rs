@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use patchfleet_coordinator::cache::Cache;
 use patchfleet_coordinator::dispatch::{
     self, CredentialScope, Credentials, FleetOptions, FleetService, IssuedToken, Registry,
 };
@@ -131,7 +132,7 @@ impl Fleet {
             store.clone(),
             self.registry.clone(),
             Arc::new(NamedTokens),
-            options,
+            (options, Cache::default()),
         );
         let serving = dispatch::serve(listener, service, shutdown.clone());
         self.stages.spawn(async { serving.await.unwrap() });

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use patchfleet_coordinator::cache::Cache;
 use patchfleet_coordinator::dispatch::{
     CredentialScope, Credentials, FleetOptions, FleetService, IssuedToken, Registry, serve,
 };
@@ -58,7 +59,7 @@ impl Fleet {
             Arc::clone(store),
             registry.clone(),
             Arc::new(NoTokens),
-            options,
+            (options, Cache::default()),
         );
         let options = SchedulerOptions::default();
         let scheduler = Scheduler::new(Arc::clone(store), registry, metrics.clone(), options);

@@ -9,4 +9,5 @@ pub mod mock_agent;
 pub mod otlp;
 pub mod postgres;
 pub mod process;
+pub mod redis;
 pub mod stub_coordinator;
