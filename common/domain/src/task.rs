@@ -124,6 +124,12 @@ pub fn branch_name(issue: IssueNumber, title: &str) -> String {
     format!("patchfleet/{issue}-{slug}")
 }
 
+/// The issue of a branch that [`branch_name`] made.
+pub fn branch_issue(branch: &str) -> Option<IssueNumber> {
+    let (issue, _) = branch.strip_prefix("patchfleet/")?.split_once('-')?;
+    issue.parse().ok().map(IssueNumber)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -136,6 +142,8 @@ mod tests {
             "patchfleet/12-totals-are-wrong-vat-rounding"
         );
         assert_eq!(name("日本語"), "patchfleet/12-change");
+        assert_eq!(branch_issue(&name("日本語")), Some(IssueNumber(12)));
+        assert_eq!(branch_issue("main"), None);
         assert_eq!(name(&"x".repeat(300)), "patchfleet/12-change");
         assert!(name(&"word ".repeat(60)).len() <= "patchfleet/12-".len() + 40);
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use patchfleet_domain::task::branch_issue;
 use patchfleet_domain::{IssueNumber, RepositoryName, TaskId, TaskState};
 use sqlx::Row as _;
 use sqlx::any::AnyRow;
@@ -54,6 +55,16 @@ row! {
     }
 }
 
+row! {
+    TriggerRow {
+        repository: String => "text",
+        issue: i64 => "bigint",
+        kind: String => "text",
+        object: String => "text",
+        task: TaskId => "text",
+    }
+}
+
 /// A delivery with what it leads to.
 pub(super) type Record = (Delivery, Vec<Act>);
 
@@ -93,18 +104,18 @@ async fn insert(unit: &mut Unit<'_>, records: &[Record]) -> StoreResult<BTreeSet
         .collect();
     // In one order everywhere, so that two transactions never wait for each other.
     rows.sort_by(|a, b| a.id.cmp(&b.id));
-    let found = insert_new(unit, "deliveries", &rows).await?;
+    let found = insert_new(unit, ("deliveries", "id"), &rows).await?;
     found.iter().map(|row| Ok(row.try_get("id")?)).collect()
 }
 
-/// Inserts what is not there yet; returns the ids of what was inserted.
+/// Inserts what is not there yet; returns a column of what was inserted.
 async fn insert_new<R: rowset::Row>(
     unit: &mut Unit<'_>,
-    into: &str,
+    (into, column): (&str, &str),
     rows: &[R],
 ) -> StoreResult<Vec<AnyRow>> {
     let text = rowset::insert_text::<R>(unit.dialect, into);
-    let text = format!("{text} ON CONFLICT DO NOTHING RETURNING id");
+    let text = format!("{text} ON CONFLICT DO NOTHING RETURNING {column}");
     let found = sqlx::query(sqlx::AssertSqlSafe(text))
         .bind(to_json(&rows)?)
         .fetch_all(&mut *unit.sql)
@@ -244,19 +255,49 @@ async fn create(unit: &mut Unit<'_>, new: &NewTask) -> StoreResult<Acted> {
 
 /// Returns those that were inserted: of the others, the trigger or the issue has a task already.
 async fn insert_tasks(unit: &mut Unit<'_>, new: &[&NewTask]) -> StoreResult<BTreeSet<TaskId>> {
+    let triggers: Vec<_> = new.iter().map(|new| trigger_of(new)).collect();
+    let into = ("task_triggers", "task");
+    let found = insert_new(unit, into, &triggers).await?;
+    let triggered = ids(&found, "task")?;
     let rows: Vec<_> = new
         .iter()
+        .filter(|new| triggered.contains(&new.id))
         .map(|new| row_of(new, unit.now.timestamp_micros()))
         .collect::<StoreResult<_>>()?;
-    let found = insert_new(unit, "tasks", &rows).await?;
-    let inserted: BTreeSet<TaskId> = found
-        .iter()
-        .map(|row| word(row, "id"))
-        .collect::<StoreResult<_>>()?;
-    for new in new.iter().filter(|new| inserted.contains(&new.id)) {
-        unit.adopt(Held::created(new, unit.now));
+    let found = insert_new(unit, ("tasks", "id"), &rows).await?;
+    let inserted = ids(&found, "id")?;
+    for new in new.iter().filter(|new| triggered.contains(&new.id)) {
+        if inserted.contains(&new.id) {
+            unit.adopt(Held::created(new, unit.now));
+        } else {
+            // The trigger may come again when the issue is free.
+            forget_trigger(unit, new).await?;
+        }
     }
     Ok(inserted)
+}
+
+fn ids(found: &[AnyRow], column: &str) -> StoreResult<BTreeSet<TaskId>> {
+    found.iter().map(|row| word(row, column)).collect()
+}
+
+async fn forget_trigger(unit: &mut Unit<'_>, new: &NewTask) -> StoreResult<()> {
+    sqlx::query("DELETE FROM task_triggers WHERE repository = $1 AND task = $2")
+        .bind(new.repository.as_str())
+        .bind(new.id.to_string())
+        .execute(&mut *unit.sql)
+        .await?;
+    Ok(())
+}
+
+fn trigger_of(new: &NewTask) -> TriggerRow {
+    TriggerRow {
+        repository: new.repository.to_string(),
+        issue: new.issue.map_or(-1, |issue| big(issue.0)),
+        kind: plain(&new.key.trigger),
+        object: plain(&new.key.object),
+        task: new.id,
+    }
 }
 
 fn row_of(new: &NewTask, now: i64) -> StoreResult<NewTaskRow> {
@@ -279,11 +320,10 @@ fn row_of(new: &NewTask, now: i64) -> StoreResult<NewTaskRow> {
 }
 
 async fn existing(unit: &mut Unit<'_>, new: &NewTask) -> StoreResult<Option<TaskId>> {
-    // Either part has an index of its own; together they would have none.
     let row = sqlx::query(
         "SELECT id FROM (\
-            SELECT id FROM tasks WHERE repository = $1 AND COALESCE(issue, -1) = $2 \
-            AND trigger_kind = $3 AND trigger_object = $4 \
+            SELECT task AS id FROM task_triggers WHERE repository = $1 AND issue = $2 \
+            AND kind = $3 AND object = $4 \
             UNION ALL \
             SELECT id FROM tasks WHERE repository = $5 AND issue = $6 \
             AND state NOT IN ('completed', 'failed', 'cancelled')\
@@ -302,12 +342,19 @@ async fn existing(unit: &mut Unit<'_>, new: &NewTask) -> StoreResult<Option<Task
 
 async fn close_pull_request(unit: &mut Unit<'_>, pull: &ClosedPull<'_>) -> StoreResult<Acted> {
     unit.flush().await?;
+    // Either part has an index of its own; together they would have none.
     let row = sqlx::query(
-        "SELECT id FROM tasks WHERE repository = $1 AND (pull_number = $2 OR (pull_number IS NULL AND branch = $3 \
-         AND state NOT IN ('completed', 'failed', 'cancelled'))) ORDER BY id DESC LIMIT 1",
+        "SELECT id FROM (\
+            SELECT id FROM tasks WHERE repository = $1 AND pull_number = $2 \
+            UNION ALL \
+            SELECT id FROM tasks WHERE repository = $3 AND issue = $4 AND pull_number IS NULL \
+            AND branch = $5 AND state NOT IN ('completed', 'failed', 'cancelled')\
+         ) AS found ORDER BY id DESC LIMIT 1",
     )
     .bind(pull.repository.as_str())
     .bind(big(pull.number))
+    .bind(pull.repository.as_str())
+    .bind(branch_issue(pull.head).map_or(-1, |issue| big(issue.0)))
     .bind(pull.head)
     .fetch_optional(&mut *unit.sql)
     .await?;

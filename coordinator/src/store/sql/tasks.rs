@@ -35,30 +35,42 @@ pub(super) async fn list(database: &Database, filter: &TaskFilter) -> StoreResul
     } else {
         format!("state IN ({states})")
     };
+    // By the index that there is for what is asked, newest first.
+    let (source, id) = match (&filter.repository, filter.issue) {
+        (Some(_), Some(_)) => (triggered("issue = $2 AND issue = $3"), "task"),
+        (Some(_), None) => (triggered("$2 = $3"), "task"),
+        (None, _) => (
+            "tasks WHERE $1 = '' AND ($2 < 0 OR issue = $3)".to_owned(),
+            "id",
+        ),
+    };
     let text = format!(
-        "SELECT {} FROM tasks WHERE {states} AND ($1 = '' OR repository = $2) AND ($3 < 0 OR issue = $4) \
-         AND ($5 = '' OR id < $6) ORDER BY id DESC LIMIT {limit}",
+        "SELECT {} FROM {source} AND {states} AND {id} < $4 ORDER BY {id} DESC LIMIT {limit}",
         rows::TASK
     );
     let repository = filter
         .repository
         .as_ref()
         .map_or("", RepositoryName::as_str);
-    let issue = filter
-        .issue
-        .and_then(|issue| i64::try_from(issue.0).ok())
-        .unwrap_or(-1);
-    let before = filter.before.map(|id| id.to_string()).unwrap_or_default();
+    let issue = filter.issue.map_or(-1, |issue| big(issue.0));
+    let before = filter.before.map(|id| id.to_string());
     let found = sqlx::query(sqlx::AssertSqlSafe(text))
         .bind(repository)
-        .bind(repository)
         .bind(issue)
         .bind(issue)
-        .bind(before.as_str())
-        .bind(before.as_str())
+        // Greater than every id.
+        .bind(before.as_deref().unwrap_or("~"))
         .fetch_all(&database.readers)
         .await?;
     found.iter().map(rows::task).collect()
+}
+
+/// The tasks of repository `$1` that are as wanted.
+fn triggered(wanted: &str) -> String {
+    format!(
+        "(SELECT task FROM task_triggers WHERE repository = $1 AND {wanted}) AS of \
+         JOIN tasks ON id = task WHERE 1 = 1"
+    )
 }
 
 pub(super) async fn history(
@@ -152,13 +164,14 @@ pub(super) async fn newest(
     issue: IssueNumber,
 ) -> StoreResult<Option<TaskId>> {
     let row = sqlx::query(
-        "SELECT id FROM tasks WHERE repository = $1 AND issue = $2 ORDER BY id DESC LIMIT 1",
+        "SELECT task FROM task_triggers WHERE repository = $1 AND issue = $2 \
+         ORDER BY task DESC LIMIT 1",
     )
     .bind(repository.as_str())
     .bind(big(issue.0))
     .fetch_optional(&mut *unit.sql)
     .await?;
-    row.map(|row| word(&row, "id")).transpose()
+    row.map(|row| word(&row, "task")).transpose()
 }
 
 async fn active_beside(unit: &mut Unit<'_>, task: &Task) -> StoreResult<Option<TaskId>> {

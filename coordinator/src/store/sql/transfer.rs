@@ -11,9 +11,10 @@ use super::{Database, Dialect, Sql};
 use crate::store::{SqlStore, StoreError, StoreResult};
 
 /// All tables, each after those that it refers to.
-const TABLES: [&str; 10] = [
+const TABLES: [&str; 11] = [
     "deliveries",
     "tasks",
+    "task_triggers",
     "task_dependencies",
     "attempts",
     "checkpoints",

@@ -5,7 +5,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use patchfleet_domain::{Task, TaskId, Timestamp};
+use patchfleet_domain::outcome::{Failure, PullRequestRef};
+use patchfleet_domain::{
+    AttemptNumber, Priority, Task, TaskAnalysis, TaskId, TaskState, Timestamp, WaitReason,
+};
 use patchfleet_telemetry::Metrics;
 use sqlx::any::AnyRow;
 use sqlx::{Any, Row as _, Transaction};
@@ -29,22 +32,80 @@ pub(super) struct Unit<'a> {
     moves: Vec<Move>,
 }
 
-/// What of a held task is in the store: the difference is written.
+/// What of a held task is in the store, as far as it may change: the difference is written.
 #[derive(Debug)]
 pub(super) struct Stored {
-    pub(super) task: Task,
+    pub(super) standing: Standing,
+    pub(super) findings: Findings,
     pub(super) attempt: Option<Attempt>,
-    pub(super) closed: Option<ClosedEarly>,
     /// The task was active when this transaction held it first.
     was_active: bool,
+}
+
+/// What changes of a task with its state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Standing {
+    pub(super) state: TaskState,
+    pub(super) attempt: AttemptNumber,
+    wait_reason: Option<WaitReason>,
+    failures: u32,
+    priority: Priority,
+    updated_at: Timestamp,
+}
+
+/// What is long and changes once or twice in a task's life.
+#[derive(Debug, PartialEq)]
+pub(super) struct Findings {
+    analysis: Option<TaskAnalysis>,
+    pull_request: Option<PullRequestRef>,
+    failure: Option<Failure>,
+    summary: Option<String>,
+    closed: Option<ClosedEarly>,
+}
+
+impl Standing {
+    pub(super) fn of(held: &Held) -> Self {
+        let task = &held.task;
+        Self {
+            state: task.state,
+            attempt: task.attempt,
+            wait_reason: task.wait_reason,
+            failures: task.failures,
+            priority: task.priority,
+            updated_at: task.updated_at,
+        }
+    }
+}
+
+impl Findings {
+    fn of(held: &Held) -> Self {
+        let task = &held.task;
+        Self {
+            analysis: task.analysis.clone(),
+            pull_request: task.pull_request.clone(),
+            failure: task.failure.clone(),
+            summary: task.summary.clone(),
+            closed: held.closed,
+        }
+    }
+
+    /// True when the task still has the same.
+    pub(super) fn are_of(&self, held: &Held) -> bool {
+        let task = &held.task;
+        self.analysis == task.analysis
+            && self.pull_request == task.pull_request
+            && self.failure == task.failure
+            && self.summary == task.summary
+            && self.closed == held.closed
+    }
 }
 
 impl Stored {
     fn of(held: &Held) -> Self {
         Self {
-            task: held.task.clone(),
+            standing: Standing::of(held),
+            findings: Findings::of(held),
             attempt: held.attempt.clone(),
-            closed: held.closed,
             was_active: held.task.state.is_active(),
         }
     }
@@ -252,7 +313,7 @@ fn closed_early(row: &AnyRow) -> StoreResult<Option<ClosedEarly>> {
 fn attempt(row: &AnyRow) -> StoreResult<Attempt> {
     let ended: Option<i64> = row.try_get("ended_at")?;
     Ok(Attempt {
-        number: patchfleet_domain::AttemptNumber(number(row, "number")?),
+        number: AttemptNumber(number(row, "number")?),
         agent: word(row, "agent")?,
         lease_until: rows::moment_of(row, "lease_until")?,
         last_seq: number(row, "last_seq")?,

@@ -7,7 +7,7 @@ use patchfleet_domain::{TaskId, TaskState, WaitReason};
 
 use super::rows::{to_json, to_json_or_none, word};
 use super::rowset::{self, Column, Row as _, big, plain, row};
-use super::unit::Stored;
+use super::unit::{Standing, Stored};
 use super::{Dialect, Sql};
 use crate::store::held::{Attempt, Changes, Held};
 use crate::store::{Effect, StoreError, StoreResult};
@@ -184,8 +184,9 @@ impl Set {
     }
 
     fn add_task(&mut self, held: &Held, stored: &Stored) -> StoreResult<()> {
-        let (task, was) = (&held.task, &stored.task);
-        if task == was && held.closed == stored.closed {
+        let (task, was) = (&held.task, &stored.standing);
+        let same_findings = stored.findings.are_of(held);
+        if same_findings && Standing::of(held) == *was {
             return Ok(());
         }
         let mut row = TaskRow {
@@ -209,11 +210,6 @@ impl Set {
             failure: None,
             summary: None,
         };
-        let same_findings = task.analysis == was.analysis
-            && task.pull_request == was.pull_request
-            && task.failure == was.failure
-            && task.summary == was.summary
-            && held.closed == stored.closed;
         if same_findings {
             self.standings.push(row);
             return Ok(());
