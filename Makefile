@@ -36,7 +36,8 @@ lint: setup
 fmt:
 	cargo fmt --all
 
-bench: setup
+bench:
+	@scripts/setup.sh bench
 	@cargo build --release --locked --bin patchfleet
 	@cargo run --release --quiet --locked -p patchfleet-bench -- $(ARGS)
 

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# setup.sh [demo|all]: installs what is missing, and says so; when nothing is
+# setup.sh [demo|all|bench]: installs what is missing, and says so; when nothing is
 # missing it says nothing and takes a moment.
 #   demo  what `make demo` needs: git, python3, a C compiler
-#   all   also what the tests, the lints and the benchmarks need
+#   all   also what the tests and the lints need
+#   bench also the queues that benchmarks measure beside Patchfleet
 # All output goes to stderr, so that a make target's own output stays clean.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -30,7 +31,7 @@ missing_packages() {
     has git || echo git
     has python3 || echo python3
     has_c_compiler || printf '%s\n' gcc libc6-dev
-    [ "$1" = all ] || return 0
+    [ "$1" != demo ] || return 0
     has python3 && has_pip || echo python3-pip
     has npm || printf '%s\n' nodejs npm
     has_postgresql || echo postgresql
@@ -59,7 +60,7 @@ install_packages() {
 
 rust_toolchain() {
     has cargo || die "cargo is missing: install Rust from https://rustup.rs, then run this again"
-    [ "$1" = all ] || return 0
+    [ "$1" != demo ] || return 0
     local component
     for component in clippy rustfmt; do
         has "cargo-${component/rustfmt/fmt}" && continue
@@ -75,23 +76,36 @@ cargo_tool() {
     cargo install --quiet --locked "$1"
 }
 
-# Installed when the lock file is not the one that was installed last.
-npm_material() {
-    local folder=tests/kit/npm
-    local lock=$folder/package-lock.json installed=$folder/node_modules/.installed-lock.json
-    cmp --silent "$lock" "$installed" && return
-    say "installing GitHub's published examples and API description with npm"
-    npm ci --silent --prefix "$folder" </dev/null || die "npm ci --prefix $folder failed; run it to see why"
-    cp "$lock" "$installed"
+# Installs the npm packages of folder $1, which are $2, when its file $3 is not the one that was
+# installed last; the rest is npm's command.
+npm_packages() {
+    local wanted=$1/$3 installed=$1/node_modules/.installed-$3
+    cmp --silent "$wanted" "$installed" && return
+    say "installing $2 with npm"
+    npm "${@:4}" --silent --ignore-scripts --prefix "$1" </dev/null || die "npm ${*:4} --prefix $1 failed; run it to see why"
+    cp "$wanted" "$installed"
+}
+
+# Installs the Python packages of folder $1 into it, when they are not those that were last.
+python_packages() {
+    local wanted=$1/requirements.txt installed=$1/python/.installed-requirements.txt
+    cmp --silent "$wanted" "$installed" && return
+    say "installing $2 with pip"
+    python3 -m pip install --quiet --quiet --root-user-action=ignore --upgrade --target "$1/python" \
+        --requirement "$wanted" </dev/null || die "pip failed for $wanted; run it to see why"
+    cp "$wanted" "$installed"
 }
 
 purpose=${1:-all}
-[ "$purpose" = demo ] || [ "$purpose" = all ] || die "unknown purpose '$purpose': use demo or all"
+case $purpose in
+demo | all | bench) ;;
+*) die "unknown purpose '$purpose': use demo, all or bench" ;;
+esac
 
 mapfile -t packages < <(missing_packages "$purpose")
 [ "${#packages[@]}" = 0 ] || install_packages "${packages[@]}"
 rust_toolchain "$purpose"
-[ "$purpose" = all ] || exit 0
+[ "$purpose" != demo ] || exit 0
 
 # Two make targets may run at once: one installs, the other waits.
 mkdir -p target
@@ -101,5 +115,9 @@ if has flock; then
 fi
 cargo_tool cargo-nextest
 cargo_tool cargo-deny
-npm_material
+npm_packages tests/kit/npm "GitHub's published examples and API description" package-lock.json ci
 tests/kit/real/fetch.sh
+[ "$purpose" = bench ] || exit 0
+# Their versions are exact; a lock file of theirs would not hold on another platform.
+npm_packages tests/bench/peers "the queues that are measured beside Patchfleet" package.json install --no-package-lock
+python_packages tests/bench/peers "the queue that is measured beside Patchfleet"

@@ -32,6 +32,15 @@ pub(crate) fn value(name: &str, value: f64, what: &str) {
     print(&json!({ "figure": name, "value": rounded(value), "of": what }));
 }
 
+/// One number over another of the same run.
+pub(crate) fn ratio(name: &str, own: f64, other: f64) {
+    value(
+        &format!("ratio: {name}"),
+        own / other,
+        "more than 1: Patchfleet is quicker",
+    );
+}
+
 /// Many numbers of one kind.
 pub(crate) fn distribution(name: &str, mut values: Vec<f64>, what: &str) {
     values.sort_by(f64::total_cmp);

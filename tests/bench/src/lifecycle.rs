@@ -22,8 +22,8 @@ const SENDERS: usize = 64;
 /// How long everything may take.
 const PATIENCE: Duration = Duration::from_mins(2);
 
-/// With that many agents of eight slots each.
-pub(crate) async fn measure(agents: usize, tasks: u64) -> anyhow::Result<()> {
+/// With that many agents of eight slots each; the tasks that come to their end in a second.
+pub(crate) async fn measure(agents: usize, tasks: u64) -> anyhow::Result<f64> {
     let database = Database::durable().await?;
     let metrics = Metrics::new();
     let store = SqlStore::postgres(database.url(), 8).await?;
@@ -41,8 +41,8 @@ pub(crate) async fn measure(agents: usize, tasks: u64) -> anyhow::Result<()> {
     per_second(&format!("analyze_per_s_{agents}_agents"), tasks, started);
     let started = Instant::now();
     complete_all(&store, &metrics, (agents, tasks)).await?;
-    per_second(&format!("lifecycle_per_s_{agents}_agents"), tasks, started);
-    Ok(())
+    let name = format!("lifecycle_per_s_{agents}_agents");
+    Ok(per_second(&name, tasks, started))
 }
 
 /// Has that many agents complete that many new tasks.
@@ -119,8 +119,9 @@ async fn reached(metrics: &Metrics, state: TaskState, tasks: u64) -> anyhow::Res
     waited.with_context(|| format!("not every task came to {state}"))
 }
 
-fn per_second(name: &str, tasks: u64, since: Instant) {
+fn per_second(name: &str, tasks: u64, since: Instant) -> f64 {
     let tasks = f64::from(u32::try_from(tasks).unwrap_or(u32::MAX));
     let rate = tasks / since.elapsed().as_secs_f64();
     value(name, rate, "tasks a second, PostgreSQL with fsync");
+    rate
 }

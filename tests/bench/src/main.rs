@@ -1,7 +1,7 @@
 //! Benchmarks: one JSON object per line, medians and percentiles, the machine first.
 //!
-//! Numbers are reported, never asserted: a slow machine fails nothing. Absent: peers side by
-//! side.
+//! Numbers are reported, never asserted: a slow machine fails nothing. Peers are measured in the
+//! same run, on the same servers.
 
 mod builds;
 mod crowd;
@@ -10,8 +10,10 @@ mod figures;
 mod fleet;
 mod job;
 mod lifecycle;
+mod peers;
 mod program;
 mod scale;
+mod webhook;
 
 use std::path::PathBuf;
 
@@ -28,15 +30,21 @@ enum Part {
     Lifecycle,
     /// Thousands of agents.
     Scale,
+    /// Webhooks over HTTP, beside Probot.
+    Webhook,
+    /// Throughput beside other queues.
+    Peers,
     /// A clean build and the tests, which takes minutes.
     Builds,
 }
 
-const PARTS: [(&str, Part); 5] = [
+const PARTS: [(&str, Part); 7] = [
     ("program", Part::Program),
     ("dispatch", Part::Dispatch),
     ("lifecycle", Part::Lifecycle),
     ("scale", Part::Scale),
+    ("webhook", Part::Webhook),
+    ("peers", Part::Peers),
     ("builds", Part::Builds),
 ];
 
@@ -93,6 +101,8 @@ async fn measure(part: Part) -> anyhow::Result<()> {
             scale::idle_agents(&program, 10_000).await?;
             scale::reattach(&program, 1000).await
         }
+        Part::Webhook => webhook::measure(&program()?).await,
+        Part::Peers => peers::measure().await,
         Part::Builds => builds::measure().await,
     }
 }

@@ -1,9 +1,11 @@
 //! Processes of the release binary, and what they hold.
 
+use std::ffi::OsStr;
 use std::path::Path;
 use std::process::Stdio;
 
 use anyhow::Context as _;
+use patchfleet_testkit::github::Simulator;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
@@ -12,33 +14,54 @@ use tokio::process::{Child, Command};
 /// What agents of a benchmark show.
 pub(crate) const KEY: &str = "benchmark";
 
-/// A running coordinator, without a GitHub. Killed when dropped.
+/// No GitHub is there.
+const NOBODY: (&str, &str) = ("http://127.0.0.1:9", KEY);
+
+/// A running coordinator. Killed when dropped.
 #[derive(Debug)]
 pub(crate) struct Coordinator {
     child: Child,
     /// Where agents connect, `http://…`.
     pub(crate) fleet: String,
+    /// Where webhooks and the API are, `http://…`.
+    pub(crate) http: String,
     _folder: TempDir,
 }
 
 impl Coordinator {
-    /// Starts one on a new SQLite file.
+    /// Starts one on a new SQLite file, without a GitHub.
     pub(crate) async fn on_sqlite(program: &Path) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
         let database = format!("sqlite:{}", folder.path().join("tasks.db").display());
-        Self::start(program, folder, (&database, "127.0.0.1:0")).await
+        Self::start(program, folder, (&database, "127.0.0.1:0", NOBODY)).await
     }
 
-    /// Starts one on that database, where agents connect to that address.
+    /// Starts one on that database, of which that GitHub is.
+    pub(crate) async fn of(
+        program: &Path,
+        database: &str,
+        github: &Simulator,
+    ) -> anyhow::Result<Self> {
+        let (url, token) = (github.base_url(), github.bot_token());
+        let github = (url, token.as_str());
+        Self::start(
+            program,
+            tempfile::tempdir()?,
+            (database, "127.0.0.1:0", github),
+        )
+        .await
+    }
+
+    /// Starts one on that database, where agents connect to that address, without a GitHub.
     pub(crate) async fn on(program: &Path, database: &str, fleet: &str) -> anyhow::Result<Self> {
-        Self::start(program, tempfile::tempdir()?, (database, fleet)).await
+        Self::start(program, tempfile::tempdir()?, (database, fleet, NOBODY)).await
     }
 
     /// Waits for the word that it is ready.
     async fn start(
         program: &Path,
         folder: TempDir,
-        (database, fleet): (&str, &str),
+        (database, fleet, (api, token)): (&str, &str, (&str, &str)),
     ) -> anyhow::Result<Self> {
         let config = folder.path().join("patchfleet.toml");
         let url = folder.path().join("database");
@@ -47,7 +70,7 @@ impl Coordinator {
             "[coordinator]\nlisten = '127.0.0.1:0'\n\
              [coordinator.fleet]\nlisten = '{fleet}'\nkey = '{KEY}'\n\
              [coordinator.database]\nurl = {{ file = '{}' }}\n\
-             [coordinator.github]\napi_url = 'http://127.0.0.1:9'\ntoken = '{KEY}'\n\
+             [coordinator.github]\napi_url = '{api}'\ntoken = '{token}'\n\
              webhook_secrets = ['{KEY}']\n[coordinator.api]\nkey = '{KEY}'\n",
             url.display()
         );
@@ -58,9 +81,13 @@ impl Coordinator {
         let line = BufReader::new(out).lines().next_line().await?;
         let line = line.context("the coordinator ended at once")?;
         let ready: Value = serde_json::from_str(&line)?;
-        let fleet = ready["fleet"].as_str().context("it tells its address")?;
+        let address = |of: &str| {
+            let address = ready[of].as_str().context("it tells its addresses")?;
+            anyhow::Ok(format!("http://{address}"))
+        };
         Ok(Self {
-            fleet: format!("http://{fleet}"),
+            fleet: address("fleet")?,
+            http: address("http")?,
             child,
             _folder: folder,
         })
@@ -90,14 +117,18 @@ impl Coordinator {
     }
 }
 
-/// Starts the binary with its output piped; it is killed when the handle is dropped.
-pub(crate) fn spawn(program: &Path, args: &[&str]) -> anyhow::Result<Child> {
+/// A program to be run.
+pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
     #[expect(
         clippy::disallowed_methods,
         reason = "the benchmark's one door to spawning"
     )]
-    let mut command = Command::new(program);
-    command
+    Command::new(program)
+}
+
+/// Starts the binary with its output piped; it is killed when the handle is dropped.
+pub(crate) fn spawn(program: &Path, args: &[&str]) -> anyhow::Result<Child> {
+    command(program)
         .args(args)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
