@@ -101,6 +101,8 @@ impl From<GitHubError> for IntakeError {
 enum Decision {
     Act(Vec<Act>),
     Ignore(&'static str),
+    /// Its delivery was taken before.
+    Known,
 }
 
 impl Decision {
@@ -140,20 +142,16 @@ impl Intake {
     /// # Errors
     /// [`IntakeError`] when it can't be decided or stored now; then nothing was stored.
     pub async fn take(&self, delivery: &Delivery, event: &Event) -> Result<Taken, IntakeError> {
-        // A quick look that saves asking GitHub; what is stored decides.
-        let may_be_known = self.cache.may_know_delivery(&delivery.id).await;
-        if may_be_known != Some(false) && self.store.delivery_seen(&delivery.id).await? {
-            return Ok(Taken::Duplicate);
-        }
-        let decision = self.decide_in_time(event).await?;
+        let decision = self.decide_in_time(&delivery.id, event).await?;
         let acts = match &decision {
             Decision::Act(acts) => acts.as_slice(),
             Decision::Ignore(_) => &[],
+            Decision::Known => return Ok(Taken::Duplicate),
         };
         let recorded = self.store.record_delivery(delivery, acts).await?;
         self.cache.remember_delivery(&delivery.id).await;
         let taken = match (recorded, decision) {
-            (Recorded::Duplicate, _) => Taken::Duplicate,
+            (Recorded::Duplicate, _) | (_, Decision::Known) => Taken::Duplicate,
             (Recorded::New(_), Decision::Ignore(why)) => Taken::Ignored(why),
             (Recorded::New(acted), Decision::Act(_)) => Taken::Acted(acted),
         };
@@ -166,8 +164,17 @@ impl Intake {
         Ok(taken)
     }
 
-    async fn decide_in_time(&self, event: &Event) -> Result<Decision, IntakeError> {
-        let decided = tokio::time::timeout(self.policy.deadline, self.decide(event)).await;
+    /// A quick look that saves asking GitHub; whether it counts, recording it decides.
+    async fn is_known(&self, delivery: &str) -> Result<bool, IntakeError> {
+        if self.cache.may_know_delivery(delivery).await == Some(false) {
+            return Ok(false);
+        }
+        Ok(self.store.delivery_seen(delivery).await?)
+    }
+
+    async fn decide_in_time(&self, delivery: &str, event: &Event) -> Result<Decision, IntakeError> {
+        let deciding = self.decide(delivery, event);
+        let decided = tokio::time::timeout(self.policy.deadline, deciding).await;
         decided.unwrap_or_else(|_| {
             let message = format!("no decision within {:?}", self.policy.deadline);
             let late = GitHubError::Unavailable {

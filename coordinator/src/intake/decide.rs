@@ -14,14 +14,18 @@ use crate::webhook::event::{
 const BRANCHES: &str = "patchfleet/";
 
 impl Intake {
-    pub(super) async fn decide(&self, event: &Event) -> Result<Decision, IntakeError> {
+    pub(super) async fn decide(
+        &self,
+        delivery: &str,
+        event: &Event,
+    ) -> Result<Decision, IntakeError> {
         let repository = match event {
             Event::Issue(event) => &event.repository,
             Event::Comment(event) => &event.repository,
             Event::PullRequestClosed(event) => &event.repository,
             Event::Other(why) => return Ok(Decision::Ignore(why)),
         };
-        if !self.is_known(repository) {
+        if !self.is_listed(repository) {
             return Ok(Decision::Ignore("the repository is not on the list"));
         }
         let identity = self.github.identity().await?;
@@ -30,14 +34,14 @@ impl Intake {
         }
         match event {
             Event::Issue(event) if event.action == IssueAction::Closed => self.closed(event).await,
-            Event::Issue(event) => self.triggered(&identity, event).await,
-            Event::Comment(event) => self.addressed(event).await,
+            Event::Issue(event) => self.triggered(delivery, (&identity, event)).await,
+            Event::Comment(event) => self.addressed(delivery, event).await,
             Event::PullRequestClosed(event) => Ok(pull_request_closed(event)),
             Event::Other(why) => Ok(Decision::Ignore(why)),
         }
     }
 
-    fn is_known(&self, repository: &Repository) -> bool {
+    fn is_listed(&self, repository: &Repository) -> bool {
         let listed = &self.policy.repositories;
         listed
             .as_ref()
@@ -47,14 +51,17 @@ impl Intake {
     /// A label or an assignment.
     async fn triggered(
         &self,
-        identity: &Identity,
-        event: &IssueEvent,
+        delivery: &str,
+        (identity, event): (&Identity, &IssueEvent),
     ) -> Result<Decision, IntakeError> {
         let Some(key) = key::of_issue_event(&self.policy.label, identity, event) else {
             return Ok(Decision::Ignore("no trigger"));
         };
         if event.issue.is_pull_request || !event.issue.is_open {
             return Ok(Decision::Ignore("not an open issue"));
+        }
+        if self.is_known(delivery).await? {
+            return Ok(Decision::Known);
         }
         if !self.may(&event.repository, &event.sender).await? {
             return Ok(Decision::Ignore("the actor may not trigger tasks"));
@@ -71,10 +78,17 @@ impl Intake {
     }
 
     /// A comment; outsiders are not even told that they are.
-    async fn addressed(&self, event: &CommentEvent) -> Result<Decision, IntakeError> {
+    async fn addressed(
+        &self,
+        delivery: &str,
+        event: &CommentEvent,
+    ) -> Result<Decision, IntakeError> {
         let parsed = command::parse(&event.comment.body, &self.policy.agent_types);
         if parsed == Parsed::Nothing {
             return Ok(Decision::Ignore("no command"));
+        }
+        if self.is_known(delivery).await? {
+            return Ok(Decision::Known);
         }
         if !self.may(&event.repository, &event.sender).await? {
             return Ok(Decision::Ignore("the actor may not give commands"));
