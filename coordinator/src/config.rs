@@ -36,6 +36,9 @@ pub struct CoordinatorConfig {
     /// `[coordinator.limits]`: how many tasks may be at work at once.
     #[serde(default)]
     pub limits: Caps,
+    /// `[coordinator.retention]`.
+    #[serde(default)]
+    pub retention: RetentionConfig,
     /// How long a shutdown may take before what is left is dropped.
     #[serde(default = "default_shutdown")]
     pub shutdown_deadline: HumanDuration,
@@ -99,6 +102,26 @@ pub struct RedisConfig {
     /// What its keys begin with; installations that share a Redis need different ones.
     #[serde(default = "default_prefix")]
     pub prefix: String,
+}
+
+/// How long what is over is kept.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RetentionConfig {
+    /// Tasks that have ended, with their histories and logs.
+    pub tasks: HumanDuration,
+    /// Ids of deliveries, by which one that comes again is known.
+    pub deliveries: HumanDuration,
+}
+
+impl Default for RetentionConfig {
+    fn default() -> Self {
+        let days = |count: u64| HumanDuration::from_secs(count * 24 * 60 * 60);
+        Self {
+            tasks: days(90),
+            deliveries: days(30),
+        }
+    }
 }
 
 /// Which GitHub, and as whom.

@@ -21,6 +21,8 @@ pub mod dispatch;
 
 pub mod report;
 
+pub mod retention;
+
 pub mod api;
 
 pub mod config;

@@ -296,6 +296,33 @@ pub struct Terms {
     pub deadline: Duration,
 }
 
+/// How long what is over is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// Tasks that are completed, failed or cancelled, with all that belongs to them.
+    pub tasks: Duration,
+    /// Deliveries: one that comes again later counts as new.
+    pub deliveries: Duration,
+}
+
+/// What was removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retired {
+    /// Tasks.
+    pub tasks: usize,
+    /// Deliveries.
+    pub deliveries: usize,
+    /// Entries of the outbox that were sent.
+    pub entries: usize,
+}
+
+impl Retired {
+    /// Nothing is old enough.
+    pub const fn is_nothing(&self) -> bool {
+        self.tasks == 0 && self.deliveries == 0 && self.entries == 0
+    }
+}
+
 /// An attempt that holds a lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LiveAttempt {
@@ -568,6 +595,9 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     async fn outbox_pending(&self) -> StoreResult<u64>;
     /// The task's status comment, once there is one.
     async fn status_comment(&self, task: TaskId) -> StoreResult<Option<u64>>;
+
+    /// Removes some of what is over for longer than that; active tasks stay, however old.
+    async fn retire(&self, retention: Retention) -> StoreResult<Retired>;
 
     /// True when the database answers.
     async fn ping(&self) -> StoreResult<()>;

@@ -25,9 +25,9 @@ use crate::dispatch::{
 use crate::intake::{Intake, IntakePolicy};
 use crate::report::Publisher;
 use crate::scheduler::{Scheduler, SchedulerOptions, leases};
-use crate::store::{Hints, SqlStore, Store};
+use crate::store::{Hints, Retention, SqlStore, Store};
 use crate::webhook::WebhookState;
-use crate::{analysis, api, cache, dispatch, report, webhook};
+use crate::{analysis, api, cache, dispatch, report, retention, webhook};
 
 /// How often leases are looked at.
 const LEASE_INTERVAL: Duration = Duration::from_millis(500);
@@ -170,6 +170,15 @@ impl Parts<'_> {
             },
             self.shutdown.clone(),
         );
+        let kept = Retention {
+            tasks: self.config.retention.tasks.0,
+            deliveries: self.config.retention.deliveries.0,
+        };
+        let removing = retention::run(Arc::clone(store), kept, self.shutdown.clone());
+        stages.spawn(async {
+            removing.await;
+            Ok(())
+        });
         let fan_out = cache::fan_out(
             self.cache.clone(),
             self.hints.clone(),

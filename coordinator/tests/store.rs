@@ -25,6 +25,9 @@ mod random;
 #[path = "store/replicas.rs"]
 mod replicas;
 
+#[path = "store/retention.rs"]
+mod retention;
+
 macro_rules! on_both {
     ($($module:ident :: $case:ident),+ $(,)?) => {
         mod sqlite {
@@ -89,6 +92,8 @@ on_both!(
     presence::a_broken_stream_leaves_a_grace_unless_there_is_a_newer_one,
     presence::what_is_taken_away_is_told_and_what_ended_by_itself_is_not,
     random::actors_at_random_break_no_invariant,
+    retention::what_is_over_goes_and_what_is_not_stays,
+    retention::replicas_may_remove_at_once,
     replicas::all_of_them_may_start_at_once,
     replicas::two_of_them_never_share_a_task,
     replicas::a_retry_and_a_new_trigger_make_one_active_task,

@@ -18,6 +18,7 @@ mod lanes;
 mod outbox;
 mod replicas;
 mod reports;
+mod retention;
 mod rows;
 mod rowset;
 mod tasks;
@@ -56,7 +57,9 @@ use super::{
     OutboxEntry, QueuedTask, Recorded, Report, Sent, Store, StoreError, StoreResult, TaskEvent,
     TaskFilter,
 };
-use crate::store::{Act, AtWork, Caps, Look, Pause, Room, Scope, TakenAway, Terms};
+use crate::store::{
+    Act, AtWork, Caps, Look, Pause, Retention, Retired, Room, Scope, TakenAway, Terms,
+};
 
 pub(super) static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 static POSTGRES_MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
@@ -560,6 +563,10 @@ impl Store for SqlStore {
 
     async fn status_comment(&self, task: TaskId) -> StoreResult<Option<u64>> {
         outbox::status_comment(&self.database, task).await
+    }
+
+    async fn retire(&self, retention: Retention) -> StoreResult<Retired> {
+        persistently(|| retention::retire(&self.database, retention)).await
     }
 
     async fn ping(&self) -> StoreResult<()> {

@@ -3,17 +3,17 @@
 
 use std::path::Path;
 use std::process::Stdio;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, anyhow, ensure};
 use patchfleet_testkit::github::examples::webhook_examples;
 use patchfleet_testkit::github::{Permission, Simulator, sign};
 use patchfleet_testkit::postgres::Database;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::task::JoinSet;
+use uuid::Uuid;
 
 use crate::figures::{distribution, ratio, value};
 use crate::peers;
@@ -23,6 +23,8 @@ use crate::program::{Coordinator, KEY};
 const CONNECTIONS: usize = 32;
 const REPOSITORY: &str = "acme/orders";
 const SENDER: &str = "mona";
+/// What is not measured.
+const WARM_UP: &str = "warm-up";
 
 /// Measures both.
 pub(crate) async fn measure(program: &Path) -> anyhow::Result<()> {
@@ -30,7 +32,7 @@ pub(crate) async fn measure(program: &Path) -> anyhow::Result<()> {
     let database = Database::durable().await?;
     let coordinator = Coordinator::of(program, database.url(), &github).await?;
     let url = format!("{}/webhooks/github", coordinator.http);
-    drive(&url, ("warm-up", 500), opened).await?;
+    drive(&url, (WARM_UP, 500), opened).await?;
     let kept = drive(&url, ("webhook", 20_000), opened).await?;
     let made = drive(&url, ("webhook_with_task", 2000), labelled).await?;
     value(
@@ -75,10 +77,28 @@ async fn probot() -> anyhow::Result<f64> {
     let line = BufReader::new(out).lines().next_line().await?;
     let ready: Value = serde_json::from_str(&line.context("probot ended at once")?)?;
     let url = format!("http://127.0.0.1:{}/webhooks/github", ready["port"]);
-    drive(&url, ("warm-up", 500), opened).await?;
+    drive(&url, (WARM_UP, 500), opened).await?;
     let rate = drive(&url, ("probot_webhook", 10_000), opened).await?;
     child.kill().await?;
     Ok(rate)
+}
+
+/// A delivery that is ready to be sent, so that its making is not measured.
+struct Prepared {
+    id: String,
+    signature: String,
+    body: String,
+}
+
+impl Prepared {
+    fn new(payload: &Value) -> Self {
+        let body = payload.to_string();
+        Self {
+            id: Uuid::new_v4().to_string(),
+            signature: sign(KEY, body.as_bytes()),
+            body,
+        }
+    }
 }
 
 /// Sends so many deliveries over all connections; how many a second were taken.
@@ -87,48 +107,62 @@ async fn drive(
     (name, count): (&str, u64),
     payload: fn(u64) -> Value,
 ) -> anyhow::Result<f64> {
-    let next = Arc::new(AtomicU64::new(0));
+    let all: Vec<_> = (0..count)
+        .map(|number| Prepared::new(&payload(number)))
+        .collect();
+    let waiting = Arc::new(Mutex::new(all));
     let mut connections = JoinSet::new();
     let began = Instant::now();
     for _ in 0..CONNECTIONS {
-        let (next, url) = (Arc::clone(&next), url.to_owned());
-        connections.spawn(async move {
-            let client = reqwest::Client::builder()
-                .pool_max_idle_per_host(1)
-                .build()?;
-            let mut times = Vec::new();
-            loop {
-                let number = next.fetch_add(1, Ordering::Relaxed);
-                if number >= count {
-                    return anyhow::Ok(times);
-                }
-                let took = deliver(&client, &url, &payload(number)).await?;
-                times.push(took.as_secs_f64() * 1000.0);
-            }
-        });
+        connections.spawn(one_after_the_other(url.to_owned(), Arc::clone(&waiting)));
     }
     let mut times = Vec::new();
     while let Some(connection) = connections.join_next().await {
         times.extend(connection??);
     }
     let rate = f64::from(u32::try_from(count)?) / began.elapsed().as_secs_f64();
-    if name != "warm-up" {
+    if name != WARM_UP {
         let what = "one delivery until it is answered, over 32 connections";
         distribution(&format!("{name}_ms"), times, what);
     }
     Ok(rate)
 }
 
-async fn deliver(client: &reqwest::Client, url: &str, payload: &Value) -> anyhow::Result<Duration> {
-    let body = payload.to_string();
+/// Sends what is left over one connection; how long each took, in ms.
+async fn one_after_the_other(
+    url: String,
+    waiting: Arc<Mutex<Vec<Prepared>>>,
+) -> anyhow::Result<Vec<f64>> {
+    let client = reqwest::Client::builder()
+        .pool_max_idle_per_host(1)
+        .build()?;
+    let mut times = Vec::new();
+    loop {
+        let next = waiting
+            .lock()
+            .map_err(|_| anyhow!("another one panicked"))?
+            .pop();
+        let Some(delivery) = next else {
+            return Ok(times);
+        };
+        let took = deliver(&client, &url, delivery).await?;
+        times.push(took.as_secs_f64() * 1000.0);
+    }
+}
+
+async fn deliver(
+    client: &reqwest::Client,
+    url: &str,
+    delivery: Prepared,
+) -> anyhow::Result<Duration> {
     let request = client
         .post(url)
         .header("content-type", "application/json")
         .header("user-agent", "GitHub-Hookshot/bench")
         .header("x-github-event", "issues")
-        .header("x-github-delivery", uuid::Uuid::new_v4().to_string())
-        .header("x-hub-signature-256", sign(KEY, body.as_bytes()))
-        .body(body);
+        .header("x-github-delivery", delivery.id)
+        .header("x-hub-signature-256", delivery.signature)
+        .body(delivery.body);
     let began = Instant::now();
     let answer = request.send().await?;
     let status = answer.status();

@@ -1,0 +1,129 @@
+//! What is over for long is removed, a little at a time.
+//!
+//! Nothing needs an index for that but deliveries: ids of tasks and of entries grow with time, so
+//! the oldest are at the beginning, and few of those are still wanted. Any number of replicas may
+//! do it at once: each takes what no other has.
+
+use std::time::Duration;
+
+use patchfleet_domain::{TaskId, TaskState};
+use sqlx::any::AnyRow;
+use uuid::{NoContext, Timestamp, Uuid};
+
+use super::rows::{to_json, word};
+use super::unit::Unit;
+use super::{Database, micros};
+use crate::store::{Retention, Retired, StoreResult};
+
+/// Most of each sort in one transaction.
+const MOST: usize = 200;
+
+/// Where all that belongs to a task is, and by which column.
+const BESIDE: [(&str, &str); 6] = [
+    ("attempts", "task"),
+    ("checkpoints", "task"),
+    ("task_events", "task"),
+    ("task_logs", "task"),
+    ("task_dependencies", "task"),
+    ("task_dependencies", "depends_on"),
+];
+
+pub(super) async fn retire(database: &Database, retention: Retention) -> StoreResult<Retired> {
+    let mut unit = Unit::begin(database).await?;
+    let retired = Retired {
+        entries: retire_entries(&mut unit, retention.tasks).await?,
+        tasks: retire_tasks(&mut unit, retention.tasks).await?,
+        deliveries: retire_deliveries(&mut unit, retention.deliveries).await?,
+    };
+    unit.commit().await?;
+    Ok(retired)
+}
+
+fn before(unit: &Unit<'_>, age: Duration) -> i64 {
+    unit.now
+        .timestamp_micros()
+        .saturating_sub(micros(age))
+        .max(0)
+}
+
+/// Less than every id that was made since.
+fn id_of(moment: i64) -> String {
+    let micros = u64::try_from(moment).unwrap_or_default();
+    let nanos = u32::try_from(micros % 1_000_000).unwrap_or_default() * 1000;
+    let timestamp = Timestamp::from_unix(NoContext, micros / 1_000_000, nanos);
+    let id = Uuid::new_v7(timestamp).to_string();
+    // What follows the time is chance.
+    format!("{}0000-0000-000000000000", &id[..14])
+}
+
+async fn retire_tasks(unit: &mut Unit<'_>, age: Duration) -> StoreResult<usize> {
+    let over: Vec<_> = TaskState::ALL
+        .iter()
+        .filter(|state| !state.is_active())
+        .map(|state| format!("'{state}'"))
+        .collect();
+    let text = format!(
+        "SELECT id FROM tasks WHERE id < $1 AND updated_at < $2 AND state IN ({}) \
+         AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.done_at IS NULL \
+            AND o.repository = tasks.repository AND o.issue = tasks.issue) \
+         ORDER BY id LIMIT {MOST}{}",
+        over.join(", "),
+        unit.dialect.lock_free()
+    );
+    let moment = before(unit, age);
+    let found = sqlx::query(sqlx::AssertSqlSafe(text))
+        .bind(id_of(moment))
+        .bind(moment)
+        .fetch_all(&mut *unit.sql)
+        .await?;
+    let tasks: Vec<TaskId> = found
+        .iter()
+        .map(|row| word(row, "id"))
+        .collect::<StoreResult<_>>()?;
+    if tasks.is_empty() {
+        return Ok(0);
+    }
+    let tasks_json = to_json(&tasks)?;
+    let among = unit.dialect.among();
+    let beside =
+        BESIDE.map(|(table, column)| format!("DELETE FROM {table} WHERE {column} {among}"));
+    let triggers = format!(
+        "DELETE FROM task_triggers WHERE (repository, task) IN (\
+            SELECT repository, id FROM tasks WHERE id {among})"
+    );
+    let own = format!("DELETE FROM tasks WHERE id {among}");
+    for text in beside.into_iter().chain([triggers, own]) {
+        sqlx::query(sqlx::AssertSqlSafe(text))
+            .bind(tasks_json.as_str())
+            .execute(&mut *unit.sql)
+            .await?;
+    }
+    Ok(tasks.len())
+}
+
+async fn retire_entries(unit: &mut Unit<'_>, age: Duration) -> StoreResult<usize> {
+    let text = format!(
+        "DELETE FROM outbox WHERE id IN (\
+            SELECT id FROM outbox WHERE done_at < $1 ORDER BY id LIMIT {MOST}{}) RETURNING id",
+        unit.dialect.lock_free()
+    );
+    retired(unit, text, age).await
+}
+
+async fn retire_deliveries(unit: &mut Unit<'_>, age: Duration) -> StoreResult<usize> {
+    let text = format!(
+        "DELETE FROM deliveries WHERE id IN (\
+            SELECT id FROM deliveries WHERE received_at < $1 ORDER BY received_at LIMIT {MOST}{}) \
+         RETURNING id",
+        unit.dialect.lock_free()
+    );
+    retired(unit, text, age).await
+}
+
+async fn retired(unit: &mut Unit<'_>, text: String, age: Duration) -> StoreResult<usize> {
+    let found: Vec<AnyRow> = sqlx::query(sqlx::AssertSqlSafe(text))
+        .bind(before(unit, age))
+        .fetch_all(&mut *unit.sql)
+        .await?;
+    Ok(found.len())
+}
