@@ -23,6 +23,8 @@ pub mod report;
 
 pub mod retention;
 
+pub mod tally;
+
 pub mod api;
 
 pub mod config;

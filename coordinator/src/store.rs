@@ -13,6 +13,7 @@ mod limits;
 mod rules;
 mod sql;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -596,6 +597,12 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// The task's status comment, once there is one.
     async fn status_comment(&self, task: TaskId) -> StoreResult<Option<u64>>;
 
+    /// Brings the number of tasks in each state up to what was so `lag` ago, a step at a time;
+    /// true when there is another one. A change that became durable later than `lag` after it was
+    /// made would be missed.
+    async fn tally(&self, lag: Duration) -> StoreResult<bool>;
+    /// The number of tasks in each state, as far as [`Store::tally`] brought it.
+    async fn tallies(&self) -> StoreResult<BTreeMap<TaskState, i64>>;
     /// Removes some of what is over for longer than that; active tasks stay, however old.
     async fn retire(&self, retention: Retention) -> StoreResult<Retired>;
 

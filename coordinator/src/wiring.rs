@@ -27,7 +27,7 @@ use crate::report::Publisher;
 use crate::scheduler::{Scheduler, SchedulerOptions, leases};
 use crate::store::{Hints, Retention, SqlStore, Store};
 use crate::webhook::WebhookState;
-use crate::{analysis, api, cache, dispatch, report, retention, webhook};
+use crate::{analysis, api, cache, dispatch, report, retention, tally, webhook};
 
 /// How often leases are looked at.
 const LEASE_INTERVAL: Duration = Duration::from_millis(500);
@@ -177,6 +177,11 @@ impl Parts<'_> {
         let removing = retention::run(Arc::clone(store), kept, self.shutdown.clone());
         stages.spawn(async {
             removing.await;
+            Ok(())
+        });
+        let counting = tally::run(Arc::clone(store), metrics.clone(), self.shutdown.clone());
+        stages.spawn(async {
+            counting.await;
             Ok(())
         });
         let fan_out = cache::fan_out(

@@ -13,6 +13,8 @@ pub struct Metrics {
     pub webhook_deliveries: IntCounterVec,
     /// Tasks that came into a state, by `state` and `agent_type`.
     pub tasks: IntCounterVec,
+    /// Tasks that are not over, by `state`; as it was less than a minute ago.
+    pub active_tasks: IntGaugeVec,
     /// How long tasks took from intake to their end, by `kind`; seconds.
     pub task_duration: HistogramVec,
     /// How long tasks waited in the queue; seconds.
@@ -71,6 +73,12 @@ impl Metrics {
                 "patchfleet_tasks_total",
                 "Tasks that came into a state.",
                 &["state", "agent_type"],
+            ),
+            active_tasks: gauges(
+                &registry,
+                "patchfleet_active_tasks",
+                "Tasks that are not over.",
+                &["state"],
             ),
             task_duration: histograms(
                 &registry,

@@ -21,11 +21,13 @@ mod reports;
 mod retention;
 mod rows;
 mod rowset;
+mod tallies;
 mod tasks;
 mod transfer;
 mod unit;
 mod write;
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::path::Path;
@@ -65,11 +67,13 @@ pub(super) static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlit
 static POSTGRES_MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
 
 /// What every connection to PostgreSQL begins with: how long a statement may take before it is
-/// given up; a name for `pg_stat_activity`, unless the address has one; and plans by index alone.
+/// given up, and how long a transaction may wait for the next one, so that a process that stands
+/// still keeps no task from others; a name for `pg_stat_activity`, unless the address has one; and plans by index alone.
 /// Every statement of the store finds few rows by an index that is there for it. A plan that was
 /// made while a table was small would scan it, and stay when it has grown.
-const POSTGRES_SESSION: [&str; 6] = [
+const POSTGRES_SESSION: [&str; 7] = [
     "SET statement_timeout = '15s'",
+    "SET idle_in_transaction_session_timeout = '10s'",
     "SET enable_seqscan = off",
     "SET enable_bitmapscan = off",
     "SET enable_hashjoin = off",
@@ -563,6 +567,14 @@ impl Store for SqlStore {
 
     async fn status_comment(&self, task: TaskId) -> StoreResult<Option<u64>> {
         outbox::status_comment(&self.database, task).await
+    }
+
+    async fn tally(&self, lag: Duration) -> StoreResult<bool> {
+        persistently(|| tallies::add_up(&self.database, lag)).await
+    }
+
+    async fn tallies(&self) -> StoreResult<BTreeMap<TaskState, i64>> {
+        tallies::by_state(&self.database).await
     }
 
     async fn retire(&self, retention: Retention) -> StoreResult<Retired> {

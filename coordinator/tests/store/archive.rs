@@ -1,6 +1,7 @@
 //! Backup, restore, and the way from one database to another.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use patchfleet_coordinator::store::archive::{ArchiveError, backup, restore, unused};
 use patchfleet_coordinator::store::{
@@ -50,6 +51,7 @@ async fn grown() -> Fixture {
     let scope = Scope::AgentType("frontend".parse().unwrap());
     assert!(fixture.store.pause(&scope, "operator", None).await.unwrap());
     fixture.comes_after(5, &[4]).await;
+    while fixture.store.tally(Duration::ZERO).await.unwrap() {}
     fixture
 }
 

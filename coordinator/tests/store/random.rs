@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures::future::join_all;
-use patchfleet_coordinator::store::{Cas, Checkpoint, Look, WorkEvent};
+use patchfleet_coordinator::store::{Cas, Checkpoint, Look, TaskFilter, WorkEvent};
 use patchfleet_domain::{Phase, TaskState, Work};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 
-use crate::fixture::{Fixture, agent, failure, pull_request};
+use crate::fixture::{Fixture, LEASE, agent, failure, pull_request};
 
 const ACTORS: u64 = 6;
 const STEPS: u32 = 40;
@@ -34,9 +34,33 @@ pub(crate) async fn actors_at_random_break_no_invariant(fixture: &Fixture) {
         winners.values().all(|count| *count == 1),
         "seed {seed}: {winners:?}"
     );
-    for id in tasks {
-        check(fixture, id, seed).await;
+    for id in &tasks {
+        check(fixture, *id, seed).await;
     }
+    check_tallies(fixture).await;
+}
+
+/// What the history adds up to is what there is.
+async fn check_tallies(fixture: &Fixture) {
+    let mut there: BTreeMap<TaskState, i64> = BTreeMap::new();
+    for task in fixture.store.tasks(&TaskFilter::default()).await.unwrap() {
+        *there.entry(task.state).or_default() += 1;
+    }
+    // Nothing is counted that is not old enough, and everything once.
+    let other = fixture.place.open().await;
+    assert!(!fixture.store.tally(LEASE).await.unwrap());
+    for _ in 0..2 {
+        let (one, two) = tokio::join!(
+            fixture.store.tally(Duration::ZERO),
+            other.tally(Duration::ZERO)
+        );
+        one.unwrap();
+        two.unwrap();
+    }
+    while fixture.store.tally(Duration::ZERO).await.unwrap() {}
+    let mut tallies = fixture.store.tallies().await.unwrap();
+    tallies.retain(|_, tasks| *tasks != 0);
+    assert_eq!(tallies, there);
 }
 
 async fn check(fixture: &Fixture, id: patchfleet_domain::TaskId, seed: u64) {

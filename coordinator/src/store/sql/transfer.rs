@@ -11,7 +11,7 @@ use super::{Database, Dialect, Sql};
 use crate::store::{SqlStore, StoreError, StoreResult};
 
 /// All tables, each after those that it refers to.
-const TABLES: [&str; 11] = [
+const TABLES: [&str; 12] = [
     "deliveries",
     "tasks",
     "task_triggers",
@@ -23,6 +23,7 @@ const TABLES: [&str; 11] = [
     "outbox",
     "agents",
     "pauses",
+    "tallies",
 ];
 /// Those whose rows are numbered by the database.
 const NUMBERED: [&str; 4] = ["checkpoints", "task_events", "task_logs", "outbox"];
