@@ -12,6 +12,7 @@ mod job;
 mod lifecycle;
 mod peers;
 mod program;
+mod recovery;
 mod scale;
 mod webhook;
 
@@ -30,6 +31,8 @@ enum Part {
     Lifecycle,
     /// Thousands of agents.
     Scale,
+    /// Until work goes on after something died.
+    Recovery,
     /// Webhooks over HTTP, beside Probot.
     Webhook,
     /// Throughput beside other queues.
@@ -38,11 +41,12 @@ enum Part {
     Builds,
 }
 
-const PARTS: [(&str, Part); 7] = [
+const PARTS: [(&str, Part); 8] = [
     ("program", Part::Program),
     ("dispatch", Part::Dispatch),
     ("lifecycle", Part::Lifecycle),
     ("scale", Part::Scale),
+    ("recovery", Part::Recovery),
     ("webhook", Part::Webhook),
     ("peers", Part::Peers),
     ("builds", Part::Builds),
@@ -101,6 +105,7 @@ async fn measure(part: Part) -> anyhow::Result<()> {
             scale::idle_agents(&program, 10_000).await?;
             scale::reattach(&program, 1000).await
         }
+        Part::Recovery => recovery::measure(&program()?).await,
         Part::Webhook => webhook::measure(&program()?).await,
         Part::Peers => peers::measure().await,
         Part::Builds => builds::measure().await,

@@ -14,8 +14,8 @@ use tokio::process::{Child, Command};
 /// What agents of a benchmark show.
 pub(crate) const KEY: &str = "benchmark";
 
-/// No GitHub is there.
-const NOBODY: (&str, &str) = ("http://127.0.0.1:9", KEY);
+/// A free port.
+const ANYWHERE: &str = "127.0.0.1:0";
 
 /// A running coordinator. Killed when dropped.
 #[derive(Debug)]
@@ -28,12 +28,28 @@ pub(crate) struct Coordinator {
     _folder: TempDir,
 }
 
+/// What a coordinator is beside.
+struct Beside<'a> {
+    database: &'a str,
+    redis: Option<&'a str>,
+    /// Where agents are to connect.
+    fleet: &'a str,
+    /// GitHub's address and token; nobody is there when absent.
+    github: Option<(&'a str, &'a str)>,
+}
+
 impl Coordinator {
     /// Starts one on a new SQLite file, without a GitHub.
     pub(crate) async fn on_sqlite(program: &Path) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
         let database = format!("sqlite:{}", folder.path().join("tasks.db").display());
-        Self::start(program, folder, (&database, "127.0.0.1:0", NOBODY)).await
+        let beside = Beside {
+            database: &database,
+            redis: None,
+            fleet: ANYWHERE,
+            github: None,
+        };
+        Self::start(program, folder, beside).await
     }
 
     /// Starts one on that database, of which that GitHub is.
@@ -42,37 +58,60 @@ impl Coordinator {
         database: &str,
         github: &Simulator,
     ) -> anyhow::Result<Self> {
-        let (url, token) = (github.base_url(), github.bot_token());
-        let github = (url, token.as_str());
-        Self::start(
-            program,
-            tempfile::tempdir()?,
-            (database, "127.0.0.1:0", github),
-        )
-        .await
+        let token = github.bot_token();
+        let beside = Beside {
+            database,
+            redis: None,
+            fleet: ANYWHERE,
+            github: Some((github.base_url(), &token)),
+        };
+        Self::start(program, tempfile::tempdir()?, beside).await
     }
 
     /// Starts one on that database, where agents connect to that address, without a GitHub.
     pub(crate) async fn on(program: &Path, database: &str, fleet: &str) -> anyhow::Result<Self> {
-        Self::start(program, tempfile::tempdir()?, (database, fleet, NOBODY)).await
+        let beside = Beside {
+            database,
+            redis: None,
+            fleet,
+            github: None,
+        };
+        Self::start(program, tempfile::tempdir()?, beside).await
+    }
+
+    /// The same with that Redis.
+    pub(crate) async fn beside(
+        program: &Path,
+        (database, redis): (&str, &str),
+        fleet: &str,
+    ) -> anyhow::Result<Self> {
+        let beside = Beside {
+            database,
+            redis: Some(redis),
+            fleet,
+            github: None,
+        };
+        Self::start(program, tempfile::tempdir()?, beside).await
     }
 
     /// Waits for the word that it is ready.
-    async fn start(
-        program: &Path,
-        folder: TempDir,
-        (database, fleet, (api, token)): (&str, &str, (&str, &str)),
-    ) -> anyhow::Result<Self> {
+    async fn start(program: &Path, folder: TempDir, beside: Beside<'_>) -> anyhow::Result<Self> {
         let config = folder.path().join("patchfleet.toml");
         let url = folder.path().join("database");
-        std::fs::write(&url, database)?;
+        std::fs::write(&url, beside.database)?;
+        let fleet = beside.fleet;
+        let (api, token) = beside.github.unwrap_or(("http://127.0.0.1:9", KEY));
+        let redis = beside
+            .redis
+            .map(|url| format!("[coordinator.redis]\nurl = '{url}'\n"));
         let text = format!(
             "[coordinator]\nlisten = '127.0.0.1:0'\n\
              [coordinator.fleet]\nlisten = '{fleet}'\nkey = '{KEY}'\n\
              [coordinator.database]\nurl = {{ file = '{}' }}\n\
              [coordinator.github]\napi_url = '{api}'\ntoken = '{token}'\n\
-             webhook_secrets = ['{KEY}']\n[coordinator.api]\nkey = '{KEY}'\n",
-            url.display()
+             webhook_secrets = ['{KEY}']\n[coordinator.api]\nkey = '{KEY}'\n{}",
+            url.display(),
+            redis.unwrap_or_default()
         );
         std::fs::write(&config, text)?;
         let config = config.display().to_string();

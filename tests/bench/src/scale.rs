@@ -69,7 +69,7 @@ pub(crate) async fn reattach(program: &Path, count: usize) -> anyhow::Result<()>
     Ok(())
 }
 
-async fn free_address() -> anyhow::Result<String> {
+pub(crate) async fn free_address() -> anyhow::Result<String> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     Ok(listener.local_addr()?.to_string())
 }
