@@ -27,6 +27,8 @@ mod replicas;
 
 #[path = "store/retention.rs"]
 mod retention;
+#[path = "store/upgrade.rs"]
+mod upgrade;
 
 macro_rules! on_both {
     ($($module:ident :: $case:ident),+ $(,)?) => {
