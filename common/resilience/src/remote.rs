@@ -182,7 +182,11 @@ impl Remote {
 
     fn note<T, E: Failure>(&self, call: Admission, result: &Result<T, E>) {
         let mut state = self.state();
+        let before = state.breaker.state(Instant::now());
         let Err(error) = result else {
+            if before != CircuitState::Closed {
+                tracing::info!(remote = self.shared.name, "it answers again");
+            }
             return state.breaker.succeeded(call);
         };
         state.total_errors += 1;
@@ -201,11 +205,13 @@ impl Remote {
         } else {
             Severity::High
         });
-        tracing::warn!(
-            remote = self.shared.name,
-            circuit_open = open,
-            "a call failed"
-        );
+        let remote = &self.shared.name;
+        // One that stays away is told of once, not with each look whether it is back.
+        if before == CircuitState::Closed {
+            tracing::warn!(remote, circuit_open = open, "a call failed");
+        } else {
+            tracing::debug!(remote, circuit_open = open, "it is still away");
+        }
     }
 
     /// How the remote is doing.
