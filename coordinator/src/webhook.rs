@@ -8,7 +8,7 @@
 
 mod answer;
 pub mod event;
-mod payload;
+pub mod payload;
 mod signature;
 
 use std::sync::Arc;
@@ -26,6 +26,7 @@ use tracing::{Instrument as _, field};
 
 use self::answer::{Accepted, Refused};
 use self::event::Event;
+use self::payload::Payload;
 use crate::intake::Intake;
 use crate::store::Delivery;
 
@@ -95,15 +96,15 @@ async fn accept(
     let name = name.ok_or(Refused::MissingHeader("X-GitHub-Event"))?;
     let id = text(headers, "x-github-delivery").filter(|id| is_delivery_id(id));
     let id = id.ok_or(Refused::MissingHeader("X-GitHub-Delivery"))?;
-    let payload =
-        payload::read(text(headers, "content-type"), &body).map_err(Refused::Malformed)?;
+    let payload = Payload::of(text(headers, "content-type"), &body);
+    let payload = payload.map_err(Refused::Malformed)?;
+    let event = Event::read(name, &payload);
     let delivery = Delivery {
         id: id.to_owned(),
         event: event::known_name(name).to_owned(),
-        action: payload["action"].as_str().map(str::to_owned),
-        repository: event::repository_of(&payload),
+        action: payload.action,
+        repository: payload.repository,
     };
-    let event = Event::read(name, payload);
     let taken = state.intake.take(&delivery, &event).await?;
     Ok(Accepted::new(delivery, taken))
 }

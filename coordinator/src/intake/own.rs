@@ -37,6 +37,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::webhook::payload::Payload;
 
     fn labeled(sender: &str, label: &str) -> Event {
         let payload = json!({
@@ -49,7 +50,8 @@ mod tests {
             "repository": { "full_name": "a/b", "clone_url": "u", "default_branch": "main" },
             "sender": { "login": sender, "type": "Bot" },
         });
-        Event::read("issues", payload)
+        let payload = Payload::read(payload.to_string().into()).unwrap();
+        Event::read("issues", &payload)
     }
 
     #[test]

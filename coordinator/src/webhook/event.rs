@@ -2,7 +2,9 @@
 
 use patchfleet_domain::{IssueNumber, RepositoryName, Timestamp};
 use serde::Deserialize;
-use serde_json::Value;
+use serde::de::IgnoredAny;
+
+use super::payload::Payload;
 
 /// GitHub's event names, for labels and rows that must not grow without bound.
 const NAMES: &[&str] = &[
@@ -32,11 +34,6 @@ const NAMES: &[&str] = &[
 pub(super) fn known_name(name: &str) -> &'static str {
     let known = NAMES.iter().find(|known| **known == name);
     known.copied().unwrap_or("other")
-}
-
-/// The repository that a payload is about.
-pub(super) fn repository_of(payload: &Value) -> Option<RepositoryName> {
-    payload["repository"]["full_name"].as_str()?.parse().ok()
 }
 
 /// What happened on GitHub, as far as it may matter.
@@ -172,7 +169,7 @@ struct RawIssue {
     #[serde(default)]
     assignees: Vec<Account>,
     state: Option<String>,
-    pull_request: Option<Value>,
+    pull_request: Option<IgnoredAny>,
     created_at: Timestamp,
     updated_at: Timestamp,
 }
@@ -255,11 +252,11 @@ struct HeadRepository {
 
 impl Event {
     /// Reads a payload; never fails.
-    pub fn read(name: &str, payload: Value) -> Self {
-        let action = payload["action"].as_str().unwrap_or_default().to_owned();
-        let event = match (name, action.as_str()) {
+    pub fn read(name: &str, payload: &Payload<'_>) -> Self {
+        let action = payload.action.as_deref().unwrap_or_default();
+        let event = match (name, action) {
             ("ping", _) => return Self::Other("a ping"),
-            ("issues", _) => read_issue(&action, payload),
+            ("issues", _) => read_issue(action, payload),
             ("issue_comment", "created") => read_comment(payload),
             ("pull_request", "closed") => read_closed(payload),
             _ => return Self::Other("no event of interest"),
@@ -268,8 +265,8 @@ impl Event {
     }
 }
 
-fn read_issue(action: &str, payload: Value) -> Option<Event> {
-    let payload: IssuePayload = serde_json::from_value(payload).ok()?;
+fn read_issue(action: &str, payload: &Payload<'_>) -> Option<Event> {
+    let payload: IssuePayload = payload.says()?;
     let action = match action {
         "opened" => IssueAction::Opened,
         "reopened" => IssueAction::Reopened,
@@ -286,8 +283,8 @@ fn read_issue(action: &str, payload: Value) -> Option<Event> {
     })))
 }
 
-fn read_comment(payload: Value) -> Option<Event> {
-    let payload: CommentPayload = serde_json::from_value(payload).ok()?;
+fn read_comment(payload: &Payload<'_>) -> Option<Event> {
+    let payload: CommentPayload = payload.says()?;
     Some(Event::Comment(Box::new(CommentEvent {
         comment: payload.comment,
         issue: payload.issue,
@@ -296,8 +293,8 @@ fn read_comment(payload: Value) -> Option<Event> {
     })))
 }
 
-fn read_closed(payload: Value) -> Option<Event> {
-    let payload: PullRequestPayload = serde_json::from_value(payload).ok()?;
+fn read_closed(payload: &Payload<'_>) -> Option<Event> {
+    let payload: PullRequestPayload = payload.says()?;
     let PullRequest {
         number,
         merged,
