@@ -57,6 +57,7 @@ on_both!(
     batches::one_that_is_impossible_spoils_no_other,
     cases::a_delivery_is_done_once,
     cases::an_issue_has_one_active_task_whoever_asks,
+    cases::a_trigger_counts_once_its_issue_is_free,
     cases::a_task_is_claimed_once,
     cases::the_whole_way_to_a_merged_pull_request,
     cases::an_old_fence_changes_nothing,

@@ -66,6 +66,19 @@ pub(crate) async fn an_issue_has_one_active_task_whoever_asks(fixture: &Fixture)
     assert_eq!(fixture.act(again).await, Acted::Exists(id));
 }
 
+/// A trigger that found its issue busy has led to nothing, so it is not known when it comes again.
+pub(crate) async fn a_trigger_counts_once_its_issue_is_free(fixture: &Fixture) {
+    let busy = fixture.create(7).await;
+    let late = fixture.new_task(7);
+    let act = Act::Create(Box::new(late.clone()));
+    assert_eq!(fixture.act(act.clone()).await, Acted::Exists(busy));
+    fixture.store.cancel(busy, "maintainer").await.unwrap();
+    assert_eq!(fixture.act(act).await, Acted::Created(late.id));
+    let repository = repository();
+    let newest = fixture.store.task_of_issue(&repository, IssueNumber(7));
+    assert_eq!(newest.await.unwrap().unwrap().id, late.id);
+}
+
 pub(crate) async fn a_task_is_claimed_once(fixture: &Fixture) {
     let queued = fixture.queued(1).await;
     let agents: Vec<_> = (0..20).map(|n| agent(&format!("agent-{n}"))).collect();
