@@ -162,11 +162,7 @@ async fn deliveries_that_are_refused() {
         assert_eq!(answer.status(), expected);
     }
     assert_eq!(world.tasks().await.len(), 0);
-    let metrics = reqwest::Client::new()
-        .get(world.api_url("metrics"))
-        .bearer_auth(&world.keys.api)
-        .send();
-    let metrics = metrics.await.unwrap().text().await.unwrap();
+    let metrics = world.metrics().await;
     for outcome in ["bad_signature", "too_large", "bad_request"] {
         let counted = metrics.lines().any(|line| {
             line.starts_with("patchfleet_webhook_deliveries") && line.contains(outcome)

@@ -27,6 +27,9 @@ async fn one_process_does_it_all_and_survives_a_kill() {
     gate.open();
     world.start(Part::Coordinator).await;
     world.merge_and_check(issue).await;
+    let metrics = world.metrics().await;
+    let load = "patchfleet_agent_load{agent_id=\"general-1\"}";
+    assert!(metrics.contains(load), "{metrics}");
 }
 
 #[tokio::test]

@@ -1,8 +1,8 @@
 //! The metrics of the specification's section 12 that there is something to count for.
 
 use prometheus::{
-    Encoder as _, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    IntGaugeVec, Opts, Registry, TextEncoder,
+    Encoder as _, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
+    IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 /// All metrics of one process. Cheap to clone; clones count together.
@@ -25,6 +25,8 @@ pub struct Metrics {
     pub lease_expiries: IntCounter,
     /// Agents, by `state` and `agent_type`.
     pub agents: IntGaugeVec,
+    /// The load of hosts with connected agents, by `agent_id`: 0.0 nothing, 1.0 full.
+    pub agent_load: GaugeVec,
     /// Requests to GitHub, by `outcome`.
     pub github_requests: IntCounterVec,
     /// Entries that are not on GitHub yet.
@@ -106,6 +108,14 @@ impl Metrics {
                 "patchfleet_agents_total",
                 "Agents.",
                 &["state", "agent_type"],
+            ),
+            agent_load: register(
+                &registry,
+                GaugeVec::new(
+                    Opts::new("patchfleet_agent_load", "The load of agents' hosts."),
+                    &["agent_id"],
+                )
+                .expect(CONSTANT),
             ),
             github_requests: counters(
                 &registry,

@@ -44,5 +44,12 @@ pub(super) async fn metrics(State(state): State<ApiState>) -> String {
         let gauge = &state.metrics.circuit_state;
         gauge.with_label_values(&[&remote.remote]).set(value);
     }
+    // Agents come and go; those that are gone have no load.
+    let load = &state.metrics.agent_load;
+    load.reset();
+    for agent in state.registry.connected() {
+        let id = agent.id.as_str();
+        load.with_label_values(&[id]).set(f64::from(agent.load));
+    }
     state.metrics.render()
 }

@@ -79,6 +79,14 @@ impl World {
         request.send().await.ok()?.json().await.ok()
     }
 
+    /// The coordinator's metrics, as Prometheus gets them.
+    pub(crate) async fn metrics(&self) -> String {
+        let client = reqwest::Client::new();
+        let request = client.get(self.api_url("metrics"));
+        let answer = request.bearer_auth(&self.keys.api).send().await.unwrap();
+        answer.text().await.unwrap()
+    }
+
     /// All tasks, newest first; none while the coordinator is away.
     pub(crate) async fn tasks(&self) -> Vec<Task> {
         let list = self.get("api/v1/tasks").await.unwrap_or_default();
