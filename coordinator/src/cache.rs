@@ -5,8 +5,8 @@
 //! buckets that can't be asked are kept in this process instead. While Redis is away its calls are
 //! not made, which [`patchfleet_resilience`] sees to, so that nobody waits for it twice.
 //!
-//! Absent: a cache of what the API reads. The store finds a task by its key in as long as Redis
-//! would take to answer (`docs/decisions/0008-redis.md`).
+//! Absent: a cache of what the API reads. The store finds a task by its key in one round trip, and
+//! Redis would take one too (`docs/decisions/0008-redis.md`).
 
 mod buckets;
 mod deliveries;

@@ -25,9 +25,10 @@ fn open(redis: &Redis, metrics: &Metrics) -> Cache {
 
 /// Redis that was away is asked again when its circuit has rested.
 async fn until_it_answers(cache: &Cache) {
+    let mut looks = tokio::time::interval(Duration::from_millis(20));
     let answered = async {
         while cache.may_know_delivery("x").await.is_none() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            looks.tick().await;
         }
     };
     tokio::time::timeout(Duration::from_secs(20), answered)

@@ -13,6 +13,7 @@ mod batch;
 mod claims;
 mod deliveries;
 mod dependencies;
+mod dialect;
 mod errors;
 mod lanes;
 mod outbox;
@@ -51,6 +52,7 @@ use uuid::Uuid;
 
 use batch::{Batcher, persistently};
 use deliveries::Record;
+use dialect::Dialect;
 use reports::Reports;
 pub use transfer::Transferred;
 
@@ -97,72 +99,6 @@ const SQLITE_READERS: u32 = 4;
 const NEWS: usize = 4096;
 /// Transactions for reports that are under way at once.
 const LANES: usize = 2;
-
-/// Where the two databases differ.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Dialect {
-    Sqlite,
-    Postgres,
-}
-
-impl Dialect {
-    /// The database's clock, in microseconds since 1970.
-    const fn now(self) -> &'static str {
-        match self {
-            Self::Sqlite => "SELECT CAST(unixepoch('subsec') * 1000000 AS INTEGER)",
-            Self::Postgres => "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint",
-        }
-    }
-
-    /// Begins a transaction that is going to write. SQLite takes its one lock at once: a
-    /// transaction that read before it may otherwise be refused when it comes to write.
-    const fn begin(self) -> &'static str {
-        match self {
-            Self::Sqlite => "BEGIN IMMEDIATE",
-            Self::Postgres => "BEGIN",
-        }
-    }
-
-    /// What follows a column that has to be among the texts of `$1`, a JSON array.
-    const fn among(self) -> &'static str {
-        match self {
-            Self::Sqlite => "IN (SELECT value FROM json_each($1))",
-            Self::Postgres => "= ANY (ARRAY(SELECT json_array_elements_text($1::json)))",
-        }
-    }
-
-    /// Has whoever draws dependencies wait for others who do; SQLite's transactions wait anyway.
-    const fn lock_dependencies(self) -> Option<&'static str> {
-        match self {
-            Self::Sqlite => None,
-            Self::Postgres => Some("SELECT pg_advisory_xact_lock(hashtext('task_dependencies'))"),
-        }
-    }
-
-    /// Has whoever claims under limits wait for others who do.
-    const fn lock_claims(self) -> Option<&'static str> {
-        match self {
-            Self::Sqlite => None,
-            Self::Postgres => Some("SELECT pg_advisory_xact_lock(hashtext('claims'))"),
-        }
-    }
-
-    /// Makes a row of a SELECT one's own until the transaction ends.
-    const fn lock(self) -> &'static str {
-        match self {
-            Self::Sqlite => "",
-            Self::Postgres => " FOR UPDATE",
-        }
-    }
-
-    /// The same, leaving out what somebody else has.
-    const fn lock_free(self) -> &'static str {
-        match self {
-            Self::Sqlite => "",
-            Self::Postgres => " FOR UPDATE SKIP LOCKED",
-        }
-    }
-}
 
 /// A connection of either database.
 type Sql = sqlx::AnyConnection;

@@ -3,8 +3,11 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use patchfleet_coordinator::cache::Cache;
 use patchfleet_coordinator::intake::IntakePolicy;
+use patchfleet_telemetry::Metrics;
 use patchfleet_testkit::github::{Fault, Matcher};
+use patchfleet_testkit::redis::Redis;
 
 use crate::scene::{REPOSITORY, Scene, answer};
 
@@ -101,5 +104,38 @@ async fn bad_credentials_of_ours_lose_nothing() -> Result<()> {
         scene.task(issue).await?.issue.map(|number| number.0),
         Some(issue)
     );
+    Ok(())
+}
+
+/// A database that was restored to an earlier moment has lost deliveries that Redis still knows:
+/// they are taken, or they would be lost for good. One that both know is not.
+#[tokio::test]
+async fn what_redis_alone_knows_is_not_known() -> Result<()> {
+    let mut redis = Redis::start().await?;
+    let cache = Cache::open(&redis.url(), "test", Metrics::new())?;
+    let scene = Scene::with(IntakePolicy::default(), cache.clone()).await?;
+    scene.connect();
+    let issue = scene.open("mona", &[])?;
+    scene.settled().await?;
+    scene.simulator.fault(permission(), Fault::Status(500), 3);
+    scene
+        .simulator
+        .add_label(REPOSITORY, "mona", issue, "patchfleet")?;
+    scene.settled().await?;
+    let lost = scene.simulator.deliveries().pop().unwrap().id;
+    cache.remember_delivery(&lost.to_string()).await;
+    scene.simulator.redeliver(lost)?;
+    scene.settled().await?;
+    let task = scene.task(issue).await?;
+
+    // Known to both, then to the store alone.
+    scene.simulator.redeliver(lost)?;
+    scene.settled().await?;
+    redis.kill();
+    scene.simulator.redeliver(lost)?;
+    scene.settled().await?;
+    assert_eq!(scene.counted("issues", "duplicate"), 2);
+    assert_eq!(scene.tasks().await?.len(), 1);
+    assert_eq!(scene.task(issue).await?.id, task.id);
     Ok(())
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use axum::Router;
+use patchfleet_coordinator::cache::Cache;
 use patchfleet_coordinator::intake::{Intake, IntakePolicy};
 use patchfleet_coordinator::store::{SqlStore, Store, TaskFilter};
 use patchfleet_coordinator::webhook::{WebhookState, router};
@@ -44,6 +45,10 @@ impl Scene {
 
     /// With the repository `acme/orders` and the maintainer `mona`, who may write.
     pub(crate) async fn with_policy(policy: IntakePolicy) -> Result<Self> {
+        Self::with(policy, Cache::default()).await
+    }
+
+    pub(crate) async fn with(policy: IntakePolicy, cache: Cache) -> Result<Self> {
         let clock = Arc::new(AtomicI64::new(0));
         let ahead = Arc::clone(&clock);
         let options = Options {
@@ -62,7 +67,7 @@ impl Scene {
         let store: Arc<dyn Store> =
             Arc::new(SqlStore::sqlite(&folder.path().join("tasks.db")).await?);
         let metrics = Metrics::new();
-        let intake = Intake::new(Arc::clone(&store), github(&simulator)?, policy);
+        let intake = Intake::new(Arc::clone(&store), github(&simulator)?, policy).cached(cache);
         let router = router(WebhookState {
             secrets: [SECRET, OLD_SECRET].map(|one| one.to_owned().into()).into(),
             intake: Arc::new(intake),

@@ -38,18 +38,24 @@ struct Beside<'a> {
     github: Option<(&'a str, &'a str)>,
 }
 
+impl<'a> Beside<'a> {
+    /// A database and nothing else.
+    const fn only(database: &'a str) -> Self {
+        Self {
+            database,
+            redis: None,
+            fleet: ANYWHERE,
+            github: None,
+        }
+    }
+}
+
 impl Coordinator {
     /// Starts one on a new SQLite file, without a GitHub.
     pub(crate) async fn on_sqlite(program: &Path) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
         let database = format!("sqlite:{}", folder.path().join("tasks.db").display());
-        let beside = Beside {
-            database: &database,
-            redis: None,
-            fleet: ANYWHERE,
-            github: None,
-        };
-        Self::start(program, folder, beside).await
+        Self::start(program, folder, Beside::only(&database)).await
     }
 
     /// Starts one on that database, of which that GitHub is.
@@ -60,10 +66,8 @@ impl Coordinator {
     ) -> anyhow::Result<Self> {
         let token = github.bot_token();
         let beside = Beside {
-            database,
-            redis: None,
-            fleet: ANYWHERE,
             github: Some((github.base_url(), &token)),
+            ..Beside::only(database)
         };
         Self::start(program, tempfile::tempdir()?, beside).await
     }
@@ -71,10 +75,8 @@ impl Coordinator {
     /// Starts one on that database, where agents connect to that address, without a GitHub.
     pub(crate) async fn on(program: &Path, database: &str, fleet: &str) -> anyhow::Result<Self> {
         let beside = Beside {
-            database,
-            redis: None,
             fleet,
-            github: None,
+            ..Beside::only(database)
         };
         Self::start(program, tempfile::tempdir()?, beside).await
     }
@@ -86,10 +88,9 @@ impl Coordinator {
         fleet: &str,
     ) -> anyhow::Result<Self> {
         let beside = Beside {
-            database,
             redis: Some(redis),
             fleet,
-            github: None,
+            ..Beside::only(database)
         };
         Self::start(program, tempfile::tempdir()?, beside).await
     }

@@ -83,6 +83,39 @@ impl<'a> Scene<'a> {
     }
 }
 
+/// What dies while an idle agent waits for work.
+#[derive(Debug, Clone, Copy)]
+enum Fault {
+    Coordinator,
+    Postgres,
+    Redis,
+    Network,
+}
+
+/// Each with its figure's name, and what that tells.
+const FAULTS: [(Fault, &str, &str); 4] = [
+    (
+        Fault::Coordinator,
+        "recovery_s_coordinator_killed",
+        "kill until a new task is assigned, its start included",
+    ),
+    (
+        Fault::Postgres,
+        "recovery_s_postgres_restarted",
+        "end of its restart until a new task is assigned",
+    ),
+    (
+        Fault::Redis,
+        "recovery_s_redis_killed",
+        "kill until a new task is assigned",
+    ),
+    (
+        Fault::Network,
+        "recovery_s_network_cut",
+        "all streams broken until a new task is assigned",
+    ),
+];
+
 /// Measures each.
 pub(crate) async fn measure(program: &Path) -> anyhow::Result<()> {
     let mut scene = Scene::start(program).await?;
@@ -94,26 +127,9 @@ pub(crate) async fn measure(program: &Path) -> anyhow::Result<()> {
         "kill of its process until another has its task; the grace is 5 s",
     );
     let worker = scene.agent("worker", done).await?;
-    for (name, of) in [
-        (
-            "recovery_s_coordinator_killed",
-            "kill until a new task is assigned, its start included",
-        ),
-        (
-            "recovery_s_postgres_restarted",
-            "end of its restart until a new task is assigned",
-        ),
-        (
-            "recovery_s_redis_killed",
-            "kill until a new task is assigned",
-        ),
-        (
-            "recovery_s_network_cut",
-            "all streams broken until a new task is assigned",
-        ),
-    ] {
+    for (fault, name, of) in FAULTS {
         let before = worker.seen().assigns.len();
-        let since = fault(name, &mut scene, &worker).await?;
+        let since = inject(fault, &mut scene, &worker).await?;
         scene.task().await;
         let took = scene.until(&worker, before + 1, since).await?;
         value(name, took, of);
@@ -135,26 +151,30 @@ async fn agent_killed(scene: &mut Scene<'_>) -> anyhow::Result<f64> {
 }
 
 /// Does it; returns the moment from which recovery counts.
-async fn fault(name: &str, scene: &mut Scene<'_>, worker: &MockAgent) -> anyhow::Result<Instant> {
-    let mut since = Instant::now();
-    match name {
-        "recovery_s_coordinator_killed" => {
+async fn inject(
+    fault: Fault,
+    scene: &mut Scene<'_>,
+    worker: &MockAgent,
+) -> anyhow::Result<Instant> {
+    let began = Instant::now();
+    match fault {
+        Fault::Coordinator => {
             if let Some(coordinator) = scene.coordinator.take() {
                 coordinator.kill().await?;
             }
             scene.start_coordinator().await?;
         }
-        "recovery_s_postgres_restarted" => {
+        Fault::Postgres => {
             scene.database.restart().await?;
-            since = Instant::now();
+            return Ok(Instant::now());
         }
-        "recovery_s_redis_killed" => scene.redis.kill(),
-        _ => {
+        Fault::Redis => scene.redis.kill(),
+        Fault::Network => {
             worker.cut();
             worker.reconnect();
         }
     }
-    Ok(since)
+    Ok(began)
 }
 
 /// Every task came to its one end.
