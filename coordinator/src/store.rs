@@ -14,9 +14,11 @@ mod rules;
 mod sql;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use patchfleet_domain::agent::Requirement;
 use patchfleet_domain::outcome::Failure;
 pub use patchfleet_domain::report::{Checkpoint, Report, WorkEvent};
 use patchfleet_domain::{
@@ -199,8 +201,8 @@ pub struct QueuedTask {
     pub priority: Priority,
     /// Its repository.
     pub repository: RepositoryName,
-    /// What was found out about it.
-    pub analysis: TaskAnalysis,
+    /// What it asks of an agent.
+    pub requirement: Arc<Requirement>,
     /// How long it has been queued.
     pub waited: Duration,
 }

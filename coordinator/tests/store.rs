@@ -18,6 +18,8 @@ mod endings;
 mod fixture;
 #[path = "store/limits.rs"]
 mod limits;
+#[path = "store/memory.rs"]
+mod memory;
 #[path = "store/presence.rs"]
 mod presence;
 #[path = "store/random.rs"]
@@ -87,6 +89,10 @@ on_both!(
     endings::a_stopped_attempt_costs_nothing,
     endings::the_queue_is_in_the_order_of_priority,
     endings::the_queue_shows_the_heads_of_all_lanes,
+    memory::an_agent_that_changes_replicas_is_understood,
+    memory::what_another_took_away_is_not_reported_on,
+    memory::the_next_attempt_counts_and_the_last_one_does_not,
+    memory::a_merge_that_another_heard_of_counts,
     limits::no_more_is_at_work_than_the_limits_say,
     limits::what_is_paused_is_not_given_away,
     presence::an_agent_is_offline_when_it_left_or_gives_no_sign_of_life,

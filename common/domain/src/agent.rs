@@ -156,7 +156,7 @@ pub struct Agent {
 }
 
 /// What a task asks of an agent.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Requirement {
     /// The specialty.
     pub agent_type: AgentType,

@@ -139,20 +139,21 @@ impl Registry {
             .collect()
     }
 
-    /// The connected agents as the planner needs them.
-    pub fn views(&self) -> Vec<AgentView> {
+    /// The connected agents that have room, as the planner needs them.
+    pub fn open(&self) -> Vec<AgentView> {
         let mut tables = self.lock();
         let Tables { connected, known } = &mut *tables;
+        let open = connected.iter_mut().filter(|(_, entry)| entry.room() > 0);
         let view = |(id, entry): (&AgentId, &mut Entry)| {
             let past = known.get(id).map(|known| known.experience.clone());
             entry.view(past.unwrap_or_default())
         };
-        connected.iter_mut().map(view).collect()
+        open.map(view).collect()
     }
 
     /// The connected agents as they are now.
     pub fn connected(&self) -> Vec<Agent> {
-        self.views().into_iter().map(|view| view.agent).collect()
+        self.lock().connected.values().map(Entry::seen).collect()
     }
 
     /// Hands an assignment to the agent's session. False when there is none, or it is stuck.

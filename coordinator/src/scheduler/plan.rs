@@ -67,33 +67,69 @@ pub fn plan<'a>(
     turns: &Turns,
     limits: Limits,
 ) -> Vec<Grant<'a>> {
-    let open = agents.iter().filter(|view| view.agent.has_room());
-    let mut open: Vec<AgentView> = open.cloned().collect();
-    open.sort_by(|a, b| a.agent.id.cmp(&b.agent.id));
+    let mut open = Open::of(agents);
     let mut grants = Vec::new();
     for task in in_order(queue, turns) {
-        if open.is_empty() {
+        if open.slots == 0 {
             break;
         }
-        let lane = (&task.repository, &task.analysis.requirement.agent_type);
+        let lane = (&task.repository, &task.requirement.agent_type);
         if !room.admits(lane) {
             continue;
         }
-        if let Some(best) = choose(task, &open) {
+        if let Some(view) = open.take_best(task) {
             room.count(lane, 1);
-            let view = &mut open[best];
-            view.agent.free_slots -= 1;
             grants.push(Grant {
                 task,
                 agent: view.agent.id.clone(),
                 note: fallback_note(task, &view.agent, limits),
             });
-            if !view.agent.has_room() {
-                open.remove(best);
-            }
         }
     }
     grants
+}
+
+/// The agents with room, and how much of it is left.
+struct Open<'a> {
+    /// Each with its free slots, by name.
+    agents: Vec<(&'a AgentView, u32)>,
+    /// Free slots of all of them.
+    slots: u32,
+    /// How each of them fits tasks that ask for the same: many tasks do.
+    fits: BTreeMap<(&'a Requirement, &'a RepositoryName), Vec<Option<Fit>>>,
+}
+
+impl<'a> Open<'a> {
+    fn of(agents: &'a [AgentView]) -> Self {
+        let open = agents.iter().filter(|view| view.agent.has_room());
+        let mut agents: Vec<_> = open.map(|view| (view, view.agent.free_slots)).collect();
+        agents.sort_by(|(a, _), (b, _)| a.agent.id.cmp(&b.agent.id));
+        Self {
+            slots: agents.iter().map(|(_, free)| free).sum(),
+            agents,
+            fits: BTreeMap::new(),
+        }
+    }
+
+    /// Takes a slot of the best accepting agent; the first by name among equals.
+    fn take_best(&mut self, task: &'a QueuedTask) -> Option<&'a AgentView> {
+        let alike = (&*task.requirement, &task.repository);
+        let fits = self.fits.entry(alike).or_insert_with(|| {
+            let topic = topic_of(task);
+            let agents = self.agents.iter();
+            agents.map(|(view, _)| fit(task, &topic, view)).collect()
+        });
+        let accepting = self.agents.iter_mut().zip(fits).enumerate();
+        let accepting = accepting.filter_map(|(index, (agent, fit))| {
+            let fit = fit.filter(|_| agent.1 > 0)?;
+            Some((fit.score(task, (agent.0, agent.1)), Reverse(index), agent))
+        });
+        let best = accepting.max_by_key(|(score, first, _)| (*score, *first));
+        let (_, _, (view, free)) = best?;
+        *free -= 1;
+        self.slots -= 1;
+        Some(view)
+    }
 }
 
 /// Sorts by urgency, then by turn, then by age.
@@ -138,19 +174,6 @@ fn urgencies(line: &[&QueuedTask], idle: Option<Duration>) -> Vec<u64> {
     urgencies
 }
 
-/// The index of the best accepting agent; the first by name among equals.
-fn choose(task: &QueuedTask, agents: &[AgentView]) -> Option<usize> {
-    let wanted = &task.analysis.requirement;
-    let topic = topic_of(task);
-    let accepting = agents
-        .iter()
-        .enumerate()
-        .filter(|(_, view)| view.agent.accepts(wanted));
-    accepting
-        .max_by_key(|(index, view)| (score(task, &topic, view), Reverse(*index)))
-        .map(|(index, _)| index)
-}
-
 /// How an agent matches a task, worst first. Outweighs everything else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Match {
@@ -172,7 +195,7 @@ fn match_of(agent: &Agent, wanted: &Requirement) -> Match {
 /// What experience with the task is filed under.
 pub fn topic_of(task: &QueuedTask) -> Topic {
     Topic {
-        agent_type: task.analysis.requirement.agent_type.clone(),
+        agent_type: task.requirement.agent_type.clone(),
         repository: task.repository.clone(),
     }
 }
@@ -180,9 +203,18 @@ pub fn topic_of(task: &QueuedTask) -> Topic {
 /// Not having refused the task, then the kind of match, then points.
 type Score = (bool, Match, u32);
 
-fn score(task: &QueuedTask, topic: &Topic, view: &AgentView) -> Score {
-    let wanted = &task.analysis.requirement;
-    let agent = &view.agent;
+/// How an agent fits tasks of one repository that ask for the same, however many slots it has left.
+#[derive(Debug, Clone, Copy)]
+struct Fit {
+    kind: Match,
+    points: u32,
+}
+
+fn fit(task: &QueuedTask, topic: &Topic, view: &AgentView) -> Option<Fit> {
+    let (wanted, agent) = (&task.requirement, &view.agent);
+    if !agent.accepts(wanted) {
+        return None;
+    }
     let warm = agent.warm_repositories.contains(&task.repository);
     let shared = agent
         .capabilities
@@ -190,14 +222,22 @@ fn score(task: &QueuedTask, topic: &Topic, view: &AgentView) -> Score {
         .count();
     let points = u32::from(warm) * 100
         + view.experience.percent(topic)
-        + agent.free_slots * 100 / agent.slots.max(1)
         + idle_percent(agent.load)
         + u32::try_from(shared.min(5)).unwrap_or(5) * 10;
-    (
-        !view.declined.contains(&task.id),
-        match_of(agent, wanted),
+    Some(Fit {
+        kind: match_of(agent, wanted),
         points,
-    )
+    })
+}
+
+impl Fit {
+    fn score(self, task: &QueuedTask, (view, free): (&AgentView, u32)) -> Score {
+        (
+            !view.declined.contains(&task.id),
+            self.kind,
+            self.points + free * 100 / view.agent.slots.max(1),
+        )
+    }
 }
 
 /// 100 for no load, 0 for full load and for what is no number.
@@ -216,7 +256,7 @@ fn idle_percent(load: f32) -> u32 {
 }
 
 fn fallback_note(task: &QueuedTask, agent: &Agent, limits: Limits) -> Option<String> {
-    let wanted = &task.analysis.requirement;
+    let wanted = &task.requirement;
     let fell_back = match_of(agent, wanted) == Match::General;
     (fell_back && task.waited >= limits.specialist_patience).then(|| {
         format!(

@@ -144,7 +144,7 @@ impl Scheduler {
         if backlog.is_empty() || self.registry.room() == 0 {
             return Ok(0);
         }
-        let (queue, agents) = (backlog.queue(), self.registry.views());
+        let (queue, agents) = (backlog.queue(), self.registry.open());
         let grants = {
             let turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
             plan(

@@ -10,6 +10,7 @@ mod dependencies;
 mod report;
 
 use std::mem;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta};
@@ -94,8 +95,6 @@ pub(super) struct Changes {
     pub(super) waits_for: Vec<TaskId>,
     /// The status comment and the labels are to be brought up to date.
     pub(super) tells: bool,
-    /// The task is new: nothing beside it can be in the store yet.
-    pub(super) is_new: bool,
     /// The states that it came into.
     pub(super) moves: Vec<Move>,
 }
@@ -158,7 +157,6 @@ impl Held {
             updated_at: now,
         };
         let mut held = Self::new(task, None, now);
-        held.changes.is_new = true;
         let actor = &new.request.triggered_by;
         let detail = format!("{} by {actor}", new.key.trigger);
         held.enter(None, "created", (actor, &detail));
@@ -176,13 +174,13 @@ impl Held {
         let task = &self.task;
         let may =
             task.state == TaskState::Queued && self.not_before.is_some_and(|at| at <= self.now);
-        let analysis = task.analysis.clone().filter(|_| may)?;
+        let analysis = task.analysis.as_ref().filter(|_| may)?;
         Some(QueuedTask {
             id: task.id,
             attempt: task.attempt,
             priority: task.priority,
             repository: task.repository.clone(),
-            analysis,
+            requirement: Arc::new(analysis.requirement.clone()),
             waited: Duration::ZERO,
         })
     }

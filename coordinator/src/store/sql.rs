@@ -16,6 +16,7 @@ mod dependencies;
 mod dialect;
 mod errors;
 mod lanes;
+mod memory;
 mod outbox;
 mod replicas;
 mod reports;
@@ -53,6 +54,7 @@ use uuid::Uuid;
 use batch::{Batcher, persistently};
 use deliveries::Record;
 use dialect::Dialect;
+use memory::Memory;
 use reports::Reports;
 pub use transfer::Transferred;
 
@@ -119,6 +121,8 @@ struct Database {
     metrics: Metrics,
     /// How many tasks may be at work at once.
     caps: Caps,
+    /// The tasks at work, as this process left them.
+    memory: Memory,
 }
 
 impl Database {
@@ -132,6 +136,7 @@ impl Database {
             queued: broadcast::Sender::new(NEWS),
             metrics: Metrics::new(),
             caps: Caps::default(),
+            memory: Memory::default(),
         }
     }
 
@@ -143,7 +148,8 @@ impl Database {
 
     /// The database's clock, in microseconds since 1970.
     async fn now(&self) -> StoreResult<i64> {
-        let now = sqlx::query_scalar(self.dialect.now());
+        let text = format!("SELECT {}", self.dialect.now());
+        let now = sqlx::query_scalar(sqlx::AssertSqlSafe(text));
         Ok(now.fetch_one(&self.readers).await?)
     }
 }

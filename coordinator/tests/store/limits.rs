@@ -77,7 +77,7 @@ pub(crate) async fn no_more_is_at_work_than_the_limits_say(fixture: &Fixture) {
     assert_eq!((count(&repository()), count(&small())), (2, 1));
     let of_type = won
         .iter()
-        .filter(|it| it.analysis.requirement.agent_type == frontend());
+        .filter(|it| it.requirement.agent_type == frontend());
     assert_eq!(of_type.count(), 1);
     let at_work = replicas[0].at_work().await.unwrap();
     let of_orders = AtWork {

@@ -37,12 +37,21 @@ impl Credentials for NoTokens {
 /// A running coordinator.
 pub(crate) struct Fleet {
     url: String,
+    registry: Registry,
+    scheduler: Option<Scheduler>,
     shutdown: CancellationToken,
     parts: JoinSet<anyhow::Result<()>>,
 }
 
 impl Fleet {
     pub(crate) async fn start(store: &Arc<dyn Store>, metrics: &Metrics) -> anyhow::Result<Self> {
+        let mut fleet = Self::idle(store, metrics).await?;
+        fleet.go();
+        Ok(fleet)
+    }
+
+    /// One that takes agents in and gives them nothing yet.
+    pub(crate) async fn idle(store: &Arc<dyn Store>, metrics: &Metrics) -> anyhow::Result<Self> {
         let shutdown = CancellationToken::new();
         let registry = Registry::new(metrics.clone());
         let listener = TcpListener::bind("127.0.0.1:0").await?;
@@ -62,19 +71,38 @@ impl Fleet {
             (options, Cache::default()),
         );
         let options = SchedulerOptions::default();
-        let scheduler = Scheduler::new(Arc::clone(store), registry, metrics.clone(), options);
+        let scheduler = Scheduler::new(
+            Arc::clone(store),
+            registry.clone(),
+            metrics.clone(),
+            options,
+        );
         let mut parts = JoinSet::new();
         parts.spawn(serve(listener, service, shutdown.clone()));
-        let stop = shutdown.clone();
-        parts.spawn(async move {
-            scheduler.run(stop).await;
-            Ok(())
-        });
         Ok(Self {
             url,
+            registry,
+            scheduler: Some(scheduler),
             shutdown,
             parts,
         })
+    }
+
+    /// Begins to give tasks to agents.
+    pub(crate) fn go(&mut self) {
+        let Some(scheduler) = self.scheduler.take() else {
+            return;
+        };
+        let stop = self.shutdown.clone();
+        self.parts.spawn(async move {
+            scheduler.run(stop).await;
+            Ok(())
+        });
+    }
+
+    /// How many agents are connected.
+    pub(crate) fn connected(&self) -> usize {
+        self.registry.connected().len()
     }
 
     /// Connects an agent of eight slots.

@@ -10,7 +10,7 @@ use patchfleet_coordinator::analysis::{AnalysisPolicy, run as analyze};
 use patchfleet_coordinator::store::{SqlStore, Store};
 use patchfleet_domain::{Outcome, TaskKind, TaskState};
 use patchfleet_telemetry::Metrics;
-use patchfleet_testkit::mock_agent::Conduct;
+use patchfleet_testkit::mock_agent::{Conduct, MockAgent};
 use patchfleet_testkit::postgres::Database;
 use tokio_util::sync::CancellationToken;
 
@@ -39,10 +39,16 @@ pub(crate) async fn measure(agents: usize, tasks: u64) -> anyhow::Result<f64> {
     let started = Instant::now();
     queue_all(&store, &metrics, tasks).await?;
     per_second(&format!("analyze_per_s_{agents}_agents"), tasks, started);
+    let mut fleet = Fleet::idle(&store, &metrics).await?;
+    let connected = connect(&fleet, agents).await?;
     let started = Instant::now();
-    complete_all(&store, &metrics, (agents, tasks)).await?;
+    fleet.go();
+    reached(&metrics, TaskState::Completed, tasks).await?;
     let name = format!("lifecycle_per_s_{agents}_agents");
-    Ok(per_second(&name, tasks, started))
+    let rate = per_second(&name, tasks, started);
+    drop(connected);
+    fleet.stop().await;
+    Ok(rate)
 }
 
 /// Has that many agents complete that many new tasks.
@@ -53,22 +59,26 @@ pub(crate) async fn pass_through(
 ) -> anyhow::Result<()> {
     fill(store, tasks).await?;
     queue_all(store, metrics, tasks).await?;
-    complete_all(store, metrics, (agents, tasks)).await
-}
-
-async fn complete_all(
-    store: &Arc<dyn Store>,
-    metrics: &Metrics,
-    (agents, tasks): (usize, u64),
-) -> anyhow::Result<()> {
     let fleet = Fleet::start(store, metrics).await?;
-    let connected: Vec<_> = (0..agents)
-        .map(|number| fleet.agent(number, |_| answer()))
-        .collect();
+    let connected = connect(&fleet, agents).await?;
     reached(metrics, TaskState::Completed, tasks).await?;
     drop(connected);
     fleet.stop().await;
     Ok(())
+}
+
+/// Agents that are connected and answer whatever they are given.
+async fn connect(fleet: &Fleet, agents: usize) -> anyhow::Result<Vec<MockAgent>> {
+    let connected = (0..agents).map(|number| fleet.agent(number, |_| answer()));
+    let connected = connected.collect();
+    let all = async {
+        while fleet.connected() < agents {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    let waited = tokio::time::timeout(PATIENCE, all).await;
+    waited.context("not every agent connected")?;
+    Ok(connected)
 }
 
 fn answer() -> Conduct {

@@ -95,7 +95,7 @@ async fn measure(part: Part) -> anyhow::Result<()> {
             dispatch::crowded_postgres().await
         }
         Part::Lifecycle => {
-            for (agents, tasks) in [(1, 1000), (10, 5000), (100, 10_000), (1000, 20_000)] {
+            for (agents, tasks) in [(1, 2000), (10, 10_000), (100, 20_000), (1000, 20_000)] {
                 lifecycle::measure(agents, tasks).await?;
             }
             Ok(())

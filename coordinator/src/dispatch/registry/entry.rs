@@ -115,13 +115,18 @@ impl Entry {
     }
 
     /// The agent with its room.
+    pub(super) fn seen(&self) -> Agent {
+        Agent {
+            free_slots: self.room(),
+            ..self.agent.clone()
+        }
+    }
+
+    /// The same as the planner needs it.
     pub(super) fn view(&mut self, experience: Arc<Experience>) -> AgentView {
         self.declined.retain(|_, at| at.elapsed() < DECLINED_FOR);
         AgentView {
-            agent: Agent {
-                free_slots: self.room(),
-                ..self.agent.clone()
-            },
+            agent: self.seen(),
             declined: self.declined.keys().copied().collect(),
             experience,
         }

@@ -1,7 +1,5 @@
 use super::*;
-use patchfleet_domain::{
-    AgentState, AttemptNumber, Capability, Complexity, Priority, SecurityLevel, TaskAnalysis,
-};
+use patchfleet_domain::{AgentState, AttemptNumber, Capability, Priority, SecurityLevel};
 use proptest::prelude::*;
 
 const TYPES: [&str; 3] = ["backend", "frontend", "general"];
@@ -13,26 +11,17 @@ fn task(agent_type: &str, repository: &str, waited: u64) -> QueuedTask {
         attempt: AttemptNumber(0),
         priority: Priority::NORMAL,
         repository: repository.parse().unwrap(),
-        analysis: TaskAnalysis {
-            requirement: Requirement {
-                agent_type: agent_type.parse().unwrap(),
-                capabilities: BTreeSet::new(),
-                security_level: SecurityLevel::Internal,
-            },
-            complexity: Complexity::Simple,
-            estimated_tokens: 0,
-            priority: Priority::NORMAL,
-            target_files: Vec::new(),
-            depends_on: Vec::new(),
-            on_dependency_failure: patchfleet_domain::FailurePolicy::Cancel,
-            reasons: Vec::new(),
-        },
+        requirement: Arc::new(Requirement {
+            agent_type: agent_type.parse().unwrap(),
+            capabilities: BTreeSet::new(),
+            security_level: SecurityLevel::Internal,
+        }),
         waited: Duration::from_secs(waited),
     }
 }
 
 fn wanting(mut task: QueuedTask, skill: &str) -> QueuedTask {
-    task.analysis.requirement.capabilities = [skill.into()].into();
+    Arc::make_mut(&mut task.requirement).capabilities = [skill.into()].into();
     task
 }
 
@@ -247,7 +236,7 @@ fn any_task() -> impl Strategy<Value = QueuedTask> {
     parts.prop_map(
         |(agent_type, skills, level, priority, (repository, waited))| {
             let mut task = task(agent_type, &format!("acme/r{repository}"), waited);
-            let wanted = &mut task.analysis.requirement;
+            let wanted = Arc::make_mut(&mut task.requirement);
             wanted.capabilities = skills.into_iter().map(Capability::from).collect();
             wanted.security_level = level;
             task.priority = priority.try_into().unwrap();
@@ -267,7 +256,7 @@ proptest! {
         let mut tasks = BTreeSet::new();
         for grant in &grants {
             let view = agents.iter().find(|view| view.agent.id == grant.agent).unwrap();
-            prop_assert!(view.agent.accepts(&grant.task.analysis.requirement));
+            prop_assert!(view.agent.accepts(&grant.task.requirement));
             prop_assert!(tasks.insert(grant.task.id), "granted twice");
             let count = given.entry(&grant.agent).or_default();
             *count += 1;
@@ -286,7 +275,7 @@ proptest! {
                 let given = grants.iter().filter(|it| it.agent == view.agent.id).count();
                 let mut left = view.agent.clone();
                 left.free_slots -= u32::try_from(given).unwrap();
-                prop_assert!(!left.accepts(&task.analysis.requirement));
+                prop_assert!(!left.accepts(&task.requirement));
             }
         }
     }

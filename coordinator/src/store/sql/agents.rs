@@ -51,7 +51,8 @@ pub(super) async fn renew(
 ) -> StoreResult<Vec<(AgentId, Work)>> {
     let mut unit = Unit::begin(database).await?;
     let until = unit
-        .now
+        .now()
+        .await?
         .timestamp_micros()
         .saturating_add(micros(terms.lease));
     let mut rows: Vec<_> = agents
@@ -110,7 +111,11 @@ pub(super) async fn leave(
     if let Some(grace) = grace
         && left.rows_affected() > 0
     {
-        let until = unit.now.timestamp_micros().saturating_add(micros(grace));
+        let until = unit
+            .now()
+            .await?
+            .timestamp_micros()
+            .saturating_add(micros(grace));
         sqlx::query(
             "UPDATE attempts SET lease_until = $1 WHERE agent = $2 AND ended_at IS NULL \
              AND lease_until > $3",

@@ -1,9 +1,12 @@
 //! Claims: what waits, and giving it to agents.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
+use patchfleet_domain::agent::Requirement;
 use patchfleet_domain::{AttemptNumber, Priority, TaskId, Work};
+use serde::Deserialize;
 use sqlx::Row as _;
 
 use super::rows::{json_present, number, to_json, word};
@@ -54,6 +57,12 @@ fn heads(dialect: Dialect) -> String {
     }
 }
 
+/// What the planner wants to know of an analysis.
+#[derive(Debug, Deserialize)]
+struct Wanted {
+    requirement: Requirement,
+}
+
 pub(super) async fn queued(database: &Database, look: &Look) -> StoreResult<Vec<QueuedTask>> {
     let now = database.now().await?;
     let types = to_json(&look.types.as_deref().unwrap_or_default())?;
@@ -77,7 +86,7 @@ pub(super) async fn queued(database: &Database, look: &Look) -> StoreResult<Vec<
                 priority: Priority::try_from(priority)
                     .map_err(|error| StoreError::Corrupt(error.to_string()))?,
                 repository: word(row, "repository")?,
-                analysis: json_present(row, "analysis")?,
+                requirement: Arc::new(json_present::<Wanted>(row, "analysis")?.requirement),
                 waited: Duration::from_micros(u64::try_from(now - queued_at).unwrap_or(0)),
             })
         })

@@ -92,6 +92,7 @@ pub(super) async fn record_all(
 
 /// Keeps the deliveries; returns the ids of those that were not known.
 async fn insert(unit: &mut Unit<'_>, records: &[Record]) -> StoreResult<BTreeSet<String>> {
+    let received_at = unit.now().await?.timestamp_micros();
     let mut rows: Vec<_> = records
         .iter()
         .map(|(delivery, _)| DeliveryRow {
@@ -99,7 +100,7 @@ async fn insert(unit: &mut Unit<'_>, records: &[Record]) -> StoreResult<BTreeSet
             event: plain(&delivery.event),
             action: delivery.action.as_deref().map(plain),
             repository: delivery.repository.as_ref().map(ToString::to_string),
-            received_at: unit.now.timestamp_micros(),
+            received_at,
         })
         .collect();
     // In one order everywhere, so that two transactions never wait for each other.
@@ -259,16 +260,17 @@ async fn insert_tasks(unit: &mut Unit<'_>, new: &[&NewTask]) -> StoreResult<BTre
     let into = ("task_triggers", "task");
     let found = insert_new(unit, into, &triggers).await?;
     let triggered = ids(&found, "task")?;
+    let now = unit.now().await?;
     let rows: Vec<_> = new
         .iter()
         .filter(|new| triggered.contains(&new.id))
-        .map(|new| row_of(new, unit.now.timestamp_micros()))
+        .map(|new| row_of(new, now.timestamp_micros()))
         .collect::<StoreResult<_>>()?;
     let found = insert_new(unit, ("tasks", "id"), &rows).await?;
     let inserted = ids(&found, "id")?;
     for new in new.iter().filter(|new| triggered.contains(&new.id)) {
         if inserted.contains(&new.id) {
-            unit.adopt(Held::created(new, unit.now));
+            unit.adopt(Held::created(new, now));
         } else {
             // The trigger may come again when the issue is free.
             forget_trigger(unit, new).await?;

@@ -135,13 +135,15 @@ async fn fetch(
 }
 
 /// Lets go on, or stops, what waited for tasks that ended in this transaction; what that ends in
-/// turn too.
-pub(super) async fn release(unit: &mut Unit<'_>) -> StoreResult<()> {
+/// turn too. To be called when the ends are written, and so held; true when anything waited for
+/// them, which is to be written then.
+pub(super) async fn release(unit: &mut Unit<'_>) -> StoreResult<bool> {
     let mut released = BTreeSet::new();
+    let mut any = false;
     loop {
         let ended: BTreeMap<TaskId, Task> = unit.ended(&released);
         if ended.is_empty() {
-            return Ok(());
+            return Ok(any);
         }
         released.extend(ended.keys().copied());
         let ids = ended.keys().copied().collect();
@@ -153,6 +155,10 @@ pub(super) async fn release(unit: &mut Unit<'_>) -> StoreResult<()> {
         for (waiting, waited_for) in fetch(unit, text, &ids).await? {
             let ended = ended.get(&waited_for).cloned();
             waited.entry(waiting).or_default().extend(ended);
+        }
+        if !waited.is_empty() && !any {
+            unit.settle();
+            any = true;
         }
         release_all(unit, waited).await?;
     }

@@ -11,8 +11,8 @@ impl Dialect {
     /// The database's clock, in microseconds since 1970.
     pub(super) const fn now(self) -> &'static str {
         match self {
-            Self::Sqlite => "SELECT CAST(unixepoch('subsec') * 1000000 AS INTEGER)",
-            Self::Postgres => "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint",
+            Self::Sqlite => "CAST(unixepoch('subsec') * 1000000 AS INTEGER)",
+            Self::Postgres => "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint",
         }
     }
 
@@ -46,6 +46,25 @@ impl Dialect {
         match self {
             Self::Sqlite => None,
             Self::Postgres => Some("SELECT pg_advisory_xact_lock(hashtext('claims'))"),
+        }
+    }
+
+    /// What tells one version of a row from the next, as a column to read. PostgreSQL keeps the
+    /// transaction that wrote a row as `xmin`; SQLite has nothing of the kind, and no use for it.
+    pub(super) const fn version(self) -> &'static str {
+        match self {
+            Self::Sqlite => "NULL AS version",
+            Self::Postgres => "xmin::text AS version",
+        }
+    }
+
+    /// A further condition: a table's row still has the version, where that is known.
+    pub(super) fn has_version(self, table: &str, version: &str) -> String {
+        match self {
+            Self::Sqlite => String::new(),
+            Self::Postgres => {
+                format!(" AND ({version} IS NULL OR {table}.xmin = {version}::xid)")
+            }
         }
     }
 

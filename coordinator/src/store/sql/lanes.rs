@@ -32,7 +32,7 @@ pub(super) async fn pause(
     .bind(name)
     .bind(plain(actor))
     .bind(reason.map(plain))
-    .bind(unit.now.timestamp_micros())
+    .bind(unit.now().await?.timestamp_micros())
     .execute(&mut *unit.sql)
     .await?;
     unit.wake();

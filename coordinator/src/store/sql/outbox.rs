@@ -17,7 +17,7 @@ pub(super) async fn take(
     hold: Duration,
 ) -> StoreResult<Vec<OutboxEntry>> {
     let mut unit = Unit::begin(database).await?;
-    let now = unit.now.timestamp_micros();
+    let now = unit.now().await?.timestamp_micros();
     // The first unsent entry of each issue; the later ones wait for it.
     let text = format!(
         "SELECT id, repository, issue, effect, tries FROM outbox o \
@@ -71,7 +71,11 @@ pub(super) async fn settle(
         }
         Sent::Dropped { error } => end(&mut unit, entry, Some(error)).await?,
         Sent::Again { after, error } => {
-            let next = unit.now.timestamp_micros().saturating_add(micros(*after));
+            let next = unit
+                .now()
+                .await?
+                .timestamp_micros()
+                .saturating_add(micros(*after));
             sqlx::query("UPDATE outbox SET next_at = $1, held_until = 0, error = $2 WHERE id = $3 AND done_at IS NULL")
                 .bind(next)
                 .bind(error.as_str())
@@ -85,7 +89,7 @@ pub(super) async fn settle(
 }
 
 async fn end(unit: &mut Unit<'_>, entry: &OutboxEntry, error: Option<&String>) -> StoreResult<()> {
-    let now = unit.now.timestamp_micros();
+    let now = unit.now().await?.timestamp_micros();
     sqlx::query("UPDATE outbox SET done_at = $1, error = $2 WHERE id = $3 AND done_at IS NULL")
         .bind(now)
         .bind(error.map(String::as_str))

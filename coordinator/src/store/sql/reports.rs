@@ -1,8 +1,8 @@
 //! Reports of agents, many in one transaction.
 
 use super::Database;
-use super::unit::{Busy, Unit};
-use crate::store::{Cas, Report, StoreResult};
+use super::unit::Unit;
+use crate::store::{Cas, Report, StoreError, StoreResult};
 
 /// Reports that belong together, in their order.
 pub(super) type Reports = Vec<Report>;
@@ -13,15 +13,21 @@ pub(super) async fn apply_all(
 ) -> StoreResult<Vec<Vec<Cas>>> {
     let mut unit = Unit::begin(database).await?;
     let tasks = batch.iter().flatten().map(|report| report.work.task);
-    unit.hold(tasks, Busy::Wait).await?;
+    unit.recall(tasks).await?;
     let mut apply = |report: &Report| match unit.held(report.work.task) {
         Some(held) => held.report(report),
         None => Ok(Cas::Stale),
     };
-    let applied = batch
+    let applied: Vec<Vec<Cas>> = batch
         .iter()
         .map(|reports| reports.iter().map(&mut apply).collect())
         .collect::<StoreResult<_>>()?;
+    if unit.assumes() && applied.iter().flatten().any(|cas| *cas == Cas::Stale) {
+        // Nothing is written of it that could show a memory to be old.
+        return Err(StoreError::Contended(
+            "a report may only seem stale".to_owned(),
+        ));
+    }
     unit.commit().await?;
     Ok(applied)
 }

@@ -39,11 +39,9 @@ pub(super) async fn retire(database: &Database, retention: Retention) -> StoreRe
     Ok(retired)
 }
 
-fn before(unit: &Unit<'_>, age: Duration) -> i64 {
-    unit.now
-        .timestamp_micros()
-        .saturating_sub(micros(age))
-        .max(0)
+async fn before(unit: &mut Unit<'_>, age: Duration) -> StoreResult<i64> {
+    let now = unit.now().await?.timestamp_micros();
+    Ok(now.saturating_sub(micros(age)).max(0))
 }
 
 /// Less than every id that was made since.
@@ -70,7 +68,7 @@ async fn retire_tasks(unit: &mut Unit<'_>, age: Duration) -> StoreResult<usize> 
         over.join(", "),
         unit.dialect.lock_free()
     );
-    let moment = before(unit, age);
+    let moment = before(unit, age).await?;
     let found = sqlx::query(sqlx::AssertSqlSafe(text))
         .bind(id_of(moment))
         .bind(moment)
@@ -122,7 +120,7 @@ async fn retire_deliveries(unit: &mut Unit<'_>, age: Duration) -> StoreResult<us
 
 async fn retired(unit: &mut Unit<'_>, text: String, age: Duration) -> StoreResult<usize> {
     let found: Vec<AnyRow> = sqlx::query(sqlx::AssertSqlSafe(text))
-        .bind(before(unit, age))
+        .bind(before(unit, age).await?)
         .fetch_all(&mut *unit.sql)
         .await?;
     Ok(found.len())

@@ -2,8 +2,10 @@
 //! into a table there. A transaction then takes as many statements for a hundred tasks as for one.
 
 use serde::Serialize;
+use sqlx::Row as _;
 
 use super::rows::to_json;
+use super::unit::Version;
 use super::{Dialect, Sql};
 use crate::store::StoreResult;
 
@@ -61,18 +63,112 @@ pub(super) fn insert_text<R: Row>(dialect: Dialect, into: &str) -> String {
     format!("INSERT INTO {into} ({names}) SELECT {names} FROM {table} WHERE 1 = 1")
 }
 
-/// Inserts rows in their order, leaving out those that are there.
-pub(super) async fn insert<R: Row>(
-    sql: &mut Sql,
+/// What inserts rows in their order, leaving out those that are there.
+pub(super) fn insertion<R: Row>(to: (Dialect, &str), rows: &[R]) -> StoreResult<Option<Statement>> {
+    insertion_where(to, "", rows)
+}
+
+/// The same for those of which something more is true.
+pub(super) fn insertion_where<R: Row>(
     (dialect, into): (Dialect, &str),
+    and: &str,
     rows: &[R],
-) -> StoreResult<()> {
+) -> StoreResult<Option<Statement>> {
     if rows.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
     let text = insert_text::<R>(dialect, into);
-    execute(sql, &format!("{text} ON CONFLICT DO NOTHING"), &rows).await?;
-    Ok(())
+    Ok(Some(Statement {
+        text: format!("{text}{and} ON CONFLICT DO NOTHING"),
+        told: to_json(&rows)?,
+        finds: None,
+    }))
+}
+
+/// A statement that changes something, about the rows that its `$1` tells.
+#[derive(Debug)]
+pub(super) struct Statement {
+    text: String,
+    told: String,
+    /// How many rows it has to find.
+    finds: Option<usize>,
+}
+
+impl Statement {
+    /// One that has to find all the rows that it is told.
+    pub(super) fn of_all<R: Row>(text: String, rows: &[R]) -> StoreResult<Self> {
+        Ok(Self {
+            text,
+            told: to_json(&rows)?,
+            finds: Some(rows.len()),
+        })
+    }
+
+    fn check(&self, found: u64) -> Result<(), String> {
+        match self.finds {
+            Some(wanted) if usize::try_from(found) != Ok(wanted) => Err(format!(
+                "{found} of {wanted} rows are as they were: {}",
+                self.text
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Carries out statements that are about different rows; the version that rows have which they
+/// changed, or which of them did not find all of its own. On PostgreSQL they travel together:
+/// they see what was before all of them, and take one round trip.
+pub(super) async fn execute_all(
+    sql: &mut Sql,
+    dialect: Dialect,
+    statements: &[Statement],
+) -> StoreResult<Result<Option<Version>, String>> {
+    if statements.is_empty() {
+        return Ok(Ok(None));
+    }
+    match dialect {
+        Dialect::Postgres => together(sql, statements).await,
+        Dialect::Sqlite => {
+            for statement in statements {
+                let query = sqlx::query(sqlx::AssertSqlSafe(statement.text.clone()));
+                let done = query.bind(&statement.told).execute(&mut *sql).await?;
+                if let Err(why) = statement.check(done.rows_affected()) {
+                    return Ok(Err(why));
+                }
+            }
+            Ok(Ok(None))
+        }
+    }
+}
+
+async fn together(
+    sql: &mut Sql,
+    statements: &[Statement],
+) -> StoreResult<Result<Option<Version>, String>> {
+    let mut parts = Vec::with_capacity(statements.len());
+    let mut told = vec!["pg_current_xact_id()::xid::text AS version".to_owned()];
+    for (place, statement) in statements.iter().enumerate() {
+        let text = statement.text.replace("$1", &format!("${}", place + 1));
+        parts.push(format!("s{place} AS ({text} RETURNING 1)"));
+        if statement.finds.is_some() {
+            told.push(format!("(SELECT count(*) FROM s{place}) AS n{place}"));
+        }
+    }
+    let text = format!("WITH {} SELECT {}", parts.join(", "), told.join(", "));
+    let mut query = sqlx::query(sqlx::AssertSqlSafe(text));
+    for statement in statements {
+        query = query.bind(&statement.told);
+    }
+    let row = query.fetch_one(sql).await?;
+    for (place, statement) in statements.iter().enumerate() {
+        if statement.finds.is_some() {
+            let found: i64 = row.try_get(format!("n{place}").as_str())?;
+            if let Err(why) = statement.check(u64::try_from(found).unwrap_or_default()) {
+                return Ok(Err(why));
+            }
+        }
+    }
+    Ok(Ok(Some(Version(row.try_get("version")?))))
 }
 
 /// Does something about what `$1` tells; says how many rows that were.

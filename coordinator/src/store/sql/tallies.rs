@@ -62,7 +62,11 @@ async fn end_of_new(unit: &mut Unit<'_>, counted: i64, lag: Duration) -> StoreRe
         "SELECT COALESCE(MIN(CASE WHEN at > $1 THEN id END) - 1, MAX(id)) FROM \
          (SELECT id, at FROM task_events WHERE id > $2 ORDER BY id LIMIT {MOST}) AS next"
     );
-    let young = unit.now.timestamp_micros().saturating_sub(micros(lag));
+    let young = unit
+        .now()
+        .await?
+        .timestamp_micros()
+        .saturating_sub(micros(lag));
     let upto: Option<i64> = sqlx::query_scalar(sqlx::AssertSqlSafe(text))
         .bind(young)
         .bind(counted)

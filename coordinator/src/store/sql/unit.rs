@@ -1,7 +1,12 @@
 //! One transaction: tasks held together, changed in memory, written as sets when it commits.
 //!
-//! Tasks are locked in the order of their ids, so that two transactions never wait for each other
-//! on them. A change is compare-and-set on the state and attempt that were read.
+//! Tasks that are read are locked in the order of their ids, so that two transactions never wait for
+//! each other on them. A change is compare-and-set on the state and attempt that were read.
+//!
+//! What an agent at work reports comes to the coordinator that gave it the task, and that one knows
+//! how it left the task. It does not ask again ([`Unit::recall`]): if somebody else was at the
+//! task, its row has another version, the change finds nothing to change, and the transaction is
+//! tried anew with what is stored.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,10 +28,12 @@ use crate::store::{Caps, StoreResult};
 pub(super) struct Unit<'a> {
     pub(super) sql: Transaction<'a, Any>,
     pub(super) dialect: Dialect,
-    /// The database's clock when the transaction began.
-    pub(super) now: Timestamp,
+    /// The database's clock, as soon as somebody asked for it.
+    now: Option<Timestamp>,
     database: &'a Database,
     held: BTreeMap<TaskId, (Held, Stored)>,
+    /// Some of them were not read.
+    assumes: bool,
     wakes: bool,
     /// Changes of state, to be counted once they are durable.
     moves: Vec<Move>,
@@ -38,9 +45,17 @@ pub(super) struct Stored {
     pub(super) standing: Standing,
     pub(super) findings: Findings,
     pub(super) attempt: Option<Attempt>,
+    /// Of the task's row, where it is known.
+    pub(super) version: Option<Version>,
+    /// It was not read, but is what this process wrote last.
+    pub(super) is_assumed: bool,
     /// The task was active when this transaction held it first.
     was_active: bool,
 }
+
+/// What tells one version of a row from the next.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub(super) struct Version(pub(super) String);
 
 /// What changes of a task with its state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,11 +116,13 @@ impl Findings {
 }
 
 impl Stored {
-    fn of(held: &Held) -> Self {
+    fn of(held: &Held, version: Option<Version>) -> Self {
         Self {
             standing: Standing::of(held),
             findings: Findings::of(held),
             attempt: held.attempt.clone(),
+            version,
+            is_assumed: false,
             was_active: held.task.state.is_active(),
         }
     }
@@ -130,19 +147,28 @@ const NOT_PAUSED: &str = " AND NOT EXISTS (SELECT 1 FROM pauses \
 impl<'a> Unit<'a> {
     pub(super) async fn begin(database: &'a Database) -> StoreResult<Self> {
         let dialect = database.dialect;
-        let mut sql = database.pool.begin_with(dialect.begin()).await?;
-        let now = sqlx::query_scalar(dialect.now())
-            .fetch_one(&mut *sql)
-            .await?;
         Ok(Self {
-            sql,
+            sql: database.pool.begin_with(dialect.begin()).await?,
             dialect,
-            now: rows::moment(now)?,
+            now: None,
             database,
             held: BTreeMap::new(),
+            assumes: false,
             wakes: false,
             moves: Vec::new(),
         })
+    }
+
+    /// The database's clock: one moment for the whole transaction.
+    pub(super) async fn now(&mut self) -> StoreResult<Timestamp> {
+        if let Some(now) = self.now {
+            return Ok(now);
+        }
+        let text = format!("SELECT {}", self.dialect.now());
+        let now = sqlx::query_scalar(sqlx::AssertSqlSafe(text))
+            .fetch_one(&mut *self.sql)
+            .await?;
+        Ok(*self.now.insert(rows::moment(now)?))
     }
 
     /// How many tasks may be at work at once.
@@ -172,17 +198,42 @@ impl<'a> Unit<'a> {
         let tasks = self.lock_tasks(&ids, busy).await?;
         let begun: Vec<_> = tasks
             .iter()
-            .filter(|held| held.task.attempt.0 > 0)
-            .map(|held| held.task.id)
+            .filter(|(held, _)| held.task.attempt.0 > 0)
+            .map(|(held, _)| held.task.id)
             .collect();
         let mut attempts = self.lock_attempts(&begun).await?;
-        for mut held in tasks {
+        for (mut held, version) in tasks {
             let id = held.task.id;
             held.attempt = attempts.remove(&id);
-            let stored = Stored::of(&held);
+            let stored = Stored::of(&held, version);
             self.held.insert(id, (held, stored));
         }
         Ok(())
+    }
+
+    /// Holds the tasks as this process left them; those that it does not remember, as they are
+    /// stored. What was decided on a memory is true only if it led to a change that is written.
+    pub(super) async fn recall(
+        &mut self,
+        ids: impl IntoIterator<Item = TaskId>,
+    ) -> StoreResult<()> {
+        let ids: BTreeSet<_> = ids.into_iter().collect();
+        let known = self.database.memory.take(&ids);
+        for (mut held, version) in known {
+            (held.now, held.not_before) = (self.now().await?, None);
+            let stored = Stored {
+                is_assumed: true,
+                ..Stored::of(&held, Some(version))
+            };
+            self.held.insert(held.task.id, (held, stored));
+            self.assumes = true;
+        }
+        self.hold(ids, Busy::Wait).await
+    }
+
+    /// True when a task is held that was not read.
+    pub(super) const fn assumes(&self) -> bool {
+        self.assumes
     }
 
     /// Holds one task, if there is such.
@@ -198,7 +249,7 @@ impl<'a> Unit<'a> {
 
     /// Holds tasks that this transaction inserted.
     pub(super) fn adopt(&mut self, held: Held) {
-        let stored = Stored::of(&held);
+        let stored = Stored::of(&held, None);
         self.held.insert(held.task.id, (held, stored));
     }
 
@@ -212,23 +263,38 @@ impl<'a> Unit<'a> {
             .collect()
     }
 
-    async fn lock_tasks(&mut self, ids: &[TaskId], busy: Busy) -> StoreResult<Vec<Held>> {
+    async fn lock_tasks(
+        &mut self,
+        ids: &[TaskId],
+        busy: Busy,
+    ) -> StoreResult<Vec<(Held, Option<Version>)>> {
         let (only, lock) = match busy {
             Busy::Wait => ("", self.dialect.lock()),
             Busy::Skip => ("", self.dialect.lock_free()),
             Busy::SkipPaused => (NOT_PAUSED, self.dialect.lock_free()),
         };
         let text = format!(
-            "SELECT {} FROM tasks WHERE id {}{only} ORDER BY id{lock}",
+            "SELECT {}, {}, {} AS clock FROM tasks WHERE id {}{only} ORDER BY id{lock}",
             rows::TASK,
+            self.dialect.version(),
+            self.dialect.now(),
             self.dialect.among(),
         );
         let found = sqlx::query(sqlx::AssertSqlSafe(text))
             .bind(to_json(&ids)?)
             .fetch_all(&mut *self.sql)
             .await?;
-        let now = self.now;
-        let held = |row: &AnyRow| Ok(Held::new(rows::task(row)?, closed_early(row)?, now));
+        // The clock comes with the rows; without any, nobody needs it.
+        let Some(first) = found.first() else {
+            return Ok(Vec::new());
+        };
+        let read = rows::moment_of(first, "clock")?;
+        let now = *self.now.get_or_insert(read);
+        let held = |row: &AnyRow| {
+            let version: Option<String> = row.try_get("version")?;
+            let held = Held::new(rows::task(row)?, closed_early(row)?, now);
+            Ok((held, version.map(Version)))
+        };
         found.iter().map(held).collect()
     }
 
@@ -257,13 +323,18 @@ impl<'a> Unit<'a> {
     /// Writes what has changed so far, for statements of this transaction that have to see it.
     pub(super) async fn flush(&mut self) -> StoreResult<()> {
         self.write().await?;
+        self.settle();
+        Ok(())
+    }
+
+    /// Takes what is held for what is stored, after it was written.
+    pub(super) fn settle(&mut self) {
         for (held, stored) in self.held.values_mut() {
             *stored = Stored {
                 was_active: stored.was_active,
-                ..Stored::of(held)
+                ..Stored::of(held, stored.version.take())
             };
         }
-        Ok(())
     }
 
     async fn write(&mut self) -> StoreResult<()> {
@@ -274,13 +345,23 @@ impl<'a> Unit<'a> {
             self.moves.append(&mut changes.moves);
             set.add(held, stored, changes)?;
         }
-        set.write(&mut self.sql, self.dialect).await
+        let rewritten = set.rewritten();
+        let version = set.write(&mut self.sql, self.dialect).await?;
+        for id in rewritten {
+            if let Some((_, stored)) = self.held.get_mut(&id) {
+                stored.version.clone_from(&version);
+            }
+        }
+        Ok(())
     }
 
     /// Makes everything durable, then wakes the loops of this process if there is work for them.
     pub(super) async fn commit(mut self) -> StoreResult<()> {
-        dependencies::release(&mut self).await?;
+        // First: what was only recalled is held from then on.
         self.write().await?;
+        if dependencies::release(&mut self).await? {
+            self.write().await?;
+        }
         self.sql.commit().await?;
         for (held, _) in self.held.values() {
             if let Some(task) = held.claimable() {
@@ -294,6 +375,9 @@ impl<'a> Unit<'a> {
         if self.wakes {
             self.database.wake();
         }
+        let left = self.held.into_values();
+        let known = left.filter_map(|(held, stored)| Some((held, stored.version?)));
+        self.database.memory.keep(known);
         Ok(())
     }
 }

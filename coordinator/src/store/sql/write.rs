@@ -1,13 +1,11 @@
 //! The difference between what tasks became and what is stored of them, written as sets: one
 //! statement for each kind of row, however many tasks there are.
 
-use std::collections::BTreeSet;
-
 use patchfleet_domain::{TaskId, TaskState, WaitReason};
 
-use super::rows::{to_json, to_json_or_none, word};
-use super::rowset::{self, Column, Row as _, big, plain, row};
-use super::unit::{Standing, Stored};
+use super::rows::{to_json, to_json_or_none};
+use super::rowset::{self, Column, Row as _, Statement, big, plain, row};
+use super::unit::{Standing, Stored, Version};
 use super::{Dialect, Sql};
 use crate::store::held::{Attempt, Changes, Held};
 use crate::store::{Effect, StoreError, StoreResult};
@@ -18,6 +16,7 @@ row! {
         id: TaskId => "text",
         was: &'static str => "text",
         was_attempt: u32 => "bigint",
+        was_version: Option<Version> => "text",
         state: &'static str => "text",
         wait_reason: Option<&'static str> => "text",
         attempt: u32 => "bigint",
@@ -38,10 +37,10 @@ row! {
 }
 
 /// The first columns of a task, those that a change is found by.
-const FOUND_BY: usize = 3;
+const FOUND_BY: usize = 4;
 /// The first columns of a task, those that change with its state. The others are long and change
 /// once or twice in its life.
-const STANDING: usize = 11;
+const STANDING: usize = 12;
 /// Columns that keep what they have when nothing is told of them.
 const KEPT: [&str; 2] = ["queued_at", "not_before"];
 
@@ -59,6 +58,7 @@ row! {
     ChangedAttempt {
         task: TaskId => "text",
         number: u32 => "bigint",
+        was_seq: i64 => "bigint",
         last_seq: i64 => "bigint",
         ended_at: Option<i64> => "bigint",
         outcome: Option<String> => "text",
@@ -126,10 +126,9 @@ pub(super) struct Set {
     discards: Vec<TaskId>,
     checkpoints: Vec<CheckpointRow>,
     dependencies: Vec<DependencyRow>,
-    /// Of tasks that may have one that nobody has taken yet.
     statuses: Vec<StatusRow>,
-    /// Of tasks that are new.
-    first_statuses: Vec<StatusRow>,
+    /// Of some tasks it is only assumed that they are as they were.
+    assumes: bool,
 }
 
 impl Set {
@@ -141,6 +140,7 @@ impl Set {
         changes: Changes,
     ) -> StoreResult<()> {
         let now = held.now.timestamp_micros();
+        self.assumes |= stored.is_assumed;
         self.add_task(held, stored)?;
         if held.attempt != stored.attempt
             && let Some(attempt) = &held.attempt
@@ -193,6 +193,7 @@ impl Set {
             id: task.id,
             was: was.state.as_str(),
             was_attempt: was.attempt.0,
+            was_version: stored.version.clone(),
             state: task.state.as_str(),
             wait_reason: task.wait_reason.map(WaitReason::as_str),
             attempt: task.attempt.0,
@@ -234,7 +235,7 @@ impl Set {
     ) -> StoreResult<()> {
         let (task, number) = (held.task.id, attempt.number.0);
         let now = held.now.timestamp_micros();
-        if was.is_none_or(|was| was.number != attempt.number) {
+        let Some(was) = was.filter(|was| was.number == attempt.number) else {
             self.new_attempts.push(NewAttempt {
                 task,
                 number,
@@ -243,11 +244,12 @@ impl Set {
                 assigned_at: now,
             });
             return Ok(());
-        }
+        };
         let end = attempt.end.as_ref();
         self.attempts.push(ChangedAttempt {
             task,
             number,
+            was_seq: big(was.last_seq),
             last_seq: big(attempt.last_seq),
             ended_at: end.map(|_| now),
             outcome: end.map(|end| end.outcome.clone()),
@@ -263,51 +265,66 @@ impl Set {
             return Ok(());
         };
         let task = held.task.id;
-        let row = StatusRow {
+        self.statuses.push(StatusRow {
             repository: held.task.repository.to_string(),
             issue: big(issue.0),
             task,
             effect: to_json(&Effect::Status { task })?,
-        };
-        let rows = if changes.is_new {
-            &mut self.first_statuses
-        } else {
-            &mut self.statuses
-        };
-        rows.push(row);
+        });
         Ok(())
     }
 
-    /// Writes everything that was added.
-    pub(super) async fn write(self, sql: &mut Sql, dialect: Dialect) -> StoreResult<()> {
-        let standing = &TaskRow::COLUMNS[..STANDING];
-        update_tasks(sql, (dialect, standing), &self.standings).await?;
-        update_tasks(sql, (dialect, TaskRow::COLUMNS), &self.findings).await?;
-        // What ended first: a task has one live attempt at most.
-        update_attempts(sql, dialect, &self.attempts).await?;
-        rowset::insert(sql, (dialect, "attempts"), &self.new_attempts).await?;
-        rowset::insert(sql, (dialect, "task_events"), &self.events).await?;
-        rowset::insert(sql, (dialect, "task_logs"), &self.logs).await?;
+    /// The tasks whose rows will be written.
+    pub(super) fn rewritten(&self) -> Vec<TaskId> {
+        let rows = self.standings.iter().chain(&self.findings);
+        rows.map(|row| row.id).collect()
+    }
+
+    /// Writes everything that was added, most of it in one statement; the version that the tasks'
+    /// rows have then.
+    ///
+    /// # Errors
+    /// [`StoreError::Contended`] when a task is not as it was assumed to be.
+    pub(super) async fn write(
+        self,
+        sql: &mut Sql,
+        dialect: Dialect,
+    ) -> StoreResult<Option<Version>> {
         if !self.discards.is_empty() {
             let text = format!("DELETE FROM checkpoints WHERE task {}", dialect.among());
             rowset::execute(sql, &text, &self.discards).await?;
         }
-        rowset::insert(sql, (dialect, "checkpoints"), &self.checkpoints).await?;
-        rowset::insert(sql, (dialect, "task_dependencies"), &self.dependencies).await?;
-        let statuses = untold(sql, dialect, self.statuses).await?;
-        rowset::insert(sql, (dialect, "outbox"), &statuses).await?;
-        rowset::insert(sql, (dialect, "outbox"), &self.first_statuses).await
+        let standing = &TaskRow::COLUMNS[..STANDING];
+        let changes = [
+            update_tasks((dialect, standing), &self.standings)?,
+            update_tasks((dialect, TaskRow::COLUMNS), &self.findings)?,
+            update_attempts(dialect, &self.attempts)?,
+            rowset::insertion((dialect, "attempts"), &self.new_attempts)?,
+            rowset::insertion((dialect, "task_events"), &self.events)?,
+            rowset::insertion((dialect, "task_logs"), &self.logs)?,
+            rowset::insertion((dialect, "checkpoints"), &self.checkpoints)?,
+            rowset::insertion((dialect, "task_dependencies"), &self.dependencies)?,
+            announce(dialect, &self.statuses)?,
+        ];
+        let changes: Vec<_> = changes.into_iter().flatten().collect();
+        let written = rowset::execute_all(sql, dialect, &changes).await?;
+        written.map_err(|why| {
+            if self.assumes {
+                StoreError::Contended(why)
+            } else {
+                StoreError::Corrupt(why)
+            }
+        })
     }
 }
 
-/// Compare-and-set of every task on the state and attempt that were read.
-async fn update_tasks(
-    sql: &mut Sql,
+/// Compare-and-set of every task on the state, attempt and version that were read.
+fn update_tasks(
     (dialect, columns): (Dialect, &[Column]),
     rows: &[TaskRow],
-) -> StoreResult<()> {
+) -> StoreResult<Option<Statement>> {
     if rows.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
     let changes = rowset::joined(&columns[FOUND_BY..], |(name, _)| {
         if KEPT.contains(name) {
@@ -318,65 +335,39 @@ async fn update_tasks(
     });
     let text = format!(
         "UPDATE tasks SET {changes} FROM {} \
-         WHERE tasks.id = r.id AND tasks.state = r.was AND tasks.attempt = r.was_attempt",
-        rowset::table(dialect, columns)
+         WHERE tasks.id = r.id AND tasks.state = r.was AND tasks.attempt = r.was_attempt{}",
+        rowset::table(dialect, columns),
+        dialect.has_version("tasks", "r.was_version"),
     );
-    let done = rowset::execute(sql, &text, &rows).await?;
-    if usize::try_from(done) == Ok(rows.len()) {
-        return Ok(());
-    }
-    Err(StoreError::Corrupt(format!(
-        "{} of {} tasks changed under their lock",
-        rows.len() - usize::try_from(done).unwrap_or_default().min(rows.len()),
-        rows.len()
-    )))
+    Statement::of_all(text, rows).map(Some)
 }
 
-async fn update_attempts(
-    sql: &mut Sql,
-    dialect: Dialect,
-    rows: &[ChangedAttempt],
-) -> StoreResult<()> {
+/// Compare-and-set of every attempt on the report that was the last, and on being live. That is
+/// not said as `IS NULL`: a plan might take it for a reason to go through all live attempts, of
+/// which there are indexes.
+fn update_attempts(dialect: Dialect, rows: &[ChangedAttempt]) -> StoreResult<Option<Statement>> {
     if rows.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
     let columns = ChangedAttempt::COLUMNS;
-    let changes = rowset::joined(&columns[2..], |(name, _)| format!("{name} = r.{name}"));
+    let changes = rowset::joined(&columns[3..], |(name, _)| format!("{name} = r.{name}"));
     let text = format!(
         "UPDATE attempts SET {changes} FROM {} \
-         WHERE attempts.task = r.task AND attempts.number = r.number",
+         WHERE attempts.task = r.task AND attempts.number = r.number \
+         AND attempts.last_seq = r.was_seq AND COALESCE(attempts.ended_at, 0) = 0",
         rowset::table(dialect, columns)
     );
-    rowset::execute(sql, &text, &rows).await?;
-    Ok(())
+    Statement::of_all(text, rows).map(Some)
 }
 
-/// Those that have no entry yet which nobody has taken: such a one will tell the latest when it
-/// is sent, so one of them is enough. It is locked, so that nobody takes it and tells the state
-/// before this transaction.
-async fn untold(
-    sql: &mut Sql,
-    dialect: Dialect,
-    mut statuses: Vec<StatusRow>,
-) -> StoreResult<Vec<StatusRow>> {
-    if statuses.is_empty() {
-        return Ok(statuses);
-    }
-    let text = format!(
-        "SELECT task FROM outbox WHERE task {} AND done_at IS NULL AND taken_at IS NULL \
-         ORDER BY id{}",
-        dialect.among(),
+/// An entry for every task that has none yet which nobody has taken: such a one will tell the
+/// latest when it is sent, so one of them is enough. It is locked, so that nobody takes it and tells
+/// the state before this transaction.
+fn announce(dialect: Dialect, rows: &[StatusRow]) -> StoreResult<Option<Statement>> {
+    let untold = format!(
+        " AND NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.task = r.task \
+         AND done_at IS NULL AND taken_at IS NULL{})",
         dialect.lock()
     );
-    let tasks: Vec<_> = statuses.iter().map(|status| status.task).collect();
-    let found = sqlx::query(sqlx::AssertSqlSafe(text))
-        .bind(to_json(&tasks)?)
-        .fetch_all(sql)
-        .await?;
-    let waiting: BTreeSet<TaskId> = found
-        .iter()
-        .map(|row| word(row, "task"))
-        .collect::<StoreResult<_>>()?;
-    statuses.retain(|status| !waiting.contains(&status.task));
-    Ok(statuses)
+    rowset::insertion_where((dialect, "outbox"), &untold, rows)
 }
