@@ -18,6 +18,8 @@ mod endings;
 mod fixture;
 #[path = "store/limits.rs"]
 mod limits;
+#[path = "store/linear.rs"]
+mod linear;
 #[path = "store/memory.rs"]
 mod memory;
 #[path = "store/presence.rs"]
@@ -89,6 +91,7 @@ on_both!(
     endings::a_stopped_attempt_costs_nothing,
     endings::the_queue_is_in_the_order_of_priority,
     endings::the_queue_shows_the_heads_of_all_lanes,
+    linear::what_is_told_of_a_task_has_an_order,
     memory::an_agent_that_changes_replicas_is_understood,
     memory::what_another_took_away_is_not_reported_on,
     memory::the_next_attempt_counts_and_the_last_one_does_not,
