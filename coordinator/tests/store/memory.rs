@@ -69,9 +69,9 @@ pub(crate) async fn the_next_attempt_counts_and_the_last_one_does_not(fixture: &
         Cas::Applied(assignment) => assignment.work,
         Cas::Stale => panic!("nobody else claims it"),
     };
-    assert_eq!(say(here, first, 1, WorkEvent::Accepted).await, Cas::Stale);
     let accepted = say(here, second, 1, WorkEvent::Accepted).await;
     assert_eq!(accepted, Cas::Applied(()));
+    assert_eq!(say(here, first, 1, WorkEvent::Accepted).await, Cas::Stale);
     assert_eq!(say(here, first, 2, line("late")).await, Cas::Stale);
     let task = fixture.task(first.task).await;
     assert_eq!(
