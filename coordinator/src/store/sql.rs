@@ -46,7 +46,7 @@ use patchfleet_domain::{
 use patchfleet_telemetry::Metrics;
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::migrate::Migrator;
-use sqlx::{AnyPool, ConnectOptions as _, Executor as _};
+use sqlx::{AnyPool, ConnectOptions as _, Connection as _, Executor as _};
 use tokio::sync::{broadcast, watch};
 use tokio::task::JoinSet;
 use uuid::Uuid;
@@ -96,6 +96,9 @@ const SQLITE_SESSION: [&str; 4] = [
 const SQLITE_READER: [&str; 2] = ["PRAGMA busy_timeout = 5000", "PRAGMA query_only = ON"];
 /// How many of them there are.
 const SQLITE_READERS: u32 = 4;
+
+/// How long after its last use a connection is taken for one that is there.
+const TRUSTED: Duration = Duration::from_secs(1);
 
 /// Newly queued tasks that nobody has heard of yet.
 const NEWS: usize = 4096;
@@ -314,6 +317,16 @@ async fn connect(
     let options = AnyConnectOptions::from_str(url)
         .map_err(|error| StoreError::Unavailable(format!("the database's address: {error}")))?
         .log_statements(tracing::log::LevelFilter::Trace);
+    // A connection that was used a moment ago is there, or else says so when it is used.
+    let pool = pool.test_before_acquire(false);
+    let pool = pool.before_acquire(|connection, known| {
+        Box::pin(async move {
+            if known.idle_for > TRUSTED {
+                connection.ping().await?;
+            }
+            Ok(true)
+        })
+    });
     let pool = pool.after_connect(move |connection, _| {
         Box::pin(async move {
             for statement in session {

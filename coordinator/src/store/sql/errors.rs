@@ -15,6 +15,19 @@ impl From<sqlx::Error> for StoreError {
     }
 }
 
+/// True when the connection is gone, which says nothing about others. Class 57P is what PostgreSQL
+/// says to those that it ends when it is shut down.
+pub(super) fn is_lost(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_) => true,
+        sqlx::Error::Database(error) => {
+            let code = error.code();
+            code.is_some_and(|code| code.starts_with("57P"))
+        }
+        _ => false,
+    }
+}
+
 /// What a database's own error means. PostgreSQL tells five characters, of which the first two
 /// are a class (PostgreSQL's documentation, appendix A); SQLite tells numbers, of which the lower
 /// eight bits are a class (sqlite.org/rescode.html).

@@ -18,6 +18,7 @@ use patchfleet_telemetry::Metrics;
 use sqlx::any::AnyRow;
 use sqlx::{Any, Row as _, Transaction};
 
+use super::errors::is_lost;
 use super::rows::{self, number, to_json, word};
 use super::{Database, Dialect, dependencies, write};
 use crate::store::held::{Attempt, ClosedEarly, End, Held, Move};
@@ -148,7 +149,7 @@ impl<'a> Unit<'a> {
     pub(super) async fn begin(database: &'a Database) -> StoreResult<Self> {
         let dialect = database.dialect;
         Ok(Self {
-            sql: database.pool.begin_with(dialect.begin()).await?,
+            sql: begin(database).await?,
             dialect,
             now: None,
             database,
@@ -379,6 +380,18 @@ impl<'a> Unit<'a> {
         let known = left.filter_map(|(held, stored)| Some((held, stored.version?)));
         self.database.memory.keep(known);
         Ok(())
+    }
+}
+
+/// Begins on a connection that is there: after a restart of the database those of the pool are not,
+/// and as nothing was done yet, the next one may be tried.
+async fn begin(database: &Database) -> StoreResult<Transaction<'static, Any>> {
+    let mut left = database.pool.size();
+    loop {
+        match database.pool.begin_with(database.dialect.begin()).await {
+            Err(error) if left > 0 && is_lost(&error) => left -= 1,
+            begun => return Ok(begun?),
+        }
     }
 }
 
