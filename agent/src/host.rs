@@ -1,11 +1,17 @@
-//! How busy the host is, as Linux tells it (`proc(5)`).
+//! How busy the host is, as Linux tells it (`proc(5)`, `statvfs(3)`).
 
 use std::fs;
+use std::path::Path;
+
+use nix::sys::statvfs::statvfs;
 
 /// Above this load a host is overloaded.
 const FULL: f32 = 0.95;
 /// Below this share of available memory a host is overloaded.
 const SCARCE: f32 = 0.05;
+/// With less free space on the workspaces' disk than this share and than that many bytes a host is
+/// overloaded.
+const NARROW: (u64, u64) = (50, 1 << 30);
 
 /// A look at the host.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -14,15 +20,21 @@ pub(crate) struct HostLoad {
     pub(crate) load: f32,
     /// The share of memory that is available, 0.0 to 1.0.
     pub(crate) available_memory: f32,
+    /// The workspaces' disk is as good as full.
+    pub(crate) disk_is_full: bool,
 }
 
 impl HostLoad {
-    /// Looks now. What can't be read counts as no pressure: refusing work for it helps nobody.
-    pub(crate) fn now() -> Self {
+    /// Looks now, for work in that folder. What can't be read counts as no pressure: refusing work
+    /// for it helps nobody.
+    pub(crate) fn now(workspaces: &Path) -> Self {
         let average = fs::read_to_string("/proc/loadavg").unwrap_or_default();
         let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Self::read(&average, &memory, cores)
+        Self {
+            disk_is_full: disk_is_full(workspaces),
+            ..Self::read(&average, &memory, cores)
+        }
     }
 
     fn read(average: &str, memory: &str, cores: usize) -> Self {
@@ -47,13 +59,28 @@ impl HostLoad {
         Self {
             load: (running / cores).clamp(0.0, 1.0),
             available_memory: available,
+            disk_is_full: false,
         }
     }
 
     /// True when the host should get nothing new.
     pub(crate) fn is_overloaded(self) -> bool {
-        self.load > FULL && self.available_memory < 2.0 * SCARCE || self.available_memory < SCARCE
+        self.load > FULL && self.available_memory < 2.0 * SCARCE
+            || self.available_memory < SCARCE
+            || self.disk_is_full
     }
+}
+
+fn disk_is_full(folder: &Path) -> bool {
+    statvfs(folder).is_ok_and(|disk| {
+        let (free, size) = (disk.blocks_available(), disk.blocks());
+        is_narrow(free * disk.fragment_size(), size * disk.fragment_size())
+    })
+}
+
+const fn is_narrow(free: u64, size: u64) -> bool {
+    let (share, bytes) = NARROW;
+    free < size / share && free < bytes
 }
 
 #[cfg(test)]
@@ -68,17 +95,36 @@ mod tests {
             host,
             HostLoad {
                 load: 0.75,
-                available_memory: 0.25
+                available_memory: 0.25,
+                disk_is_full: false,
             }
         );
         assert!(!host.is_overloaded());
-        assert!(
+        for pressed in [
             HostLoad {
-                load: 0.1,
-                available_memory: 0.01
-            }
-            .is_overloaded()
-        );
+                available_memory: 0.01,
+                ..host
+            },
+            HostLoad {
+                disk_is_full: true,
+                ..host
+            },
+        ] {
+            assert!(pressed.is_overloaded(), "{pressed:?}");
+        }
         assert!(!HostLoad::read("", "", 2).is_overloaded());
+    }
+
+    #[test]
+    fn a_disk_is_full_when_little_is_left_of_it_and_little_at_all() {
+        const GIB: u64 = 1 << 30;
+        assert!(is_narrow(0, 64 << 20));
+        assert!(is_narrow(GIB / 2, 100 * GIB));
+        assert!(
+            !is_narrow(3 * GIB, 252 * GIB),
+            "a share of a large disk is enough"
+        );
+        assert!(!is_narrow(32 << 20, 64 << 20), "so is half of a small one");
+        assert!(!disk_is_full(Path::new("/nowhere")), "nobody knows");
     }
 }

@@ -79,7 +79,7 @@ impl Member {
 
     /// How it is doing.
     pub(crate) async fn heartbeat(&self) -> v1::Heartbeat {
-        let host = HostLoad::now();
+        let host = HostLoad::now(&self.config.workspace.root);
         let working = self.desk.working();
         let state = if self.is_draining() {
             AgentState::Maintenance

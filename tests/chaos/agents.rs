@@ -11,9 +11,12 @@ use patchfleet_testkit::mock_agent::{Conduct, MockAgent, Profile, sample_pull_re
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 
+/// Begins the names of such agents.
+pub(crate) const NAME: &str = "mock-";
+
 /// An agent whose mind is made up by the seed.
 pub(crate) fn start(fleet: SocketAddr, key: &str, (number, seed): (u64, u64)) -> MockAgent {
-    let id = format!("agent-{number}").parse().unwrap();
+    let id = format!("{NAME}{number}").parse().unwrap();
     let mut profile = Profile::new(&format!("http://{fleet}"), key, &id);
     let mut random = StdRng::seed_from_u64(seed * 1000 + number);
     profile.response_delay = Duration::from_millis(random.random_range(5..120));

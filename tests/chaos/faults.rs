@@ -18,6 +18,8 @@ pub(crate) enum Fault {
     SlowConnections,
     /// Nothing passes for longer than a lease, while connections stand.
     HoldConnections,
+    /// What is sent to agents and GitHub does not pass for longer than a lease; what they send does.
+    HoldOneWay,
     /// Redis is killed, and comes back empty.
     KillRedis,
     /// PostgreSQL ends at once and comes back.
@@ -30,12 +32,22 @@ pub(crate) enum Fault {
     SilenceAgent,
     /// An agent says goodbye, then comes back.
     DismissAgent,
+    /// An agent's process is killed at its work, and comes back on an empty disk.
+    KillDaemon,
+    /// An agent's process is told to end, and comes back.
+    EndDaemon,
+    /// An agent's process stands still for longer than a lease, then goes on where it was.
+    FreezeDaemon,
+    /// There is no room left where an agent works.
+    FillDisk,
     /// GitHub answers with 500.
     GitHubFails,
     /// GitHub limits.
     GitHubLimits,
     /// Answers of GitHub break off after their effect.
     GitHubCuts,
+    /// Webhooks do not arrive.
+    LoseWebhooks,
     /// Webhooks come twice.
     DoubleWebhooks,
     /// Webhooks come in another order.
@@ -45,22 +57,28 @@ pub(crate) enum Fault {
 }
 
 /// How often, in relation to each other.
-const WEIGHTS: [(Fault, u32); 18] = [
+const WEIGHTS: [(Fault, u32); 24] = [
     (Fault::KillCoordinator, 3),
     (Fault::EndCoordinator, 1),
     (Fault::FreezeCoordinator, 1),
     (Fault::CutConnections, 2),
     (Fault::SlowConnections, 2),
     (Fault::HoldConnections, 1),
+    (Fault::HoldOneWay, 1),
     (Fault::KillRedis, 2),
     (Fault::RestartDatabase, 1),
     (Fault::CutAgent, 4),
     (Fault::RestartAgent, 4),
     (Fault::SilenceAgent, 2),
     (Fault::DismissAgent, 1),
+    (Fault::KillDaemon, 3),
+    (Fault::EndDaemon, 1),
+    (Fault::FreezeDaemon, 2),
+    (Fault::FillDisk, 2),
     (Fault::GitHubFails, 2),
     (Fault::GitHubLimits, 1),
     (Fault::GitHubCuts, 2),
+    (Fault::LoseWebhooks, 2),
     (Fault::DoubleWebhooks, 2),
     (Fault::ReorderWebhooks, 2),
     (Fault::Peace, 6),

@@ -32,6 +32,8 @@ pub(crate) enum Line {
     Open(Duration),
     /// Nothing passes.
     Held,
+    /// Nothing passes back to who connected.
+    Deaf,
 }
 
 impl Gateway {
@@ -95,8 +97,9 @@ async fn forward(mut stream: TcpStream, shared: Arc<Shared>, turn: usize) {
             let _ = stream.set_nodelay(true);
             let _ = other.set_nodelay(true);
             let ((from, to), (back_from, back_to)) = (stream.split(), other.split());
-            let there = pump(from, back_to, shared.line.subscribe());
-            let back = pump(back_from, to, shared.line.subscribe());
+            let there = pump(from, back_to, (shared.line.subscribe(), &[Line::Held]));
+            let closed = [Line::Held, Line::Deaf];
+            let back = pump(back_from, to, (shared.line.subscribe(), &closed));
             let both = async { tokio::join!(there, back) };
             let _ = cut.run_until_cancelled(both).await;
             return;
@@ -104,17 +107,19 @@ async fn forward(mut stream: TcpStream, shared: Arc<Shared>, turn: usize) {
     }
 }
 
-/// Passes on what comes until its end, as the line lets it.
+/// Passes on what comes until its end, as the line lets it: not while it is one of those.
 async fn pump(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
-    mut line: watch::Receiver<Line>,
+    (mut line, closed): (watch::Receiver<Line>, &[Line]),
 ) {
     let mut piece = vec![0; 16 * 1024];
     while let Ok(read @ 1..) = from.read(&mut piece).await {
-        let open = line.wait_for(|line| *line != Line::Held).await;
-        let Ok(Line::Open(delay)) = open.map(|line| *line) else {
-            break;
+        let open = line.wait_for(|line| !closed.contains(line)).await;
+        let delay = match open.map(|line| *line) {
+            Ok(Line::Open(delay)) => delay,
+            Ok(Line::Held | Line::Deaf) => Duration::ZERO,
+            Err(_) => break,
         };
         if !delay.is_zero() {
             tokio::time::sleep(delay).await;

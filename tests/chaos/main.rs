@@ -1,14 +1,16 @@
 //! A fleet under a seeded schedule of faults; then the faults stop, and the invariants are read
 //! off the database and GitHub.
 //!
-//! Two coordinators as real processes over one PostgreSQL and a Redis, behind one address; agents that speak
-//! real gRPC; a GitHub that plays along. `PATCHFLEET_SEED` runs a schedule again,
+//! Two coordinators as real processes over one PostgreSQL and a Redis, behind one address; agents as
+//! real processes that open pull requests, and more of them that only speak like such; a GitHub
+//! that plays along. `PATCHFLEET_SEED` runs a schedule again,
 //! `PATCHFLEET_CHAOS_SECONDS` says how long the faults last: a few seconds with the other tests,
 //! minutes with `make chaos`.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod agents;
+mod daemons;
 mod faults;
 mod gateway;
 mod verdict;
@@ -44,7 +46,8 @@ async fn whatever_breaks_every_issue_ends_once_and_nothing_acknowledged_is_lost(
     world.calm().await;
     let tasks = verdict::pronounce(&world).await;
     let report = serde_json::json!({
-        "seed": seed, "seconds": lasting.as_secs(), "faults": injected, "tasks": tasks, "violations": 0,
+        "seed": seed, "seconds": lasting.as_secs(), "faults": injected, "tasks": tasks,
+        "pull_requests": world.github.pulls(world::REPOSITORY).unwrap().len(), "violations": 0,
     });
     println!("{report}");
 }

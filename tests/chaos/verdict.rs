@@ -6,6 +6,7 @@ use patchfleet_coordinator::store::{AttemptRecord, SqlStore, Store, TaskEvent, T
 use patchfleet_domain::{IssueNumber, Task, TaskState};
 
 use crate::world::{REPOSITORY, World};
+use crate::{agents, daemons};
 
 /// How long until everything is quiet, and between two looks. When GitHub failed five times in a
 /// row, it is left alone for a minute.
@@ -93,6 +94,27 @@ async fn check_issue(world: &World, store: &SqlStore, issue: u64) {
     check_history(task, &history);
     check_attempts(task, &attempts, &history);
     check_end(world, task, issue);
+    check_pull_requests(world, task, &attempts);
+}
+
+/// No task has two pull requests, and what an attempt says that it opened is there.
+fn check_pull_requests(world: &World, task: &Task, attempts: &[AttemptRecord]) {
+    let mut pulls = world.github.pulls(REPOSITORY).unwrap();
+    pulls.retain(|it| {
+        it.pull
+            .as_ref()
+            .is_some_and(|pull| pull.head == task.branch)
+    });
+    assert!(pulls.len() <= 1, "two pull requests: {pulls:#?}");
+    let won = attempts
+        .iter()
+        .find(|it| it.outcome.as_deref() == Some("pull_request"));
+    if won.is_some_and(|it| it.agent.as_str().starts_with(daemons::NAME)) {
+        let told = task.pull_request.as_ref().unwrap();
+        let pull = pulls.first().expect("the pull request is there");
+        assert_eq!(pull.number, told.number);
+        assert_eq!(pull.pull.as_ref().unwrap().head_sha, told.head_sha);
+    }
 }
 
 /// No gap, no change that the table does not have, and its end is where the task is.
@@ -125,10 +147,9 @@ fn check_attempts(task: &Task, attempts: &[AttemptRecord], history: &[TaskEvent]
     let expected = usize::from(task.state == TaskState::Review);
     assert_eq!(won.count(), expected, "{attempts:#?}");
     assert!(task.failures <= task.max_attempts);
-    for event in history
-        .iter()
-        .filter(|event| event.actor.starts_with("agent-"))
-    {
+    for event in history.iter().filter(|event| {
+        event.actor.starts_with(agents::NAME) || event.actor.starts_with(daemons::NAME)
+    }) {
         let attempt = attempts
             .iter()
             .find(|attempt| attempt.number == event.attempt);

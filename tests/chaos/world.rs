@@ -1,4 +1,5 @@
-//! The fleet: two coordinators, a PostgreSQL, a Redis, a GitHub, agents, and what is done to them.
+//! The fleet: two coordinators, a PostgreSQL, a Redis, a GitHub, twenty agents, and what is done to
+//! them.
 
 use std::path::Path;
 use std::time::Duration;
@@ -13,14 +14,17 @@ use rand::rngs::StdRng;
 use serde_json::json;
 
 use crate::agents;
+use crate::daemons::{Daemon, may_mount, sample};
 use crate::faults::Fault;
 use crate::gateway::{Gateway, Line};
 
 pub(crate) const REPOSITORY: &str = "acme/orders";
 const MAINTAINER: &str = "maintainer";
-const KEY: &str = "a-key-of-the-chaos-test";
+pub(crate) const KEY: &str = "a-key-of-the-chaos-test";
 const COORDINATORS: usize = 2;
-const AGENTS: u64 = 8;
+/// Agents that are processes of their own and do real work, and such as only speak like them.
+const DAEMONS: u64 = 4;
+const AGENTS: u64 = 16;
 /// Short, so that what is lost is found while the test runs.
 const LEASE: Duration = Duration::from_secs(3);
 
@@ -30,6 +34,7 @@ pub(crate) struct World {
     redis: Redis,
     pub(crate) issues: Vec<u64>,
     pub(crate) agents: Vec<MockAgent>,
+    daemons: Vec<Daemon>,
     coordinators: Vec<Option<Process>>,
     http: Gateway,
     fleet: Gateway,
@@ -43,10 +48,9 @@ impl World {
             .tempdir()
             .unwrap();
         let github = Simulator::start().await.unwrap();
-        let seed_folder = folder.path().join("seed");
-        std::fs::create_dir(&seed_folder).unwrap();
-        std::fs::write(seed_folder.join("README.md"), "# Orders\n").unwrap();
-        github.create_repository(REPOSITORY, &seed_folder).unwrap();
+        github
+            .create_repository(REPOSITORY, &sample("repository"))
+            .unwrap();
         github
             .set_permission(REPOSITORY, MAINTAINER, Permission::Admin)
             .unwrap();
@@ -56,6 +60,7 @@ impl World {
             redis: Redis::start().await.unwrap(),
             issues: Vec::new(),
             agents: Vec::new(),
+            daemons: Vec::new(),
             coordinators: (0..COORDINATORS).map(|_| None).collect(),
             http: Gateway::start(COORDINATORS).await,
             fleet: Gateway::start(COORDINATORS).await,
@@ -63,6 +68,12 @@ impl World {
         };
         for index in 0..COORDINATORS {
             world.start_coordinator(index).await;
+        }
+        let has_disk = may_mount();
+        for number in 0..DAEMONS {
+            let (folder, fleet) = (world.folder.path(), world.fleet.address);
+            let daemon = Daemon::start(folder, fleet, (number, has_disk));
+            world.daemons.push(daemon);
         }
         for number in 0..AGENTS {
             let agent = agents::start(world.fleet.address, KEY, (number, seed));
@@ -138,7 +149,6 @@ impl World {
     pub(crate) async fn inject(&mut self, fault: Fault, random: &mut StdRng) {
         let pause = Duration::from_millis(random.random_range(20..400));
         let index = random.random_range(0..COORDINATORS);
-        let agent = random.random_range(0..self.agents.len());
         match fault {
             Fault::KillCoordinator => {
                 self.take_coordinator(index).kill().await;
@@ -170,27 +180,24 @@ impl World {
                 tokio::time::sleep(LEASE + pause).await;
                 self.pass(Line::Open(Duration::ZERO));
             }
+            Fault::HoldOneWay => {
+                self.pass(Line::Deaf);
+                tokio::time::sleep(LEASE + pause).await;
+                self.pass(Line::Open(Duration::ZERO));
+            }
             Fault::KillRedis => {
                 self.redis.kill();
                 tokio::time::sleep(pause).await;
                 self.redis.revive().await.unwrap();
             }
             Fault::RestartDatabase => self.database.restart().await.unwrap(),
-            Fault::CutAgent => {
-                self.agents[agent].cut();
-                tokio::time::sleep(pause).await;
-                self.agents[agent].reconnect();
+            Fault::CutAgent | Fault::RestartAgent | Fault::SilenceAgent | Fault::DismissAgent => {
+                let agent = &self.agents[random.random_range(0..self.agents.len())];
+                disturb(agent, fault, pause).await;
             }
-            Fault::RestartAgent => self.agents[agent].restart(),
-            Fault::SilenceAgent => {
-                self.agents[agent].fall_silent();
-                tokio::time::sleep(pause).await;
-                self.agents[agent].reconnect();
-            }
-            Fault::DismissAgent => {
-                self.agents[agent].goodbye();
-                tokio::time::sleep(pause).await;
-                self.agents[agent].reconnect();
+            Fault::KillDaemon | Fault::EndDaemon | Fault::FreezeDaemon | Fault::FillDisk => {
+                let number = random.random_range(0..self.daemons.len());
+                harm(&mut self.daemons[number], fault, pause).await;
             }
             Fault::GitHubFails => self.trouble(Trouble::Status(500), 3),
             Fault::GitHubLimits => {
@@ -198,6 +205,7 @@ impl World {
                 self.trouble(Trouble::SecondaryLimit { retry_after }, 2);
             }
             Fault::GitHubCuts => self.trouble(Trouble::Cut, 3),
+            Fault::LoseWebhooks => self.github.lose_next(2),
             Fault::DoubleWebhooks => self.github.duplicate_next(4),
             Fault::ReorderWebhooks => {
                 self.github.hold_deliveries();
@@ -247,17 +255,70 @@ impl World {
         panic!("not taken: {failed:#?}\n{}", self.story());
     }
 
-    /// The ends of the coordinators' logs.
+    /// The ends of the logs.
     pub(crate) fn story(&self) -> String {
-        let end = |index: usize| {
-            let log = self.folder.path().join(format!("coordinator-{index}.log"));
+        let end = |name: String| {
+            let log = self.folder.path().join(format!("{name}.log"));
             let text = std::fs::read_to_string(log).unwrap_or_default();
             let lines: Vec<_> = text.lines().rev().take(40).collect();
             lines.into_iter().rev().collect::<Vec<_>>().join("\n")
         };
-        (0..COORDINATORS)
-            .map(end)
-            .collect::<Vec<_>>()
-            .join("\n---\n")
+        let coordinators = (0..COORDINATORS).map(|index| format!("coordinator-{index}"));
+        let daemons = (0..DAEMONS).map(|number| format!("agent-{number}"));
+        let all = coordinators.chain(daemons);
+        all.map(end).collect::<Vec<_>>().join("\n---\n")
+    }
+}
+
+/// Does something to an agent that only speaks like one.
+async fn disturb(agent: &MockAgent, fault: Fault, pause: Duration) {
+    match fault {
+        Fault::CutAgent => {
+            agent.cut();
+            tokio::time::sleep(pause).await;
+            agent.reconnect();
+        }
+        Fault::RestartAgent => agent.restart(),
+        Fault::SilenceAgent => {
+            agent.fall_silent();
+            tokio::time::sleep(pause).await;
+            agent.reconnect();
+        }
+        Fault::DismissAgent => {
+            agent.goodbye();
+            tokio::time::sleep(pause).await;
+            agent.reconnect();
+        }
+        other => panic!("{other:?} is nothing that is done to an agent"),
+    }
+}
+
+/// Does something to an agent's process, or its disk.
+async fn harm(daemon: &mut Daemon, fault: Fault, pause: Duration) {
+    match fault {
+        Fault::KillDaemon => {
+            daemon.take().kill().await;
+            tokio::time::sleep(pause).await;
+            daemon.begin();
+        }
+        Fault::EndDaemon => {
+            // One that has only just begun dies of it.
+            let _ = daemon.take().end().await;
+            daemon.begin();
+        }
+        Fault::FreezeDaemon => {
+            let process = daemon.process();
+            process.freeze().unwrap();
+            tokio::time::sleep(LEASE + pause).await;
+            process.thaw().unwrap();
+        }
+        Fault::FillDisk => {
+            let filler = daemon.fill_disk();
+            tokio::time::sleep(pause * 3).await;
+            if let Some(filler) = filler {
+                std::fs::remove_file(filler).unwrap();
+            }
+        }
+        other => panic!("{other:?} is nothing that is done to a process"),
     }
 }
