@@ -172,6 +172,8 @@ pub struct IntakeConfig {
     pub repositories: Option<Vec<RepositoryName>>,
     /// What becomes of a task when an issue that it depends on fails: `cancel` or `continue`.
     pub on_dependency_failure: FailurePolicy,
+    /// How often GitHub is compared with the tasks, for webhooks that did not arrive; `0s` for never.
+    pub sweep: HumanDuration,
 }
 
 impl Default for IntakeConfig {
@@ -181,6 +183,7 @@ impl Default for IntakeConfig {
             max_attempts: 3,
             repositories: None,
             on_dependency_failure: FailurePolicy::default(),
+            sweep: HumanDuration::from_secs(5 * 60),
         }
     }
 }

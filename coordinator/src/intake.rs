@@ -11,6 +11,7 @@ mod key;
 mod order;
 mod own;
 mod request;
+pub mod sweep;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

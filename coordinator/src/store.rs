@@ -475,6 +475,13 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// Stores the delivery and does its acts, in one transaction.
     async fn record_delivery(&self, delivery: &Delivery, acts: &[Act]) -> StoreResult<Recorded>;
 
+    /// True when the caller is to compare GitHub with the tasks: the last one began that long ago.
+    async fn claim_sweep(&self, every: Duration) -> StoreResult<bool>;
+    /// The repositories that have tasks.
+    async fn repositories(&self) -> StoreResult<Vec<RepositoryName>>;
+    /// A repository's tasks about issues that are not over.
+    async fn active_tasks(&self, repository: &RepositoryName) -> StoreResult<Vec<Task>>;
+
     /// One task.
     async fn task(&self, id: TaskId) -> StoreResult<Option<Task>>;
     /// Tasks, newest first.

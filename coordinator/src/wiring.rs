@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use async_trait::async_trait;
 use patchfleet_domain::RepositoryName;
-use patchfleet_github::{Credentials as As, GitHub, GitHubOptions};
+use patchfleet_github::{Credentials as As, GitHub, GitHubOptions, Observation};
 use patchfleet_resilience::Remote;
 use patchfleet_telemetry::Metrics;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -22,6 +22,7 @@ use crate::config::{CoordinatorConfig, DatabaseConfig, GitHubConfig, RedisConfig
 use crate::dispatch::{
     CredentialScope, Credentials, FleetOptions, FleetService, IssuedToken, Registry,
 };
+use crate::intake::sweep::{self, Sweeper};
 use crate::intake::{Intake, IntakePolicy};
 use crate::report::Publisher;
 use crate::scheduler::{Scheduler, SchedulerOptions, leases};
@@ -62,8 +63,7 @@ impl Coordinator {
         let hints = store.hints();
         let store: Arc<dyn Store> = Arc::new(store);
         let github = github(&config.github)?;
-        let counts = metrics.github_requests.clone();
-        let github = github.observed(move |outcome| counts.with_label_values(&[outcome]).inc());
+        let github = github.observed(observer(&metrics));
         let registry = Registry::new(metrics.clone());
         let http = listen(config.listen).await?;
         let fleet = listen(config.fleet.listen).await?;
@@ -223,9 +223,19 @@ impl Parts<'_> {
         }
         let intake = Intake::new(Arc::clone(&self.store), self.github.clone(), self.policy())
             .cached(self.cache.clone());
+        let intake = Arc::new(intake);
+        let every = self.config.intake.sweep.0;
+        if !every.is_zero() {
+            let sweeper = Sweeper::new(Arc::clone(&intake), self.metrics.clone());
+            let sweeping = sweep::run(sweeper, every, self.shutdown.clone());
+            stages.spawn(async {
+                sweeping.await;
+                Ok(())
+            });
+        }
         let state = WebhookState {
             secrets: secrets.into(),
-            intake: Arc::new(intake),
+            intake,
             metrics: self.metrics.clone(),
         };
         let api = api::ApiState {
@@ -312,6 +322,18 @@ impl Parts<'_> {
                 .clone()
                 .map(|all| all.into_iter().collect()),
             ..IntakePolicy::default()
+        }
+    }
+}
+
+/// Counts requests to GitHub, and keeps what it says of its limit.
+fn observer(metrics: &Metrics) -> impl Fn(Observation) + Send + Sync + 'static {
+    let requests = metrics.github_requests.clone();
+    let limit = metrics.github_rate_remaining.clone();
+    move |Observation { outcome, remaining }| {
+        requests.with_label_values(&[outcome]).inc();
+        if let Some(remaining) = remaining.and_then(|left| i64::try_from(left).ok()) {
+            limit.set(remaining);
         }
     }
 }

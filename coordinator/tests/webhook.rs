@@ -14,5 +14,7 @@ mod endings;
 mod examples;
 #[path = "webhook/scene.rs"]
 mod scene;
+#[path = "webhook/sweep.rs"]
+mod sweep;
 #[path = "webhook/triggers.rs"]
 mod triggers;

@@ -99,6 +99,7 @@ impl World {
                 "webhook_secrets": [{"env": "CHAOS_KEY"}],
             },
             "api": {"key": {"env": "CHAOS_KEY"}},
+            "intake": {"sweep": "2s"},
         }});
         let config = self.folder.path().join(format!("{name}.toml"));
         std::fs::write(&config, toml::to_string(&tree).unwrap()).unwrap();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use patchfleet_domain::TaskState;
 use patchfleet_testkit::github::Order;
 
-use crate::world::{MAINTAINER, Part, REPOSITORY, World};
+use crate::world::{MAINTAINER, Part, Plan, REPOSITORY, World};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -52,6 +52,21 @@ async fn a_delivery_that_met_no_coordinator_counts_when_it_is_sent_again() {
     for id in failed.iter().chain(&failed) {
         world.github.redeliver(*id).unwrap();
     }
+    world.merge_and_check(issue).await;
+    assert_eq!(world.drafts(), 1);
+}
+
+#[tokio::test]
+async fn what_no_webhook_told_of_is_found() {
+    let world = World::with(Plan {
+        sweep: "400ms",
+        ..Plan::default()
+    })
+    .await;
+    world.github.deliveries_settled(PATIENCE).await.unwrap();
+    world.github.lose_next(usize::MAX);
+    let issue = world.open();
+    world.label(issue);
     world.merge_and_check(issue).await;
     assert_eq!(world.drafts(), 1);
 }

@@ -44,6 +44,8 @@ pub(crate) struct Plan {
     pub(crate) together: bool,
     /// Where traces go.
     pub(crate) traces: Option<String>,
+    /// How often GitHub is compared with the tasks.
+    pub(crate) sweep: &'static str,
 }
 
 impl Default for Plan {
@@ -54,6 +56,7 @@ impl Default for Plan {
             repository_config: None,
             together: false,
             traces: None,
+            sweep: "0s",
         }
     }
 }

@@ -44,8 +44,16 @@ impl Default for Settings {
     }
 }
 
-/// Told the outcome of every request: `ok` or an error's word.
-type Observer = Arc<dyn Fn(&'static str) + Send + Sync>;
+/// What came of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Observation {
+    /// `ok` or the word of its error.
+    pub outcome: &'static str,
+    /// How many more may be made until GitHub's limit is reset, if it said so.
+    pub remaining: Option<u64>,
+}
+
+type Observer = Arc<dyn Fn(Observation) + Send + Sync>;
 
 /// The GitHub client. Cheap to clone; clones share tokens, breaker and connections.
 #[derive(Clone)]
@@ -100,8 +108,8 @@ impl GitHub {
         })
     }
 
-    /// Has the outcome of every request told: `ok` or the word of its error.
-    pub fn observed(mut self, observer: impl Fn(&'static str) + Send + Sync + 'static) -> Self {
+    /// Has told what came of every request.
+    pub fn observed(mut self, observer: impl Fn(Observation) + Send + Sync + 'static) -> Self {
         self.observer = Some(Arc::new(observer));
         self
     }
@@ -111,9 +119,9 @@ impl GitHub {
         self.shared.remote.health()
     }
 
-    pub(crate) fn observe(&self, outcome: &'static str) {
+    pub(crate) fn observe(&self, observation: Observation) {
         if let Some(observer) = &self.observer {
-            observer(outcome);
+            observer(observation);
         }
     }
 }

@@ -57,7 +57,7 @@ impl GitHub {
             &number,
             "comments",
         ];
-        let answers: Vec<Answer> = self.ask_all(repository, &path).await?;
+        let answers: Vec<Answer> = self.ask_all(repository, &path, &[]).await?;
         Ok(answers.into_iter().map(Comment::from).collect())
     }
 

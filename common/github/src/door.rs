@@ -10,7 +10,8 @@ use patchfleet_resilience::{CallError, Failure, FailureKind};
 use serde::de::DeserializeOwned;
 
 use crate::ask::{Ask, Repeat};
-use crate::client::GitHub;
+use crate::client::{GitHub, Observation};
+use crate::limit::remaining_of;
 use crate::{GitHubError, GitHubResult};
 
 /// How many entries a page has; GitHub's largest.
@@ -72,10 +73,13 @@ impl GitHub {
         &self,
         repository: &RepositoryName,
         path: &[&str],
+        query: &[(&str, &str)],
     ) -> GitHubResult<Vec<T>> {
         let mut all = Vec::new();
         for page in 1_u32.. {
-            let query = [("per_page", "100"), ("page", &page.to_string())];
+            let page = page.to_string();
+            let paging = [("per_page", "100"), ("page", page.as_str())];
+            let query: Vec<_> = query.iter().copied().chain(paging).collect();
             let items: Vec<T> = self.ask(repository, &Ask::get(path).query(&query)).await?;
             let last = items.len() < PER_PAGE;
             all.extend(items);
@@ -112,22 +116,31 @@ impl GitHub {
 
     async fn once<T: DeserializeOwned>(&self, client: &Octocrab, ask: &Ask) -> GitHubResult<T> {
         let timeout = self.shared.timeout;
-        let answer = match tokio::time::timeout(timeout, send(client, ask)).await {
+        let mut remaining = None;
+        let sending = send(client, ask, &mut remaining);
+        let answer = match tokio::time::timeout(timeout, sending).await {
             Ok(answer) => answer.map_err(GitHubError::from),
             Err(_) => Err(GitHubError::unavailable(format!(
                 "no answer within {timeout:?}"
             ))),
         };
         let outcome = answer.as_ref().map_or_else(GitHubError::word, |_| "ok");
-        self.observe(outcome);
+        self.observe(Observation { outcome, remaining });
         tracing::debug!(method = %ask.method, target = ask.target, outcome, "asked GitHub");
         answer
     }
 }
 
-async fn send<T: DeserializeOwned>(client: &Octocrab, ask: &Ask) -> octocrab::Result<T> {
+/// Makes the request, and notes what GitHub says of its limit, whatever else it answers.
+async fn send<T: DeserializeOwned>(
+    client: &Octocrab,
+    ask: &Ask,
+    remaining: &mut Option<u64>,
+) -> octocrab::Result<T> {
     let builder = Builder::new().method(ask.method.clone()).uri(&ask.target);
     let request = client.build_request(builder, ask.body.as_ref())?;
-    let response = octocrab::map_github_error(client.execute(request).await?).await?;
+    let response = client.execute(request).await?;
+    *remaining = remaining_of(response.headers());
+    let response = octocrab::map_github_error(response).await?;
     T::from_response(response).await
 }

@@ -37,7 +37,7 @@ impl GitHub {
             &number,
             "labels",
         ];
-        Ok(names(self.ask_all(repository, &path).await?))
+        Ok(names(self.ask_all(repository, &path, &[]).await?))
     }
 
     /// Puts labels on an issue; those that are there stay, unknown ones are created.

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use http::HeaderMap;
 use octocrab::GitHubError;
 
 /// What GitHub asks for when it names no time.
@@ -23,6 +24,12 @@ pub(crate) fn told_to_wait(refusal: &GitHubError) -> Option<Duration> {
         let until = exhausted.then(|| until_reset(refusal)).flatten();
         limited.then(|| until.unwrap_or(WITHOUT_A_TIME))
     })
+}
+
+/// How many more requests GitHub takes until it resets the limit, as an answer says.
+pub(crate) fn remaining_of(headers: &HeaderMap) -> Option<u64> {
+    let said = headers.get("x-ratelimit-remaining")?;
+    said.to_str().ok()?.parse().ok()
 }
 
 /// The `Retry-After` header; GitHub sends seconds.

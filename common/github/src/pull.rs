@@ -1,5 +1,7 @@
 //! Pull requests, one call each. That none is ever doubled is `ensure`'s.
 
+use std::collections::BTreeSet;
+
 use patchfleet_domain::RepositoryName;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -141,6 +143,20 @@ impl GitHub {
         ];
         let answer: Answer = self.ask(repository, &Ask::get(&path)).await?;
         Ok(answer.into())
+    }
+
+    /// The numbers of all open pull requests.
+    ///
+    /// # Errors
+    /// What GitHub answers.
+    pub async fn open_pull_requests(
+        &self,
+        repository: &RepositoryName,
+    ) -> GitHubResult<BTreeSet<u64>> {
+        let path = ["repos", repository.owner(), repository.name(), "pulls"];
+        let query = [("state", "open")];
+        let answers: Vec<Answer> = self.ask_all(repository, &path, &query).await?;
+        Ok(answers.into_iter().map(|answer| answer.number).collect())
     }
 
     /// The pull request of a branch: the open one, else the newest closed one.

@@ -29,6 +29,8 @@ pub struct Metrics {
     pub agent_load: GaugeVec,
     /// Requests to GitHub, by `outcome`.
     pub github_requests: IntCounterVec,
+    /// Requests that GitHub takes until it resets its limit, as its last answer said.
+    pub github_rate_remaining: IntGauge,
     /// Entries that are not on GitHub yet.
     pub outbox_pending: IntGauge,
     /// What Redis was asked, by `operation` and `outcome` (`ok`, `failed`, `skipped`).
@@ -122,6 +124,11 @@ impl Metrics {
                 "patchfleet_github_requests_total",
                 "Requests to GitHub.",
                 &["outcome"],
+            ),
+            github_rate_remaining: gauge(
+                &registry,
+                "patchfleet_github_rate_remaining",
+                "Requests that GitHub takes until it resets its limit.",
             ),
             outbox_pending: gauge(
                 &registry,

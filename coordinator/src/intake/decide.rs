@@ -155,7 +155,11 @@ impl Intake {
     }
 
     /// True when GitHub says that the actor may. What it hides or forbids is a no.
-    async fn may(&self, repository: &Repository, login: &str) -> Result<bool, IntakeError> {
+    pub(super) async fn may(
+        &self,
+        repository: &Repository,
+        login: &str,
+    ) -> Result<bool, IntakeError> {
         let permission = match self.github.permission(&repository.name, login).await {
             Ok(permission) => permission,
             Err(GitHubError::NotFound | GitHubError::Forbidden { .. }) => Permission::None,

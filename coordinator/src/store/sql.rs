@@ -23,6 +23,7 @@ mod reports;
 mod retention;
 mod rows;
 mod rowset;
+mod sweeps;
 mod tallies;
 mod tasks;
 mod transfer;
@@ -370,6 +371,18 @@ impl Store for SqlStore {
 
     async fn tasks(&self, filter: &TaskFilter) -> StoreResult<Vec<Task>> {
         tasks::list(&self.database, filter).await
+    }
+
+    async fn claim_sweep(&self, every: Duration) -> StoreResult<bool> {
+        sweeps::claim(&self.database, every).await
+    }
+
+    async fn repositories(&self) -> StoreResult<Vec<RepositoryName>> {
+        sweeps::repositories(&self.database).await
+    }
+
+    async fn active_tasks(&self, repository: &RepositoryName) -> StoreResult<Vec<Task>> {
+        sweeps::active(&self.database, repository).await
     }
 
     async fn task_of_issue(

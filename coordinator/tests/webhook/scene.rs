@@ -30,6 +30,7 @@ pub(crate) struct Scene {
     pub(crate) simulator: Simulator,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) metrics: Metrics,
+    pub(crate) intake: Arc<Intake>,
     pub(crate) router: Router,
     pub(crate) url: String,
     /// Seconds by which GitHub's clock is ahead.
@@ -68,9 +69,10 @@ impl Scene {
             Arc::new(SqlStore::sqlite(&folder.path().join("tasks.db")).await?);
         let metrics = Metrics::new();
         let intake = Intake::new(Arc::clone(&store), github(&simulator)?, policy).cached(cache);
+        let intake = Arc::new(intake);
         let router = router(WebhookState {
             secrets: [SECRET, OLD_SECRET].map(|one| one.to_owned().into()).into(),
-            intake: Arc::new(intake),
+            intake: Arc::clone(&intake),
             metrics: metrics.clone(),
         });
         let listener = TcpListener::bind("127.0.0.1:0").await?;
@@ -84,6 +86,7 @@ impl Scene {
             simulator,
             store,
             metrics,
+            intake,
             router,
             url,
             clock,
@@ -99,6 +102,11 @@ impl Scene {
 
     pub(crate) async fn settled(&self) -> Result<()> {
         self.simulator.deliveries_settled(PATIENCE).await
+    }
+
+    /// What happens from now on happened an hour ago.
+    pub(crate) fn long_ago(&self) {
+        self.clock.fetch_sub(3600, Ordering::Relaxed);
     }
 
     /// Lets a minute pass on GitHub.
@@ -171,9 +179,13 @@ pub(crate) async fn answer(response: Response) -> Result<(u16, Value)> {
 }
 
 fn github(simulator: &Simulator) -> Result<GitHub> {
+    github_as(simulator, Credentials::Token(simulator.bot_token().into()))
+}
+
+pub(crate) fn github_as(simulator: &Simulator, credentials: Credentials) -> Result<GitHub> {
     let options = GitHubOptions {
         api_url: simulator.base_url().parse()?,
-        credentials: Credentials::Token(simulator.bot_token().into()),
+        credentials,
     };
     let policy = Policy {
         base: Duration::from_millis(1),

@@ -94,6 +94,7 @@ pub(super) fn coordinator(world: &World) -> String {
             "webhook_secrets": [{"env": "E2E_WEBHOOK_SECRET"}],
         },
         "api": {"key": {"env": "E2E_API_KEY"}},
+        "intake": {"sweep": world.plan.sweep, "repositories": [REPOSITORY]},
     }});
     trace(world, &mut tree);
     if world.plan.together {

@@ -49,8 +49,8 @@ pub use hook::{Attempt, Delivery, HookId, Order};
 pub use interference::{Fault, Gate, Matcher};
 pub use journal::RequestRecord;
 pub use model::{
-    AccountKind, CheckRun, Comment, CommitStatus, Issue, Label, OpenState, Permission, Pull,
-    PullSize, Repository, RepositoryId, Review, ReviewState, User,
+    AccountKind, CheckRun, Comment, CommitStatus, Happened, Issue, Label, OpenState, Permission,
+    Pull, PullSize, Repository, RepositoryId, Review, ReviewState, User,
 };
 pub use problem::{FieldError, Problem};
 pub use state::Clock;

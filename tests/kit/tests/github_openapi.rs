@@ -197,6 +197,8 @@ async fn issues(checker: &mut Checker) -> Result<()> {
         )
         .await?;
     checker.call(get(&template, &one), &bot).await?;
+    let template = repo("/issues/{issue_number}/events");
+    checker.call(get(&template, &one), &bot).await?;
     checker.call(get(&repo("/issues"), &[]), &bot).await?;
     Ok(())
 }

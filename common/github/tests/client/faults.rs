@@ -126,7 +126,7 @@ async fn a_slow_answer_is_given_up_and_an_open_circuit_spares_github() -> Result
     let outcomes = Arc::new(Mutex::new(Vec::new()));
     let seen = Arc::clone(&outcomes);
     let github = client(&scene.simulator, token, settings)?
-        .observed(move |outcome| seen.lock().unwrap().push(outcome));
+        .observed(move |seen_now| seen.lock().unwrap().push(seen_now.outcome));
     let gate = scene.simulator.hold(everything());
     let late = github.repository(&scene.repository).await;
     assert!(
@@ -165,5 +165,25 @@ async fn nobody_at_the_address() -> Result<()> {
         text.contains("onnect") && !text.contains("ghp_some"),
         "{text}"
     );
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_left_of_the_limit_is_told_with_every_answer() -> Result<()> {
+    let scene = Scene::start().await?;
+    let token = Credentials::Token(scene.simulator.bot_token().into());
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&told);
+    let github = client(&scene.simulator, token, quick())?
+        .observed(move |observation| seen.lock().unwrap().push(observation.remaining));
+    github.repository(&scene.repository).await?;
+    let unknown: patchfleet_domain::RepositoryName = "acme/unknown".parse()?;
+    let refused = github.repository(&unknown).await;
+    assert!(matches!(refused, Err(GitHubError::NotFound)), "{refused:?}");
+    let told = told.lock().unwrap();
+    let [Some(first), Some(second)] = told.as_slice() else {
+        panic!("both answers say it: {told:?}");
+    };
+    assert_eq!(*second, first - 1);
     Ok(())
 }

@@ -16,7 +16,7 @@ pub(crate) mod review;
 use serde_json::{Value, json};
 
 use super::hook::payload::{Event, announce};
-use super::model::{Repository, RepositoryId};
+use super::model::{Happened, Repository, RepositoryId};
 use super::problem::Problem;
 use super::shape;
 use super::shape::account::merge as merge_fields;
@@ -50,6 +50,7 @@ impl Act<'_> {
 
     /// Announces `issues` or, for a pull request, `pull_request`.
     fn announce_issue(&mut self, number: u64, action: &str, more: Value) -> Result<(), Problem> {
+        self.keep(number, action, &more)?;
         let (state, id) = (&*self.state, self.repository);
         let issue = state.issue(id, number)?;
         let mut body = json!({ "action": action });
@@ -63,6 +64,26 @@ impl Act<'_> {
         };
         merge_fields(&mut body, more);
         self.announce(name, body);
+        Ok(())
+    }
+
+    /// What GitHub lists among an issue's events, too.
+    fn keep(&mut self, number: u64, action: &str, more: &Value) -> Result<(), Problem> {
+        let about = match action {
+            "labeled" | "unlabeled" => &more["label"]["name"],
+            "assigned" | "unassigned" => &more["assignee"]["login"],
+            "closed" | "reopened" => &Value::Null,
+            _ => return Ok(()),
+        };
+        let happened = Happened {
+            id: self.state.next_id(),
+            action: action.to_owned(),
+            by: self.by.clone(),
+            about: about.as_str().map(str::to_owned),
+            at: self.state.now(),
+        };
+        let issue = self.state.issue_mut(self.repository, number)?;
+        issue.happened.push(happened);
         Ok(())
     }
 

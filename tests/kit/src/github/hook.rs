@@ -176,7 +176,7 @@ impl Hooks {
     }
 
     pub(crate) fn lose_next(&mut self, count: usize) {
-        self.lose += count;
+        self.lose = self.lose.saturating_add(count);
     }
 
     pub(crate) fn duplicate_next(&mut self, count: usize) {

@@ -140,8 +140,25 @@ pub struct Issue {
     pub updated_at: DateTime<Utc>,
     /// Comments, oldest first.
     pub comments: Vec<Comment>,
+    /// What was done to it, oldest first.
+    pub happened: Vec<Happened>,
     /// The pull request part, for pull requests.
     pub pull: Option<Pull>,
+}
+
+/// Something that was done to an issue.
+#[derive(Debug, Clone)]
+pub struct Happened {
+    /// Number unique in the simulator.
+    pub id: u64,
+    /// As in the webhook: `labeled`, `assigned`, `closed`.
+    pub action: String,
+    /// Login of who did it.
+    pub by: String,
+    /// The label or the account that it is about.
+    pub about: Option<String>,
+    /// When.
+    pub at: DateTime<Utc>,
 }
 
 /// Size of a pull request, computed by git when its commits change.

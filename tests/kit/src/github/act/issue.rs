@@ -78,6 +78,7 @@ impl Act<'_> {
             created_at: now,
             updated_at: now,
             comments: Vec::new(),
+            happened: Vec::new(),
             pull: None,
         }
     }

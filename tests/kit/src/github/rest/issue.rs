@@ -15,14 +15,20 @@ pub(super) fn list(call: &mut Call<'_>) -> Result {
     let labels = call.query("labels").unwrap_or_default();
     let labels: Vec<_> = labels.split(',').filter(|name| !name.is_empty()).collect();
     let since: Option<DateTime<Utc>> = call.query("since").and_then(|at| at.parse().ok());
+    let assignee = call.query("assignee");
     let wanted = |issue: &&Issue| {
+        let mut theirs = issue.assignees.iter();
+        let is_theirs = assignee
+            .as_ref()
+            .is_none_or(|login| theirs.any(|one| one.eq_ignore_ascii_case(login)));
         let has = |name: &&str| {
             issue
                 .labels
                 .iter()
                 .any(|one| one.eq_ignore_ascii_case(name))
         };
-        (state == "all" || issue.state.name() == state)
+        is_theirs
+            && (state == "all" || issue.state.name() == state)
             && labels.iter().all(has)
             && since.is_none_or(|since| issue.updated_at >= since)
     };
@@ -57,6 +63,15 @@ pub(super) fn get(call: &mut Call<'_>) -> Result {
     let id = call.repository(Permission::Read)?;
     let issue = call.state.issue(id, call.number("issue_number")?)?;
     ok(shape::issue::full(call.state, id, issue))
+}
+
+/// What was done to an issue, oldest first.
+pub(super) fn events(call: &mut Call<'_>) -> Result {
+    let id = call.repository(Permission::Read)?;
+    let issue = call.state.issue(id, call.number("issue_number")?)?;
+    let events = issue.happened.iter();
+    let events = events.map(|one| shape::issue::event(call.state, id, one));
+    call.page(events.collect())
 }
 
 pub(super) fn update(call: &mut Call<'_>) -> Result {

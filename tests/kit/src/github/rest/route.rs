@@ -84,6 +84,11 @@ pub(crate) const ROUTES: &[Route] = &[
     ),
     (
         "GET",
+        "/repos/{owner}/{repo}/issues/{issue_number}/events",
+        issue::events,
+    ),
+    (
+        "GET",
         "/repos/{owner}/{repo}/issues/{issue_number}/comments",
         comment::list,
     ),

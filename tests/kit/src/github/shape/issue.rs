@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::super::model::{Comment, Issue, Label, Permission, Repository, RepositoryId};
+use super::super::model::{Comment, Happened, Issue, Label, Permission, Repository, RepositoryId};
 use super::super::state::State;
 use super::account::{user, user_or_null};
 use super::{api_url, html_url, node_id, time};
@@ -118,6 +118,35 @@ pub(crate) fn label(state: &State, repository: &Repository, label: &Label) -> Va
         "color": label.color,
         "default": DEFAULT_LABELS.contains(&label.name.as_str()),
     })
+}
+
+/// Something that was done to an issue.
+pub(crate) fn event(state: &State, id: RepositoryId, happened: &Happened) -> Value {
+    let repository = state.repository(id);
+    let mut body = json!({
+        "id": happened.id,
+        "node_id": node_id("IssueEvent", happened.id),
+        "url": format!("{}/issues/events/{}", api_url(state, repository), happened.id),
+        "actor": user(state, &happened.by),
+        "event": happened.action,
+        "commit_id": null,
+        "commit_url": null,
+        "created_at": time(happened.at),
+        "performed_via_github_app": null,
+    });
+    let Some(about) = &happened.about else {
+        return body;
+    };
+    if happened.action.ends_with("labeled") {
+        let mut labels = repository.labels.iter();
+        let label = labels.find(|label| label.name == *about);
+        let color = label.map_or("ededed", |label| label.color.as_str());
+        body["label"] = json!({ "name": about, "color": color });
+    } else {
+        body["assignee"] = user(state, about);
+        body["assigner"] = user(state, &happened.by);
+    }
+    body
 }
 
 /// A comment.

@@ -1,0 +1,55 @@
+//! What comparing GitHub with the tasks needs to know.
+
+use std::time::Duration;
+
+use patchfleet_domain::{RepositoryName, Task};
+
+use super::rows::{self, word};
+use super::{Database, micros};
+use crate::store::StoreResult;
+
+/// True for one replica at a time.
+pub(super) async fn claim(database: &Database, every: Duration) -> StoreResult<bool> {
+    let now = database.now().await?;
+    let claimed = sqlx::query(
+        "INSERT INTO sweeps (name, began_at) VALUES ('github', $1) \
+         ON CONFLICT (name) DO UPDATE SET began_at = excluded.began_at \
+         WHERE sweeps.began_at <= $2",
+    )
+    .bind(now)
+    .bind(now.saturating_sub(micros(every)))
+    .execute(&database.pool)
+    .await?;
+    Ok(claimed.rows_affected() == 1)
+}
+
+/// From name to name by the index, however many tasks each of them has.
+pub(super) async fn repositories(database: &Database) -> StoreResult<Vec<RepositoryName>> {
+    let found = sqlx::query(
+        "WITH RECURSIVE known (name) AS (\
+            SELECT MIN(repository) FROM task_triggers UNION ALL \
+            SELECT (SELECT MIN(repository) FROM task_triggers WHERE repository > known.name) \
+            FROM known WHERE known.name IS NOT NULL) \
+         SELECT name FROM known WHERE name IS NOT NULL",
+    )
+    .fetch_all(&database.readers)
+    .await?;
+    found.iter().map(|row| word(row, "name")).collect()
+}
+
+/// By the index that holds an issue to one active task.
+pub(super) async fn active(
+    database: &Database,
+    repository: &RepositoryName,
+) -> StoreResult<Vec<Task>> {
+    let text = format!(
+        "SELECT {} FROM tasks WHERE repository = $1 AND issue IS NOT NULL \
+         AND state NOT IN ('completed', 'failed', 'cancelled') ORDER BY issue",
+        rows::TASK
+    );
+    let found = sqlx::query(sqlx::AssertSqlSafe(text))
+        .bind(repository.as_str())
+        .fetch_all(&database.readers)
+        .await?;
+    found.iter().map(rows::task).collect()
+}

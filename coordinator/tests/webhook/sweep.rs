@@ -1,0 +1,179 @@
+//! Webhooks that never came: what they would have told is found on GitHub.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Result;
+use patchfleet_coordinator::intake::sweep::{Sweeper, Swept};
+use patchfleet_coordinator::intake::{Intake, IntakePolicy};
+use patchfleet_coordinator::store::{Commanded, Effect};
+use patchfleet_domain::TaskState;
+use patchfleet_github::Credentials;
+use patchfleet_testkit::github::Permission;
+
+use crate::scene::{REPOSITORY, Scene, github_as};
+
+const ALWAYS: Duration = Duration::ZERO;
+
+/// The repository is on the list, and no webhook comes.
+async fn scene() -> Result<(Scene, Sweeper)> {
+    let policy = IntakePolicy {
+        repositories: Some([REPOSITORY.parse()?].into()),
+        ..IntakePolicy::default()
+    };
+    let scene = Scene::with_policy(policy).await?;
+    scene.long_ago();
+    let sweeper = Sweeper::new(Arc::clone(&scene.intake), scene.metrics.clone());
+    Ok((scene, sweeper.patient_for(Duration::ZERO)))
+}
+
+async fn sweep(sweeper: &Sweeper) -> Result<usize> {
+    let swept = sweeper.sweep_if_due(ALWAYS).await?;
+    Ok(swept.expect("nobody else sweeps").taken)
+}
+
+#[tokio::test]
+async fn a_label_becomes_a_task_once_whether_its_webhook_comes_or_not() -> Result<()> {
+    let (scene, sweeper) = scene().await?;
+    let issue = scene.open("octocat", &[])?;
+    scene.later();
+    scene
+        .simulator
+        .add_label(REPOSITORY, "mona", issue, "patchfleet")?;
+    assert_eq!(sweep(&sweeper).await?, 1);
+    let task = scene.task(issue).await?;
+    assert_eq!(task.request.triggered_by, "mona");
+    assert_eq!(task.request.title, "Wrong sum");
+    assert_eq!(scene.counted("issues", "swept"), 1);
+    assert_eq!(sweep(&sweeper).await?, 0);
+    // Nothing but the trigger itself keeps a late webhook from making another one.
+    let ended = scene.store.cancel(task.id, "mona").await?;
+    assert!(matches!(ended, Commanded::Done(_)), "{ended:?}");
+    assert_eq!(sweep(&sweeper).await?, 0);
+    scene.connect();
+    for delivery in scene.simulator.deliveries() {
+        scene
+            .deliver(
+                &delivery.id.to_string(),
+                &delivery.event,
+                &delivery.payload(),
+            )
+            .await?;
+    }
+    assert_eq!(scene.tasks().await?.len(), 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn assigning_and_opening_with_a_label_are_triggers_too() -> Result<()> {
+    let (scene, sweeper) = scene().await?;
+    let labelled = scene.open("mona", &["patchfleet"])?;
+    let assigned = scene.open("mona", &[])?;
+    let bot = scene.simulator.bot_login();
+    scene
+        .simulator
+        .assign(REPOSITORY, "mona", assigned, &[&bot])?;
+    assert_eq!(sweep(&sweeper).await?, 2);
+    assert!(scene.task(labelled).await?.state.is_active());
+    assert!(scene.task(assigned).await?.state.is_active());
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_may_be_on_its_way_and_who_may_not_are_left_alone() -> Result<()> {
+    let (scene, hasty) = scene().await?;
+    scene
+        .simulator
+        .set_permission(REPOSITORY, "helper", Permission::Triage)?;
+    scene.open("helper", &["patchfleet"])?;
+    let patience = Duration::from_hours(2);
+    let sweeper = Sweeper::new(Arc::clone(&scene.intake), scene.metrics.clone());
+    let sweeper = sweeper.patient_for(patience);
+    let young = scene.open("mona", &["patchfleet"])?;
+    assert_eq!(sweep(&sweeper).await?, 0);
+    assert_eq!(hasty.sweep_if_due(ALWAYS).await?.unwrap().taken, 1);
+    let tasks = scene.tasks().await?;
+    assert_eq!(tasks.len(), 1, "the label of one who may not write is none");
+    assert_eq!(tasks[0].issue.unwrap().0, young);
+    let soon = Duration::from_mins(1);
+    assert_eq!(hasty.sweep_if_due(soon).await?, None, "one at a time");
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_an_outsider_may_have_changed_since_is_asked_for_again() -> Result<()> {
+    let (scene, sweeper) = scene().await?;
+    let issue = scene.open("octocat", &[])?;
+    scene
+        .simulator
+        .add_label(REPOSITORY, "mona", issue, "patchfleet")?;
+    scene.later();
+    scene
+        .simulator
+        .comment(REPOSITORY, "octocat", issue, "one more thing")?;
+    assert_eq!(sweep(&sweeper).await?, 1);
+    assert_eq!(scene.tasks().await?, []);
+    let told = scene.store.take_outbox(10, Duration::from_secs(30)).await?;
+    let [entry] = told.as_slice() else {
+        panic!("one reply: {told:?}");
+    };
+    assert!(matches!(entry.effect, Effect::Reply { .. }), "{entry:?}");
+    assert_eq!(sweep(&sweeper).await?, 0, "it is said once");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_closed_issue_ends_its_task() -> Result<()> {
+    let (scene, sweeper) = scene().await?;
+    let issue = scene.open("mona", &["patchfleet"])?;
+    assert_eq!(sweep(&sweeper).await?, 1);
+    scene.simulator.close_issue(REPOSITORY, "mona", issue)?;
+    assert_eq!(sweep(&sweeper).await?, 1);
+    assert_eq!(scene.task(issue).await?.state, TaskState::Cancelled);
+    assert_eq!(sweep(&sweeper).await?, 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_app_has_github_deliver_again() -> Result<()> {
+    let scene = Scene::start().await?;
+    let app = scene.simulator.create_app("patchfleet", "acme")?;
+    scene.simulator.install_app(app.id, &[REPOSITORY])?;
+    let credentials = Credentials::App {
+        id: app.id,
+        private_key: app.private_key_pem.into(),
+    };
+    let github = github_as(&scene.simulator, credentials)?;
+    let intake = Intake::new(Arc::clone(&scene.store), github, IntakePolicy::default());
+    let sweeper = Sweeper::new(Arc::new(intake), scene.metrics.clone()).patient_for(Duration::ZERO);
+    scene.connect();
+    scene
+        .simulator
+        .set_permission(REPOSITORY, "hubot", Permission::Write)?;
+    scene.settled().await?;
+    scene.simulator.lose_next(2);
+    let issue = scene.open("mona", &[])?;
+    scene.simulator.comment(
+        REPOSITORY,
+        "hubot",
+        issue,
+        "/patchfleet run --priority high",
+    )?;
+    scene.settled().await?;
+    assert_eq!(scene.tasks().await?, []);
+    let swept = sweeper.sweep_if_due(ALWAYS).await?;
+    let both = Swept {
+        redelivered: 2,
+        taken: 0,
+    };
+    assert_eq!(swept, Some(both));
+    scene.settled().await?;
+    assert_eq!(scene.task(issue).await?.request.triggered_by, "hubot");
+    let swept = sweeper.sweep_if_due(ALWAYS).await?;
+    assert_eq!(
+        swept,
+        Some(Swept::default()),
+        "what arrived is not asked for"
+    );
+    Ok(())
+}
