@@ -52,6 +52,7 @@ async fn grown() -> Fixture {
     assert!(fixture.store.pause(&scope, "operator", None).await.unwrap());
     fixture.comes_after(5, &[4]).await;
     while fixture.store.tally(Duration::ZERO).await.unwrap() {}
+    assert!(fixture.store.claim_sweep(LEASE).await.unwrap());
     fixture
 }
 

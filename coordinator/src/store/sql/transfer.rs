@@ -11,7 +11,7 @@ use super::{Database, Dialect, Sql};
 use crate::store::{SqlStore, StoreError, StoreResult};
 
 /// All tables, each after those that it refers to.
-const TABLES: [&str; 12] = [
+const TABLES: [&str; 13] = [
     "deliveries",
     "tasks",
     "task_triggers",
@@ -24,6 +24,7 @@ const TABLES: [&str; 12] = [
     "agents",
     "pauses",
     "tallies",
+    "sweeps",
 ];
 /// Those whose rows are numbered by the database.
 const NUMBERED: [&str; 4] = ["checkpoints", "task_events", "task_logs", "outbox"];
