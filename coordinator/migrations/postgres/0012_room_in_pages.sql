@@ -1,5 +1,4 @@
--- Rows of these tables are written anew several times in a task's life. A new version that finds
--- room in the page of the old one needs no other page, and where no indexed column changes, no
--- entry in any index.
-ALTER TABLE tasks SET (fillfactor = 50);
+-- An attempt's row is written anew with its first report and at its end. A new version that finds room
+-- in the page of the old one needs no other page, and no entry in any index when no indexed column
+-- changes.
 ALTER TABLE attempts SET (fillfactor = 50);

@@ -47,6 +47,7 @@ struct Waiting {
 /// A look at the queue.
 #[derive(Debug)]
 pub(super) struct Fetched {
+    look: Look,
     tasks: Vec<QueuedTask>,
     room: Room,
     began: Instant,
@@ -57,6 +58,7 @@ pub(super) async fn fetch(store: &dyn Store, look: Look) -> StoreResult<Fetched>
     let began = Instant::now();
     let (tasks, room) = futures::try_join!(store.queued(&look), store.room())?;
     Ok(Fetched {
+        look,
         tasks,
         room,
         began,
@@ -130,13 +132,13 @@ impl Backlog {
     /// Takes in a look at the queue. What was queued since it began is not in it.
     pub(super) fn replace(&mut self, fetched: Fetched) {
         let Fetched {
+            look,
             tasks,
             room,
             began,
             took,
         } = fetched;
-        let lanes: BTreeSet<_> = tasks.iter().map(topic_of).collect();
-        self.lanes = lanes.len();
+        self.lanes = lanes(&look, &tasks);
         self.tasks.retain(|_, waiting| waiting.since >= began);
         for task in tasks {
             self.add(task, began);
@@ -153,5 +155,55 @@ impl Backlog {
             ..it.task.clone()
         });
         by_now.collect()
+    }
+}
+
+/// How many lanes there are for the types that were looked for. Of the others there is one task
+/// each, which takes no room from them.
+fn lanes(look: &Look, tasks: &[QueuedTask]) -> usize {
+    let types = look.types.as_ref();
+    let ours = tasks
+        .iter()
+        .filter(|task| types.is_none_or(|it| it.contains(&task.requirement.agent_type)));
+    ours.map(topic_of).collect::<BTreeSet<_>>().len()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use patchfleet_domain::agent::Requirement;
+    use patchfleet_domain::{AttemptNumber, Priority, SecurityLevel};
+
+    use super::*;
+
+    fn task(agent_type: &str, repository: &str) -> QueuedTask {
+        QueuedTask {
+            id: TaskId::new(),
+            attempt: AttemptNumber(0),
+            priority: Priority::NORMAL,
+            repository: repository.parse().unwrap(),
+            requirement: Arc::new(Requirement {
+                agent_type: agent_type.parse().unwrap(),
+                capabilities: BTreeSet::new(),
+                security_level: SecurityLevel::Public,
+            }),
+            waited: Duration::ZERO,
+        }
+    }
+
+    #[test]
+    fn lanes_that_nobody_here_works_on_leave_the_others_their_room() {
+        let tasks = [
+            task("backend", "acme/a"),
+            task("backend", "acme/b"),
+            task("backend", "acme/b"),
+            task("mobile", "acme/a"),
+            task("mobile", "acme/c"),
+        ];
+        let mut look = Look::all(20, 4096);
+        assert_eq!(lanes(&look, &tasks), 4);
+        look.types = Some(vec!["backend".parse().unwrap()]);
+        assert_eq!(lanes(&look, &tasks), 2);
     }
 }

@@ -5,12 +5,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use patchfleet_coordinator::analysis::{AnalysisPolicy, analyze};
+use patchfleet_coordinator::analysis::{AnalysisPolicy, analyze, run};
 use patchfleet_coordinator::store::{SqlStore, Store};
 use patchfleet_domain::{TaskId, TaskKind};
 use patchfleet_telemetry::Metrics;
 use patchfleet_testkit::mock_agent::{Conduct, MockAgent};
 use patchfleet_testkit::postgres::Database;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use crate::crowd;
 use crate::figures::distribution;
@@ -20,6 +22,11 @@ use crate::lifecycle;
 const TASKS: u64 = 300;
 /// One task each 20 ms: the agents are idle.
 const PACE: Duration = Duration::from_millis(20);
+const CALM: &str = "commit to assignment at an idle agent, one task each 20 ms";
+/// The same with more of them: tasks, their agents of eight slots, and the time between two tasks.
+const MANY: (u64, usize) = (6000, 100);
+const QUICK: Duration = Duration::from_micros(500);
+const BUSY: &str = "commit to assignment, 2,000 tasks a second for 100 agents";
 
 /// When each task arrived at an agent.
 type Arrivals = Arc<Mutex<BTreeMap<String, Instant>>>;
@@ -52,12 +59,59 @@ pub(crate) async fn crowded_postgres() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Many tasks, one shortly after the other, on a private PostgreSQL.
+pub(crate) async fn busy_postgres() -> anyhow::Result<()> {
+    let database = Database::durable().await?;
+    let store = SqlStore::postgres(database.url(), 8).await?;
+    let store: Arc<dyn Store> = Arc::new(store);
+    let (tasks, agents) = MANY;
+    let fleet = Fleet::start(&store, &Metrics::new()).await?;
+    let arrivals = Arrivals::default();
+    let agents = connect(&fleet, agents, &arrivals).await;
+    let stop = CancellationToken::new();
+    let analyzing = run(Arc::clone(&store), AnalysisPolicy::default(), stop.clone());
+    let mut others = JoinSet::new();
+    others.spawn(analyzing);
+    let mut news = store.newly_queued();
+    let mut clock = tokio::time::interval(QUICK);
+    let feed = Arc::clone(&store);
+    let feeding = async move {
+        let mut sending = JoinSet::new();
+        for number in 0..tasks {
+            clock.tick().await;
+            let store = Arc::clone(&feed);
+            sending.spawn(async move { enqueue(store.as_ref(), number, TaskKind::Issue).await });
+        }
+        while let Some(sent) = sending.join_next().await {
+            sent??;
+        }
+        anyhow::Ok(())
+    };
+    let listening = async {
+        let mut sent = BTreeMap::new();
+        while u64::try_from(sent.len()).is_ok_and(|heard| heard < tasks) {
+            let queued = news.recv().await?;
+            sent.insert(queued.id.to_string(), Instant::now());
+        }
+        anyhow::Ok(sent)
+    };
+    let ((), sent) = tokio::try_join!(feeding, listening)?;
+    wait_for_all(&arrivals, tasks).await?;
+    stop.cancel();
+    report(
+        ("dispatch_latency_ms_busy_postgres", BUSY),
+        &sent,
+        &arrivals,
+    );
+    drop(agents);
+    fleet.stop().await;
+    Ok(())
+}
+
 async fn measure(name: &str, store: Arc<dyn Store>) -> anyhow::Result<()> {
     let fleet = Fleet::start(&store, &Metrics::new()).await?;
     let arrivals = Arrivals::default();
-    let agents: Vec<_> = (0..4)
-        .map(|number| agent(&fleet, number, &arrivals))
-        .collect();
+    let agents = connect(&fleet, 4, &arrivals).await;
     let mut sent = BTreeMap::new();
     let mut pace = tokio::time::interval(PACE);
     for number in 0..TASKS {
@@ -65,11 +119,21 @@ async fn measure(name: &str, store: Arc<dyn Store>) -> anyhow::Result<()> {
         let id = queue(store.as_ref(), number).await?;
         sent.insert(id.to_string(), Instant::now());
     }
-    wait_for_all(&arrivals).await?;
-    report(name, &sent, &arrivals);
+    wait_for_all(&arrivals, TASKS).await?;
+    report((name, CALM), &sent, &arrivals);
     drop(agents);
     fleet.stop().await;
     Ok(())
+}
+
+async fn connect(fleet: &Fleet, count: usize, arrivals: &Arrivals) -> Vec<MockAgent> {
+    let agents = (0..count)
+        .map(|number| agent(fleet, number, arrivals))
+        .collect();
+    while fleet.connected() < count {
+        tokio::time::sleep(PACE).await;
+    }
+    agents
 }
 
 fn agent(fleet: &Fleet, number: usize, arrivals: &Arrivals) -> MockAgent {
@@ -94,14 +158,14 @@ async fn queue(store: &dyn Store, number: u64) -> anyhow::Result<TaskId> {
     Ok(id)
 }
 
-async fn wait_for_all(arrivals: &Arrivals) -> anyhow::Result<()> {
+async fn wait_for_all(arrivals: &Arrivals, tasks: u64) -> anyhow::Result<()> {
     let all = async {
         loop {
             let count = arrivals
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .len();
-            if u64::try_from(count).is_ok_and(|count| count >= TASKS) {
+            if u64::try_from(count).is_ok_and(|count| count >= tasks) {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -112,7 +176,7 @@ async fn wait_for_all(arrivals: &Arrivals) -> anyhow::Result<()> {
         .context("not every task arrived")
 }
 
-fn report(name: &str, sent: &BTreeMap<String, Instant>, arrivals: &Arrivals) {
+fn report((name, of): (&str, &str), sent: &BTreeMap<String, Instant>, arrivals: &Arrivals) {
     let arrivals = arrivals.lock().unwrap_or_else(PoisonError::into_inner);
     let latency = |(id, sent): (&String, &Instant)| {
         // An assignment may arrive before the committing task runs again.
@@ -121,9 +185,5 @@ fn report(name: &str, sent: &BTreeMap<String, Instant>, arrivals: &Arrivals) {
             .map(|at| at.saturating_duration_since(*sent).as_secs_f64() * 1000.0)
     };
     let values: Vec<_> = sent.iter().filter_map(latency).collect();
-    distribution(
-        name,
-        values,
-        "commit to assignment at an idle agent, one task each 20 ms",
-    );
+    distribution(name, values, of);
 }

@@ -92,6 +92,7 @@ async fn measure(part: Part) -> anyhow::Result<()> {
         Part::Dispatch => {
             dispatch::sqlite().await?;
             dispatch::postgres().await?;
+            dispatch::busy_postgres().await?;
             dispatch::crowded_postgres().await
         }
         Part::Lifecycle => {

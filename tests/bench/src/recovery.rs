@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use patchfleet_coordinator::store::{SqlStore, Store, TaskFilter};
-use patchfleet_domain::{TaskKind, TaskState};
+use patchfleet_coordinator::store::{Scope, SqlStore, Store, TaskFilter};
+use patchfleet_domain::{Task, TaskKind, TaskState};
 use patchfleet_testkit::mock_agent::{Conduct, MockAgent, Profile};
 use patchfleet_testkit::postgres::Database;
 use patchfleet_testkit::redis::Redis;
@@ -18,6 +18,15 @@ use crate::scale::free_address;
 
 /// Between two tries to hand something in while the database is away.
 const AGAIN: Duration = Duration::from_millis(5);
+
+/// Tasks that wait when PostgreSQL is restarted under load.
+const BACKLOG: usize = 8000;
+/// How long rates are measured over.
+const WINDOW: Duration = Duration::from_millis(250);
+/// The part of the rate before that counts as full.
+const FULL: f64 = 0.9;
+/// How long that may take.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A coordinator as a process, with what may die beside it.
 struct Scene<'a> {
@@ -134,7 +143,42 @@ pub(crate) async fn measure(program: &Path) -> anyhow::Result<()> {
         let took = scene.until(&worker, before + 1, since).await?;
         value(name, took, of);
     }
+    full_rate(&mut scene).await?;
     count(&scene, &worker).await
+}
+
+/// How long after PostgreSQL is back work goes on as fast as before.
+async fn full_rate(scene: &mut Scene<'_>) -> anyhow::Result<()> {
+    let runner = scene.agent("runner", Conduct::pull_request(1)).await?;
+    let ours = Scope::AgentType(AGENT_TYPE.parse()?);
+    scene.store.pause(&ours, "bench", None).await?;
+    for _ in 0..BACKLOG {
+        scene.task().await;
+    }
+    scene.store.resume(&ours).await?;
+    let done = || runner.seen().assigns.len();
+    let (began, first) = (Instant::now(), done());
+    tokio::time::sleep(WINDOW * 4).await;
+    let before = rate(done() - first, began.elapsed());
+    scene.database.restart().await?;
+    let back = Instant::now();
+    loop {
+        let (began, first) = (Instant::now(), done());
+        tokio::time::sleep(WINDOW).await;
+        if rate(done() - first, began.elapsed()) >= FULL * before {
+            value(
+                "recovery_s_postgres_full_rate",
+                (began - back).as_secs_f64(),
+                "end of PostgreSQL's restart until tasks are assigned as fast as before it (90 %)",
+            );
+            return Ok(());
+        }
+        anyhow::ensure!(back.elapsed() < PATIENCE, "it never was as fast as before");
+    }
+}
+
+fn rate(count: usize, during: Duration) -> f64 {
+    small(u64::try_from(count).unwrap_or(u64::MAX)) / during.as_secs_f64()
 }
 
 async fn agent_killed(scene: &mut Scene<'_>) -> anyhow::Result<f64> {
@@ -184,17 +228,16 @@ async fn count(scene: &Scene<'_>, worker: &MockAgent) -> anyhow::Result<()> {
     let mut tasks = Vec::new();
     let over = async {
         loop {
-            let found = scene.store.tasks(&TaskFilter::default()).await;
-            tasks = found.unwrap_or_default();
+            tasks = all_tasks(scene.store.as_ref()).await.unwrap_or_default();
             let is_over = |state| matches!(state, TaskState::Review | TaskState::Completed);
             if !tasks.is_empty() && tasks.iter().all(|task| is_over(task.state)) {
                 return;
             }
-            tokio::time::sleep(AGAIN).await;
+            tokio::time::sleep(WINDOW).await;
         }
     };
     // What is not over by then is lost.
-    let _ = tokio::time::timeout(Duration::from_secs(10), over).await;
+    let _ = tokio::time::timeout(PATIENCE, over).await;
     let over = tasks
         .iter()
         .filter(|task| !task.state.has_live_attempt())
@@ -211,6 +254,22 @@ async fn count(scene: &Scene<'_>, worker: &MockAgent) -> anyhow::Result<()> {
     }
     value("recovery_tasks_doubled", small(doubled), "of those above");
     Ok(())
+}
+
+async fn all_tasks(store: &dyn Store) -> anyhow::Result<Vec<Task>> {
+    let mut all: Vec<Task> = Vec::new();
+    loop {
+        let page = TaskFilter {
+            before: all.last().map(|task| task.id),
+            limit: 500,
+            ..TaskFilter::default()
+        };
+        let found = store.tasks(&page).await?;
+        if found.is_empty() {
+            return Ok(all);
+        }
+        all.extend(found);
+    }
 }
 
 fn small(number: u64) -> f64 {
