@@ -82,6 +82,7 @@ on_both!(
     dependencies::what_is_over_or_not_ours_is_not_waited_for,
     dependencies::a_cycle_is_refused_by_name,
     dependencies::nobody_is_forgotten_whoever_is_faster,
+    dependencies::nobody_is_forgotten_by_a_report,
     dependencies::a_cycle_is_not_closed_from_two_sides,
     endings::every_state_that_is_not_over_can_be_cancelled,
     endings::an_attempt_tells_its_own_failure_and_success_forgets_it,

@@ -15,6 +15,8 @@ pub(crate) use watch::DraftGate;
 
 /// The repository that is worked on.
 pub(crate) const REPOSITORY: &str = "acme/orders";
+/// How often nothing is done.
+const NEVER: &str = "0s";
 /// Who steers.
 pub(crate) const MAINTAINER: &str = "maintainer";
 
@@ -56,7 +58,7 @@ impl Default for Plan {
             repository_config: None,
             together: false,
             traces: None,
-            sweep: "0s",
+            sweep: NEVER,
         }
     }
 }

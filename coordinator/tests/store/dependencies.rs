@@ -205,6 +205,31 @@ pub(crate) async fn nobody_is_forgotten_whoever_is_faster(fixture: &Fixture) {
     }
 }
 
+/// The end is a report, of a task that its coordinator does not hold but remembers. The analyses
+/// come at different moments of it.
+pub(crate) async fn nobody_is_forgotten_by_a_report(fixture: &Fixture) {
+    let other = fixture.place.open().await;
+    for round in 0..60 {
+        let issue = |n: u64| round * 10 + n;
+        let first = fixture.started(issue(1)).await;
+        let late = fixture.create(issue(2)).await;
+        let analysis = TaskAnalysis {
+            on_dependency_failure: FailurePolicy::Continue,
+            ..after(&[issue(1)])
+        };
+        let ending = async {
+            for _ in 0..round {
+                tokio::task::yield_now().await;
+            }
+            let end = WorkEvent::Finished(failure(false, false));
+            fixture.applied(first, 2, end).await;
+        };
+        let (analyzed, ()) = tokio::join!(other.analyzed(late, &analysis), ending);
+        assert_eq!(analyzed.unwrap(), Cas::Applied(()));
+        fixture.is_in(late, TaskState::Queued).await;
+    }
+}
+
 /// Two replicas draw the two halves of a circle.
 pub(crate) async fn a_cycle_is_not_closed_from_two_sides(fixture: &Fixture) {
     let other = fixture.place.open().await;

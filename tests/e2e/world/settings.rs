@@ -7,7 +7,7 @@ use patchfleet_testkit::github::Simulator;
 use rand::Rng as _;
 use serde_json::{Value, json};
 
-use super::{Plan, REPOSITORY, World};
+use super::{NEVER, Plan, REPOSITORY, World};
 
 /// Keys of one world; each is found nowhere else, so that a search for it means something.
 pub(crate) struct Keys {
@@ -94,8 +94,12 @@ pub(super) fn coordinator(world: &World) -> String {
             "webhook_secrets": [{"env": "E2E_WEBHOOK_SECRET"}],
         },
         "api": {"key": {"env": "E2E_API_KEY"}},
-        "intake": {"sweep": world.plan.sweep, "repositories": [REPOSITORY]},
+        "intake": {"sweep": world.plan.sweep},
     }});
+    if world.plan.sweep != NEVER {
+        // It is to be swept although nothing was ever heard of it.
+        tree["coordinator"]["intake"]["repositories"] = json!([REPOSITORY]);
+    }
     trace(world, &mut tree);
     if world.plan.together {
         tree["agents"] = json!([agent_tree(world)]);
