@@ -22,6 +22,8 @@ mod limits;
 mod linear;
 #[path = "store/memory.rs"]
 mod memory;
+#[path = "store/plans.rs"]
+mod plans;
 #[path = "store/presence.rs"]
 mod presence;
 #[path = "store/random.rs"]
@@ -117,7 +119,12 @@ on_both!(
 
 mod postgres_alone {
     use crate::fixture::Fixture;
-    use crate::replicas;
+    use crate::{plans, replicas};
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_statement_reads_no_more_when_its_tables_have_grown() {
+        plans::a_statement_reads_no_more_when_its_tables_have_grown().await;
+    }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn replicas_hear_of_each_other_also_after_the_connection_was_lost() {

@@ -73,9 +73,9 @@ static POSTGRES_MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
 
 /// What every connection to PostgreSQL begins with: how long a statement may take before it is
 /// given up, and how long a transaction may wait for the next one, so that a process that stands
-/// still keeps no task from others; a name for `pg_stat_activity`, unless the address has one; and plans by index alone.
-/// Every statement of the store finds few rows by an index that is there for it. A plan that was
-/// made while a table was small would scan it, and stay when it has grown.
+/// still keeps no task from others; a name for `pg_stat_activity`, unless the address has one; and
+/// plans by index alone. Every statement of the store finds few rows by an index that is there for
+/// it. A plan that was made while a table was small would scan it, and stay when it has grown.
 const POSTGRES_SESSION: [&str; 7] = [
     "SET statement_timeout = '15s'",
     "SET idle_in_transaction_session_timeout = '10s'",

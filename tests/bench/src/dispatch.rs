@@ -23,10 +23,10 @@ const TASKS: u64 = 300;
 /// One task each 20 ms: the agents are idle.
 const PACE: Duration = Duration::from_millis(20);
 const CALM: &str = "commit to assignment at an idle agent, one task each 20 ms";
-/// The same with more of them: tasks, their agents of eight slots, and the time between two tasks.
-const MANY: (u64, usize) = (6000, 100);
-const QUICK: Duration = Duration::from_micros(500);
-const BUSY: &str = "commit to assignment, 2,000 tasks a second for 100 agents";
+/// Agents of eight slots for many tasks.
+const MANY: usize = 100;
+/// For how many seconds there are many tasks.
+const BUSY_SECONDS: u32 = 5;
 
 /// When each task arrived at an agent.
 type Arrivals = Arc<Mutex<BTreeMap<String, Instant>>>;
@@ -59,21 +59,21 @@ pub(crate) async fn crowded_postgres() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Many tasks, one shortly after the other, on a private PostgreSQL.
-pub(crate) async fn busy_postgres() -> anyhow::Result<()> {
+/// So many tasks a second on a private PostgreSQL.
+pub(crate) async fn busy_postgres(rate: u32) -> anyhow::Result<()> {
     let database = Database::durable().await?;
     let store = SqlStore::postgres(database.url(), 8).await?;
     let store: Arc<dyn Store> = Arc::new(store);
-    let (tasks, agents) = MANY;
+    let tasks = u64::from(rate * BUSY_SECONDS);
     let fleet = Fleet::start(&store, &Metrics::new()).await?;
     let arrivals = Arrivals::default();
-    let agents = connect(&fleet, agents, &arrivals).await;
+    let agents = connect(&fleet, MANY, &arrivals).await;
     let stop = CancellationToken::new();
     let analyzing = run(Arc::clone(&store), AnalysisPolicy::default(), stop.clone());
     let mut others = JoinSet::new();
     others.spawn(analyzing);
     let mut news = store.newly_queued();
-    let mut clock = tokio::time::interval(QUICK);
+    let mut clock = tokio::time::interval(Duration::from_secs(1) / rate);
     let feed = Arc::clone(&store);
     let feeding = async move {
         let mut sending = JoinSet::new();
@@ -98,11 +98,9 @@ pub(crate) async fn busy_postgres() -> anyhow::Result<()> {
     let ((), sent) = tokio::try_join!(feeding, listening)?;
     wait_for_all(&arrivals, tasks).await?;
     stop.cancel();
-    report(
-        ("dispatch_latency_ms_busy_postgres", BUSY),
-        &sent,
-        &arrivals,
-    );
+    let name = format!("dispatch_latency_ms_postgres_{rate}_per_s");
+    let of = format!("commit to assignment, {rate} tasks a second for {MANY} agents");
+    report((&name, &of), &sent, &arrivals);
     drop(agents);
     fleet.stop().await;
     Ok(())

@@ -92,7 +92,9 @@ async fn measure(part: Part) -> anyhow::Result<()> {
         Part::Dispatch => {
             dispatch::sqlite().await?;
             dispatch::postgres().await?;
-            dispatch::busy_postgres().await?;
+            for rate in [500, 2000] {
+                dispatch::busy_postgres(rate).await?;
+            }
             dispatch::crowded_postgres().await
         }
         Part::Lifecycle => {
