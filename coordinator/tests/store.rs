@@ -99,6 +99,9 @@ on_both!(
     memory::what_another_took_away_is_not_reported_on,
     memory::the_next_attempt_counts_and_the_last_one_does_not,
     memory::a_merge_that_another_heard_of_counts,
+    memory::what_another_did_to_a_waiting_task_counts,
+    memory::what_another_did_to_a_new_task_counts,
+    memory::a_pause_by_another_counts,
     limits::no_more_is_at_work_than_the_limits_say,
     limits::what_is_paused_is_not_given_away,
     presence::an_agent_is_offline_when_it_left_or_gives_no_sign_of_life,
@@ -119,7 +122,17 @@ on_both!(
 
 mod postgres_alone {
     use crate::fixture::Fixture;
-    use crate::{plans, replicas};
+    use crate::{memory, plans, replicas};
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn lost_connections_cost_nothing() {
+        memory::lost_connections_cost_nothing(&Fixture::postgres().await).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_claim_waits_for_nobody() {
+        memory::a_claim_waits_for_nobody(&Fixture::postgres().await).await;
+    }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_statement_reads_no_more_when_its_tables_have_grown() {

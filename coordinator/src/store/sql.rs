@@ -11,6 +11,7 @@ mod agents;
 mod attempts;
 mod batch;
 mod claims;
+mod clock;
 mod deliveries;
 mod dependencies;
 mod dialect;
@@ -53,6 +54,7 @@ use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use batch::{Batcher, persistently};
+use clock::Clock;
 use deliveries::Record;
 use dialect::Dialect;
 use memory::Memory;
@@ -125,8 +127,10 @@ struct Database {
     metrics: Metrics,
     /// How many tasks may be at work at once.
     caps: Caps,
-    /// The tasks at work, as this process left them.
+    /// Tasks that are asked for soon, as this process left them.
     memory: Memory,
+    /// The database's clock, as this process knows it.
+    clock: Clock,
 }
 
 impl Database {
@@ -141,6 +145,7 @@ impl Database {
             metrics: Metrics::new(),
             caps: Caps::default(),
             memory: Memory::default(),
+            clock: Clock::default(),
         }
     }
 

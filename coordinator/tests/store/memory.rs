@@ -3,10 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use patchfleet_coordinator::store::{Act, Acted, Cas, Commanded, Report, Store, WorkEvent};
+use patchfleet_coordinator::store::{
+    Act, Acted, Cas, Claim, Commanded, QueuedTask, Report, Scope, Store, WorkEvent,
+};
 use patchfleet_domain::{Phase, TaskState, Work};
+use sqlx::{Connection as _, Executor as _, PgConnection};
 
-use crate::fixture::{Fixture, LEASE, agent, pull_request, repository};
+use crate::fixture::{Fixture, LEASE, Place, agent, analysis, pull_request, repository};
 
 async fn say(store: &Arc<dyn Store>, work: Work, seq: u64, event: WorkEvent) -> Cas {
     let report = Report { work, seq, event };
@@ -97,4 +100,96 @@ pub(crate) async fn a_merge_that_another_heard_of_counts(fixture: &Fixture) {
     let opened = WorkEvent::Finished(pull_request(5));
     assert_eq!(say(here, work, 2, opened).await, Cas::Applied(()));
     assert_eq!(fixture.task(work.task).await.state, TaskState::Completed);
+}
+
+/// Which of the tasks that store gives to an agent.
+async fn won(store: &Arc<dyn Store>, tasks: &[QueuedTask]) -> Vec<bool> {
+    let agent = agent("backend-1");
+    let claims: Vec<_> = tasks.iter().map(|task| Claim::new(task, &agent)).collect();
+    let won = store.claim_all(&claims, LEASE).await.unwrap();
+    let applied = won.iter().map(|won| matches!(won, Cas::Applied(_)));
+    applied.collect()
+}
+
+pub(crate) async fn what_another_did_to_a_waiting_task_counts(fixture: &Fixture) {
+    let (here, there) = (&fixture.store, fixture.place.open().await);
+    let mut queued = Vec::new();
+    for issue in 1..=4 {
+        queued.push(fixture.queued(issue).await);
+    }
+    let called_off = there.cancel(queued[0].id, "maintainer").await.unwrap();
+    assert!(matches!(called_off, Commanded::Done(_)), "{called_off:?}");
+    assert_eq!(won(&there, &queued[1..2]).await, [true]);
+    assert_eq!(won(here, &queued).await, [false, false, true, true]);
+    assert_eq!(fixture.task(queued[0].id).await.attempt.0, 0);
+    assert_eq!(fixture.task(queued[1].id).await.attempt.0, 1);
+}
+
+pub(crate) async fn what_another_did_to_a_new_task_counts(fixture: &Fixture) {
+    let (here, there) = (&fixture.store, fixture.place.open().await);
+    let (off, known, new) = (
+        fixture.create(1).await,
+        fixture.create(2).await,
+        fixture.create(3).await,
+    );
+    let called_off = there.cancel(off, "maintainer").await.unwrap();
+    assert!(matches!(called_off, Commanded::Done(_)), "{called_off:?}");
+    assert_eq!(
+        there.analyzed(known, &analysis()).await.unwrap(),
+        Cas::Applied(())
+    );
+    let analyses = [off, known, new].map(|id| (id, analysis()));
+    let applied = here.analyzed_all(&analyses).await.unwrap();
+    assert_eq!(applied, [Cas::Stale, Cas::Stale, Cas::Applied(())]);
+    assert_eq!(fixture.task(off).await.state, TaskState::Cancelled);
+    // Once in, once analyzed, and no more.
+    let history = here.history(known, 0).await.unwrap();
+    let queued = history.iter().filter(|it| it.to == Some(TaskState::Queued));
+    assert_eq!(queued.count(), 1);
+}
+
+pub(crate) async fn a_pause_by_another_counts(fixture: &Fixture) {
+    let (here, there) = (&fixture.store, fixture.place.open().await);
+    let queued = [fixture.queued(1).await];
+    let orders = Scope::Repository(repository());
+    assert!(there.pause(&orders, "maintainer", None).await.unwrap());
+    assert_eq!(won(here, &queued).await, [false]);
+    assert_eq!(fixture.task(queued[0].id).await.state, TaskState::Queued);
+    assert!(there.resume(&orders).await.unwrap());
+    assert_eq!(won(here, &queued).await, [true]);
+}
+
+/// A process that stands still holds a task, and the others are given away meanwhile.
+pub(crate) async fn a_claim_waits_for_nobody(fixture: &Fixture) {
+    let queued = [fixture.queued(1).await, fixture.queued(2).await];
+    let Place::Server(database) = &fixture.place else {
+        panic!("PostgreSQL is a server");
+    };
+    let mut other = PgConnection::connect(database.url()).await.unwrap();
+    let hold = format!(
+        "BEGIN; SELECT FROM tasks WHERE id = '{}' FOR UPDATE",
+        queued[0].id
+    );
+    other.execute(sqlx::AssertSqlSafe(hold)).await.unwrap();
+    let claiming = won(&fixture.store, &queued);
+    let claiming = tokio::time::timeout(Duration::from_secs(5), claiming);
+    assert_eq!(claiming.await.expect("it does not wait"), [false, true]);
+}
+
+/// The database ends all connections, as when it restarts: what comes next takes others.
+pub(crate) async fn lost_connections_cost_nothing(fixture: &Fixture) {
+    let queued = [fixture.queued(1).await];
+    let work = fixture.started(2).await;
+    let Place::Server(database) = &fixture.place else {
+        panic!("PostgreSQL is a server");
+    };
+    let mut other = PgConnection::connect(database.url()).await.unwrap();
+    let end_all = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+         WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    other.execute(end_all).await.unwrap();
+    fixture.applied(work, 2, testing()).await;
+    other.execute(end_all).await.unwrap();
+    assert_eq!(won(&fixture.store, &queued).await, [true]);
+    other.execute(end_all).await.unwrap();
+    fixture.applied(work, 3, line("three")).await;
 }

@@ -49,7 +49,7 @@ pub(super) async fn renew(
     agents: &[(AgentId, AgentState)],
     terms: Terms,
 ) -> StoreResult<Vec<(AgentId, Work)>> {
-    let mut unit = Unit::begin(database).await?;
+    let mut unit = Unit::of(database);
     let until = unit
         .now()
         .await?
@@ -69,7 +69,7 @@ pub(super) async fn renew(
          WHERE agents.id = r.id",
         rowset::table(unit.dialect, PresenceRow::COLUMNS)
     );
-    rowset::execute(&mut unit.sql, &text, &rows).await?;
+    rowset::execute(unit.sql().await?, &text, &rows).await?;
     // Locked in the order in which every transaction locks them. What was not accepted within its
     // first lease, and what takes longer than the deadline, is given up although its agent lives:
     // the work hangs.
@@ -88,7 +88,7 @@ pub(super) async fn renew(
         .bind(micros(terms.deadline))
         .bind(micros(terms.deadline))
         .bind(until)
-        .fetch_all(&mut *unit.sql)
+        .fetch_all(unit.sql().await?)
         .await?;
     unit.commit().await?;
     found
@@ -102,11 +102,11 @@ pub(super) async fn leave(
     agent: &AgentId,
     (session, grace): (SessionId, Option<Duration>),
 ) -> StoreResult<()> {
-    let mut unit = Unit::begin(database).await?;
+    let mut unit = Unit::of(database);
     let left = sqlx::query("UPDATE agents SET present_until = 0 WHERE id = $1 AND session = $2")
         .bind(agent.as_str())
         .bind(session.to_string())
-        .execute(&mut *unit.sql)
+        .execute(unit.sql().await?)
         .await?;
     if let Some(grace) = grace
         && left.rows_affected() > 0
@@ -123,7 +123,7 @@ pub(super) async fn leave(
         .bind(until)
         .bind(agent.as_str())
         .bind(until)
-        .execute(&mut *unit.sql)
+        .execute(unit.sql().await?)
         .await?;
     }
     unit.commit().await

@@ -82,7 +82,7 @@ pub(super) async fn lose(
     work: Work,
     why: &str,
 ) -> StoreResult<Cas<TaskState>> {
-    let mut unit = Unit::begin(database).await?;
+    let mut unit = Unit::of(database);
     let Some(held) = unit.one(work.task).await? else {
         return Ok(Cas::Stale);
     };
@@ -115,7 +115,7 @@ pub(super) async fn expire(database: &Database) -> StoreResult<Vec<LostAttempt>>
 }
 
 async fn end_all(database: &Database, over: Vec<(Work, AgentId)>) -> StoreResult<Vec<LostAttempt>> {
-    let mut unit = Unit::begin(database).await?;
+    let mut unit = Unit::of(database);
     // Whoever holds a task now is about to change it: the next look sees what came of it.
     unit.hold(over.iter().map(|(work, _)| work.task), Busy::Skip)
         .await?;

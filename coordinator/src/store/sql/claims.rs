@@ -99,8 +99,12 @@ pub(super) async fn claim_all(
     claims: &[Claim],
     lease: Duration,
 ) -> StoreResult<Vec<Cas<Assignment>>> {
-    let mut unit = Unit::begin(database).await?;
+    let mut unit = Unit::of(database);
     let mut room = lanes::room_for_claims(&mut unit).await?;
+    // Only a first attempt: a later one may have checkpoints, which are to be read.
+    let first = claims.iter().filter(|claim| claim.attempt.0 == 0);
+    unit.recall(&first.map(|claim| claim.task).collect())
+        .await?;
     unit.hold(claims.iter().map(|claim| claim.task), Busy::SkipPaused)
         .await?;
     let mut won = Vec::with_capacity(claims.len());
@@ -171,7 +175,7 @@ async fn checkpoints(
     );
     let found = sqlx::query(sqlx::AssertSqlSafe(text))
         .bind(to_json(&tasks)?)
-        .fetch_all(&mut *unit.sql)
+        .fetch_all(unit.sql().await?)
         .await?;
     for row in &found {
         let checkpoint = Checkpoint {
@@ -188,7 +192,7 @@ async fn checkpoints(
 }
 
 pub(super) async fn assignment(database: &Database, work: Work) -> StoreResult<Option<Assignment>> {
-    let mut unit = Unit::begin(database).await?;
+    let mut unit = Unit::of(database);
     let live = unit
         .one(work.task)
         .await?

@@ -73,7 +73,7 @@ pub(super) async fn record_all(
     database: &Database,
     records: &[Record],
 ) -> StoreResult<Vec<Recorded>> {
-    let mut unit = Unit::begin(database).await?;
+    let mut unit = Unit::of(database);
     let mut unknown = insert(&mut unit, records).await?;
     // Said twice in one batch, a delivery counts once.
     let new: Vec<_> = records
@@ -119,7 +119,7 @@ async fn insert_new<R: rowset::Row>(
     let text = format!("{text} ON CONFLICT DO NOTHING RETURNING {column}");
     let found = sqlx::query(sqlx::AssertSqlSafe(text))
         .bind(to_json(&rows)?)
-        .fetch_all(&mut *unit.sql)
+        .fetch_all(unit.sql().await?)
         .await?;
     Ok(found)
 }
@@ -210,7 +210,7 @@ async fn enqueue_reply(
         .bind(repository.as_str())
         .bind(big(issue.0))
         .bind(to_json(&Effect::Reply(reply.clone()))?)
-        .execute(&mut *unit.sql)
+        .execute(unit.sql().await?)
         .await?;
     unit.wake();
     Ok(Acted::Replied)
@@ -287,7 +287,7 @@ async fn forget_trigger(unit: &mut Unit<'_>, new: &NewTask) -> StoreResult<()> {
     sqlx::query("DELETE FROM task_triggers WHERE repository = $1 AND task = $2")
         .bind(new.repository.as_str())
         .bind(new.id.to_string())
-        .execute(&mut *unit.sql)
+        .execute(unit.sql().await?)
         .await?;
     Ok(())
 }
@@ -337,7 +337,7 @@ async fn existing(unit: &mut Unit<'_>, new: &NewTask) -> StoreResult<Option<Task
     .bind(plain(&new.key.object))
     .bind(new.repository.as_str())
     .bind(new.issue.map_or(-1, |issue| big(issue.0)))
-    .fetch_optional(&mut *unit.sql)
+    .fetch_optional(unit.sql().await?)
     .await?;
     row.map(|row| word(&row, "id")).transpose()
 }
@@ -358,7 +358,7 @@ async fn close_pull_request(unit: &mut Unit<'_>, pull: &ClosedPull<'_>) -> Store
     .bind(pull.repository.as_str())
     .bind(branch_issue(pull.head).map_or(-1, |issue| big(issue.0)))
     .bind(pull.head)
-    .fetch_optional(&mut *unit.sql)
+    .fetch_optional(unit.sql().await?)
     .await?;
     let Some(row) = row else {
         return Ok(Acted::Nothing);

@@ -21,7 +21,7 @@ use crate::store::{Cas, StoreResult};
 /// held, so that nobody who waits here is waited for.
 pub(super) async fn one_at_a_time(unit: &mut Unit<'_>) -> StoreResult<()> {
     if let Some(lock) = unit.dialect.lock_dependencies() {
-        sqlx::query(lock).execute(&mut *unit.sql).await?;
+        sqlx::query(lock).execute(unit.sql().await?).await?;
     }
     Ok(())
 }
@@ -128,7 +128,7 @@ async fn fetch(
 ) -> StoreResult<Vec<(TaskId, TaskId)>> {
     let found = sqlx::query(sqlx::AssertSqlSafe(text))
         .bind(to_json(tasks)?)
-        .fetch_all(&mut *unit.sql)
+        .fetch_all(unit.sql().await?)
         .await?;
     let edge = |row: &sqlx::any::AnyRow| Ok((word(row, "task")?, word(row, "depends_on")?));
     found.iter().map(edge).collect()

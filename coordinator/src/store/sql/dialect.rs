@@ -68,6 +68,17 @@ impl Dialect {
         }
     }
 
+    /// A further condition: nobody else holds the row of `tasks`, which is not waited for.
+    pub(super) const fn is_free(self) -> &'static str {
+        match self {
+            Self::Sqlite => "",
+            Self::Postgres => {
+                " AND EXISTS (SELECT 1 FROM tasks AS own WHERE own.id = tasks.id \
+                 FOR UPDATE SKIP LOCKED)"
+            }
+        }
+    }
+
     /// Makes a row of a SELECT one's own until the transaction ends.
     pub(super) const fn lock(self) -> &'static str {
         match self {

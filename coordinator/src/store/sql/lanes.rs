@@ -22,7 +22,7 @@ pub(super) async fn pause(
     scope: &Scope,
     (actor, reason): (&str, Option<&str>),
 ) -> StoreResult<bool> {
-    let mut unit = Unit::begin(database).await?;
+    let mut unit = Unit::of(database);
     let (kind, name) = words(scope);
     let done = sqlx::query(
         "INSERT INTO pauses (scope, name, actor, reason, since) VALUES ($1, $2, $3, $4, $5) \
@@ -33,7 +33,7 @@ pub(super) async fn pause(
     .bind(plain(actor))
     .bind(reason.map(plain))
     .bind(unit.now().await?.timestamp_micros())
-    .execute(&mut *unit.sql)
+    .execute(unit.sql().await?)
     .await?;
     unit.wake();
     unit.commit().await?;
@@ -41,12 +41,12 @@ pub(super) async fn pause(
 }
 
 pub(super) async fn resume(database: &Database, scope: &Scope) -> StoreResult<bool> {
-    let mut unit = Unit::begin(database).await?;
+    let mut unit = Unit::of(database);
     let (kind, name) = words(scope);
     let done = sqlx::query("DELETE FROM pauses WHERE scope = $1 AND name = $2")
         .bind(kind)
         .bind(name)
-        .execute(&mut *unit.sql)
+        .execute(unit.sql().await?)
         .await?;
     unit.wake();
     unit.commit().await?;
@@ -120,8 +120,8 @@ pub(super) async fn room_for_claims(unit: &mut Unit<'_>) -> StoreResult<Room> {
         return Ok(Room::default());
     }
     if let Some(lock) = unit.dialect.lock_claims() {
-        sqlx::query(lock).execute(&mut *unit.sql).await?;
+        sqlx::query(lock).execute(unit.sql().await?).await?;
     }
-    let at_work = at_work(&mut unit.sql).await?;
+    let at_work = at_work(unit.sql().await?).await?;
     Ok(Room::new(unit.caps().clone(), at_work, []))
 }

@@ -16,7 +16,7 @@ pub(super) async fn take(
     limit: u32,
     hold: Duration,
 ) -> StoreResult<Vec<OutboxEntry>> {
-    let mut unit = Unit::begin(database).await?;
+    let mut unit = Unit::of(database);
     let now = unit.now().await?.timestamp_micros();
     // The first unsent entry of each issue; the later ones wait for it.
     let text = format!(
@@ -30,7 +30,7 @@ pub(super) async fn take(
     let found = sqlx::query(sqlx::AssertSqlSafe(text))
         .bind(now)
         .bind(now)
-        .fetch_all(&mut *unit.sql)
+        .fetch_all(unit.sql().await?)
         .await?;
     let held_until = now.saturating_add(micros(hold));
     let mut entries = Vec::with_capacity(found.len());
@@ -42,7 +42,7 @@ pub(super) async fn take(
         .bind(now)
         .bind(held_until)
         .bind(id)
-        .execute(&mut *unit.sql)
+        .execute(unit.sql().await?)
         .await?;
         entries.push(OutboxEntry {
             id,
@@ -61,7 +61,7 @@ pub(super) async fn settle(
     entry: &OutboxEntry,
     sent: &Sent,
 ) -> StoreResult<()> {
-    let mut unit = Unit::begin(database).await?;
+    let mut unit = Unit::of(database);
     match sent {
         Sent::Done { comment } => {
             end(&mut unit, entry, None).await?;
@@ -80,7 +80,7 @@ pub(super) async fn settle(
                 .bind(next)
                 .bind(error.as_str())
                 .bind(entry.id)
-                .execute(&mut *unit.sql)
+                .execute(unit.sql().await?)
                 .await?;
         }
     }
@@ -94,7 +94,7 @@ async fn end(unit: &mut Unit<'_>, entry: &OutboxEntry, error: Option<&String>) -
         .bind(now)
         .bind(error.map(String::as_str))
         .bind(entry.id)
-        .execute(&mut *unit.sql)
+        .execute(unit.sql().await?)
         .await?;
     Ok(())
 }
@@ -103,7 +103,7 @@ async fn remember_comment(unit: &mut Unit<'_>, task: TaskId, comment: u64) -> St
     sqlx::query("UPDATE tasks SET status_comment = $1 WHERE id = $2")
         .bind(big(comment))
         .bind(task.to_string())
-        .execute(&mut *unit.sql)
+        .execute(unit.sql().await?)
         .await?;
     Ok(())
 }

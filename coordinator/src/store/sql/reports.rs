@@ -1,7 +1,9 @@
 //! Reports of agents, many in one transaction.
 
+use std::collections::BTreeSet;
+
 use super::Database;
-use super::unit::Unit;
+use super::unit::{Busy, Unit};
 use crate::store::{Cas, Report, StoreError, StoreResult};
 
 /// Reports that belong together, in their order.
@@ -11,9 +13,10 @@ pub(super) async fn apply_all(
     database: &Database,
     batch: &[Reports],
 ) -> StoreResult<Vec<Vec<Cas>>> {
-    let mut unit = Unit::begin(database).await?;
-    let tasks = batch.iter().flatten().map(|report| report.work.task);
-    unit.recall(tasks).await?;
+    let mut unit = Unit::of(database);
+    let tasks: BTreeSet<_> = batch.iter().flatten().map(|it| it.work.task).collect();
+    unit.recall(&tasks).await?;
+    unit.hold(tasks, Busy::Wait).await?;
     let mut apply = |report: &Report| match unit.held(report.work.task) {
         Some(held) => held.report(report),
         None => Ok(Cas::Stale),

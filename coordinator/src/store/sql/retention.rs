@@ -29,7 +29,7 @@ const BESIDE: [(&str, &str); 6] = [
 ];
 
 pub(super) async fn retire(database: &Database, retention: Retention) -> StoreResult<Retired> {
-    let mut unit = Unit::begin(database).await?;
+    let mut unit = Unit::of(database);
     let retired = Retired {
         entries: retire_entries(&mut unit, retention.tasks).await?,
         tasks: retire_tasks(&mut unit, retention.tasks).await?,
@@ -72,7 +72,7 @@ async fn retire_tasks(unit: &mut Unit<'_>, age: Duration) -> StoreResult<usize> 
     let found = sqlx::query(sqlx::AssertSqlSafe(text))
         .bind(id_of(moment))
         .bind(moment)
-        .fetch_all(&mut *unit.sql)
+        .fetch_all(unit.sql().await?)
         .await?;
     let tasks: Vec<TaskId> = found
         .iter()
@@ -93,7 +93,7 @@ async fn retire_tasks(unit: &mut Unit<'_>, age: Duration) -> StoreResult<usize> 
     for text in beside.into_iter().chain([triggers, own]) {
         sqlx::query(sqlx::AssertSqlSafe(text))
             .bind(tasks_json.as_str())
-            .execute(&mut *unit.sql)
+            .execute(unit.sql().await?)
             .await?;
     }
     Ok(tasks.len())
@@ -121,7 +121,7 @@ async fn retire_deliveries(unit: &mut Unit<'_>, age: Duration) -> StoreResult<us
 async fn retired(unit: &mut Unit<'_>, text: String, age: Duration) -> StoreResult<usize> {
     let found: Vec<AnyRow> = sqlx::query(sqlx::AssertSqlSafe(text))
         .bind(before(unit, age).await?)
-        .fetch_all(&mut *unit.sql)
+        .fetch_all(unit.sql().await?)
         .await?;
     Ok(found.len())
 }

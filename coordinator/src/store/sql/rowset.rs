@@ -7,7 +7,7 @@ use sqlx::Row as _;
 use super::rows::to_json;
 use super::unit::Version;
 use super::{Dialect, Sql};
-use crate::store::StoreResult;
+use crate::store::{StoreError, StoreResult};
 
 /// A column's name and its type.
 pub(super) type Column = (&'static str, &'static str);
@@ -141,17 +141,27 @@ pub(super) async fn execute_all(
     }
 }
 
+/// SQLSTATE `division_by_zero` (PostgreSQL's documentation, appendix A).
+const DIVISION_BY_ZERO: &str = "22012";
+
+/// In one statement, which fails by itself when a part of it does not find all of its own: nothing of
+/// it is done then, also when it is a transaction of its own.
 async fn together(
     sql: &mut Sql,
     statements: &[Statement],
 ) -> StoreResult<Result<Option<Version>, String>> {
     let mut parts = Vec::with_capacity(statements.len());
     let mut told = vec!["pg_current_xact_id()::xid::text AS version".to_owned()];
+    let mut wanted = Vec::new();
     for (place, statement) in statements.iter().enumerate() {
         let text = statement.text.replace("$1", &format!("${}", place + 1));
         parts.push(format!("s{place} AS ({text} RETURNING 1)"));
-        if statement.finds.is_some() {
-            told.push(format!("(SELECT count(*) FROM s{place}) AS n{place}"));
+        if let Some(finds) = statement.finds {
+            wanted.push(i64::try_from(finds).unwrap_or(i64::MAX));
+            let at = statements.len() + wanted.len();
+            told.push(format!(
+                "1 / ((SELECT count(*) FROM s{place}) = ${at})::int"
+            ));
         }
     }
     let text = format!("WITH {} SELECT {}", parts.join(", "), told.join(", "));
@@ -159,16 +169,19 @@ async fn together(
     for statement in statements {
         query = query.bind(&statement.told);
     }
-    let row = query.fetch_one(sql).await?;
-    for (place, statement) in statements.iter().enumerate() {
-        if statement.finds.is_some() {
-            let found: i64 = row.try_get(format!("n{place}").as_str())?;
-            if let Err(why) = statement.check(u64::try_from(found).unwrap_or_default()) {
-                return Ok(Err(why));
-            }
-        }
+    for wanted in wanted {
+        query = query.bind(wanted);
     }
-    Ok(Ok(Some(Version(row.try_get("version")?))))
+    // To the end, which a transaction's own statement reaches when it is durable.
+    match query.fetch_all(sql).await {
+        Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some(DIVISION_BY_ZERO) => {
+            Ok(Err("some rows are not as they were".to_owned()))
+        }
+        found => match found?.first() {
+            Some(row) => Ok(Ok(Some(Version(row.try_get("version")?)))),
+            None => Err(StoreError::Corrupt("a statement told nothing".to_owned())),
+        },
+    }
 }
 
 /// Does something about what `$1` tells; says how many rows that were.

@@ -21,16 +21,16 @@ const MOST: u32 = 20_000;
 
 /// Adds up some of what is new; true when there is more. One replica does it at a time.
 pub(super) async fn add_up(database: &Database, lag: Duration) -> StoreResult<bool> {
-    let mut unit = Unit::begin(database).await?;
+    let mut unit = Unit::of(database);
     sqlx::query("INSERT INTO tallies (name, n) VALUES ('counted_to', 0) ON CONFLICT DO NOTHING")
-        .execute(&mut *unit.sql)
+        .execute(unit.sql().await?)
         .await?;
     let text = format!(
         "SELECT n FROM tallies WHERE name = 'counted_to'{}",
         unit.dialect.lock_free()
     );
     let counted: Option<i64> = sqlx::query_scalar(sqlx::AssertSqlSafe(text))
-        .fetch_optional(&mut *unit.sql)
+        .fetch_optional(unit.sql().await?)
         .await?;
     let Some(counted) = counted else {
         return Ok(false);
@@ -45,12 +45,12 @@ pub(super) async fn add_up(database: &Database, lag: Duration) -> StoreResult<bo
         )
         .bind(state.as_str())
         .bind(change)
-        .execute(&mut *unit.sql)
+        .execute(unit.sql().await?)
         .await?;
     }
     sqlx::query("UPDATE tallies SET n = $1 WHERE name = 'counted_to'")
         .bind(upto)
-        .execute(&mut *unit.sql)
+        .execute(unit.sql().await?)
         .await?;
     unit.commit().await?;
     Ok(upto > counted)
@@ -70,7 +70,7 @@ async fn end_of_new(unit: &mut Unit<'_>, counted: i64, lag: Duration) -> StoreRe
     let upto: Option<i64> = sqlx::query_scalar(sqlx::AssertSqlSafe(text))
         .bind(young)
         .bind(counted)
-        .fetch_one(&mut *unit.sql)
+        .fetch_one(unit.sql().await?)
         .await?;
     Ok(upto.filter(|upto| *upto > counted))
 }
@@ -85,7 +85,7 @@ async fn changes(
     )
     .bind(after)
     .bind(upto)
-    .fetch_all(&mut *unit.sql)
+    .fetch_all(unit.sql().await?)
     .await?;
     let mut changes = BTreeMap::new();
     for row in &found {

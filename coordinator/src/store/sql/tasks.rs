@@ -1,5 +1,7 @@
 //! Tasks: reading them, and what people and the analysis do to them.
 
+use std::collections::BTreeSet;
+
 use patchfleet_domain::{IssueNumber, RepositoryName, Task, TaskAnalysis, TaskId, TaskState};
 use sqlx::Row as _;
 
@@ -106,7 +108,7 @@ pub(super) async fn cancel(
     task: TaskId,
     actor: &str,
 ) -> StoreResult<Commanded> {
-    let mut unit = Unit::begin(database).await?;
+    let mut unit = Unit::of(database);
     let done = cancel_in(&mut unit, task, actor).await?;
     unit.commit().await?;
     Ok(done)
@@ -129,7 +131,7 @@ pub(super) async fn retry(
     task: TaskId,
     actor: &str,
 ) -> StoreResult<Commanded> {
-    let mut unit = Unit::begin(database).await?;
+    let mut unit = Unit::of(database);
     let done = retry_in(&mut unit, task, actor).await?;
     unit.commit().await?;
     Ok(done)
@@ -169,7 +171,7 @@ pub(super) async fn newest(
     )
     .bind(repository.as_str())
     .bind(big(issue.0))
-    .fetch_optional(&mut *unit.sql)
+    .fetch_optional(unit.sql().await?)
     .await?;
     row.map(|row| word(&row, "task")).transpose()
 }
@@ -185,7 +187,7 @@ async fn active_beside(unit: &mut Unit<'_>, task: &Task) -> StoreResult<Option<T
     )
     .bind(task.repository.as_str())
     .bind(big(issue.0))
-    .fetch_optional(&mut *unit.sql)
+    .fetch_optional(unit.sql().await?)
     .await?;
     row.map(|row| word(&row, "id")).transpose()
 }
@@ -205,13 +207,15 @@ pub(super) async fn analyzed_all(
     database: &Database,
     analyses: &[(TaskId, TaskAnalysis)],
 ) -> StoreResult<Vec<Cas>> {
-    let mut unit = Unit::begin(database).await?;
+    let mut unit = Unit::of(database);
+    let tasks: BTreeSet<_> = analyses.iter().map(|(task, _)| *task).collect();
     let depends = |analysis: &TaskAnalysis| !analysis.depends_on.is_empty();
     if analyses.iter().any(|(_, analysis)| depends(analysis)) {
         dependencies::one_at_a_time(&mut unit).await?;
+    } else {
+        unit.recall(&tasks).await?;
     }
-    unit.hold(analyses.iter().map(|(task, _)| *task), Busy::Wait)
-        .await?;
+    unit.hold(tasks, Busy::Wait).await?;
     let mut applied = Vec::with_capacity(analyses.len());
     for (task, analysis) in analyses {
         applied.push(if depends(analysis) {

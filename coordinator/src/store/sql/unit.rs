@@ -3,10 +3,11 @@
 //! Tasks that are read are locked in the order of their ids, so that two transactions never wait for
 //! each other on them. A change is compare-and-set on the state and attempt that were read.
 //!
-//! What an agent at work reports comes to the coordinator that gave it the task, and that one knows
-//! how it left the task. It does not ask again ([`Unit::recall`]): if somebody else was at the
-//! task, its row has another version, the change finds nothing to change, and the transaction is
-//! tried anew with what is stored.
+//! What is queued here is mostly given away here, and what an agent at work reports comes to the
+//! coordinator that gave it the task: that one knows how it left the task. It does not ask again
+//! ([`Unit::recall`]): if somebody else was at the task, its row has another version, the change
+//! finds nothing to change, and the transaction is tried anew with what is stored. Where nothing was
+//! asked, the one statement that writes everything is a transaction by itself.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,14 +21,15 @@ use sqlx::{Any, Row as _, Transaction};
 
 use super::errors::is_lost;
 use super::rows::{self, number, to_json, word};
-use super::{Database, Dialect, dependencies, write};
+use super::{Database, Dialect, Sql, dependencies, write};
 use crate::store::held::{Attempt, ClosedEarly, End, Held, Move};
 use crate::store::rules::Closed;
-use crate::store::{Caps, StoreResult};
+use crate::store::{Caps, StoreError, StoreResult};
 
 /// A transaction of the store. Rolled back when dropped.
 pub(super) struct Unit<'a> {
-    pub(super) sql: Transaction<'a, Any>,
+    /// Begun by whoever needs it first.
+    transaction: Option<Transaction<'static, Any>>,
     pub(super) dialect: Dialect,
     /// The database's clock, as soon as somebody asked for it.
     now: Option<Timestamp>,
@@ -50,6 +52,8 @@ pub(super) struct Stored {
     pub(super) version: Option<Version>,
     /// It was not read, but is what this process wrote last.
     pub(super) is_assumed: bool,
+    /// This transaction inserted its row.
+    is_new: bool,
     /// The task was active when this transaction held it first.
     was_active: bool,
 }
@@ -124,6 +128,7 @@ impl Stored {
             attempt: held.attempt.clone(),
             version,
             is_assumed: false,
+            is_new: false,
             was_active: held.task.state.is_active(),
         }
     }
@@ -141,23 +146,31 @@ pub(super) enum Busy {
 }
 
 /// True of tasks of which neither the repository nor the type of agent is paused.
-const NOT_PAUSED: &str = " AND NOT EXISTS (SELECT 1 FROM pauses \
+pub(super) const NOT_PAUSED: &str = "NOT EXISTS (SELECT 1 FROM pauses \
      WHERE scope = 'repository' AND name = tasks.repository) \
      AND NOT EXISTS (SELECT 1 FROM pauses WHERE scope = 'agent_type' AND name = tasks.agent_type)";
 
 impl<'a> Unit<'a> {
-    pub(super) async fn begin(database: &'a Database) -> StoreResult<Self> {
-        let dialect = database.dialect;
-        Ok(Self {
-            sql: begin(database).await?,
-            dialect,
+    pub(super) const fn of(database: &'a Database) -> Self {
+        Self {
+            transaction: None,
+            dialect: database.dialect,
             now: None,
             database,
             held: BTreeMap::new(),
             assumes: false,
             wakes: false,
             moves: Vec::new(),
-        })
+        }
+    }
+
+    /// The connection, in the transaction.
+    pub(super) async fn sql(&mut self) -> StoreResult<&mut Sql> {
+        let transaction = match self.transaction.take() {
+            Some(transaction) => transaction,
+            None => begin(self.database).await?,
+        };
+        Ok(self.transaction.insert(transaction))
     }
 
     /// The database's clock: one moment for the whole transaction.
@@ -167,9 +180,11 @@ impl<'a> Unit<'a> {
         }
         let text = format!("SELECT {}", self.dialect.now());
         let now = sqlx::query_scalar(sqlx::AssertSqlSafe(text))
-            .fetch_one(&mut *self.sql)
+            .fetch_one(self.sql().await?)
             .await?;
-        Ok(*self.now.insert(rows::moment(now)?))
+        let now = rows::moment(now)?;
+        self.database.clock.set(now);
+        Ok(*self.now.insert(now))
     }
 
     /// How many tasks may be at work at once.
@@ -212,16 +227,16 @@ impl<'a> Unit<'a> {
         Ok(())
     }
 
-    /// Holds the tasks as this process left them; those that it does not remember, as they are
-    /// stored. What was decided on a memory is true only if it led to a change that is written.
-    pub(super) async fn recall(
-        &mut self,
-        ids: impl IntoIterator<Item = TaskId>,
-    ) -> StoreResult<()> {
-        let ids: BTreeSet<_> = ids.into_iter().collect();
-        let known = self.database.memory.take(&ids);
+    /// Holds those of the tasks that this process remembers, as it left them. What was decided on a
+    /// memory is true only if it led to a change that is written.
+    pub(super) async fn recall(&mut self, ids: &BTreeSet<TaskId>) -> StoreResult<()> {
+        let known = self.database.memory.take(ids);
+        if known.is_empty() {
+            return Ok(());
+        }
+        let now = self.now_or_so(&known).await?;
         for (mut held, version) in known {
-            (held.now, held.not_before) = (self.now().await?, None);
+            (held.now, held.not_before) = (now, None);
             let stored = Stored {
                 is_assumed: true,
                 ..Stored::of(&held, Some(version))
@@ -229,7 +244,17 @@ impl<'a> Unit<'a> {
             self.held.insert(held.task.id, (held, stored));
             self.assumes = true;
         }
-        self.hold(ids, Busy::Wait).await
+        Ok(())
+    }
+
+    /// The database's clock as well as it is known without asking, and not before anything that
+    /// these tasks have been through.
+    async fn now_or_so(&mut self, known: &[(Held, Version)]) -> StoreResult<Timestamp> {
+        let (None, Some(now)) = (self.now, self.database.clock.now()) else {
+            return self.now().await;
+        };
+        let last = known.iter().map(|(held, _)| held.task.updated_at).max();
+        Ok(*self.now.insert(last.map_or(now, |last| last.max(now))))
     }
 
     /// True when a task is held that was not read.
@@ -250,7 +275,10 @@ impl<'a> Unit<'a> {
 
     /// Holds tasks that this transaction inserted.
     pub(super) fn adopt(&mut self, held: Held) {
-        let stored = Stored::of(&held, None);
+        let stored = Stored {
+            is_new: true,
+            ..Stored::of(&held, None)
+        };
         self.held.insert(held.task.id, (held, stored));
     }
 
@@ -270,12 +298,12 @@ impl<'a> Unit<'a> {
         busy: Busy,
     ) -> StoreResult<Vec<(Held, Option<Version>)>> {
         let (only, lock) = match busy {
-            Busy::Wait => ("", self.dialect.lock()),
-            Busy::Skip => ("", self.dialect.lock_free()),
+            Busy::Wait => ("1 = 1", self.dialect.lock()),
+            Busy::Skip => ("1 = 1", self.dialect.lock_free()),
             Busy::SkipPaused => (NOT_PAUSED, self.dialect.lock_free()),
         };
         let text = format!(
-            "SELECT {}, {}, {} AS clock FROM tasks WHERE id {}{only} ORDER BY id{lock}",
+            "SELECT {}, {}, {} AS clock FROM tasks WHERE id {} AND {only} ORDER BY id{lock}",
             rows::TASK,
             self.dialect.version(),
             self.dialect.now(),
@@ -283,13 +311,14 @@ impl<'a> Unit<'a> {
         );
         let found = sqlx::query(sqlx::AssertSqlSafe(text))
             .bind(to_json(&ids)?)
-            .fetch_all(&mut *self.sql)
+            .fetch_all(self.sql().await?)
             .await?;
         // The clock comes with the rows; without any, nobody needs it.
         let Some(first) = found.first() else {
             return Ok(Vec::new());
         };
         let read = rows::moment_of(first, "clock")?;
+        self.database.clock.set(read);
         let now = *self.now.get_or_insert(read);
         let held = |row: &AnyRow| {
             let version: Option<String> = row.try_get("version")?;
@@ -313,7 +342,7 @@ impl<'a> Unit<'a> {
         );
         let found = sqlx::query(sqlx::AssertSqlSafe(text))
             .bind(to_json(&ids)?)
-            .fetch_all(&mut *self.sql)
+            .fetch_all(self.sql().await?)
             .await?;
         found
             .iter()
@@ -333,12 +362,43 @@ impl<'a> Unit<'a> {
         for (held, stored) in self.held.values_mut() {
             *stored = Stored {
                 was_active: stored.was_active,
+                is_new: stored.is_new,
                 ..Stored::of(held, stored.version.take())
             };
         }
     }
 
     async fn write(&mut self) -> StoreResult<()> {
+        let set = self.changed()?;
+        self.write_set(set).await
+    }
+
+    async fn write_set(&mut self, set: write::Set) -> StoreResult<()> {
+        if set.is_empty() {
+            return Ok(());
+        }
+        let (rewritten, dialect) = (set.rewritten(), self.dialect);
+        let version = set.write(self.sql().await?, dialect).await?;
+        self.now_have(&rewritten, version.as_ref());
+        Ok(())
+    }
+
+    /// Writes what is one statement, and thereby a transaction of its own.
+    async fn write_alone(&mut self, set: write::Set) -> StoreResult<()> {
+        let rewritten = set.rewritten();
+        let mut connection = self.database.pool.acquire().await?;
+        let version = set.write(&mut connection, self.dialect).await;
+        let version = version.map_err(|error| match error {
+            // Whether it was done before the connection was lost, the next try sees.
+            StoreError::Unavailable(why) => StoreError::Contended(why),
+            other => other,
+        })?;
+        self.now_have(&rewritten, version.as_ref());
+        Ok(())
+    }
+
+    /// What differs from what is stored.
+    fn changed(&mut self) -> StoreResult<write::Set> {
         let mut set = write::Set::default();
         for (held, stored) in self.held.values_mut() {
             let mut changes = held.take_changes();
@@ -346,29 +406,48 @@ impl<'a> Unit<'a> {
             self.moves.append(&mut changes.moves);
             set.add(held, stored, changes)?;
         }
-        let rewritten = set.rewritten();
-        let version = set.write(&mut self.sql, self.dialect).await?;
-        for id in rewritten {
-            if let Some((_, stored)) = self.held.get_mut(&id) {
-                stored.version.clone_from(&version);
+        Ok(set)
+    }
+
+    /// The rows that this transaction wrote have its version.
+    fn now_have(&mut self, rewritten: &BTreeSet<TaskId>, version: Option<&Version>) {
+        for (id, (_, stored)) in &mut self.held {
+            if stored.is_new || rewritten.contains(id) {
+                stored.version = version.cloned();
             }
         }
-        Ok(())
     }
 
     /// Makes everything durable, then wakes the loops of this process if there is work for them.
     pub(super) async fn commit(mut self) -> StoreResult<()> {
-        // First: what was only recalled is held from then on.
-        self.write().await?;
-        if dependencies::release(&mut self).await? {
-            self.write().await?;
-        }
-        self.sql.commit().await?;
-        for (held, _) in self.held.values() {
-            if let Some(task) = held.claimable() {
-                // Without a scheduler there is nobody to hear it.
-                let _ = self.database.queued.send(task);
+        let set = self.changed()?;
+        let ends_none = self.ended(&BTreeSet::new()).is_empty();
+        if self.transaction.is_none() && ends_none && set.is_one_statement(self.dialect) {
+            self.write_alone(set).await?;
+        } else {
+            // First: what was only recalled is held from then on.
+            self.write_set(set).await?;
+            if dependencies::release(&mut self).await? {
+                self.write().await?;
             }
+        }
+        if let Some(transaction) = self.transaction.take() {
+            transaction.commit().await?;
+        }
+        self.tell();
+        Ok(())
+    }
+
+    /// Tells this process what is durable now. It is remembered before anybody asks for it.
+    fn tell(self) {
+        let queued = self.held.values().filter_map(|(held, _)| held.claimable());
+        let queued: Vec<_> = queued.collect();
+        let left = self.held.into_values();
+        let known = left.filter_map(|(held, stored)| Some((held, stored.version?)));
+        self.database.memory.keep(known);
+        for task in queued {
+            // Without a scheduler there is nobody to hear it.
+            let _ = self.database.queued.send(task);
         }
         for it in &self.moves {
             count(&self.database.metrics, it);
@@ -376,10 +455,6 @@ impl<'a> Unit<'a> {
         if self.wakes {
             self.database.wake();
         }
-        let left = self.held.into_values();
-        let known = left.filter_map(|(held, stored)| Some((held, stored.version?)));
-        self.database.memory.keep(known);
-        Ok(())
     }
 }
 

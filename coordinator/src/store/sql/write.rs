@@ -1,11 +1,13 @@
 //! The difference between what tasks became and what is stored of them, written as sets: one
 //! statement for each kind of row, however many tasks there are.
 
+use std::collections::BTreeSet;
+
 use patchfleet_domain::{TaskId, TaskState, WaitReason};
 
 use super::rows::{to_json, to_json_or_none};
 use super::rowset::{self, Column, Row as _, Statement, big, plain, row};
-use super::unit::{Standing, Stored, Version};
+use super::unit::{NOT_PAUSED, Standing, Stored, Version};
 use super::{Dialect, Sql};
 use crate::store::held::{Attempt, Changes, Held};
 use crate::store::{Effect, StoreError, StoreResult};
@@ -132,7 +134,7 @@ pub(super) struct Set {
     checkpoints: Vec<CheckpointRow>,
     dependencies: Vec<DependencyRow>,
     statuses: Vec<StatusRow>,
-    /// Of some tasks it is only assumed that they are as they were.
+    /// Of some tasks it is only assumed that they are as they were, or may be given to an agent.
     assumes: bool,
 }
 
@@ -145,7 +147,7 @@ impl Set {
         changes: Changes,
     ) -> StoreResult<()> {
         let now = held.now.timestamp_micros();
-        self.assumes |= stored.is_assumed;
+        self.assumes |= stored.is_assumed || held.task.state == TaskState::Assigned;
         self.add_task(held, stored)?;
         if held.attempt != stored.attempt
             && let Some(attempt) = &held.attempt
@@ -279,8 +281,27 @@ impl Set {
         Ok(())
     }
 
+    /// True when there is nothing to write.
+    pub(super) const fn is_empty(&self) -> bool {
+        self.standings.is_empty()
+            && self.findings.is_empty()
+            && self.new_attempts.is_empty()
+            && self.attempts.is_empty()
+            && self.events.is_empty()
+            && self.logs.is_empty()
+            && self.discards.is_empty()
+            && self.checkpoints.is_empty()
+            && self.dependencies.is_empty()
+            && self.statuses.is_empty()
+    }
+
+    /// True when one statement writes all of it.
+    pub(super) fn is_one_statement(&self, dialect: Dialect) -> bool {
+        dialect == Dialect::Postgres && self.discards.is_empty() && !self.is_empty()
+    }
+
     /// The tasks whose rows will be written.
-    pub(super) fn rewritten(&self) -> Vec<TaskId> {
+    pub(super) fn rewritten(&self) -> BTreeSet<TaskId> {
         let rows = self.standings.iter().chain(&self.findings);
         rows.map(|row| row.id).collect()
     }
@@ -341,9 +362,10 @@ fn update_tasks(
     let text = format!(
         "UPDATE tasks SET {changes} FROM {} \
          WHERE tasks.id = r.id AND tasks.state = r.was AND tasks.attempt = r.was_attempt{} \
-         AND r.was_attempt {FEW}",
+         AND r.was_attempt {FEW} AND (r.state <> 'assigned' OR ({NOT_PAUSED}{}))",
         rowset::table(dialect, columns),
         dialect.has_version("tasks", "r.was_version"),
+        dialect.is_free(),
     );
     Statement::of_all(text, rows).map(Some)
 }
