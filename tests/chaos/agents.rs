@@ -53,6 +53,9 @@ fn conduct(random: &mut StdRng, assign: &v1::Assign) -> Conduct {
             retryable: true,
             discard_checkpoints: random.random_bool(0.5),
         }),
+        5..9 => Outcome::Answer {
+            summary: "There is nothing to change.".to_owned(),
+        },
         _ => sample_pull_request(1000 + issue.unwrap_or_default()),
     };
     Conduct::Finish { events, outcome }

@@ -1,9 +1,10 @@
 //! The invariants, read off the database and GitHub once everything is quiet.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use patchfleet_coordinator::store::{AttemptRecord, SqlStore, Store, TaskEvent, TaskFilter};
-use patchfleet_domain::{IssueNumber, Task, TaskState};
+use patchfleet_domain::{IssueNumber, Task, TaskState, WaitReason};
 
 use crate::world::{REPOSITORY, World};
 use crate::{agents, daemons};
@@ -14,8 +15,8 @@ const PATIENCE: (Duration, Duration) = (Duration::from_mins(3), Duration::from_m
 /// What a task's status comment is known by.
 const STATUS_MARK: &str = "<!-- patchfleet:task:";
 
-/// Waits until all is over, then checks everything; says how many tasks there were.
-pub(crate) async fn pronounce(world: &World) -> usize {
+/// Waits until all is over, then checks everything; says how many tasks ended in which state.
+pub(crate) async fn pronounce(world: &World) -> BTreeMap<String, usize> {
     let store = SqlStore::postgres(world.database.url(), 4).await.unwrap();
     let quiet = async {
         while !is_quiet(world, &store).await {
@@ -39,10 +40,12 @@ pub(crate) async fn pronounce(world: &World) -> usize {
         let known = store.delivery_seen(&delivery.id.to_string()).await.unwrap();
         assert!(known, "answered 2xx and not kept: {delivery:?}");
     }
+    let mut ends = BTreeMap::new();
     for issue in &world.issues {
-        check_issue(world, &store, *issue).await;
+        let task = check_issue(world, &store, *issue).await;
+        *ends.entry(task.state.to_string()).or_default() += 1;
     }
-    world.issues.len()
+    ends
 }
 
 async fn all_tasks(store: &SqlStore) -> Vec<Task> {
@@ -61,8 +64,11 @@ async fn all_tasks(store: &SqlStore) -> Vec<Task> {
     }
 }
 
+/// Nothing more will happen to it by itself. What waits for another does so until a person merges
+/// the other's pull request.
 fn is_over(task: &Task) -> bool {
-    matches!(task.state, TaskState::Review | TaskState::Failed)
+    let waits = task.wait_reason == Some(WaitReason::Dependency);
+    waits || task.state == TaskState::Review || !task.state.is_active()
 }
 
 async fn is_quiet(world: &World, store: &SqlStore) -> bool {
@@ -77,24 +83,50 @@ async fn is_quiet(world: &World, store: &SqlStore) -> bool {
         && store.outbox_pending().await.unwrap() == 0
 }
 
-async fn check_issue(world: &World, store: &SqlStore, issue: u64) {
+async fn only_task(store: &SqlStore, issue: u64) -> Task {
     let filter = TaskFilter {
         issue: Some(IssueNumber(issue)),
         ..TaskFilter::default()
     };
     let tasks = store.tasks(&filter).await.unwrap();
-    let [task] = tasks.as_slice() else {
-        panic!(
-            "issue {issue} was triggered once and has {} tasks",
-            tasks.len()
-        );
-    };
+    let count = tasks.len();
+    let [task] = <[Task; 1]>::try_from(tasks)
+        .unwrap_or_else(|_| panic!("issue {issue} was triggered once and has {count} tasks"));
+    task
+}
+
+async fn check_issue(world: &World, store: &SqlStore, issue: u64) -> Task {
+    let task = only_task(store, issue).await;
     let history = store.history(task.id, 0).await.unwrap();
     let attempts = store.attempts(task.id).await.unwrap();
-    check_history(task, &history);
-    check_attempts(task, &attempts, &history);
-    check_end(world, task, issue);
-    check_pull_requests(world, task, &attempts);
+    check_history(&task, &history);
+    check_attempts(&task, &attempts, &history);
+    check_end(world, &task, issue);
+    check_pull_requests(world, &task, &attempts);
+    let first = match world.depends_on.get(&issue) {
+        Some(first) => Some(only_task(store, *first).await),
+        None => None,
+    };
+    check_dependency(&task, first.as_ref(), &history);
+    task
+}
+
+/// What comes after another waits as long as the other is not over, and goes with it. Where webhooks
+/// came in another order, there was nothing to wait for, and the history says so.
+fn check_dependency(task: &Task, first: Option<&Task>, history: &[TaskEvent]) {
+    let early = |event: &TaskEvent| event.detail.contains("no task to wait for");
+    let first = first.filter(|_| !history.iter().any(early));
+    let expected: &[TaskState] = match first.map(|first| first.state) {
+        None | Some(TaskState::Completed) => {
+            &[TaskState::Review, TaskState::Completed, TaskState::Failed]
+        }
+        Some(TaskState::Review | TaskState::Waiting) => &[TaskState::Waiting],
+        Some(_) => &[TaskState::Cancelled],
+    };
+    assert!(
+        expected.contains(&task.state),
+        "{task:#?} after {first:#?}: {history:#?}"
+    );
 }
 
 /// No task has two pull requests, and what an attempt says that it opened is there.
@@ -141,10 +173,12 @@ fn check_attempts(task: &Task, attempts: &[AttemptRecord], history: &[TaskEvent]
             "two at once: {attempts:#?}"
         );
     }
+    let succeeded = [Some("pull_request"), Some("answer")];
     let won = attempts
         .iter()
-        .filter(|it| it.outcome.as_deref() == Some("pull_request"));
-    let expected = usize::from(task.state == TaskState::Review);
+        .filter(|it| succeeded.contains(&it.outcome.as_deref()));
+    let done = [TaskState::Review, TaskState::Completed];
+    let expected = usize::from(done.contains(&task.state));
     assert_eq!(won.count(), expected, "{attempts:#?}");
     assert!(task.failures <= task.max_attempts);
     for event in history.iter().filter(|event| {
@@ -166,18 +200,18 @@ fn check_attempts(task: &Task, attempts: &[AttemptRecord], history: &[TaskEvent]
 /// A person can read on the issue how it ended, once.
 fn check_end(world: &World, task: &Task, issue: u64) {
     let label = match task.state {
-        TaskState::Review => "patchfleet:review",
-        _ => "patchfleet:failed",
+        TaskState::Review => Some("patchfleet:review"),
+        TaskState::Completed => Some("patchfleet:done"),
+        TaskState::Failed => Some("patchfleet:failed"),
+        TaskState::Waiting => Some("patchfleet:queued"),
+        _ => None,
     };
-    if task.state == TaskState::Failed {
-        assert!(task.failure.is_some(), "failed without a reason: {task:#?}");
-    }
+    let failed = matches!(task.state, TaskState::Failed | TaskState::Cancelled);
+    assert_eq!(task.failure.is_some(), failed, "the reason: {task:#?}");
     let labels = world.github.labels(REPOSITORY, issue).unwrap();
-    let own: Vec<_> = labels
-        .iter()
-        .filter(|it| it.starts_with("patchfleet:"))
-        .collect();
-    assert_eq!(own, [label], "issue {issue}");
+    let own = labels.iter().filter(|it| it.starts_with("patchfleet:"));
+    let own: Vec<_> = own.map(String::as_str).collect();
+    assert_eq!(own, Vec::from_iter(label), "issue {issue}");
     let comments = world.github.comments(REPOSITORY, issue).unwrap();
     let told = comments.iter().filter(|it| it.body.contains(STATUS_MARK));
     assert_eq!(told.count(), 1, "issue {issue}: {comments:#?}");

@@ -1,6 +1,7 @@
 //! The fleet: two coordinators, a PostgreSQL, a Redis, a GitHub, twenty agents, and what is done to
 //! them.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -33,6 +34,8 @@ pub(crate) struct World {
     pub(crate) database: Database,
     redis: Redis,
     pub(crate) issues: Vec<u64>,
+    /// Issues that say which other one has to be done first.
+    pub(crate) depends_on: BTreeMap<u64, u64>,
     pub(crate) agents: Vec<MockAgent>,
     daemons: Vec<Daemon>,
     coordinators: Vec<Option<Process>>,
@@ -59,6 +62,7 @@ impl World {
             database: Database::create().await.unwrap(),
             redis: Redis::start().await.unwrap(),
             issues: Vec::new(),
+            depends_on: BTreeMap::new(),
             agents: Vec::new(),
             daemons: Vec::new(),
             coordinators: (0..COORDINATORS).map(|_| None).collect(),
@@ -132,14 +136,22 @@ impl World {
         self.coordinators[index].take().unwrap()
     }
 
-    /// A maintainer labels some issues.
+    /// A maintainer labels some issues; one in four has to wait for one of the last four.
     pub(crate) fn trigger(&mut self, random: &mut StdRng) {
         for _ in 0..random.random_range(0..3) {
             let title = format!("Change {}", self.issues.len());
+            let back = random.random_range(0..16);
+            let last = self.issues.iter().rev().take(4);
+            let first = last.copied().nth(back);
+            let body = first.map_or_else(
+                || "Please.".to_owned(),
+                |first| format!("Depends on #{first}."),
+            );
             let opened = self
                 .github
-                .open_issue(REPOSITORY, MAINTAINER, &title, "Please.", &[]);
+                .open_issue(REPOSITORY, MAINTAINER, &title, &body, &[]);
             let issue = opened.unwrap();
+            self.depends_on.extend(first.map(|first| (issue, first)));
             self.github
                 .add_label(REPOSITORY, MAINTAINER, issue, "patchfleet")
                 .unwrap();
