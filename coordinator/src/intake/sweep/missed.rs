@@ -1,0 +1,192 @@
+//! What was missed is taken in as if its webhook had come.
+
+use patchfleet_domain::{IssueNumber, RepositoryName, Task, Timestamp};
+use patchfleet_github::{GitHubError, Issue as Found, IssueEvent as Happened, OpenState};
+
+use super::{SKEW, Sweeper};
+use crate::intake::{IntakeError, Taken};
+use crate::store::{Act, Delivery, Recorded, Reply};
+use crate::webhook::event::{Event, Issue, IssueAction, IssueEvent, PullRequestClosed, Repository};
+
+/// Said on an issue that an outsider may have changed since a maintainer triggered it.
+const CHANGED: &str = "GitHub's message about the trigger was lost, and the issue has changed since. \
+    Read it again, then take the label off and put it on.";
+
+/// What happened on GitHub and nobody told.
+#[derive(Debug)]
+pub(super) enum Missed {
+    /// An issue was triggered.
+    Trigger {
+        found: Box<Found>,
+        event: Happened,
+        action: IssueAction,
+    },
+    /// A task's issue was closed.
+    Closed(Box<Task>, Box<Found>),
+    /// The pull request was closed that a task in review is about.
+    PullRequest(Box<Task>, u64),
+}
+
+impl Sweeper {
+    /// Takes in what was missed; true when it was news.
+    pub(super) async fn take(
+        &self,
+        shown: &Repository,
+        missed: Missed,
+    ) -> Result<bool, IntakeError> {
+        let (id, event) = match missed {
+            Missed::Trigger {
+                found,
+                event,
+                action,
+            } => {
+                let id = format!("sweep-event-{}", event.id);
+                if self.is_in_doubt(shown, (&found, &event)).await? {
+                    return self.refuse(shown, (id, found.number, event)).await;
+                }
+                let issue = issue_of(*found, event.created_at);
+                (id, issue_event(action, issue, (shown, event.actor)))
+            }
+            Missed::Closed(task, found) => {
+                let actor = found.closed_by.clone().unwrap_or_else(ghost);
+                let at = found.updated_at;
+                let issue = issue_of(*found, at);
+                let event = issue_event(IssueAction::Closed, issue, (shown, actor));
+                (format!("sweep-closed-{}-{}", task.id, task.attempt), event)
+            }
+            Missed::PullRequest(task, number) => {
+                let event = self.closed_pull_request(shown, &task, number).await?;
+                let id = format!("sweep-pull-request-{}-{}", task.id, task.attempt);
+                (id, event)
+            }
+        };
+        if matches!(event, Event::Other(_)) {
+            return Ok(false);
+        }
+        let delivery = delivery(id, &event, &shown.name);
+        let taken = self.intake.take(&delivery, &event).await?;
+        let news = matches!(taken, Taken::Acted(_));
+        if news {
+            let labels = [delivery.event.as_str(), "swept"];
+            self.metrics
+                .webhook_deliveries
+                .with_label_values(&labels)
+                .inc();
+        }
+        Ok(news)
+    }
+
+    /// What a maintainer triggered is the text of that moment. It may be another one by now, by
+    /// somebody who could not have triggered it.
+    async fn is_in_doubt(
+        &self,
+        shown: &Repository,
+        (found, event): (&Found, &Happened),
+    ) -> Result<bool, IntakeError> {
+        let is_as_it_was = found.updated_at <= event.created_at + SKEW;
+        Ok(!is_as_it_was && !self.intake.may(shown, &found.user).await?)
+    }
+
+    /// Asks for the trigger once more, once.
+    async fn refuse(
+        &self,
+        shown: &Repository,
+        (id, issue, event): (String, IssueNumber, Happened),
+    ) -> Result<bool, IntakeError> {
+        let reply = Act::Reply {
+            repository: shown.name.clone(),
+            issue,
+            reply: Reply::Problem {
+                message: CHANGED.to_owned(),
+            },
+        };
+        let delivery = Delivery {
+            id,
+            event: "issues".to_owned(),
+            action: Some(event.event),
+            repository: Some(shown.name.clone()),
+        };
+        let store = &self.intake.store;
+        let recorded = store.record_delivery(&delivery, &[reply]).await?;
+        Ok(recorded != Recorded::Duplicate)
+    }
+
+    async fn closed_pull_request(
+        &self,
+        shown: &Repository,
+        task: &Task,
+        number: u64,
+    ) -> Result<Event, IntakeError> {
+        let pull = match self.github().pull_request(&shown.name, number).await {
+            Ok(pull) if pull.state == OpenState::Closed => pull,
+            Ok(_) => return Ok(Event::Other("it is open")),
+            Err(GitHubError::NotFound) => return Ok(Event::Other("it is gone")),
+            Err(error) => return Err(error.into()),
+        };
+        let about = self
+            .github()
+            .issue(&shown.name, IssueNumber(number))
+            .await?;
+        Ok(Event::PullRequestClosed(Box::new(PullRequestClosed {
+            number,
+            head: Some(task.branch.clone()),
+            merged: pull.merged,
+            repository: shown.clone(),
+            sender: about.closed_by.unwrap_or_else(ghost),
+        })))
+    }
+}
+
+/// The issue as the event would have shown it: it changed last at that moment.
+fn issue_of(found: Found, at: Timestamp) -> Issue {
+    Issue {
+        id: found.id,
+        number: found.number,
+        title: found.title,
+        body: found.body,
+        author: found.user,
+        labels: found.labels,
+        assignees: found.assignees,
+        is_open: found.state == OpenState::Open,
+        is_pull_request: found.is_pull_request,
+        created_at: found.created_at,
+        updated_at: at,
+    }
+}
+
+fn issue_event(action: IssueAction, issue: Issue, (shown, sender): (&Repository, String)) -> Event {
+    Event::Issue(Box::new(IssueEvent {
+        action,
+        issue,
+        repository: shown.clone(),
+        sender,
+    }))
+}
+
+fn delivery(id: String, event: &Event, repository: &RepositoryName) -> Delivery {
+    let (event, action) = match event {
+        Event::Issue(event) => {
+            let action = match event.action {
+                IssueAction::Labeled(_) => "labeled",
+                IssueAction::Assigned(_) => "assigned",
+                IssueAction::Closed => "closed",
+                IssueAction::Opened => "opened",
+                IssueAction::Reopened => "reopened",
+            };
+            ("issues", Some(action))
+        }
+        Event::PullRequestClosed(_) => ("pull_request", Some("closed")),
+        Event::Comment(_) => ("issue_comment", Some("created")),
+        Event::Other(_) => ("other", None),
+    };
+    Delivery {
+        id,
+        event: event.to_owned(),
+        action: action.map(str::to_owned),
+        repository: Some(repository.clone()),
+    }
+}
+
+fn ghost() -> String {
+    "ghost".to_owned()
+}
