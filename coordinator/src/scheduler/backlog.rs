@@ -170,36 +170,17 @@ fn lanes(look: &Look, tasks: &[QueuedTask]) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use patchfleet_domain::agent::Requirement;
-    use patchfleet_domain::{AttemptNumber, Priority, SecurityLevel};
-
     use super::*;
-
-    fn task(agent_type: &str, repository: &str) -> QueuedTask {
-        QueuedTask {
-            id: TaskId::new(),
-            attempt: AttemptNumber(0),
-            priority: Priority::NORMAL,
-            repository: repository.parse().unwrap(),
-            requirement: Arc::new(Requirement {
-                agent_type: agent_type.parse().unwrap(),
-                capabilities: BTreeSet::new(),
-                security_level: SecurityLevel::Public,
-            }),
-            waited: Duration::ZERO,
-        }
-    }
+    use crate::scheduler::plan::tests::task;
 
     #[test]
     fn lanes_that_nobody_here_works_on_leave_the_others_their_room() {
         let tasks = [
-            task("backend", "acme/a"),
-            task("backend", "acme/b"),
-            task("backend", "acme/b"),
-            task("mobile", "acme/a"),
-            task("mobile", "acme/c"),
+            task("backend", "acme/a", 0),
+            task("backend", "acme/b", 0),
+            task("backend", "acme/b", 0),
+            task("mobile", "acme/a", 0),
+            task("mobile", "acme/c", 0),
         ];
         let mut look = Look::all(20, 4096);
         assert_eq!(lanes(&look, &tasks), 4);

@@ -269,4 +269,4 @@ fn fallback_note(task: &QueuedTask, agent: &Agent, limits: Limits) -> Option<Str
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -5,7 +5,8 @@ use proptest::prelude::*;
 const TYPES: [&str; 3] = ["backend", "frontend", "general"];
 const SKILLS: [&str; 3] = ["python", "react", "docker"];
 
-fn task(agent_type: &str, repository: &str, waited: u64) -> QueuedTask {
+/// A task that waits in a lane for so many seconds.
+pub(in crate::scheduler) fn task(agent_type: &str, repository: &str, waited: u64) -> QueuedTask {
     QueuedTask {
         id: TaskId::new(),
         attempt: AttemptNumber(0),
