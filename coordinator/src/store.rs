@@ -8,28 +8,33 @@
 
 mod address;
 pub mod archive;
+mod deliveries;
 mod held;
 mod limits;
+mod outbox;
 mod rules;
 mod sql;
+mod work;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use patchfleet_domain::agent::Requirement;
-use patchfleet_domain::outcome::Failure;
 pub use patchfleet_domain::report::{Checkpoint, Report, WorkEvent};
 use patchfleet_domain::{
-    Agent, AgentId, AgentState, AgentType, AttemptNumber, IssueNumber, Priority, RepositoryName,
-    SessionId, Task, TaskAnalysis, TaskId, TaskKind, TaskRequest, TaskState, Timestamp, Work,
+    Agent, AgentId, AgentState, AttemptNumber, IssueNumber, RepositoryName, SessionId, Task,
+    TaskAnalysis, TaskId, TaskState, Timestamp, Work,
 };
 use serde::{Deserialize, Serialize};
 
 pub use address::{Address, InvalidAddress};
+pub use deliveries::{Act, Acted, Delivery, NewTask, Recorded, Reply, SemanticKey};
 pub use limits::{AtWork, Caps, Pause, Room, Scope};
+pub use outbox::{Effect, OutboxEntry, Sent};
 pub use sql::{Hints, SqlStore, Transferred};
+pub use work::{
+    Assignment, AttemptRecord, Claim, LiveAttempt, Look, LostAttempt, QueuedTask, TakenAway, Terms,
+};
 
 /// What can go wrong with a database, as callers need to tell it apart.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -58,247 +63,6 @@ pub enum Cas<T = ()> {
     Stale,
 }
 
-/// A webhook delivery, as far as it is kept.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Delivery {
-    /// GitHub's `X-GitHub-Delivery`.
-    pub id: String,
-    /// GitHub's `X-GitHub-Event`.
-    pub event: String,
-    /// The payload's `action`, where it has one.
-    pub action: Option<String>,
-    /// The repository, where it has one.
-    pub repository: Option<RepositoryName>,
-}
-
-/// What makes N events of one act one task.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SemanticKey {
-    /// The kind of trigger: `label`, `comment`, `assignment`, `api`.
-    pub trigger: String,
-    /// The object that triggered: a comment's id; for a label the issue's id and the moment.
-    pub object: String,
-}
-
-/// A task to be created in `pending`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct NewTask {
-    /// Its id.
-    pub id: TaskId,
-    /// What sort of work.
-    pub kind: TaskKind,
-    /// The owner repository.
-    pub repository: RepositoryName,
-    /// The issue.
-    pub issue: Option<IssueNumber>,
-    /// The trigger, unique within repository and issue.
-    pub key: SemanticKey,
-    /// The branch for the change.
-    pub branch: String,
-    /// How soon it is wanted.
-    pub priority: Priority,
-    /// What is asked for.
-    pub request: TaskRequest,
-    /// How many failed attempts it may have.
-    pub max_attempts: u32,
-    /// The trace that it belongs to, if there is one.
-    pub traceparent: Option<String>,
-}
-
-/// What a delivery leads to. All acts of a delivery are one transaction with it.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Act {
-    /// Create a task, unless its key is known or its issue has an active task.
-    Create(Box<NewTask>),
-    /// Call off the issue's active task.
-    CancelIssue {
-        /// The repository.
-        repository: RepositoryName,
-        /// The issue.
-        issue: IssueNumber,
-        /// Who asked.
-        actor: String,
-    },
-    /// Put the issue's newest task back to `queued`, if it failed.
-    RetryIssue {
-        /// The repository.
-        repository: RepositoryName,
-        /// The issue.
-        issue: IssueNumber,
-        /// Who asked.
-        actor: String,
-    },
-    /// A pull request was closed. Matched to a task by number, or by head branch while the task
-    /// has not reported its pull request yet (then it is remembered and applied on `finish`).
-    PullRequestClosed {
-        /// The repository.
-        repository: RepositoryName,
-        /// The pull request.
-        number: u64,
-        /// Its head branch.
-        head: String,
-        /// Merged, or just closed.
-        merged: bool,
-        /// Who closed it.
-        actor: String,
-    },
-    /// Answer an addressed comment.
-    Reply {
-        /// The repository.
-        repository: RepositoryName,
-        /// The issue.
-        issue: IssueNumber,
-        /// What the answer is about.
-        reply: Reply,
-    },
-}
-
-/// An answer to a comment; rendered by `report` when it is sent.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "reply", rename_all = "snake_case")]
-pub enum Reply {
-    /// Where the issue's newest task stands.
-    Status,
-    /// The command could not be understood or done.
-    Problem {
-        /// Why, and what to do; Markdown.
-        message: String,
-    },
-}
-
-/// What an act did.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Acted {
-    /// The task was created.
-    Created(TaskId),
-    /// The task changed to that state.
-    Changed(TaskId, TaskState),
-    /// A task with this key exists, or the issue has an active one: that one.
-    Exists(TaskId),
-    /// There was nothing to act on.
-    Nothing,
-    /// A reply was enqueued.
-    Replied,
-}
-
-/// What became of a delivery.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Recorded {
-    /// First time: its acts were done, in order.
-    New(Vec<Acted>),
-    /// This delivery id was recorded before; nothing was done.
-    Duplicate,
-}
-
-/// A task that waits for an agent, as the planner needs it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct QueuedTask {
-    /// The task.
-    pub id: TaskId,
-    /// Its newest attempt so far; compared when it is claimed.
-    pub attempt: AttemptNumber,
-    /// How soon it is wanted.
-    pub priority: Priority,
-    /// Its repository.
-    pub repository: RepositoryName,
-    /// What it asks of an agent.
-    pub requirement: Arc<Requirement>,
-    /// How long it has been queued.
-    pub waited: Duration,
-}
-
-/// A decision who gets a task.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Claim {
-    /// The task.
-    pub task: TaskId,
-    /// Its newest attempt when that was decided.
-    pub attempt: AttemptNumber,
-    /// Who gets it.
-    pub agent: AgentId,
-    /// What the task's history should say about the choice.
-    pub note: Option<String>,
-}
-
-impl Claim {
-    /// That task for that agent, without a word about it.
-    pub fn new(task: &QueuedTask, agent: &AgentId) -> Self {
-        Self {
-            task: task.id,
-            attempt: task.attempt,
-            agent: agent.clone(),
-            note: None,
-        }
-    }
-}
-
-/// How much of the queue to show. A lane is what waits for one type of agent in one repository.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Look {
-    /// The types whose lanes are wanted; of the others only the first task is shown, which may suit
-    /// somebody for its capabilities. All types when absent.
-    pub types: Option<Vec<AgentType>>,
-    /// Tasks of each lane at most.
-    pub each: u32,
-    /// Tasks in all at most.
-    pub most: u32,
-}
-
-impl Look {
-    /// All lanes alike.
-    pub const fn all(each: u32, most: u32) -> Self {
-        Self {
-            types: None,
-            each,
-            most,
-        }
-    }
-}
-
-/// A claimed task with all that an agent needs.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Assignment {
-    /// Task and attempt.
-    pub work: Work,
-    /// The task, in state `assigned`.
-    pub task: Task,
-    /// When the lease ends.
-    pub lease_until: Timestamp,
-    /// What earlier attempts finished, in order of completion.
-    pub checkpoints: Vec<Checkpoint>,
-}
-
-/// A lease that ran out, or whose holder is gone.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LostAttempt {
-    /// Task and attempt.
-    pub work: Work,
-    /// Who had it.
-    pub agent: AgentId,
-    /// Where the task went: `queued`, or `failed` when attempts are spent.
-    pub now: TaskState,
-}
-
-/// An attempt that ended without its agent, which is to stop.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TakenAway {
-    /// Task and attempt.
-    pub work: Work,
-    /// Who had it.
-    pub agent: AgentId,
-    /// A person called the task off; otherwise the attempt was given up.
-    pub called_off: bool,
-}
-
-/// An attempt's two clocks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Terms {
-    /// How long it lives without a sign of life of its agent.
-    pub lease: Duration,
-    /// How long it may take altogether: an agent that lives may still hang.
-    pub deadline: Duration,
-}
-
 /// How long what is over is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retention {
@@ -324,38 +88,6 @@ impl Retired {
     pub const fn is_nothing(&self) -> bool {
         self.tasks == 0 && self.deliveries == 0 && self.entries == 0
     }
-}
-
-/// An attempt that holds a lease.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LiveAttempt {
-    /// Task and attempt.
-    pub work: Work,
-    /// The state of the task: `assigned`, `in_progress` or `testing`.
-    pub state: TaskState,
-    /// The highest report applied.
-    pub last_seq: u64,
-}
-
-/// An attempt, for histories.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct AttemptRecord {
-    /// Its number.
-    pub number: AttemptNumber,
-    /// Who had it.
-    pub agent: AgentId,
-    /// When it was assigned.
-    pub assigned_at: Timestamp,
-    /// When it ended.
-    pub ended_at: Option<Timestamp>,
-    /// How it ended: an outcome's word, `refused`, `lost`, `cancelled`.
-    pub outcome: Option<String>,
-    /// How it failed, if it did.
-    pub failure: Option<Failure>,
-    /// The tests, as the outcome told them.
-    pub tests_before: Option<patchfleet_domain::TestVerdict>,
-    /// The tests after the change.
-    pub tests_after: Option<patchfleet_domain::TestVerdict>,
 }
 
 /// One row of a task's history.
@@ -394,56 +126,6 @@ pub struct TaskFilter {
     pub before: Option<TaskId>,
     /// At most this many; 0 means 50, more than 500 means 500.
     pub limit: u32,
-}
-
-/// Something to be written to GitHub.
-#[derive(Debug, Clone, PartialEq)]
-pub struct OutboxEntry {
-    /// Grows over the whole store; also the mark that makes a reply exactly-once in effect.
-    pub id: i64,
-    /// The repository.
-    pub repository: RepositoryName,
-    /// The issue.
-    pub issue: IssueNumber,
-    /// What to write.
-    pub effect: Effect,
-    /// How often it was tried.
-    pub tries: u32,
-}
-
-/// An effect on GitHub. Rendered from the store when it is sent, so that it tells the latest.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "effect", rename_all = "snake_case")]
-pub enum Effect {
-    /// Bring the task's one status comment and the labels up to date.
-    Status {
-        /// The task.
-        task: TaskId,
-    },
-    /// Answer a comment.
-    Reply(Reply),
-}
-
-/// What became of a try to send an outbox entry.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Sent {
-    /// Done; for a status the comment's id, to be edited next time.
-    Done {
-        /// GitHub's comment id.
-        comment: Option<u64>,
-    },
-    /// Try again after the delay; later entries of the same issue wait.
-    Again {
-        /// How long to wait.
-        after: Duration,
-        /// Why.
-        error: String,
-    },
-    /// Never going to work (the issue is gone); dropped, with the reason kept.
-    Dropped {
-        /// Why.
-        error: String,
-    },
 }
 
 /// How a person's command on a task ended.

@@ -1,0 +1,138 @@
+//! What deliveries ask the store for, and what became of it.
+
+use patchfleet_domain::{
+    IssueNumber, Priority, RepositoryName, TaskId, TaskKind, TaskRequest, TaskState,
+};
+use serde::{Deserialize, Serialize};
+
+/// A webhook delivery, as far as it is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delivery {
+    /// GitHub's `X-GitHub-Delivery`.
+    pub id: String,
+    /// GitHub's `X-GitHub-Event`.
+    pub event: String,
+    /// The payload's `action`, where it has one.
+    pub action: Option<String>,
+    /// The repository, where it has one.
+    pub repository: Option<RepositoryName>,
+}
+
+/// What makes N events of one act one task.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SemanticKey {
+    /// The kind of trigger: `label`, `comment`, `assignment`, `api`.
+    pub trigger: String,
+    /// The object that triggered: a comment's id; for a label the issue's id and the moment.
+    pub object: String,
+}
+
+/// A task to be created in `pending`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewTask {
+    /// Its id.
+    pub id: TaskId,
+    /// What sort of work.
+    pub kind: TaskKind,
+    /// The owner repository.
+    pub repository: RepositoryName,
+    /// The issue.
+    pub issue: Option<IssueNumber>,
+    /// The trigger, unique within repository and issue.
+    pub key: SemanticKey,
+    /// The branch for the change.
+    pub branch: String,
+    /// How soon it is wanted.
+    pub priority: Priority,
+    /// What is asked for.
+    pub request: TaskRequest,
+    /// How many failed attempts it may have.
+    pub max_attempts: u32,
+    /// The trace that it belongs to, if there is one.
+    pub traceparent: Option<String>,
+}
+
+/// What a delivery leads to. All acts of a delivery are one transaction with it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Act {
+    /// Create a task, unless its key is known or its issue has an active task.
+    Create(Box<NewTask>),
+    /// Call off the issue's active task.
+    CancelIssue {
+        /// The repository.
+        repository: RepositoryName,
+        /// The issue.
+        issue: IssueNumber,
+        /// Who asked.
+        actor: String,
+    },
+    /// Put the issue's newest task back to `queued`, if it failed.
+    RetryIssue {
+        /// The repository.
+        repository: RepositoryName,
+        /// The issue.
+        issue: IssueNumber,
+        /// Who asked.
+        actor: String,
+    },
+    /// A pull request was closed. Matched to a task by number, or by head branch while the task
+    /// has not reported its pull request yet (then it is remembered and applied on `finish`).
+    PullRequestClosed {
+        /// The repository.
+        repository: RepositoryName,
+        /// The pull request.
+        number: u64,
+        /// Its head branch.
+        head: String,
+        /// Merged, or just closed.
+        merged: bool,
+        /// Who closed it.
+        actor: String,
+    },
+    /// Answer an addressed comment.
+    Reply {
+        /// The repository.
+        repository: RepositoryName,
+        /// The issue.
+        issue: IssueNumber,
+        /// What the answer is about.
+        reply: Reply,
+    },
+}
+
+/// An answer to a comment; rendered by `report` when it is sent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "reply", rename_all = "snake_case")]
+pub enum Reply {
+    /// Where the issue's newest task stands.
+    Status,
+    /// The command could not be understood or done.
+    Problem {
+        /// Why, and what to do; Markdown.
+        message: String,
+    },
+}
+
+/// What an act did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Acted {
+    /// The task was created.
+    Created(TaskId),
+    /// The task changed to that state.
+    Changed(TaskId, TaskState),
+    /// A task with this key exists, or the issue has an active one: that one.
+    Exists(TaskId),
+    /// There was nothing to act on.
+    Nothing,
+    /// A reply was enqueued.
+    Replied,
+}
+
+/// What became of a delivery.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Recorded {
+    /// First time: its acts were done, in order.
+    New(Vec<Acted>),
+    /// This delivery id was recorded before; nothing was done.
+    Duplicate,
+}

@@ -1,0 +1,154 @@
+//! What waits for agents, what they were given, and what became of that.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use patchfleet_domain::agent::Requirement;
+use patchfleet_domain::outcome::Failure;
+use patchfleet_domain::report::Checkpoint;
+use patchfleet_domain::{
+    AgentId, AgentType, AttemptNumber, Priority, RepositoryName, Task, TaskId, TaskState,
+    Timestamp, Work,
+};
+use serde::{Deserialize, Serialize};
+
+/// A task that waits for an agent, as the planner needs it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct QueuedTask {
+    /// The task.
+    pub id: TaskId,
+    /// Its newest attempt so far; compared when it is claimed.
+    pub attempt: AttemptNumber,
+    /// How soon it is wanted.
+    pub priority: Priority,
+    /// Its repository.
+    pub repository: RepositoryName,
+    /// What it asks of an agent.
+    pub requirement: Arc<Requirement>,
+    /// How long it has been queued.
+    pub waited: Duration,
+}
+
+/// A decision who gets a task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// The task.
+    pub task: TaskId,
+    /// Its newest attempt when that was decided.
+    pub attempt: AttemptNumber,
+    /// Who gets it.
+    pub agent: AgentId,
+    /// What the task's history should say about the choice.
+    pub note: Option<String>,
+}
+
+impl Claim {
+    /// That task for that agent, without a word about it.
+    pub fn new(task: &QueuedTask, agent: &AgentId) -> Self {
+        Self {
+            task: task.id,
+            attempt: task.attempt,
+            agent: agent.clone(),
+            note: None,
+        }
+    }
+}
+
+/// How much of the queue to show. A lane is what waits for one type of agent in one repository.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Look {
+    /// The types whose lanes are wanted; of the others only the first task is shown, which may suit
+    /// somebody for its capabilities. All types when absent.
+    pub types: Option<Vec<AgentType>>,
+    /// Tasks of each lane at most.
+    pub each: u32,
+    /// Tasks in all at most.
+    pub most: u32,
+}
+
+impl Look {
+    /// All lanes alike.
+    pub const fn all(each: u32, most: u32) -> Self {
+        Self {
+            types: None,
+            each,
+            most,
+        }
+    }
+}
+
+/// A claimed task with all that an agent needs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Assignment {
+    /// Task and attempt.
+    pub work: Work,
+    /// The task, in state `assigned`.
+    pub task: Task,
+    /// When the lease ends.
+    pub lease_until: Timestamp,
+    /// What earlier attempts finished, in order of completion.
+    pub checkpoints: Vec<Checkpoint>,
+}
+
+/// A lease that ran out, or whose holder is gone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LostAttempt {
+    /// Task and attempt.
+    pub work: Work,
+    /// Who had it.
+    pub agent: AgentId,
+    /// Where the task went: `queued`, or `failed` when attempts are spent.
+    pub now: TaskState,
+}
+
+/// An attempt that ended without its agent, which is to stop.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TakenAway {
+    /// Task and attempt.
+    pub work: Work,
+    /// Who had it.
+    pub agent: AgentId,
+    /// A person called the task off; otherwise the attempt was given up.
+    pub called_off: bool,
+}
+
+/// An attempt's two clocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Terms {
+    /// How long it lives without a sign of life of its agent.
+    pub lease: Duration,
+    /// How long it may take altogether: an agent that lives may still hang.
+    pub deadline: Duration,
+}
+
+/// An attempt that holds a lease.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LiveAttempt {
+    /// Task and attempt.
+    pub work: Work,
+    /// The state of the task: `assigned`, `in_progress` or `testing`.
+    pub state: TaskState,
+    /// The highest report applied.
+    pub last_seq: u64,
+}
+
+/// An attempt, for histories.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AttemptRecord {
+    /// Its number.
+    pub number: AttemptNumber,
+    /// Who had it.
+    pub agent: AgentId,
+    /// When it was assigned.
+    pub assigned_at: Timestamp,
+    /// When it ended.
+    pub ended_at: Option<Timestamp>,
+    /// How it ended: an outcome's word, `refused`, `lost`, `cancelled`.
+    pub outcome: Option<String>,
+    /// How it failed, if it did.
+    pub failure: Option<Failure>,
+    /// The tests, as the outcome told them.
+    pub tests_before: Option<patchfleet_domain::TestVerdict>,
+    /// The tests after the change.
+    pub tests_after: Option<patchfleet_domain::TestVerdict>,
+}
