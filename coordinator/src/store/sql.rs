@@ -24,6 +24,7 @@ mod reports;
 mod retention;
 mod rows;
 mod rowset;
+mod stored;
 mod sweeps;
 mod tallies;
 mod tasks;

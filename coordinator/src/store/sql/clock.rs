@@ -10,6 +10,10 @@ use patchfleet_domain::Timestamp;
 /// For how long a word of the database counts: it may have been set meanwhile.
 const FRESH: Duration = Duration::from_secs(5);
 
+/// How long an answer may take that is to count: a question may wait for a lock with the time told
+/// before, and what is known is behind the database by no more than this.
+const PROMPT: Duration = Duration::from_millis(250);
+
 /// What is known of the database's clock. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Clock(Arc<Mutex<Option<Reading>>>);
@@ -30,13 +34,17 @@ impl Reading {
 }
 
 impl Clock {
-    /// The database has just told its time. It takes a while to be heard, so what is known is behind
-    /// the database by that: of two readings, the one that was heard sooner is kept.
-    pub(super) fn set(&self, told: Timestamp) {
-        self.set_at(told, Instant::now());
+    /// The database has just told its time, after it was asked at that moment. It takes a while to
+    /// be heard, so what is known is behind the database by that: of two readings, the one that was
+    /// heard sooner is kept.
+    pub(super) fn set(&self, told: Timestamp, asked: Instant) {
+        self.set_at(told, (asked, Instant::now()));
     }
 
-    fn set_at(&self, told: Timestamp, heard: Instant) {
+    fn set_at(&self, told: Timestamp, (asked, heard): (Instant, Instant)) {
+        if heard.saturating_duration_since(asked) > PROMPT {
+            return;
+        }
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let ahead = known.and_then(|known| known.at(heard));
         if ahead.is_none_or(|ahead| ahead < told) {
@@ -68,20 +76,31 @@ mod tests {
     fn the_reading_that_was_heard_soonest_counts_until_it_is_old() {
         let (clock, start) = (Clock::default(), Instant::now());
         let after = |millis| start + Duration::from_millis(millis);
+        let hear = |told, heard| clock.set_at(time(told), (heard, heard));
         assert_eq!(clock.at(start), None);
-        clock.set_at(time(1000), start);
+        hear(1000, start);
         assert_eq!(clock.at(after(10)), Some(time(1010)));
         // Told at 1015 and heard late, at what would be 1020.
-        clock.set_at(time(1015), after(20));
+        hear(1015, after(20));
         assert_eq!(clock.at(after(20)), Some(time(1020)));
-        clock.set_at(time(1035), after(30));
+        hear(1035, after(30));
         assert_eq!(clock.at(after(40)), Some(time(1045)));
-        // The clock was set back an hour.
-        clock.set_at(time(500), after(50));
+        // The database's clock was set back.
+        hear(500, after(50));
         assert_eq!(clock.at(after(50)), Some(time(1055)));
         let old = after(30) + FRESH;
         assert_eq!(clock.at(old), None);
-        clock.set_at(time(500), old);
+        hear(500, old);
         assert_eq!(clock.at(old), Some(time(500)));
+    }
+
+    #[test]
+    fn what_took_long_to_be_heard_does_not_count() {
+        let (clock, asked) = (Clock::default(), Instant::now());
+        let heard = asked + PROMPT * 2;
+        clock.set_at(time(1000), (asked, heard));
+        assert_eq!(clock.at(heard), None);
+        clock.set_at(time(1000), (heard, heard + PROMPT));
+        assert_eq!(clock.at(heard + PROMPT), Some(time(1000)));
     }
 }

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use lru::LruCache;
 use patchfleet_domain::{TaskId, TaskState};
 
-use super::unit::Version;
+use super::stored::Version;
 use crate::store::held::Held;
 
 /// Most tasks at work that are remembered: as many as the agents of one coordinator work on.

@@ -5,7 +5,7 @@ use serde::Serialize;
 use sqlx::Row as _;
 
 use super::rows::to_json;
-use super::unit::Version;
+use super::stored::Version;
 use super::{Dialect, Sql};
 use crate::store::{StoreError, StoreResult};
 
@@ -22,7 +22,7 @@ pub(super) trait Row: Serialize {
 macro_rules! row {
     ($(#[$meta:meta])* $name:ident { $($column:ident: $type:ty => $sql:literal),+ $(,)? }) => {
         $(#[$meta])*
-        #[derive(Debug, serde::Serialize)]
+        #[derive(Debug, PartialEq, serde::Serialize)]
         struct $name {
             $($column: $type),+
         }

@@ -10,17 +10,16 @@
 //! asked, the one statement that writes everything is a transaction by itself.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
 
-use patchfleet_domain::outcome::{Failure, PullRequestRef};
-use patchfleet_domain::{
-    AttemptNumber, Priority, Task, TaskAnalysis, TaskId, TaskState, Timestamp, WaitReason,
-};
+use patchfleet_domain::{AttemptNumber, Task, TaskId, Timestamp};
 use patchfleet_telemetry::Metrics;
 use sqlx::any::AnyRow;
 use sqlx::{Any, Row as _, Transaction};
 
 use super::errors::is_lost;
 use super::rows::{self, number, to_json, word};
+use super::stored::{Stored, Version};
 use super::{Database, Dialect, Sql, dependencies, write};
 use crate::store::held::{Attempt, ClosedEarly, End, Held, Move};
 use crate::store::rules::Closed;
@@ -42,98 +41,6 @@ pub(super) struct Unit<'a> {
     moves: Vec<Move>,
 }
 
-/// What of a held task is in the store, as far as it may change: the difference is written.
-#[derive(Debug)]
-pub(super) struct Stored {
-    pub(super) standing: Standing,
-    pub(super) findings: Findings,
-    pub(super) attempt: Option<Attempt>,
-    /// Of the task's row, where it is known.
-    pub(super) version: Option<Version>,
-    /// It was not read, but is what this process wrote last.
-    pub(super) is_assumed: bool,
-    /// This transaction inserted its row.
-    is_new: bool,
-    /// The task was active when this transaction held it first.
-    was_active: bool,
-}
-
-/// What tells one version of a row from the next.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub(super) struct Version(pub(super) String);
-
-/// What changes of a task with its state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Standing {
-    pub(super) state: TaskState,
-    pub(super) attempt: AttemptNumber,
-    wait_reason: Option<WaitReason>,
-    failures: u32,
-    priority: Priority,
-    updated_at: Timestamp,
-}
-
-/// What is long and changes once or twice in a task's life.
-#[derive(Debug, PartialEq)]
-pub(super) struct Findings {
-    analysis: Option<TaskAnalysis>,
-    pull_request: Option<PullRequestRef>,
-    failure: Option<Failure>,
-    summary: Option<String>,
-    closed: Option<ClosedEarly>,
-}
-
-impl Standing {
-    pub(super) fn of(held: &Held) -> Self {
-        let task = &held.task;
-        Self {
-            state: task.state,
-            attempt: task.attempt,
-            wait_reason: task.wait_reason,
-            failures: task.failures,
-            priority: task.priority,
-            updated_at: task.updated_at,
-        }
-    }
-}
-
-impl Findings {
-    fn of(held: &Held) -> Self {
-        let task = &held.task;
-        Self {
-            analysis: task.analysis.clone(),
-            pull_request: task.pull_request.clone(),
-            failure: task.failure.clone(),
-            summary: task.summary.clone(),
-            closed: held.closed,
-        }
-    }
-
-    /// True when the task still has the same.
-    pub(super) fn are_of(&self, held: &Held) -> bool {
-        let task = &held.task;
-        self.analysis == task.analysis
-            && self.pull_request == task.pull_request
-            && self.failure == task.failure
-            && self.summary == task.summary
-            && self.closed == held.closed
-    }
-}
-
-impl Stored {
-    fn of(held: &Held, version: Option<Version>) -> Self {
-        Self {
-            standing: Standing::of(held),
-            findings: Findings::of(held),
-            attempt: held.attempt.clone(),
-            version,
-            is_assumed: false,
-            is_new: false,
-            was_active: held.task.state.is_active(),
-        }
-    }
-}
-
 /// What becomes of tasks that somebody else holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Busy {
@@ -151,6 +58,7 @@ pub(super) const NOT_PAUSED: &str = "NOT EXISTS (SELECT 1 FROM pauses \
      AND NOT EXISTS (SELECT 1 FROM pauses WHERE scope = 'agent_type' AND name = tasks.agent_type)";
 
 impl<'a> Unit<'a> {
+    /// One that has not begun.
     pub(super) const fn of(database: &'a Database) -> Self {
         Self {
             transaction: None,
@@ -179,11 +87,11 @@ impl<'a> Unit<'a> {
             return Ok(now);
         }
         let text = format!("SELECT {}", self.dialect.now());
-        let now = sqlx::query_scalar(sqlx::AssertSqlSafe(text))
-            .fetch_one(self.sql().await?)
-            .await?;
-        let now = rows::moment(now)?;
-        self.database.clock.set(now);
+        let query = sqlx::query_scalar(sqlx::AssertSqlSafe(text));
+        let sql = self.sql().await?;
+        let asked = Instant::now();
+        let now = rows::moment(query.fetch_one(sql).await?)?;
+        self.database.clock.set(now, asked);
         Ok(*self.now.insert(now))
     }
 
@@ -309,16 +217,16 @@ impl<'a> Unit<'a> {
             self.dialect.now(),
             self.dialect.among(),
         );
-        let found = sqlx::query(sqlx::AssertSqlSafe(text))
-            .bind(to_json(&ids)?)
-            .fetch_all(self.sql().await?)
-            .await?;
+        let query = sqlx::query(sqlx::AssertSqlSafe(text)).bind(to_json(&ids)?);
+        let sql = self.sql().await?;
+        let asked = Instant::now();
+        let found = query.fetch_all(sql).await?;
         // The clock comes with the rows; without any, nobody needs it.
         let Some(first) = found.first() else {
             return Ok(Vec::new());
         };
         let read = rows::moment_of(first, "clock")?;
-        self.database.clock.set(read);
+        self.database.clock.set(read, asked);
         let now = *self.now.get_or_insert(read);
         let held = |row: &AnyRow| {
             let version: Option<String> = row.try_get("version")?;
