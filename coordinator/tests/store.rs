@@ -101,6 +101,7 @@ on_both!(
     memory::a_merge_that_another_heard_of_counts,
     memory::what_another_did_to_a_waiting_task_counts,
     memory::what_another_did_to_a_new_task_counts,
+    memory::what_another_queued_is_given_away,
     memory::a_pause_by_another_counts,
     limits::no_more_is_at_work_than_the_limits_say,
     limits::what_is_paused_is_not_given_away,

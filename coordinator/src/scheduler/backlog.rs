@@ -1,6 +1,7 @@
 //! What the scheduler knows of the queue: news of what this process queued, and bounded looks.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::mem;
 use std::time::Duration;
 
 use patchfleet_domain::{AgentType, TaskId};
@@ -26,6 +27,8 @@ const FRESH: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub(super) struct Backlog {
     tasks: BTreeMap<TaskId, Waiting>,
+    /// Tasks that were given away since the last look, and when: one that goes on has them still.
+    given: BTreeMap<TaskId, Instant>,
     /// What this process queues comes by itself.
     news: broadcast::Receiver<QueuedTask>,
     /// Some of it was missed.
@@ -67,10 +70,11 @@ pub(super) async fn fetch(store: &dyn Store, look: Look) -> StoreResult<Fetched>
 }
 
 impl Backlog {
-    pub(super) fn new(store: &dyn Store) -> Self {
+    pub(super) fn new(news: broadcast::Receiver<QueuedTask>) -> Self {
         Self {
             tasks: BTreeMap::new(),
-            news: store.newly_queued(),
+            given: BTreeMap::new(),
+            news,
             missed: true,
             fetched: Instant::now(),
             took: Duration::ZERO,
@@ -95,8 +99,10 @@ impl Backlog {
         self.tasks.is_empty()
     }
 
+    /// Forgets a task that is going to be given away.
     pub(super) fn remove(&mut self, task: TaskId) {
         self.tasks.remove(&task);
+        self.given.insert(task, Instant::now());
     }
 
     /// When the queue is to be looked at again: not so often that looking takes more than a fifth
@@ -129,7 +135,8 @@ impl Backlog {
         }
     }
 
-    /// Takes in a look at the queue. What was queued since it began is not in it.
+    /// Takes in a look at the queue. What was queued since it began is not in it, and what was
+    /// given away since is.
     pub(super) fn replace(&mut self, fetched: Fetched) {
         let Fetched {
             look,
@@ -140,7 +147,9 @@ impl Backlog {
         } = fetched;
         self.lanes = lanes(&look, &tasks);
         self.tasks.retain(|_, waiting| waiting.since >= began);
-        for task in tasks {
+        let given = mem::take(&mut self.given);
+        let gone = |task: &QueuedTask| given.get(&task.id).is_some_and(|at| *at >= began);
+        for task in tasks.into_iter().filter(|task| !gone(task)) {
             self.add(task, began);
         }
         (self.fetched, self.took, self.missed) = (began, took, false);
@@ -172,6 +181,28 @@ fn lanes(look: &Look, tasks: &[QueuedTask]) -> usize {
 mod tests {
     use super::*;
     use crate::scheduler::plan::tests::task;
+
+    #[test]
+    fn what_was_given_away_during_a_look_is_not_in_the_queue() {
+        let (_sender, news) = broadcast::channel(1);
+        let mut backlog = Backlog::new(news);
+        let tasks = [task("backend", "acme/a", 0), task("backend", "acme/b", 0)];
+        let look = |began| Fetched {
+            look: Look::all(20, 4096),
+            tasks: tasks.to_vec(),
+            room: Room::default(),
+            began,
+            took: Duration::ZERO,
+        };
+        let began = Instant::now();
+        backlog.remove(tasks[0].id);
+        backlog.replace(look(began));
+        assert_eq!(backlog.queue().len(), 1);
+        assert_eq!(backlog.queue()[0].id, tasks[1].id);
+        // It came back, or was not given away in the end.
+        backlog.replace(look(Instant::now()));
+        assert_eq!(backlog.queue().len(), 2);
+    }
 
     #[test]
     fn lanes_that_nobody_here_works_on_leave_the_others_their_room() {

@@ -56,7 +56,7 @@ impl Scheduler {
         metrics: Metrics,
         options: SchedulerOptions,
     ) -> Self {
-        let backlog = Backlog::new(store.as_ref());
+        let backlog = Backlog::new(store.newly_queued());
         Self {
             store,
             registry,

@@ -148,6 +148,16 @@ pub(crate) async fn what_another_did_to_a_new_task_counts(fixture: &Fixture) {
     assert_eq!(queued.count(), 1);
 }
 
+/// It is remembered as one that waits for its analysis, and no claim would ever change that.
+pub(crate) async fn what_another_queued_is_given_away(fixture: &Fixture) {
+    let (here, there) = (&fixture.store, fixture.place.open().await);
+    let new = fixture.create(1).await;
+    let analyzed = there.analyzed(new, &analysis()).await.unwrap();
+    assert_eq!(analyzed, Cas::Applied(()));
+    let queued = [fixture.in_queue(new).await];
+    assert_eq!(won(here, &queued).await, [true]);
+}
+
 pub(crate) async fn a_pause_by_another_counts(fixture: &Fixture) {
     let (here, there) = (&fixture.store, fixture.place.open().await);
     let queued = [fixture.queued(1).await];
@@ -159,21 +169,33 @@ pub(crate) async fn a_pause_by_another_counts(fixture: &Fixture) {
     assert_eq!(won(here, &queued).await, [true]);
 }
 
-/// A process that stands still holds a task, and the others are given away meanwhile.
+/// A process that stands still holds some tasks, and the others are given away meanwhile. What is
+/// remembered of both is believed first, and what that try held is free when the next one begins.
 pub(crate) async fn a_claim_waits_for_nobody(fixture: &Fixture) {
-    let queued = [fixture.queued(1).await, fixture.queued(2).await];
     let Place::Server(database) = &fixture.place else {
         panic!("PostgreSQL is a server");
     };
-    let mut other = PgConnection::connect(database.url()).await.unwrap();
+    let mut pairs = Vec::new();
+    for issue in 1..=20 {
+        pairs.push([
+            fixture.queued(issue * 2).await,
+            fixture.queued(issue * 2 + 1).await,
+        ]);
+    }
+    let ids: Vec<_> = pairs
+        .iter()
+        .map(|[held, _]| format!("'{}'", held.id))
+        .collect();
     let hold = format!(
-        "BEGIN; SELECT FROM tasks WHERE id = '{}' FOR UPDATE",
-        queued[0].id
+        "BEGIN; SELECT FROM tasks WHERE id IN ({}) FOR UPDATE",
+        ids.join(", ")
     );
+    let mut other = PgConnection::connect(database.url()).await.unwrap();
     other.execute(sqlx::AssertSqlSafe(hold)).await.unwrap();
-    let claiming = won(&fixture.store, &queued);
-    let claiming = tokio::time::timeout(Duration::from_secs(5), claiming);
-    assert_eq!(claiming.await.expect("it does not wait"), [false, true]);
+    for pair in &pairs {
+        let claiming = tokio::time::timeout(Duration::from_secs(5), won(&fixture.store, pair));
+        assert_eq!(claiming.await.expect("it does not wait"), [false, true]);
+    }
 }
 
 /// The database ends all connections, as when it restarts: what comes next takes others.

@@ -1,11 +1,11 @@
 //! Claims: what waits, and giving it to agents.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use patchfleet_domain::agent::Requirement;
-use patchfleet_domain::{AttemptNumber, Priority, TaskId, Work};
+use patchfleet_domain::{AttemptNumber, Priority, TaskId, TaskState, Work};
 use serde::Deserialize;
 use sqlx::Row as _;
 
@@ -103,7 +103,8 @@ pub(super) async fn claim_all(
     let mut room = lanes::room_for_claims(&mut unit).await?;
     // Only a first attempt: a later one may have checkpoints, which are to be read.
     let first = claims.iter().filter(|claim| claim.attempt.0 == 0);
-    unit.recall(&first.map(|claim| claim.task).collect())
+    let first: BTreeSet<_> = first.map(|claim| claim.task).collect();
+    unit.recall(&first, |state| state == TaskState::Queued)
         .await?;
     unit.hold(claims.iter().map(|claim| claim.task), Busy::SkipPaused)
         .await?;

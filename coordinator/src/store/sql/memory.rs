@@ -2,7 +2,8 @@
 //!
 //! A memory may be old: somebody else may have been at the task since. It comes with the version of
 //! the task's row, and only a change of that very version counts ([`super::unit`]). Whoever takes a
-//! memory removes it, so what has failed once is not believed again.
+//! memory removes it, so what has failed once is not believed again: it is remembered anew when it
+//! was found to be true.
 
 use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
@@ -41,10 +42,15 @@ impl Default for Memory {
 }
 
 impl Memory {
-    /// Takes out what is remembered of the tasks.
-    pub(super) fn take(&self, tasks: &BTreeSet<TaskId>) -> Vec<(Held, Version)> {
+    /// Takes out what is remembered of those of the tasks that were left in such a state.
+    pub(super) fn take(
+        &self,
+        tasks: &BTreeSet<TaskId>,
+        in_state: fn(TaskState) -> bool,
+    ) -> Vec<(Held, Version)> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        tasks.iter().filter_map(|task| known.pop(task)).collect()
+        let known = |task| known.pop_in(task, in_state);
+        tasks.iter().filter_map(known).collect()
     }
 
     /// Remembers those of the tasks that may be asked for soon, and forgets the others.
@@ -63,6 +69,16 @@ impl Memory {
 }
 
 impl Tables {
+    fn pop_in(
+        &mut self,
+        task: &TaskId,
+        in_state: fn(TaskState) -> bool,
+    ) -> Option<(Held, Version)> {
+        let known = self.at_work.peek(task).or_else(|| self.coming.peek(task));
+        known.filter(|(held, _)| in_state(held.task.state))?;
+        self.pop(task)
+    }
+
     fn pop(&mut self, task: &TaskId) -> Option<(Held, Version)> {
         self.at_work.pop(task).or_else(|| self.coming.pop(task))
     }

@@ -213,7 +213,8 @@ pub(super) async fn analyzed_all(
     if analyses.iter().any(|(_, analysis)| depends(analysis)) {
         dependencies::one_at_a_time(&mut unit).await?;
     } else {
-        unit.recall(&tasks).await?;
+        unit.recall(&tasks, |state| state == TaskState::Pending)
+            .await?;
     }
     unit.hold(tasks, Busy::Wait).await?;
     let mut applied = Vec::with_capacity(analyses.len());

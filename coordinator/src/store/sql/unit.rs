@@ -12,10 +12,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
-use patchfleet_domain::{AttemptNumber, Task, TaskId, Timestamp};
+use patchfleet_domain::{AttemptNumber, Task, TaskId, TaskState, Timestamp};
 use patchfleet_telemetry::Metrics;
 use sqlx::any::AnyRow;
-use sqlx::{Any, Row as _, Transaction};
+use sqlx::{Any, Connection as _, Row as _, Transaction};
 
 use super::errors::is_lost;
 use super::rows::{self, number, to_json, word};
@@ -34,8 +34,6 @@ pub(super) struct Unit<'a> {
     now: Option<Timestamp>,
     database: &'a Database,
     held: BTreeMap<TaskId, (Held, Stored)>,
-    /// Some of them were not read.
-    assumes: bool,
     wakes: bool,
     /// Changes of state, to be counted once they are durable.
     moves: Vec<Move>,
@@ -66,7 +64,6 @@ impl<'a> Unit<'a> {
             now: None,
             database,
             held: BTreeMap::new(),
-            assumes: false,
             wakes: false,
             moves: Vec::new(),
         }
@@ -135,10 +132,15 @@ impl<'a> Unit<'a> {
         Ok(())
     }
 
-    /// Holds those of the tasks that this process remembers, as it left them. What was decided on a
-    /// memory is true only if it led to a change that is written.
-    pub(super) async fn recall(&mut self, ids: &BTreeSet<TaskId>) -> StoreResult<()> {
-        let known = self.database.memory.take(ids);
+    /// Holds those of the tasks that this process remembers in such a state, as it left them. What
+    /// was decided on a memory is true only if it led to a change that is written: where nothing
+    /// came of it, the transaction is tried anew with what is stored.
+    pub(super) async fn recall(
+        &mut self,
+        ids: &BTreeSet<TaskId>,
+        in_state: fn(TaskState) -> bool,
+    ) -> StoreResult<()> {
+        let known = self.database.memory.take(ids, in_state);
         if known.is_empty() {
             return Ok(());
         }
@@ -150,7 +152,6 @@ impl<'a> Unit<'a> {
                 ..Stored::of(&held, Some(version))
             };
             self.held.insert(held.task.id, (held, stored));
-            self.assumes = true;
         }
         Ok(())
     }
@@ -163,11 +164,6 @@ impl<'a> Unit<'a> {
         };
         let last = known.iter().map(|(held, _)| held.task.updated_at).max();
         Ok(*self.now.insert(last.map_or(now, |last| last.max(now))))
-    }
-
-    /// True when a task is held that was not read.
-    pub(super) const fn assumes(&self) -> bool {
-        self.assumes
     }
 
     /// Holds one task, if there is such.
@@ -295,14 +291,22 @@ impl<'a> Unit<'a> {
     async fn write_alone(&mut self, set: write::Set) -> StoreResult<()> {
         let rewritten = set.rewritten();
         let mut connection = self.database.pool.acquire().await?;
-        let version = set.write(&mut connection, self.dialect).await;
-        let version = version.map_err(|error| match error {
-            // Whether it was done before the connection was lost, the next try sees.
-            StoreError::Unavailable(why) => StoreError::Contended(why),
-            other => other,
-        })?;
-        self.now_have(&rewritten, version.as_ref());
-        Ok(())
+        match set.write(&mut connection, self.dialect).await {
+            Ok(version) => {
+                self.now_have(&rewritten, version.as_ref());
+                Ok(())
+            }
+            Err(error) => {
+                // PostgreSQL tells of an error before it lets go of what the statement held
+                // (`PostgresMain` in its tcop/postgres.c); the next try would find it held.
+                let _ = connection.ping().await;
+                Err(match error {
+                    // Whether it was done before the connection was lost, the next try sees.
+                    StoreError::Unavailable(why) => StoreError::Contended(why),
+                    other => other,
+                })
+            }
+        }
     }
 
     /// What differs from what is stored.
@@ -314,7 +318,14 @@ impl<'a> Unit<'a> {
             self.moves.append(&mut changes.moves);
             set.add(held, stored, changes)?;
         }
-        Ok(set)
+        let checked = set.checked();
+        let mut assumed = self.held.iter().filter(|(_, (_, known))| known.is_assumed);
+        match assumed.find(|(id, _)| !checked.contains(id)) {
+            Some((id, _)) => Err(StoreError::Contended(format!(
+                "nothing is written that could show what is remembered of {id} to be old"
+            ))),
+            None => Ok(set),
+        }
     }
 
     /// The rows that this transaction wrote have its version.
@@ -328,6 +339,19 @@ impl<'a> Unit<'a> {
 
     /// Makes everything durable, then wakes the loops of this process if there is work for them.
     pub(super) async fn commit(mut self) -> StoreResult<()> {
+        if let Err(error) = self.make_durable().await {
+            if let Some(transaction) = self.transaction.take() {
+                // Now, and not when the connection is used again: the next try would find the
+                // tasks held.
+                let _ = transaction.rollback().await;
+            }
+            return Err(error);
+        }
+        self.tell();
+        Ok(())
+    }
+
+    async fn make_durable(&mut self) -> StoreResult<()> {
         let set = self.changed()?;
         let ends_none = self.ended(&BTreeSet::new()).is_empty();
         if self.transaction.is_none() && ends_none && set.is_one_statement(self.dialect) {
@@ -335,14 +359,13 @@ impl<'a> Unit<'a> {
         } else {
             // First: what was only recalled is held from then on.
             self.write_set(set).await?;
-            if dependencies::release(&mut self).await? {
+            if dependencies::release(self).await? {
                 self.write().await?;
             }
         }
         if let Some(transaction) = self.transaction.take() {
             transaction.commit().await?;
         }
-        self.tell();
         Ok(())
     }
 

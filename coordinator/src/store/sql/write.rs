@@ -302,6 +302,12 @@ impl Set {
         rows.map(|row| row.id).collect()
     }
 
+    /// The tasks that are found by what is known of them: if that is not true, nothing is written.
+    pub(super) fn checked(&self) -> BTreeSet<TaskId> {
+        let attempts = self.attempts.iter().map(|row| row.task);
+        self.rewritten().into_iter().chain(attempts).collect()
+    }
+
     /// Writes everything that was added, most of it in one statement; the version that the tasks'
     /// rows have then.
     ///
