@@ -1,13 +1,15 @@
 //! Redis: what is quicker there. Absent or away means slower, never wrong.
 //!
 //! Nothing is only here. A delivery that Redis knows is looked up in the store before it counts as
-//! known; presence lies over what the store says of agents; a hint that is lost costs a poll; and
-//! buckets that can't be asked are kept in this process instead. While Redis is away its calls are
-//! not made, which [`patchfleet_resilience`] sees to, so that nobody waits for it twice.
+//! known; presence lies over what the store says of agents; a hint that is lost costs a poll; what
+//! GitHub answered counts when GitHub says that it is still so; and buckets that can't be asked are
+//! kept in this process instead. While Redis is away its calls are not made, which
+//! [`patchfleet_resilience`] sees to, so that nobody waits for it twice.
 //!
-//! Absent: a cache of what the API reads. The store finds a task by its key in one round trip, and
-//! Redis would take one too (`docs/decisions/0008-redis.md`).
+//! Absent: a cache of what the API reads from the store, which finds a task by its key in one round
+//! trip; Redis would take one too (`docs/decisions/0008-redis.md`).
 
+mod answers;
 mod buckets;
 mod deliveries;
 mod fanout;

@@ -62,8 +62,8 @@ impl Coordinator {
         let cache = open_cache(config.redis.as_ref(), &metrics)?;
         let hints = store.hints();
         let store: Arc<dyn Store> = Arc::new(store);
-        let github = github(&config.github)?;
-        let github = github.observed(observer(&metrics));
+        let github = github(&config.github)?.observed(observer(&metrics));
+        let github = github.kept_by(Arc::new(cache.clone()));
         let registry = Registry::new(metrics.clone());
         let http = listen(config.listen).await?;
         let fleet = listen(config.fleet.listen).await?;

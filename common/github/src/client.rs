@@ -13,6 +13,7 @@ use url::Url;
 use crate::credentials::{Credentials, SetupError};
 use crate::identity::Identity;
 use crate::installation::Installations;
+use crate::kept::Keeper;
 
 /// Longest time for making a connection.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -47,7 +48,7 @@ impl Default for Settings {
 /// What came of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Observation {
-    /// `ok` or the word of its error.
+    /// `ok`, `not_modified` when GitHub had said the same before, or the word of its error.
     pub outcome: &'static str,
     /// How many more may be made until GitHub's limit is reset, if it said so.
     pub remaining: Option<u64>,
@@ -59,6 +60,7 @@ type Observer = Arc<dyn Fn(Observation) + Send + Sync>;
 #[derive(Clone)]
 pub struct GitHub {
     pub(crate) shared: Arc<Shared>,
+    pub(crate) keeper: Option<Arc<dyn Keeper>>,
     observer: Option<Observer>,
 }
 
@@ -104,8 +106,16 @@ impl GitHub {
                 identity: OnceCell::new(),
                 installations: Installations::default(),
             }),
+            keeper: None,
             observer: None,
         })
+    }
+
+    /// Has answers kept there.
+    #[must_use]
+    pub fn kept_by(mut self, keeper: Arc<dyn Keeper>) -> Self {
+        self.keeper = Some(keeper);
+        self
     }
 
     /// Has told what came of every request.

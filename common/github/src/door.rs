@@ -3,7 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use http::header::IF_NONE_MATCH;
 use http::request::Builder;
+use http::{Method, Response, StatusCode};
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt as _, Full};
 use octocrab::{FromResponse as _, Octocrab};
 use patchfleet_domain::RepositoryName;
 use patchfleet_resilience::{CallError, Failure, FailureKind};
@@ -11,8 +16,12 @@ use serde::de::DeserializeOwned;
 
 use crate::ask::{Ask, Repeat};
 use crate::client::{GitHub, Observation};
+use crate::kept::{Keeper, KeptAnswer, Known};
 use crate::limit::remaining_of;
 use crate::{GitHubError, GitHubResult};
+
+/// What an answer consists of.
+type Content = BoxBody<Bytes, octocrab::Error>;
 
 /// How many entries a page has; GitHub's largest.
 const PER_PAGE: usize = 100;
@@ -116,31 +125,77 @@ impl GitHub {
 
     async fn once<T: DeserializeOwned>(&self, client: &Octocrab, ask: &Ask) -> GitHubResult<T> {
         let timeout = self.shared.timeout;
-        let mut remaining = None;
-        let sending = send(client, ask, &mut remaining);
+        let mut heard = Heard::default();
+        let sending = self.send(client, ask, &mut heard);
         let answer = match tokio::time::timeout(timeout, sending).await {
             Ok(answer) => answer.map_err(GitHubError::from),
             Err(_) => Err(GitHubError::unavailable(format!(
                 "no answer within {timeout:?}"
             ))),
         };
-        let outcome = answer.as_ref().map_or_else(GitHubError::word, |_| "ok");
+        let Heard { remaining, known } = heard;
+        let good = if known { "not_modified" } else { "ok" };
+        let outcome = answer.as_ref().map_or_else(GitHubError::word, |_| good);
         self.observe(Observation { outcome, remaining });
         tracing::debug!(method = %ask.method, target = ask.target, outcome, "asked GitHub");
         answer
     }
+
+    /// Makes the request, and asks whether what is known is still so.
+    async fn send<T: DeserializeOwned>(
+        &self,
+        client: &Octocrab,
+        ask: &Ask,
+        heard: &mut Heard,
+    ) -> octocrab::Result<T> {
+        let keeper = self.keeper.as_deref();
+        let keeper = keeper.filter(|_| ask.method == Method::GET);
+        let known = match keeper {
+            Some(keeper) => keeper.look(&ask.target).await,
+            None => None,
+        };
+        let known = known.as_ref().and_then(Known::of);
+        let mut request = Builder::new().method(ask.method.clone()).uri(&ask.target);
+        if let Some(Known { tag, .. }) = &known {
+            request = request.header(IF_NONE_MATCH, tag);
+        }
+        let request = client.build_request(request, ask.body.as_ref())?;
+        let response = client.execute(request).await?;
+        heard.remaining = remaining_of(response.headers());
+        if response.status() == StatusCode::NOT_MODIFIED
+            && let Some(Known { answer, .. }) = known
+        {
+            heard.known = true;
+            return Ok(answer);
+        }
+        let response = octocrab::map_github_error(response).await?;
+        match keeper {
+            Some(keeper) => T::from_response(keep(keeper, ask, response).await?).await,
+            None => T::from_response(response).await,
+        }
+    }
 }
 
-/// Makes the request, and notes what GitHub says of its limit, whatever else it answers.
-async fn send<T: DeserializeOwned>(
-    client: &Octocrab,
+/// Reads an answer to its end and has it kept.
+async fn keep(
+    keeper: &dyn Keeper,
     ask: &Ask,
-    remaining: &mut Option<u64>,
-) -> octocrab::Result<T> {
-    let builder = Builder::new().method(ask.method.clone()).uri(&ask.target);
-    let request = client.build_request(builder, ask.body.as_ref())?;
-    let response = client.execute(request).await?;
-    *remaining = remaining_of(response.headers());
-    let response = octocrab::map_github_error(response).await?;
-    T::from_response(response).await
+    response: Response<Content>,
+) -> octocrab::Result<Response<Content>> {
+    let (head, body) = response.into_parts();
+    let body = body.collect().await?.to_bytes();
+    if let Some(answer) = KeptAnswer::of(&head.headers, &body) {
+        keeper.keep(&ask.target, answer).await;
+    }
+    let body = Full::new(body).map_err(|never| match never {});
+    Ok(Response::from_parts(head, body.boxed()))
+}
+
+/// What an answer says besides.
+#[derive(Debug, Default)]
+struct Heard {
+    /// What GitHub says of its limit, whatever else it answers.
+    remaining: Option<u64>,
+    /// The answer was known, and still is so.
+    known: bool,
 }

@@ -4,7 +4,8 @@
 //! (`Retry-After`, secondary limits, `x-ratelimit-reset`). A call that creates something is never
 //! repeated after an answer that leaves open whether it happened; the caller looks first.
 //! Acts as a person (token) or as a GitHub App (one installation token per repository's
-//! installation, renewed by itself). Tokens and keys show in no `Debug` output and no error.
+//! installation, renewed by itself). What GitHub said before is asked for again only if it has changed,
+//! where there is a [`Keeper`]. Tokens and keys show in no `Debug` output and no error.
 //! Absent: webhooks, git over HTTP and any knowledge of tasks.
 
 mod ask;
@@ -18,6 +19,7 @@ mod error;
 mod identity;
 mod installation;
 mod issue;
+mod kept;
 mod label;
 mod limit;
 mod permission;
@@ -32,6 +34,7 @@ pub use delivery::FailedDelivery;
 pub use error::GitHubError;
 pub use identity::{Identity, IdentityKind};
 pub use issue::{Issue, IssueEvent, OpenIssues, OpenState};
+pub use kept::{Keeper, KeptAnswer};
 pub use permission::Permission;
 pub use pull::{NewPullRequest, PullRequest, PullRequestEdit};
 pub use repository::Repository;

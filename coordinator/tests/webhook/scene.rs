@@ -68,7 +68,8 @@ impl Scene {
         let store: Arc<dyn Store> =
             Arc::new(SqlStore::sqlite(&folder.path().join("tasks.db")).await?);
         let metrics = Metrics::new();
-        let intake = Intake::new(Arc::clone(&store), github(&simulator)?, policy).cached(cache);
+        let github = github(&simulator)?.kept_by(Arc::new(cache.clone()));
+        let intake = Intake::new(Arc::clone(&store), github, policy).cached(cache);
         let intake = Arc::new(intake);
         let router = router(WebhookState {
             secrets: [SECRET, OLD_SECRET].map(|one| one.to_owned().into()).into(),

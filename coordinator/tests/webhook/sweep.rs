@@ -4,12 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
+use patchfleet_coordinator::cache::Cache;
 use patchfleet_coordinator::intake::sweep::{Sweeper, Swept};
 use patchfleet_coordinator::intake::{Intake, IntakePolicy};
 use patchfleet_coordinator::store::{Commanded, Effect};
 use patchfleet_domain::TaskState;
 use patchfleet_github::Credentials;
+use patchfleet_telemetry::Metrics;
 use patchfleet_testkit::github::Permission;
+use patchfleet_testkit::redis::Redis;
 
 use crate::scene::{REPOSITORY, Scene, github_as};
 
@@ -17,11 +20,15 @@ const ALWAYS: Duration = Duration::ZERO;
 
 /// The repository is on the list, and no webhook comes.
 async fn scene() -> Result<(Scene, Sweeper)> {
+    scene_with(Cache::default()).await
+}
+
+async fn scene_with(cache: Cache) -> Result<(Scene, Sweeper)> {
     let policy = IntakePolicy {
         repositories: Some([REPOSITORY.parse()?].into()),
         ..IntakePolicy::default()
     };
-    let scene = Scene::with_policy(policy).await?;
+    let scene = Scene::with(policy, cache).await?;
     scene.long_ago();
     let sweeper = Sweeper::new(Arc::clone(&scene.intake), scene.metrics.clone());
     Ok((scene, sweeper.patient_for(Duration::ZERO)))
@@ -61,6 +68,36 @@ async fn a_label_becomes_a_task_once_whether_its_webhook_comes_or_not() -> Resul
             .await?;
     }
     assert_eq!(scene.tasks().await?.len(), 1);
+    Ok(())
+}
+
+/// How many requests of a sweep count against the limit.
+async fn cost(scene: &Scene, sweeper: &Sweeper, taken: usize) -> Result<usize> {
+    let before = scene.simulator.requests().len();
+    assert_eq!(sweep(sweeper).await?, taken);
+    let made = scene.simulator.requests();
+    let full = made[before..].iter().filter(|it| it.status != Some(304));
+    Ok(full.count())
+}
+
+#[tokio::test]
+async fn a_sweep_that_finds_nothing_new_costs_nothing_of_the_limit() -> Result<()> {
+    let mut redis = Redis::start().await?;
+    let cache = Cache::open(&redis.url(), "test", Metrics::new())?;
+    let (scene, sweeper) = scene_with(cache).await?;
+    for _ in 0..3 {
+        scene.open("mona", &["patchfleet"])?;
+    }
+    assert!(cost(&scene, &sweeper, 3).await? > 3);
+    let settled = cost(&scene, &sweeper, 0).await?;
+    assert_eq!(cost(&scene, &sweeper, 0).await?, 0, "{settled} before");
+    scene.open("mona", &["patchfleet"])?;
+    assert!(cost(&scene, &sweeper, 1).await? > 0);
+
+    redis.kill();
+    scene.open("mona", &["patchfleet"])?;
+    assert!(cost(&scene, &sweeper, 1).await? > 0);
+    assert!(cost(&scene, &sweeper, 0).await? > 0);
     Ok(())
 }
 

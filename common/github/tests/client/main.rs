@@ -2,6 +2,7 @@
 
 mod app;
 mod faults;
+mod kept;
 mod pulls;
 mod reading;
 mod scene;

@@ -1,0 +1,52 @@
+//! What GitHub answered, for all replicas: it is asked whether that is still so, which costs nothing
+//! of its limit, instead of asked again.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use patchfleet_github::{Keeper, KeptAnswer};
+
+use super::Cache;
+
+/// How long an answer is kept. Sweeps ask the same every few minutes.
+const KEPT: Duration = Duration::from_hours(24);
+/// Longest answer that is kept, in bytes: a page of a hundred long issues.
+const LONGEST: usize = 1024 * 1024;
+
+#[async_trait]
+impl Keeper for Cache {
+    async fn look(&self, target: &str) -> Option<KeptAnswer> {
+        let key = self.key("github", target);
+        let found = self.ask("github_look", |mut redis| {
+            let fields = redis::cmd("HMGET").arg(&key).arg(&["tag", "body"]).clone();
+            async move {
+                let found: (Option<String>, Option<String>) =
+                    fields.query_async(&mut redis).await?;
+                Ok(found)
+            }
+        });
+        let (tag, body) = found.await?;
+        Some(KeptAnswer {
+            tag: tag?,
+            body: body?,
+        })
+    }
+
+    async fn keep(&self, target: &str, answer: KeptAnswer) {
+        if answer.body.len() > LONGEST {
+            return;
+        }
+        let key = self.key("github", target);
+        let fields = [("tag", answer.tag), ("body", answer.body)];
+        let seconds = i64::try_from(KEPT.as_secs()).unwrap_or(i64::MAX);
+        let mut pipe = redis::pipe();
+        pipe.atomic();
+        pipe.hset_multiple(&key, &fields).ignore();
+        pipe.expire(&key, seconds).ignore();
+        self.ask("github_keep", |mut redis| {
+            let pipe = pipe.clone();
+            async move { pipe.query_async::<()>(&mut redis).await }
+        })
+        .await;
+    }
+}
