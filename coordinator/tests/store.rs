@@ -136,6 +136,11 @@ mod postgres_alone {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_is_remembered_is_not_read() {
+        plans::what_is_remembered_is_not_read().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_statement_reads_no_more_when_its_tables_have_grown() {
         plans::a_statement_reads_no_more_when_its_tables_have_grown().await;
     }

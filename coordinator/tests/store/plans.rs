@@ -1,10 +1,11 @@
 //! What a statement reads does not grow with its tables, also when PostgreSQL made its plan while
-//! they were small: a connection keeps its plans for as long as it lives.
+//! they were small: a connection keeps its plans for as long as it lives. And what is remembered is
+//! not read at all.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use patchfleet_coordinator::store::{SqlStore, Store, WorkEvent};
+use patchfleet_coordinator::store::{SqlStore, WorkEvent};
 use patchfleet_domain::Phase;
 use patchfleet_domain::outcome::Outcome;
 use sqlx::{Connection as _, Executor as _, PgConnection};
@@ -36,6 +37,8 @@ const OLD_ROWS: [&str; 5] = [
 /// What has been read so far; of a connection that is there it may be known later.
 const READ: &str = "SELECT (SELECT COALESCE(SUM(idx_tup_read), 0) FROM pg_stat_user_indexes)::bigint \
     + (SELECT COALESCE(SUM(seq_tup_read), 0) FROM pg_stat_user_tables)::bigint";
+/// How often a task's row was looked for by its id.
+const FOUND: &str = "SELECT idx_scan FROM pg_stat_user_indexes WHERE indexrelname = 'tasks_pkey'";
 const CONNECTED: &str = "SELECT COUNT(*) FROM pg_stat_activity \
     WHERE datname = current_database() AND pid <> pg_backend_pid()";
 
@@ -74,28 +77,49 @@ async fn all_is_counted(connection: &mut PgConnection) {
         .expect("a store that is dropped closes its connections");
 }
 
-pub(crate) async fn a_statement_reads_no_more_when_its_tables_have_grown() {
+/// A store of one connection, which has all the plans, and another connection to the same database.
+async fn small() -> (Fixture, PgConnection) {
     let mut fixture = Fixture::postgres().await;
     let Place::Server(database) = &fixture.place else {
         panic!("PostgreSQL is a server");
     };
-    let url = database.url().to_owned();
-    // One connection has all the plans.
-    let store: Arc<dyn Store> = Arc::new(SqlStore::postgres(&url, 1).await.unwrap());
-    fixture.store = store;
+    let connection = PgConnection::connect(database.url()).await.unwrap();
+    let store = SqlStore::postgres(database.url(), 1).await.unwrap();
+    fixture.store = Arc::new(store);
+    (fixture, connection)
+}
+
+/// What the query tells of what the store did until then.
+async fn counted(fixture: Fixture, connection: &mut PgConnection, query: &'static str) -> i64 {
+    // The database goes with the place.
+    let Fixture { store, place, .. } = fixture;
+    drop(store);
+    all_is_counted(connection).await;
+    let counted = sqlx::query_scalar(query).fetch_one(connection).await;
+    drop(place);
+    counted.unwrap()
+}
+
+pub(crate) async fn what_is_remembered_is_not_read() {
+    let (fixture, mut connection) = small().await;
     pass(&fixture, 0..FEW).await;
-    let mut connection = PgConnection::connect(&url).await.unwrap();
+    let found = counted(fixture, &mut connection, FOUND).await;
+    // Its five changes find it, a claim looks whether it is free, and its end who waits for it.
+    assert!(
+        found <= 7 * i64::try_from(FEW).unwrap(),
+        "{found} looks for {FEW} tasks"
+    );
+}
+
+pub(crate) async fn a_statement_reads_no_more_when_its_tables_have_grown() {
+    let (fixture, mut connection) = small().await;
+    pass(&fixture, 0..FEW).await;
     for text in OLD_ROWS {
         let insert = sqlx::query(text).bind(OLD);
         connection.execute(insert).await.unwrap();
     }
     pass(&fixture, FEW..2 * FEW).await;
-    drop(fixture.store);
-    all_is_counted(&mut connection).await;
-    let read: i64 = sqlx::query_scalar(READ)
-        .fetch_one(&mut connection)
-        .await
-        .unwrap();
+    let read = counted(fixture, &mut connection, READ).await;
     assert!(
         read < OLD,
         "{read} rows were read: an old plan goes through a table"
