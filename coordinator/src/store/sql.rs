@@ -30,6 +30,7 @@ mod tallies;
 mod tasks;
 mod transfer;
 mod unit;
+mod warm;
 mod write;
 
 use std::collections::BTreeMap;
@@ -61,6 +62,7 @@ use dialect::Dialect;
 use memory::Memory;
 use reports::Reports;
 pub use transfer::Transferred;
+use warm::Warm;
 
 use super::{
     Assignment, AttemptRecord, Cas, Claim, Commanded, Delivery, LiveAttempt, LostAttempt,
@@ -118,6 +120,8 @@ struct Database {
     pool: AnyPool,
     /// For what only reads; on PostgreSQL the same.
     readers: AnyPool,
+    /// For what is one statement and may not wait.
+    warm: Warm,
     dialect: Dialect,
     /// Changes with what any replica commits.
     changed: watch::Sender<u64>,
@@ -137,6 +141,7 @@ struct Database {
 impl Database {
     fn new(dialect: Dialect, pool: AnyPool, readers: AnyPool) -> Self {
         Self {
+            warm: Warm::new(pool.clone()),
             pool,
             readers,
             dialect,

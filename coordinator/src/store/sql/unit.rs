@@ -290,16 +290,17 @@ impl<'a> Unit<'a> {
     /// Writes what is one statement, and thereby a transaction of its own.
     async fn write_alone(&mut self, set: write::Set) -> StoreResult<()> {
         let rewritten = set.rewritten();
-        let mut connection = self.database.pool.acquire().await?;
-        match set.write(&mut connection, self.dialect).await {
+        let mut connection = self.database.warm.acquire().await?;
+        match set.write(connection.sql(), self.dialect).await {
             Ok(version) => {
+                self.database.warm.keep(connection);
                 self.now_have(&rewritten, version.as_ref());
                 Ok(())
             }
             Err(error) => {
                 // PostgreSQL tells of an error before it lets go of what the statement held
                 // (`PostgresMain` in its tcop/postgres.c); the next try would find it held.
-                let _ = connection.ping().await;
+                let _ = connection.sql().ping().await;
                 Err(match error {
                     // Whether it was done before the connection was lost, the next try sees.
                     StoreError::Unavailable(why) => StoreError::Contended(why),
