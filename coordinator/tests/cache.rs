@@ -9,6 +9,7 @@ use std::time::Duration;
 use patchfleet_coordinator::cache::{Buckets, Cache, Rate, fan_out};
 use patchfleet_coordinator::store::{Scope, SqlStore, Store as _};
 use patchfleet_domain::{Agent, AgentId, AgentState, AgentType, SecurityLevel};
+use patchfleet_github::{Keeper as _, KeptAnswer};
 use patchfleet_telemetry::Metrics;
 use patchfleet_testkit::redis::Redis;
 use tokio_util::sync::CancellationToken;
@@ -84,6 +85,31 @@ async fn a_delivery_is_known_until_redis_is_lost_and_then_nobody_can_say() {
         Some(false),
         "it came back empty"
     );
+}
+
+#[tokio::test]
+async fn what_github_answered_is_kept_for_a_day_unless_it_is_huge() {
+    let mut redis = Redis::start().await.unwrap();
+    let metrics = Metrics::new();
+    let (here, there) = (open(&redis, &metrics), open(&redis, &metrics));
+    let answer = |body: &str| KeptAnswer {
+        tag: "W/\"1\"".to_owned(),
+        body: body.to_owned(),
+    };
+    assert_eq!(there.look("/one?page=1").await, None);
+    here.keep("/one?page=1", answer("[1]")).await;
+    assert_eq!(there.look("/one?page=1").await, Some(answer("[1]")));
+    assert_eq!(there.look("/one?page=2").await, None);
+    here.keep("/one?page=1", answer("[2]")).await;
+    assert_eq!(there.look("/one?page=1").await, Some(answer("[2]")));
+    let left = redis.ask("TTL test:github:/one?page=1").await.unwrap();
+    let left: i64 = left.trim().trim_start_matches(':').parse().unwrap();
+    assert!((86_000..=86_400).contains(&left), "{left} s");
+    here.keep("/huge", answer(&"x".repeat(1024 * 1024 + 1)))
+        .await;
+    assert_eq!(there.look("/huge").await, None);
+    redis.kill();
+    assert_eq!(there.look("/one?page=1").await, None);
 }
 
 #[tokio::test]

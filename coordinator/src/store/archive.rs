@@ -10,7 +10,7 @@ use serde::Serialize;
 use sqlx::any::AnyConnectOptions;
 use sqlx::{AnyConnection, ConnectOptions as _, Connection as _, Executor as _};
 
-use super::sql::{SQLITE_MIGRATIONS, sqlite_url};
+use super::sql::connect::{SQLITE_MIGRATIONS, sqlite_url};
 use super::{Address, StoreError};
 
 /// Why a store could not be kept or brought back. Nothing was changed then.

@@ -12,6 +12,7 @@ mod attempts;
 mod batch;
 mod claims;
 mod clock;
+pub(super) mod connect;
 mod deliveries;
 mod dependencies;
 mod dialect;
@@ -34,10 +35,7 @@ mod warm;
 mod write;
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io;
 use std::path::Path;
-use std::str::FromStr as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -48,9 +46,7 @@ use patchfleet_domain::{
     TaskState, Timestamp, Work,
 };
 use patchfleet_telemetry::Metrics;
-use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
-use sqlx::migrate::Migrator;
-use sqlx::{AnyPool, ConnectOptions as _, Connection as _, Executor as _};
+use sqlx::AnyPool;
 use tokio::sync::{broadcast, watch};
 use tokio::task::JoinSet;
 use uuid::Uuid;
@@ -66,45 +62,11 @@ use warm::Warm;
 
 use super::{
     Assignment, AttemptRecord, Cas, Claim, Commanded, Delivery, LiveAttempt, LostAttempt,
-    OutboxEntry, QueuedTask, Recorded, Report, Sent, Store, StoreError, StoreResult, TaskEvent,
-    TaskFilter,
+    OutboxEntry, QueuedTask, Recorded, Report, Sent, Store, StoreResult, TaskEvent, TaskFilter,
 };
 use crate::store::{
     Act, AtWork, Caps, Look, Pause, Retention, Retired, Room, Scope, TakenAway, Terms,
 };
-
-pub(super) static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
-static POSTGRES_MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
-
-/// What every connection to PostgreSQL begins with: how long a statement may take before it is
-/// given up, and how long a transaction may wait for the next one, so that a process that stands
-/// still keeps no task from others; a name for `pg_stat_activity`, unless the address has one; and
-/// plans by index alone. Every statement of the store finds few rows by an index that is there for
-/// it. A plan that was made while a table was small would scan it, and stay when it has grown.
-const POSTGRES_SESSION: [&str; 7] = [
-    "SET statement_timeout = '15s'",
-    "SET idle_in_transaction_session_timeout = '10s'",
-    "SET enable_seqscan = off",
-    "SET enable_bitmapscan = off",
-    "SET enable_hashjoin = off",
-    "SET enable_mergejoin = off",
-    "SELECT set_config('application_name', 'patchfleet', false) \
-     WHERE current_setting('application_name') = ''",
-];
-/// What every connection to SQLite begins with.
-const SQLITE_SESSION: [&str; 4] = [
-    "PRAGMA busy_timeout = 5000",
-    "PRAGMA journal_mode = WAL",
-    "PRAGMA synchronous = FULL",
-    "PRAGMA foreign_keys = ON",
-];
-/// What a connection that only reads begins with.
-const SQLITE_READER: [&str; 2] = ["PRAGMA busy_timeout = 5000", "PRAGMA query_only = ON"];
-/// How many of them there are.
-const SQLITE_READERS: u32 = 4;
-
-/// How long after its last use a connection is taken for one that is there.
-const TRUSTED: Duration = Duration::from_secs(1);
 
 /// Newly queued tasks that nobody has heard of yet.
 const NEWS: usize = 4096;
@@ -208,14 +170,7 @@ impl SqlStore {
     /// # Errors
     /// When the file can't be opened or its schema is not one that this version can bring up.
     pub async fn sqlite(path: &Path) -> StoreResult<Self> {
-        let url = sqlite_url(path)?;
-        let writer = AnyPoolOptions::new().max_connections(1).min_connections(1);
-        let writer = connect(&url, writer, &SQLITE_SESSION).await?;
-        let alone = sqlite_migration_lock(path).await?;
-        migrate(&SQLITE_MIGRATIONS, &writer).await?;
-        drop(alone);
-        let readers = AnyPoolOptions::new().max_connections(SQLITE_READERS);
-        let readers = connect(&url, readers, &SQLITE_READER).await?;
+        let (writer, readers) = connect::sqlite(path).await?;
         Ok(Self::on(Database::new(Dialect::Sqlite, writer, readers)))
     }
 
@@ -224,11 +179,7 @@ impl SqlStore {
     /// # Errors
     /// When it can't be reached or its schema is not one that this version can bring up.
     pub async fn postgres(url: &str, max_connections: u32) -> StoreResult<Self> {
-        let pool = AnyPoolOptions::new()
-            .max_connections(max_connections)
-            .acquire_timeout(Duration::from_secs(10));
-        let pool = connect(url, pool, &POSTGRES_SESSION).await?;
-        migrate(&POSTGRES_MIGRATIONS, &pool).await?;
+        let pool = connect::postgres(url, max_connections).await?;
         let database = Database::new(Dialect::Postgres, pool.clone(), pool);
         let own = Uuid::now_v7();
         let changed = database.changed.clone();
@@ -288,73 +239,6 @@ impl Hints {
 /// A duration as the databases count it.
 fn micros(duration: Duration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
-}
-
-/// A file's address; what has a meaning in an address is a plain character in a file's name.
-pub(super) fn sqlite_url(path: &Path) -> StoreResult<String> {
-    let path = path.to_str().ok_or_else(|| {
-        StoreError::Unavailable(format!("the file's name {} is not UTF-8", path.display()))
-    })?;
-    let path = path
-        .replace('%', "%25")
-        .replace('?', "%3F")
-        .replace('#', "%23")
-        .replace(' ', "%20");
-    Ok(format!("sqlite:{path}?mode=rwc"))
-}
-
-/// Has processes that open one file migrate it one after the other, until the lock's file is
-/// closed: sqlx takes a lock for that on PostgreSQL, and none on SQLite.
-async fn sqlite_migration_lock(path: &Path) -> StoreResult<File> {
-    let mut name = path.as_os_str().to_owned();
-    name.push("-migration");
-    let locked = tokio::task::spawn_blocking(move || {
-        let file = File::create(name)?;
-        file.lock()?;
-        Ok(file)
-    });
-    locked
-        .await
-        .map_err(io::Error::other)
-        .flatten()
-        .map_err(|error| StoreError::Unavailable(format!("its migration's lock: {error}")))
-}
-
-async fn connect(
-    url: &str,
-    pool: AnyPoolOptions,
-    session: &'static [&'static str],
-) -> StoreResult<AnyPool> {
-    sqlx::any::install_default_drivers();
-    let options = AnyConnectOptions::from_str(url)
-        .map_err(|error| StoreError::Unavailable(format!("the database's address: {error}")))?
-        .log_statements(tracing::log::LevelFilter::Trace);
-    // A connection that was used a moment ago is there, or else says so when it is used.
-    let pool = pool.test_before_acquire(false);
-    let pool = pool.before_acquire(|connection, known| {
-        Box::pin(async move {
-            if known.idle_for > TRUSTED {
-                connection.ping().await?;
-            }
-            Ok(true)
-        })
-    });
-    let pool = pool.after_connect(move |connection, _| {
-        Box::pin(async move {
-            for statement in session {
-                connection.execute(*statement).await?;
-            }
-            Ok(())
-        })
-    });
-    Ok(pool.connect_with(options).await?)
-}
-
-async fn migrate(migrations: &Migrator, pool: &AnyPool) -> StoreResult<()> {
-    migrations.run(pool).await.map_err(|error| match error {
-        sqlx::migrate::MigrateError::Execute(error) => error.into(),
-        other => StoreError::Corrupt(format!("its schema: {other}")),
-    })
 }
 
 #[async_trait]

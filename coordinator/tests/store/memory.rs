@@ -169,18 +169,23 @@ pub(crate) async fn a_pause_by_another_counts(fixture: &Fixture) {
     assert_eq!(won(here, &queued).await, [true]);
 }
 
-/// A process that stands still holds some tasks, and the others are given away meanwhile. What is
-/// remembered of both is believed first, and what that try held is free when the next one begins.
+/// A process that stands still holds some tasks, and the others are given away meanwhile, whether
+/// they are remembered or read. What is remembered is believed first, and what that try held is free
+/// when the next one begins.
 pub(crate) async fn a_claim_waits_for_nobody(fixture: &Fixture) {
     let Place::Server(database) = &fixture.place else {
         panic!("PostgreSQL is a server");
     };
+    let there = fixture.place.open().await;
     let mut pairs = Vec::new();
-    for issue in 1..=20 {
-        pairs.push([
-            fixture.queued(issue * 2).await,
-            fixture.queued(issue * 2 + 1).await,
-        ]);
+    for issue in 1..=10 {
+        let remembered = fixture.queued(issue * 4).await;
+        pairs.push([fixture.queued(issue * 4 + 1).await, remembered]);
+        let read = fixture.create(issue * 4 + 2).await;
+        let analyzed = there.analyzed(read, &analysis()).await.unwrap();
+        assert_eq!(analyzed, Cas::Applied(()));
+        let read = fixture.in_queue(read).await;
+        pairs.push([fixture.queued(issue * 4 + 3).await, read]);
     }
     let ids: Vec<_> = pairs
         .iter()

@@ -1,9 +1,7 @@
 //! Answers that are kept: asked for again, and sent again only when they have changed.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use anyhow::Result;
 use async_trait::async_trait;
@@ -15,37 +13,43 @@ use crate::scene::{REPOSITORY, Scene, client, quick};
 #[derive(Debug, Default)]
 struct Memory(Mutex<HashMap<String, KeptAnswer>>);
 
-#[async_trait]
-impl Keeper for Memory {
-    async fn look(&self, target: &str) -> Option<KeptAnswer> {
-        self.0.lock().unwrap().get(target).cloned()
-    }
-
-    async fn keep(&self, target: &str, answer: KeptAnswer) {
-        self.0.lock().unwrap().insert(target.to_owned(), answer);
+impl Memory {
+    fn kept(&self) -> MutexGuard<'_, HashMap<String, KeptAnswer>> {
+        self.0.lock().expect("no panic while locked")
     }
 }
 
-/// A client that shares that memory, and what it saw.
+#[async_trait]
+impl Keeper for Memory {
+    async fn look(&self, target: &str) -> Option<KeptAnswer> {
+        self.kept().get(target).cloned()
+    }
+
+    async fn keep(&self, target: &str, answer: KeptAnswer) {
+        self.kept().insert(target.to_owned(), answer);
+    }
+}
+
+/// A client that shares that memory, and what it saw last.
 struct Reader {
     github: GitHub,
-    seen: Arc<Mutex<Vec<Observation>>>,
+    last: Arc<Mutex<Option<Observation>>>,
 }
 
 impl Reader {
     fn new(scene: &Scene, token: String, memory: &Arc<Memory>) -> Result<Self> {
-        let seen = Arc::new(Mutex::new(Vec::new()));
-        let log = Arc::clone(&seen);
+        let last = Arc::new(Mutex::new(None));
+        let told = Arc::clone(&last);
         let github = client(&scene.simulator, Credentials::Token(token.into()), quick())?
             .kept_by(memory.clone())
-            .observed(move |now| log.lock().unwrap().push(now));
-        Ok(Self { github, seen })
+            .observed(move |now| *told.lock().expect("no panic while locked") = Some(now));
+        Ok(Self { github, last })
     }
 
     /// What became of the last request, and how many more may be made.
     fn last(&self) -> (&'static str, Option<u64>) {
-        let seen = self.seen.lock().unwrap();
-        let last = seen.last().expect("something was asked");
+        let last = *self.last.lock().expect("no panic while locked");
+        let last = last.expect("something was asked");
         (last.outcome, last.remaining)
     }
 }
@@ -106,7 +110,7 @@ async fn nonsense_is_replaced() -> Result<()> {
         |kept| kept.tag = "\n".to_owned(),
     ];
     for spoil in spoil {
-        memory.0.lock().unwrap().values_mut().for_each(spoil);
+        memory.kept().values_mut().for_each(spoil);
         assert_eq!(reader.github.issue(&scene.repository, number).await?, issue);
         assert_eq!(reader.last().0, "ok");
         assert_eq!(reader.github.issue(&scene.repository, number).await?, issue);

@@ -10,11 +10,12 @@ use std::time::{Duration, Instant};
 use sqlx::pool::PoolConnection;
 use sqlx::{Any, AnyPool};
 
-use super::{Sql, TRUSTED};
+use super::Sql;
+use super::connect::TRUSTED;
 
 /// One of so many connections may be at hand, so that the pool has enough for all else.
 const SHARE: u32 = 4;
-/// Most that are, for what is always one statement: claims and analyses.
+/// Most that are: one for an analysis and one for the claim that follows it.
 const MOST: u32 = 2;
 /// After so long a connection is given back, so that it grows no older than the pool allows.
 const KEPT: Duration = Duration::from_mins(1);
