@@ -124,6 +124,11 @@ pub fn branch_name(issue: IssueNumber, title: &str) -> String {
     format!("patchfleet/{issue}-{slug}")
 }
 
+/// The hidden mark of what GitHub shows of a task: its status comment and its pull request.
+pub fn task_mark(task: TaskId) -> String {
+    format!("<!-- patchfleet:task:{task} -->")
+}
+
 /// The issue of a branch that [`branch_name`] made.
 pub fn branch_issue(branch: &str) -> Option<IssueNumber> {
     let (issue, _) = branch.strip_prefix("patchfleet/")?.split_once('-')?;

@@ -159,22 +159,12 @@ impl GitHub {
         Ok(answers.into_iter().map(|answer| answer.number).collect())
     }
 
-    /// The pull request of a branch: the open one, else the newest closed one.
+    /// The newest pull requests of a branch, newest first, at most 100. Several tasks of one issue
+    /// may have used the branch.
     ///
     /// # Errors
     /// What GitHub answers.
-    pub async fn find_pull_request(
-        &self,
-        repository: &RepositoryName,
-        branch: &str,
-    ) -> GitHubResult<Option<PullRequest>> {
-        let all = self.pull_requests_of(repository, branch).await?;
-        let open = all.iter().position(|one| one.state == OpenState::Open);
-        Ok(all.into_iter().nth(open.unwrap_or(0)))
-    }
-
-    /// All pull requests of a branch, newest first.
-    pub(crate) async fn pull_requests_of(
+    pub async fn pull_requests_of(
         &self,
         repository: &RepositoryName,
         branch: &str,

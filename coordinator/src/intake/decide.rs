@@ -1,5 +1,6 @@
 //! What an event leads to.
 
+use patchfleet_domain::task::task_mark;
 use patchfleet_domain::{IssueNumber, Task, TaskState};
 use patchfleet_github::{GitHubError, Identity, Permission};
 
@@ -133,14 +134,16 @@ impl Intake {
         }))
     }
 
-    /// A fast person merges before the agent could report its pull request.
+    /// A fast person merges before the agent could report its pull request. An earlier task of the
+    /// issue may have left a merged one on the same branch, so the task's mark decides.
     async fn is_merged(&self, repository: &Repository, task: &Task) -> Result<bool, IntakeError> {
         let found = self
             .github
-            .find_pull_request(&repository.name, &task.branch)
+            .pull_requests_of(&repository.name, &task.branch)
             .await;
+        let mark = task_mark(task.id);
         match found {
-            Ok(found) => Ok(found.is_some_and(|pull_request| pull_request.merged)),
+            Ok(found) => Ok(found.iter().any(|it| it.merged && it.body.contains(&mark))),
             Err(GitHubError::NotFound | GitHubError::Forbidden { .. }) => Ok(false),
             Err(error) => Err(error.into()),
         }

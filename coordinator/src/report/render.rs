@@ -3,9 +3,8 @@
 use std::fmt::Write as _;
 
 use patchfleet_domain::outcome::Failure;
-use patchfleet_domain::{
-    FailureKind, PullRequestRef, Task, TaskId, TaskState, TestVerdict, WaitReason,
-};
+use patchfleet_domain::task::task_mark;
+use patchfleet_domain::{FailureKind, PullRequestRef, Task, TaskState, TestVerdict, WaitReason};
 
 use super::markdown::{block, inline, quiet, shortened};
 use super::timeline::timeline;
@@ -44,11 +43,6 @@ pub const fn status_label(state: TaskState) -> Option<&'static str> {
     }
 }
 
-/// The hidden mark of a task's status comment.
-pub(super) fn status_mark(task: TaskId) -> String {
-    format!("<!-- {LABEL_PREFIX}task:{task} -->")
-}
-
 /// The hidden mark of a reply.
 pub(super) fn reply_mark(entry: i64) -> String {
     format!("<!-- {LABEL_PREFIX}reply:{entry} -->")
@@ -59,7 +53,7 @@ pub fn status(told: Told<'_>) -> String {
     let task = told.task;
     let mut text = format!(
         "{}\n### Patchfleet: {}\n\n",
-        status_mark(task.id),
+        task_mark(task.id),
         headline(task)
     );
     push_table(&mut text, told);

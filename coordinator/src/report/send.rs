@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use patchfleet_domain::task::task_mark;
 use patchfleet_domain::{Task, TaskId};
 use patchfleet_github::{GitHub, GitHubError};
 use patchfleet_telemetry::trace;
@@ -102,7 +103,7 @@ impl Sender<'_> {
     /// Edits the task's comment in place; one that is not known may be there nevertheless, when
     /// a process ended between GitHub's answer and the store.
     async fn put_comment(self, task: TaskId, body: &str) -> Result<u64, SendError> {
-        let mark = render::status_mark(task);
+        let mark = task_mark(task);
         let known = match self.store.status_comment(task).await? {
             Some(comment) => Some(comment),
             None => self.find(&mark).await?,

@@ -9,11 +9,13 @@ use patchfleet_domain::agent::Requirement;
 use patchfleet_domain::outcome::Failure;
 use patchfleet_domain::{
     AgentType, Complexity, FailureKind, FailurePolicy, Outcome, Phase, Priority, PullRequestRef,
-    SecurityLevel, TaskAnalysis, TaskState, Work,
+    SecurityLevel, Task, TaskAnalysis, TaskState, Work,
 };
+use patchfleet_github::{Credentials, NewPullRequest};
+use patchfleet_testkit::github::git;
 use serde_json::{Value, json};
 
-use crate::scene::{REPOSITORY, Scene};
+use crate::scene::{REPOSITORY, Scene, github_as};
 
 fn analysis() -> TaskAnalysis {
     TaskAnalysis {
@@ -123,6 +125,62 @@ async fn closing_the_issue_calls_its_task_off() -> Result<()> {
     scene.connect();
     let issue = scene.open("mona", &["patchfleet"])?;
     scene.settled().await?;
+    accept(&scene, issue).await?;
+    scene.simulator.close_issue(REPOSITORY, "mona", issue)?;
+    scene.settled().await?;
+    assert_eq!(scene.task(issue).await?.state, TaskState::Cancelled);
+    Ok(())
+}
+
+/// Has the task's pull request opened, with its branch and its mark, as an agent does.
+async fn open_pull(scene: &Scene, task: &Task) -> Result<u64> {
+    let token = scene.simulator.bot_token();
+    let address = scene.simulator.clone_url(REPOSITORY);
+    let address = address.replace("http://", &format!("http://x-access-token:{token}@"));
+    let branch = task.branch.clone();
+    // Off the runtime's threads, which serve the other side.
+    tokio::task::spawn_blocking(move || {
+        let folder = tempfile::tempdir()?;
+        let git = |args: &[&str]| git::run(folder.path(), args);
+        git(&["clone", "--quiet", &address, "."])?;
+        git(&["commit", "--quiet", "--allow-empty", "--message=change"])?;
+        git(&["push", "--quiet", "origin", &format!("HEAD:{branch}")])
+    })
+    .await??;
+    let github = github_as(&scene.simulator, Credentials::Token(token.into()))?;
+    let new = NewPullRequest {
+        title: "Change".to_owned(),
+        body: format!("Fixes #1\n\n<!-- patchfleet:task:{} -->", task.id),
+        head: task.branch.clone(),
+        base: "main".to_owned(),
+        draft: false,
+    };
+    let opened = github.create_pull_request(&task.repository, &new).await?;
+    Ok(opened.number)
+}
+
+/// A fast person merges before the agent reports: that must not call the task off. What an earlier
+/// task merged says nothing about a later one.
+#[tokio::test(flavor = "multi_thread")]
+async fn closing_stops_a_second_task_although_the_first_ones_pull_request_was_merged() -> Result<()>
+{
+    let scene = Scene::start().await?;
+    scene.connect();
+    let issue = scene.open("mona", &["patchfleet"])?;
+    scene.settled().await?;
+    accept(&scene, issue).await?;
+    let first = scene.task(issue).await?;
+    let number = open_pull(&scene, &first).await?;
+    scene.simulator.merge_pull(REPOSITORY, "mona", number)?;
+    scene.settled().await?;
+    assert_eq!(scene.task(issue).await?.state, TaskState::InProgress);
+
+    let _ = scene.store.cancel(first.id, "mona").await?;
+    scene.later();
+    scene.simulator.reopen_issue(REPOSITORY, "mona", issue)?;
+    scene.settled().await?;
+    let second = scene.task(issue).await?;
+    assert_ne!(second.id, first.id);
     accept(&scene, issue).await?;
     scene.simulator.close_issue(REPOSITORY, "mona", issue)?;
     scene.settled().await?;

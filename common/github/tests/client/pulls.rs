@@ -74,9 +74,10 @@ async fn a_closed_one_of_another_task_is_left_alone() -> Result<()> {
     assert_ne!(ours.number, other.number);
     let found = scene
         .github
-        .find_pull_request(&scene.repository, BRANCH)
+        .pull_requests_of(&scene.repository, BRANCH)
         .await?;
-    assert_eq!(found.map(|one| one.number), Some(ours.number));
+    let found: Vec<_> = found.into_iter().map(|one| one.number).collect();
+    assert_eq!(found, [ours.number, other.number]);
     Ok(())
 }
 
@@ -147,9 +148,9 @@ async fn a_branch_without_commits_is_an_error_that_says_so() -> Result<()> {
     assert_eq!(
         scene
             .github
-            .find_pull_request(&scene.repository, "nothing")
+            .pull_requests_of(&scene.repository, "nothing")
             .await?,
-        None
+        []
     );
     Ok(())
 }
