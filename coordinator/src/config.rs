@@ -135,6 +135,10 @@ pub struct GitHubConfig {
     pub token: Option<Secret>,
     /// A GitHub App. Either this or `token`.
     pub app: Option<AppConfig>,
+    /// Give the personal token to agents on other hosts, too. Each of them can then do whatever
+    /// its owner can; an App gives each attempt a token for one repository instead.
+    #[serde(default)]
+    pub share_token: bool,
     /// One webhook secret, or two while they are being rotated.
     pub webhook_secrets: Vec<Secret>,
 }

@@ -9,6 +9,7 @@
 
 mod auth;
 pub mod credentials;
+mod github_tokens;
 mod lookout;
 mod outgoing;
 mod reconcile;
@@ -17,6 +18,7 @@ mod registry;
 mod service;
 mod session;
 
-pub use credentials::{CredentialScope, Credentials, IssuedToken};
+pub use credentials::{CredentialScope, Credentials, IssuedToken, Requested};
+pub use github_tokens::GitHubTokens;
 pub use registry::{Handover, Registry};
 pub use service::{FleetOptions, FleetService, serve, server};

@@ -6,8 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use async_trait::async_trait;
-use patchfleet_domain::RepositoryName;
 use patchfleet_github::{Credentials as As, GitHub, GitHubOptions, Observation};
 use patchfleet_resilience::Remote;
 use patchfleet_telemetry::Metrics;
@@ -15,13 +13,10 @@ use secrecy::{ExposeSecret as _, SecretString};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use url::Url;
 
 use crate::cache::{Cache, Rate};
 use crate::config::{CoordinatorConfig, DatabaseConfig, GitHubConfig, RedisConfig};
-use crate::dispatch::{
-    CredentialScope, Credentials, FleetOptions, FleetService, IssuedToken, Registry,
-};
+use crate::dispatch::{FleetOptions, FleetService, GitHubTokens, Registry};
 use crate::intake::sweep::{self, Sweeper};
 use crate::intake::{Intake, IntakePolicy};
 use crate::report::Publisher;
@@ -32,8 +27,6 @@ use crate::{analysis, api, cache, dispatch, report, retention, tally, webhook};
 
 /// How often leases are looked at.
 const LEASE_INTERVAL: Duration = Duration::from_millis(500);
-/// Personal tokens say nothing of their end; an agent is to ask anew after so long.
-const TOKEN_LIFE: chrono::TimeDelta = chrono::TimeDelta::hours(1);
 
 /// A coordinator that runs.
 #[derive(Debug)]
@@ -280,10 +273,18 @@ impl Parts<'_> {
             deadline: config.attempt_deadline.0,
             max_agents: config.max_agents,
         };
-        let tokens = GitHubTokens {
-            github: self.github.clone(),
-            api_url: self.config.github.api_url.clone(),
-        };
+        let github = &self.config.github;
+        if self.github.is_personal() && !github.share_token && !config.listen.ip().is_loopback() {
+            tracing::warn!(
+                "agents on other hosts will get no token for GitHub: it is a personal one; \
+                 configure coordinator.github.app, or set coordinator.github.share_token = true"
+            );
+        }
+        let tokens = GitHubTokens::new(
+            self.github.clone(),
+            github.api_url.clone(),
+            github.share_token,
+        );
         let service = FleetService::new(
             Arc::clone(&self.store),
             self.registry.clone(),
@@ -335,35 +336,6 @@ fn observer(metrics: &Metrics) -> impl Fn(Observation) + Send + Sync + 'static {
         if let Some(remaining) = remaining.and_then(|left| i64::try_from(left).ok()) {
             limit.set(remaining);
         }
-    }
-}
-
-/// Tokens for agents, from the coordinator's own credentials.
-#[derive(Debug)]
-struct GitHubTokens {
-    github: GitHub,
-    api_url: Url,
-}
-
-#[async_trait]
-impl Credentials for GitHubTokens {
-    async fn token(
-        &self,
-        repository: &RepositoryName,
-        _scope: CredentialScope,
-    ) -> Result<IssuedToken, String> {
-        let token = self
-            .github
-            .write_token(repository)
-            .await
-            .map_err(|error| error.to_string())?;
-        Ok(IssuedToken {
-            token: token.token,
-            expires_at: token
-                .expires_at
-                .unwrap_or_else(|| chrono::Utc::now() + TOKEN_LIFE),
-            api_url: self.api_url.clone(),
-        })
     }
 }
 

@@ -12,3 +12,5 @@ mod lanes;
 mod load;
 #[path = "dispatch/registration.rs"]
 mod registration;
+#[path = "dispatch/tokens.rs"]
+mod tokens;

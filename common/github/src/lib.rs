@@ -38,7 +38,7 @@ pub use kept::{Keeper, KeptAnswer};
 pub use permission::Permission;
 pub use pull::{NewPullRequest, PullRequest, PullRequestEdit};
 pub use repository::Repository;
-pub use token::ShortLivedToken;
+pub use token::{ShortLivedToken, TokenAccess};
 
 /// What a call to GitHub comes to.
 pub type GitHubResult<T> = Result<T, GitHubError>;

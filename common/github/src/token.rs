@@ -3,14 +3,32 @@
 use patchfleet_domain::{RepositoryName, Timestamp};
 use secrecy::SecretString;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::GitHubResult;
 use crate::ask::Ask;
 use crate::client::GitHub;
 use crate::credentials::Credentials;
 
-/// A token to push to one repository and to open pull requests there.
+/// What a token is to allow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokenAccess {
+    /// Clone and fetch.
+    Read,
+    /// Also push, and open pull requests.
+    Write,
+}
+
+impl TokenAccess {
+    fn permissions(self) -> Value {
+        match self {
+            Self::Read => json!({ "contents": "read" }),
+            Self::Write => json!({ "contents": "write", "pull_requests": "write" }),
+        }
+    }
+}
+
+/// A token for one repository.
 #[derive(Debug, Clone)]
 pub struct ShortLivedToken {
     /// The token.
@@ -26,12 +44,22 @@ struct Answer {
 }
 
 impl GitHub {
-    /// A token for one repository, with the right to push and to open pull requests and no
-    /// other. A personal token can't be narrowed: it is handed on as it is.
+    /// True when the client acts with a personal token, which can be narrowed neither to a
+    /// repository nor to reading.
+    pub fn is_personal(&self) -> bool {
+        matches!(self.shared.credentials, Credentials::Token(_))
+    }
+
+    /// A token for one repository, with the rights of that access and no other. A personal token
+    /// can't be narrowed: it is handed on as it is.
     ///
     /// # Errors
     /// What GitHub answers.
-    pub async fn write_token(&self, repository: &RepositoryName) -> GitHubResult<ShortLivedToken> {
+    pub async fn token(
+        &self,
+        repository: &RepositoryName,
+        access: TokenAccess,
+    ) -> GitHubResult<ShortLivedToken> {
         if let Credentials::Token(token) = &self.shared.credentials {
             return Ok(ShortLivedToken {
                 token: token.clone(),
@@ -40,8 +68,10 @@ impl GitHub {
         }
         let installation = self.installation_of(repository).await?.to_string();
         let path = ["app", "installations", &installation, "access_tokens"];
-        let permissions = json!({ "contents": "write", "pull_requests": "write" });
-        let wanted = json!({ "repositories": [repository.name()], "permissions": permissions });
+        let wanted = json!({
+            "repositories": [repository.name()],
+            "permissions": access.permissions(),
+        });
         let answer: Answer = self.ask_as_self(&Ask::post(&path, wanted)).await?;
         Ok(ShortLivedToken {
             token: answer.token,

@@ -14,6 +14,17 @@ pub enum CredentialScope {
     Publish,
 }
 
+/// What is asked for, and from where.
+#[derive(Debug, Clone, Copy)]
+pub struct Requested<'a> {
+    /// The repository of the live attempt.
+    pub repository: &'a RepositoryName,
+    /// What the token is for.
+    pub scope: CredentialScope,
+    /// The agent's connection comes from this very host. Not known is not local.
+    pub is_local: bool,
+}
+
 /// A token that was issued. Never printed.
 #[derive(Debug, Clone)]
 pub struct IssuedToken {
@@ -30,9 +41,5 @@ pub struct IssuedToken {
 pub trait Credentials: Send + Sync + std::fmt::Debug {
     /// A token for that repository alone, as far as the source can narrow it. The error is told
     /// to the agent, so it holds no secret.
-    async fn token(
-        &self,
-        repository: &RepositoryName,
-        scope: CredentialScope,
-    ) -> Result<IssuedToken, String>;
+    async fn token(&self, requested: Requested<'_>) -> Result<IssuedToken, String>;
 }

@@ -138,7 +138,9 @@ impl Fleet for FleetService {
             return Err(full());
         }
         let (tx, rx) = mpsc::channel(outgoing::CHANNEL);
-        let session = session::serve(self.shared.clone(), request.into_inner(), tx);
+        let peer = request.remote_addr();
+        let stream = (request.into_inner(), peer);
+        let session = session::serve(self.shared.clone(), stream, tx);
         self.shared.sessions.spawn(session);
         // Answered before the registration, so that no agent waits for the answer to register.
         Ok(Response::new(ReceiverStream::new(rx)))

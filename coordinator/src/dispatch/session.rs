@@ -9,6 +9,7 @@ mod reports;
 mod start;
 mod tokens;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -39,6 +40,8 @@ struct Session {
     orders: mpsc::Receiver<Order>,
     tokens: JoinSet<v1::Credential>,
     reports: Reports,
+    /// The agent is on this host.
+    is_local: bool,
     /// What came after reports that are not durable yet; the stream is not read beyond it.
     deferred: Option<Turn>,
     heard_at: Instant,
@@ -76,7 +79,7 @@ enum Next {
 /// Holds the conversation on one stream and tells the agent why it ended, if it did not leave.
 pub(super) async fn serve(
     shared: Arc<Shared>,
-    mut incoming: Streaming<v1::AgentMessage>,
+    (mut incoming, peer): (Streaming<v1::AgentMessage>, Option<SocketAddr>),
     tx: mpsc::Sender<Item>,
 ) {
     let shutdown = shared.shutdown.clone();
@@ -92,7 +95,8 @@ pub(super) async fn serve(
         }
     };
     let span = tracing::info_span!("session", agent.id = %started.place.agent, session = %started.place.id);
-    let (session, place) = Session::new(shared, started, outgoing);
+    let (mut session, place) = Session::new(shared, started, outgoing);
+    session.is_local = peer.is_some_and(|peer| peer.ip().to_canonical().is_loopback());
     session.hold(incoming, place).instrument(span).await;
 }
 
@@ -105,6 +109,7 @@ impl Session {
             orders: started.orders,
             tokens: JoinSet::new(),
             reports: Reports::default(),
+            is_local: false,
             deferred: None,
             heard_at: Instant::now(),
             shared,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use patchfleet_coordinator::cache::Cache;
 use patchfleet_coordinator::dispatch::{
-    self, CredentialScope, Credentials, FleetOptions, FleetService, IssuedToken, Registry,
+    self, Credentials, FleetOptions, FleetService, IssuedToken, Registry, Requested,
 };
 use patchfleet_coordinator::scheduler::{Scheduler, SchedulerOptions, leases};
 use patchfleet_coordinator::store::{
@@ -14,8 +14,8 @@ use patchfleet_coordinator::store::{
 };
 use patchfleet_domain::agent::Requirement;
 use patchfleet_domain::{
-    Agent, AgentId, AgentState, Complexity, FailurePolicy, IssueNumber, Priority, RepositoryName,
-    SecurityLevel, Task, TaskAnalysis, TaskId, TaskKind, TaskRequest, TaskState, Work,
+    Agent, AgentId, AgentState, Complexity, FailurePolicy, IssueNumber, Priority, SecurityLevel,
+    Task, TaskAnalysis, TaskId, TaskKind, TaskRequest, TaskState, Work,
 };
 use patchfleet_telemetry::Metrics;
 use patchfleet_testkit::mock_agent::{Conduct, MockAgent, Profile};
@@ -34,13 +34,15 @@ struct NamedTokens;
 
 #[async_trait]
 impl Credentials for NamedTokens {
-    async fn token(
-        &self,
-        repository: &RepositoryName,
-        scope: CredentialScope,
-    ) -> Result<IssuedToken, String> {
+    async fn token(&self, requested: Requested<'_>) -> Result<IssuedToken, String> {
+        let (repository, scope) = (requested.repository, requested.scope);
+        let place = if requested.is_local {
+            "here"
+        } else {
+            "elsewhere"
+        };
         Ok(IssuedToken {
-            token: format!("{repository} {scope:?}").into(),
+            token: format!("{repository} {scope:?} {place}").into(),
             expires_at: chrono::Utc::now(),
             api_url: "http://127.0.0.1:1/api".parse().unwrap(),
         })

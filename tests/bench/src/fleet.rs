@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use patchfleet_coordinator::cache::Cache;
 use patchfleet_coordinator::dispatch::{
-    CredentialScope, Credentials, FleetOptions, FleetService, IssuedToken, Registry, serve,
+    Credentials, FleetOptions, FleetService, IssuedToken, Registry, Requested, serve,
 };
 use patchfleet_coordinator::scheduler::{Scheduler, SchedulerOptions};
 use patchfleet_coordinator::store::{Act, Delivery, NewTask, SemanticKey, Store};
@@ -29,7 +29,7 @@ struct NoTokens;
 
 #[async_trait]
 impl Credentials for NoTokens {
-    async fn token(&self, _: &RepositoryName, _: CredentialScope) -> Result<IssuedToken, String> {
+    async fn token(&self, _: Requested<'_>) -> Result<IssuedToken, String> {
         Err("there are no tokens in a benchmark".to_owned())
     }
 }

@@ -2,10 +2,10 @@
 
 use anyhow::Result;
 use patchfleet_domain::RepositoryName;
-use patchfleet_github::{Credentials, GitHubError, IdentityKind};
+use patchfleet_github::{Credentials, GitHubError, IdentityKind, NewPullRequest, TokenAccess};
 use secrecy::ExposeSecret as _;
 
-use crate::scene::{REPOSITORY, Scene, client, quick};
+use crate::scene::{BRANCH, REPOSITORY, Scene, client, quick};
 
 #[tokio::test]
 async fn an_app_acts_as_its_bot_through_its_installation() -> Result<()> {
@@ -44,7 +44,7 @@ async fn an_app_acts_as_its_bot_through_its_installation() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_write_token_is_for_one_repository_and_ends() -> Result<()> {
+async fn a_token_is_for_one_repository_and_one_purpose_and_ends() -> Result<()> {
     let scene = Scene::start().await?;
     let seed = tempfile::tempdir()?;
     std::fs::write(seed.path().join("a.txt"), "a\n")?;
@@ -60,15 +60,34 @@ async fn a_write_token_is_for_one_repository_and_ends() -> Result<()> {
         private_key: app.private_key_pem.clone().into(),
     };
     let github = client(&scene.simulator, credentials, quick())?;
-    let token = github.write_token(&scene.repository).await?;
+    let token = github.token(&scene.repository, TokenAccess::Write).await?;
     assert!(token.expires_at.is_some());
     assert!(!format!("{token:?}").contains(token.token.expose_secret()));
 
     let narrow = client(&scene.simulator, Credentials::Token(token.token), quick())?;
     let issue = scene.open_issue()?;
-    narrow
+    let unasked = narrow
         .create_comment(&scene.repository, issue, "mine")
-        .await?;
+        .await;
+    assert!(
+        matches!(unasked, Err(GitHubError::Forbidden { .. })),
+        "{unasked:?}"
+    );
+    let new = NewPullRequest {
+        title: "Mine".to_owned(),
+        body: String::new(),
+        head: BRANCH.to_owned(),
+        base: "main".to_owned(),
+        draft: true,
+    };
+    let reading = github.token(&scene.repository, TokenAccess::Read).await?;
+    let reading = client(&scene.simulator, Credentials::Token(reading.token), quick())?;
+    let refused = reading.create_pull_request(&scene.repository, &new).await;
+    assert!(
+        matches!(refused, Err(GitHubError::Forbidden { .. })),
+        "{refused:?}"
+    );
+    narrow.create_pull_request(&scene.repository, &new).await?;
     let other: RepositoryName = "acme/other".parse()?;
     let number = scene
         .simulator
@@ -81,7 +100,8 @@ async fn a_write_token_is_for_one_repository_and_ends() -> Result<()> {
         "{refused:?}"
     );
 
-    let personal = scene.github.write_token(&scene.repository).await?;
+    let personal = scene.github.token(&scene.repository, TokenAccess::Read);
+    let personal = personal.await?;
     assert_eq!(personal.expires_at, None);
     Ok(())
 }

@@ -12,7 +12,7 @@ use tonic::Status;
 
 use super::Session;
 use super::registration::invalid;
-use crate::dispatch::credentials::CredentialScope;
+use crate::dispatch::credentials::{CredentialScope, Requested};
 use crate::dispatch::service::Shared;
 
 /// Requests of one agent that are under way at once.
@@ -31,8 +31,9 @@ impl Session {
         let work = request.work.map(Work::try_from).transpose();
         let work = work.map_err(|error| invalid(&error))?;
         let (shared, agent) = (self.shared.clone(), self.agent.clone());
+        let is_local = self.is_local;
         self.tokens.spawn(async move {
-            let issued = issue(&shared, &agent, work, scope).await;
+            let issued = issue(&shared, (&agent, is_local), work, scope).await;
             v1::Credential {
                 request_id: request.request_id,
                 answer: Some(issued.map_or_else(Answer::Refused, Answer::Token)),
@@ -64,7 +65,7 @@ impl Session {
 /// The token, or why there is none.
 async fn issue(
     shared: &Arc<Shared>,
-    agent: &AgentId,
+    (agent, is_local): (&AgentId, bool),
     work: Option<Work>,
     scope: v1::CredentialScope,
 ) -> Result<v1::Token, String> {
@@ -84,7 +85,15 @@ async fn issue(
     }
     let task = shared.store.task(work.task).await.map_err(away)?;
     let task = task.ok_or("the task is gone")?;
-    let issued = shared.credentials.token(&task.repository, scope).await?;
+    let requested = Requested {
+        repository: &task.repository,
+        scope,
+        is_local,
+    };
+    let issued = shared.credentials.token(requested).await;
+    let issued = issued.inspect_err(|reason| {
+        tracing::warn!(agent.id = %agent, %work, ?scope, reason, "a token was refused");
+    })?;
     tracing::info!(agent.id = %agent, %work, ?scope, "a token was issued");
     Ok(v1::Token {
         token: issued.token.expose_secret().to_owned(),

@@ -4,6 +4,7 @@
 //! simulator keeps only the public half, as GitHub does. Neither tokens nor
 //! keys show in `Debug` output.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use aws_lc_rs::encoding::{AsDer as _, Pkcs8V1Der, PublicKeyX509Der};
@@ -35,6 +36,21 @@ pub(crate) struct Token {
 pub(crate) struct InstallationGrant {
     pub(crate) installation: u64,
     pub(crate) repositories: Vec<RepositoryId>,
+    /// Level by resource, such as `contents: read`; what is not named is not granted.
+    pub(crate) permissions: BTreeMap<String, String>,
+}
+
+impl InstallationGrant {
+    /// What the token may do with a sort of thing, such as `contents`.
+    fn level(&self, resource: &str) -> Permission {
+        match self.permissions.get(resource).map(String::as_str) {
+            Some("write") => Permission::Write,
+            Some("read") => Permission::Read,
+            // GitHub gives every token this much.
+            _ if resource == "metadata" => Permission::Read,
+            _ => Permission::None,
+        }
+    }
 }
 
 /// A GitHub App.
@@ -110,11 +126,14 @@ impl Actor {
         }
     }
 
-    /// What the caller may do in a repository.
-    pub(crate) fn permission(&self, state: &State, id: RepositoryId) -> Permission {
+    /// What the caller may do in a repository with a sort of thing, such as `contents`, which
+    /// matters for installations.
+    pub(crate) fn permission(&self, state: &State, id: RepositoryId, resource: &str) -> Permission {
         match self {
             Self::Account(login) => state.permission(id, login),
-            Self::Installation(_, grant) if grant.repositories.contains(&id) => Permission::Write,
+            Self::Installation(_, grant) if grant.repositories.contains(&id) => {
+                grant.level(resource).max(state.permission(id, ""))
+            }
             Self::Anonymous | Self::Installation(..) | Self::App(_) => state.permission(id, ""),
         }
     }
@@ -222,10 +241,10 @@ pub(crate) fn issue_token(state: &mut State, login: &str) -> String {
 /// Makes a token of an installation, for some of its repositories, for an hour.
 pub(crate) fn issue_installation_token(
     state: &mut State,
-    installation: u64,
-    repositories: Vec<RepositoryId>,
+    grant: InstallationGrant,
 ) -> Result<(String, DateTime<Utc>), Problem> {
-    let found = state.installations.iter().find(|i| i.id == installation);
+    let mut all = state.installations.iter();
+    let found = all.find(|one| one.id == grant.installation);
     let app = found.map(|i| i.app).ok_or(Problem::NotFound)?;
     let slug = find_app(state, app).map(|app| app.slug.clone());
     let expires_at = state.now() + chrono::Duration::hours(1);
@@ -234,10 +253,7 @@ pub(crate) fn issue_installation_token(
         value.clone(),
         Token {
             login: bot_login(&slug.ok_or(Problem::NotFound)?),
-            installation: Some(InstallationGrant {
-                installation,
-                repositories,
-            }),
+            installation: Some(grant),
             expires_at: Some(expires_at),
         },
     );

@@ -13,6 +13,7 @@ mod issue;
 mod label;
 mod pull;
 mod repository;
+mod resource;
 mod review;
 mod route;
 mod user;

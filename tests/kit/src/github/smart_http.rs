@@ -140,7 +140,9 @@ fn admit(
     } else {
         Permission::Read
     };
-    let permission = found.map_or(Permission::None, |id| actor.permission(&state, id));
+    let permission = found.map_or(Permission::None, |id| {
+        actor.permission(&state, id, "contents")
+    });
     if permission < needed && matches!(actor, Actor::Anonymous) {
         return Err(Box::new(challenge("Authentication required.")));
     }

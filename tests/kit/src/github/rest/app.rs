@@ -1,6 +1,10 @@
 //! GitHub Apps: themselves, their installations, short-lived tokens.
 
-use super::super::account::{Actor, Installation, issue_installation_token};
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::super::account::{Actor, Installation, InstallationGrant, issue_installation_token};
 use super::super::model::{Permission, RepositoryId};
 use super::super::problem::Problem;
 use super::super::shape;
@@ -54,14 +58,42 @@ pub(super) fn of_repository(call: &mut Call<'_>) -> Result {
 pub(super) fn access_token(call: &mut Call<'_>) -> Result {
     let found = own_installation(call)?;
     let wanted = wanted_repositories(call, &found)?;
-    let (token, expires_at) = issue_installation_token(call.state, found.id, wanted.clone())?;
-    created(serde_json::json!({
+    let permissions = wanted_permissions(call)?;
+    let grant = InstallationGrant {
+        installation: found.id,
+        repositories: wanted.clone(),
+        permissions: permissions.clone(),
+    };
+    let (token, expires_at) = issue_installation_token(call.state, grant)?;
+    created(json!({
         "token": token,
         "expires_at": shape::time(expires_at),
-        "permissions": shape::app::permissions(),
+        "permissions": permissions,
         "repository_selection": "selected",
         "repositories": shape::app::repositories(call.state, &wanted),
     }))
+}
+
+/// All permissions of the App, or those asked for, which may not be more.
+fn wanted_permissions(call: &Call<'_>) -> Result<BTreeMap<String, String>> {
+    let own: BTreeMap<String, String> = serde_json::from_value(shape::app::permissions())
+        .map_err(|error| Problem::Internal(error.into()))?;
+    let Value::Object(wanted) = &call.body["permissions"] else {
+        return Ok(own);
+    };
+    let granted = wanted.iter().map(|(resource, level)| {
+        let most = own.get(resource)?;
+        let level = level.as_str()?;
+        let fits = level == most || (level == "read" && most == "write");
+        fits.then(|| (resource.clone(), level.to_owned()))
+    });
+    let granted: Option<BTreeMap<_, _>> = granted.collect();
+    let mut granted = granted.ok_or_else(|| Problem::Validation {
+        message: "The permissions requested are not granted to this installation.".to_owned(),
+        errors: Vec::new(),
+    })?;
+    granted.insert("metadata".to_owned(), "read".to_owned());
+    Ok(granted)
 }
 
 /// All repositories of the installation, or those asked for by name or id.
@@ -97,7 +129,7 @@ pub(super) fn repositories(call: &mut Call<'_>) -> Result {
         .map(|id| shape::repository::full(call.state, call.repo(*id), Permission::Write));
     let mut answer = call.counted_page("repositories", all.collect())?;
     if let super::call::Content::Json(body) = &mut answer.content {
-        body["repository_selection"] = serde_json::json!("selected");
+        body["repository_selection"] = json!("selected");
     }
     Ok(answer)
 }

@@ -13,7 +13,7 @@ use super::super::act::Act;
 use super::super::model::{Permission, Repository, RepositoryId};
 use super::super::problem::Problem;
 use super::super::state::State;
-use super::Asked;
+use super::{Asked, resource};
 
 /// GitHub's page size and its largest.
 const PER_PAGE: usize = 30;
@@ -112,7 +112,7 @@ impl Call<'_> {
     pub(super) fn repository(&self, needed: Permission) -> Result<RepositoryId> {
         let name = format!("{}/{}", self.param("owner"), self.param("repo"));
         let id = self.state.find_repository(&name).ok_or(Problem::NotFound)?;
-        match self.actor.permission(self.state, id) {
+        match self.permission(id) {
             Permission::None => Err(Problem::NotFound),
             have if have < needed => Err(self.actor.refusal()),
             _ => Ok(id),
@@ -128,7 +128,12 @@ impl Call<'_> {
         let id = self.repository(needed)?;
         let allowed = match self.actor {
             Actor::Account(_) => true,
-            Actor::Installation(_, grant) => grant.repositories.contains(&id),
+            // Its rights go by what a call is about: to change that takes its `write`.
+            Actor::Installation(_, grant) => {
+                let changes = self.asked.method != "GET";
+                let enough = !changes || self.permission(id) >= Permission::Write;
+                grant.repositories.contains(&id) && enough
+            }
             Actor::Anonymous | Actor::App(_) => false,
         };
         if !allowed {
@@ -149,7 +154,13 @@ impl Call<'_> {
 
     /// What the caller may do in a repository.
     pub(super) fn may(&self, id: RepositoryId, needed: Permission) -> bool {
-        self.actor.permission(self.state, id) >= needed
+        self.permission(id) >= needed
+    }
+
+    /// What the caller may do in a repository with what the call is about.
+    pub(super) fn permission(&self, id: RepositoryId) -> Permission {
+        let resource = resource::of(self.state, id, &self.asked.path);
+        self.actor.permission(self.state, id, resource)
     }
 
     /// A text field of the body; null and absent are the same.

@@ -10,7 +10,7 @@ use super::call::{Call, Result, ok, raw};
 
 pub(super) fn get(call: &mut Call<'_>) -> Result {
     let id = call.repository(Permission::Read)?;
-    let permission = call.actor.permission(call.state, id);
+    let permission = call.permission(id);
     ok(shape::repository::full(
         call.state,
         call.repo(id),
