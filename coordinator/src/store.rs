@@ -28,7 +28,7 @@ use patchfleet_domain::{
 use serde::{Deserialize, Serialize};
 
 pub use address::{Address, InvalidAddress};
-pub use deliveries::{Act, Acted, Delivery, NewTask, Recorded, Reply, SemanticKey};
+pub use deliveries::{Act, Acted, Delivery, NewTask, Recorded, Reply, SemanticKey, command_id};
 pub use limits::{AtWork, Caps, Pause, Room, Scope};
 pub use outbox::{Effect, OutboxEntry, Sent};
 pub use sql::{Hints, SqlStore, Transferred};

@@ -10,6 +10,8 @@ mod archive;
 mod batches;
 #[path = "store/cases.rs"]
 mod cases;
+#[path = "store/commands.rs"]
+mod commands;
 #[path = "store/dependencies.rs"]
 mod dependencies;
 #[path = "store/endings.rs"]
@@ -78,6 +80,7 @@ on_both!(
     cases::the_outbox_keeps_the_order_of_an_issue,
     cases::the_history_tells_every_change_of_state,
     cases::lists_are_filtered_and_paged,
+    commands::a_command_counts_once_and_is_answered_when_it_changes_nothing,
     dependencies::a_task_waits_until_the_last_of_those_before_it_is_completed,
     dependencies::a_pull_request_has_to_be_merged_before_what_depends_on_it_begins,
     dependencies::a_failure_is_passed_on_or_passed_over,

@@ -6,13 +6,15 @@ use patchfleet_github::{GitHubError, Identity, Permission};
 
 use super::command::{self, Parsed};
 use super::{Decision, Intake, IntakeError, key, order, own, request};
-use crate::store::{Act, Reply};
+use crate::store::{Act, command_id};
 use crate::webhook::event::{
     CommentEvent, Event, IssueAction, IssueEvent, PullRequestClosed, Repository,
 };
 
 /// Branches that are Patchfleet's.
 const BRANCHES: &str = "patchfleet/";
+const ON_A_PULL_REQUEST: &str =
+    "Commands work on issues. Give this one on the issue that the pull request is for.";
 
 impl Intake {
     pub(super) async fn decide(
@@ -91,27 +93,26 @@ impl Intake {
         if self.is_known(delivery).await? {
             return Ok(Decision::Known);
         }
+        // Two webhooks for one repository deliver each comment twice, under ids of their own.
+        let id = command_id(event.comment.id);
+        if self.store.delivery_seen(&id).await? {
+            return Ok(Decision::Ignore("the comment was acted on before"));
+        }
         if !self.may(&event.repository, &event.sender).await? {
             return Ok(Decision::Ignore("the actor may not give commands"));
         }
-        let problem = |message| {
-            Ok(Decision::one(order::reply(
-                event,
-                Reply::Problem { message },
-            )))
-        };
-        match parsed {
-            Parsed::Nothing => Ok(Decision::Ignore("no command")),
-            Parsed::Problem(message) => problem(message),
-            Parsed::Command(_) if event.issue.is_pull_request => problem(
-                "Commands work on issues. Give this one on the issue that the pull request is for."
-                    .to_owned(),
-            ),
+        let act = match parsed {
+            Parsed::Nothing => return Ok(Decision::Ignore("no command")),
+            Parsed::Problem(message) => order::problem(event, message),
+            Parsed::Command(_) if event.issue.is_pull_request => {
+                order::problem(event, ON_A_PULL_REQUEST)
+            }
             Parsed::Command(command) => {
                 let newest = self.newest(&event.repository, event.issue.number).await?;
-                Ok(order::decide(&self.policy, event, command, newest.as_ref()))
+                order::decide(&self.policy, event, command, newest.as_ref())
             }
-        }
+        };
+        Ok(Decision::one(order::once(event, act)))
     }
 
     /// Closing an issue calls its task off, unless the task is what closed it.

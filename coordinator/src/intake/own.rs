@@ -24,7 +24,7 @@ pub(super) fn is_own(identity: &Identity, event: &Event) -> bool {
 
 fn is_marked(event: &Event) -> bool {
     match event {
-        Event::Comment(event) => event.comment.body.contains(COMMENT_MARK),
+        Event::Comment(event) => event.comment.body.trim_start().starts_with(COMMENT_MARK),
         Event::Issue(event) => {
             matches!(&event.action, IssueAction::Labeled(label) if label.starts_with(LABEL_PREFIX))
         }

@@ -89,6 +89,18 @@ pub enum Act {
         /// Who closed it.
         actor: String,
     },
+    /// Do what a comment's command asks for, once, however often the comment is delivered. A
+    /// command is never passed over in silence: when its act changes nothing, `otherwise` is done.
+    Command {
+        /// The repository.
+        repository: RepositoryName,
+        /// The comment's id, unique over all of GitHub.
+        comment: u64,
+        /// What is asked for.
+        act: Box<Act>,
+        /// What to do instead, if that can't be done any more.
+        otherwise: Option<Box<Act>>,
+    },
     /// Answer an addressed comment.
     Reply {
         /// The repository.
@@ -98,6 +110,11 @@ pub enum Act {
         /// What the answer is about.
         reply: Reply,
     },
+}
+
+/// Under which id the deliveries remember that a comment's command was done.
+pub fn command_id(comment: u64) -> String {
+    format!("comment-{comment}")
 }
 
 /// An answer to a comment; rendered by `report` when it is sent.

@@ -153,8 +153,6 @@ pub struct Comment {
     /// Its text.
     #[serde(default)]
     pub body: String,
-    /// When it was written.
-    pub created_at: Timestamp,
 }
 
 #[derive(Debug, Deserialize)]

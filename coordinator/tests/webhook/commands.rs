@@ -111,6 +111,63 @@ async fn cancel_retry_and_status() -> Result<()> {
     Ok(())
 }
 
+/// Seconds after a label or the end of a task, a command is still a command.
+#[tokio::test]
+async fn a_command_right_after_something_else_is_answered() -> Result<()> {
+    let scene = Scene::start().await?;
+    scene.connect();
+    let issue = scene.open("mona", &["patchfleet"])?;
+    scene.settled().await?;
+    let at_once = async |text: &str| {
+        scene.simulator.comment(REPOSITORY, "mona", issue, text)?;
+        scene.settled().await?;
+        problem(&scene).await
+    };
+    let answered = at_once("/patchfleet run --agent security").await?;
+    assert!(
+        answered.starts_with("A task is at work on this issue already"),
+        "{answered}"
+    );
+    let _ = scene
+        .store
+        .cancel(scene.task(issue).await?.id, "somebody else")
+        .await?;
+    let answered = at_once("/patchfleet cancel").await?;
+    assert!(
+        answered.starts_with("There is nothing to call off"),
+        "{answered}"
+    );
+    Ok(())
+}
+
+/// Two webhooks for one repository tell of each comment twice.
+#[tokio::test]
+async fn a_comment_that_comes_twice_is_acted_on_and_answered_once() -> Result<()> {
+    let scene = Scene::start().await?;
+    scene.connect();
+    let issue = scene.open("mona", &[])?;
+    let commands = [
+        "fly", "cancel", "run", "status", "run", "cancel", "cancel", "retry",
+    ];
+    let mut answers = Vec::new();
+    for (number, command) in commands.into_iter().enumerate() {
+        let text = format!("/patchfleet {command}");
+        scene.simulator.comment(REPOSITORY, "mona", issue, &text)?;
+        scene.settled().await?;
+        let payload = scene.simulator.deliveries().last().unwrap().payload();
+        let id = format!("second-hook-{number}");
+        let (_, body) = scene.deliver(&id, "issue_comment", &payload).await?;
+        assert_eq!(
+            body["reason"], "the comment was acted on before",
+            "{command}"
+        );
+        answers.push(replies(&scene).await?.len());
+    }
+    assert_eq!(answers, [1, 1, 0, 1, 1, 0, 1, 1]);
+    assert_eq!(scene.tasks().await?.len(), 1);
+    Ok(())
+}
+
 #[tokio::test]
 async fn outsiders_are_not_answered() -> Result<()> {
     let scene = Scene::start().await?;

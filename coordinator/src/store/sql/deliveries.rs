@@ -15,7 +15,7 @@ use super::unit::Unit;
 use crate::store::held::{ClosedPull, Held};
 use crate::store::rules::Closed;
 use crate::store::{
-    Act, Acted, Commanded, Delivery, Effect, NewTask, Recorded, Reply, StoreResult,
+    Act, Acted, Commanded, Delivery, Effect, NewTask, Recorded, Reply, StoreResult, command_id,
 };
 
 pub(super) async fn seen(database: &Database, id: &str) -> StoreResult<bool> {
@@ -191,11 +191,45 @@ async fn do_act(unit: &mut Unit<'_>, act: &Act) -> StoreResult<Acted> {
             };
             close_pull_request(unit, &pull).await
         }
+        Act::Command {
+            repository,
+            comment,
+            act,
+            otherwise,
+        } => command(unit, (repository, *comment), (act, otherwise.as_deref())).await,
         Act::Reply {
             repository,
             issue,
             reply,
         } => enqueue_reply(unit, (repository, *issue), reply).await,
+    }
+}
+
+/// Does a command unless its comment was acted on before.
+async fn command(
+    unit: &mut Unit<'_>,
+    (repository, comment): (&RepositoryName, u64),
+    (act, otherwise): (&Act, Option<&Act>),
+) -> StoreResult<Acted> {
+    let row = DeliveryRow {
+        id: command_id(comment),
+        event: "issue_comment".to_owned(),
+        action: Some("command".to_owned()),
+        repository: Some(repository.to_string()),
+        received_at: unit.now().await?.timestamp_micros(),
+    };
+    if insert_new(unit, ("deliveries", "id"), &[row])
+        .await?
+        .is_empty()
+    {
+        return Ok(Acted::Nothing);
+    }
+    let acted = Box::pin(do_act(unit, act)).await?;
+    match (&acted, otherwise) {
+        (Acted::Nothing | Acted::Exists(_), Some(otherwise)) => {
+            Box::pin(do_act(unit, otherwise)).await
+        }
+        _ => Ok(acted),
     }
 }
 
