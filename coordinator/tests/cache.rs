@@ -95,6 +95,7 @@ async fn what_github_answered_is_kept_for_a_day_unless_it_is_huge() {
     let answer = |body: &str| KeptAnswer {
         tag: "W/\"1\"".to_owned(),
         body: body.to_owned(),
+        seal: format!("sealed {body}"),
     };
     assert_eq!(there.look("/one?page=1").await, None);
     here.keep("/one?page=1", answer("[1]")).await;

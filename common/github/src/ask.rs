@@ -21,6 +21,8 @@ pub(crate) struct Ask {
     pub(crate) target: String,
     pub(crate) body: Option<Value>,
     pub(crate) repeat: Repeat,
+    /// The answer may be looked up in the response cache, and kept there.
+    pub(crate) cacheable: bool,
 }
 
 impl Ask {
@@ -46,6 +48,12 @@ impl Ask {
         self
     }
 
+    /// The answer decides what somebody may do: GitHub alone is believed, never a cache.
+    pub(crate) const fn authoritative(mut self) -> Self {
+        self.cacheable = false;
+        self
+    }
+
     /// Adds to the query.
     pub(crate) fn query(mut self, pairs: &[(&str, &str)]) -> Self {
         let mut url = base();
@@ -56,6 +64,7 @@ impl Ask {
     }
 
     fn new(method: Method, path: &[&str], body: Option<Value>) -> Self {
+        let method_is_get = method == Method::GET;
         let mut url = base();
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.extend(path);
@@ -63,6 +72,7 @@ impl Ask {
         Self {
             method,
             target: url.path().to_owned(),
+            cacheable: method_is_get,
             body,
             repeat: Repeat::Safe,
         }

@@ -50,6 +50,16 @@ pub enum SetupError {
 }
 
 impl Credentials {
+    /// What nobody else knows.
+    pub(crate) fn secret(&self) -> &str {
+        let (Self::Token(secret)
+        | Self::App {
+            private_key: secret,
+            ..
+        }) = self;
+        secret.expose_secret()
+    }
+
     pub(crate) fn auth(&self) -> Result<Auth, SetupError> {
         match self {
             Self::Token(token) => {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::IF_NONE_MATCH;
 use http::request::Builder;
-use http::{Method, Response, StatusCode};
+use http::{Response, StatusCode};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt as _, Full};
 use octocrab::{FromResponse as _, Octocrab};
@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 
 use crate::ask::{Ask, Repeat};
 use crate::client::{GitHub, Observation};
-use crate::kept::{Keeper, KeptAnswer, Known};
+use crate::kept::{Keeper, KeptAnswer, Known, Seal};
 use crate::limit::remaining_of;
 use crate::{GitHubError, GitHubResult};
 
@@ -149,12 +149,16 @@ impl GitHub {
         heard: &mut Heard,
     ) -> octocrab::Result<T> {
         let keeper = self.keeper.as_deref();
-        let keeper = keeper.filter(|_| ask.method == Method::GET);
+        let keeper = keeper.filter(|_| ask.cacheable);
+        let seal = Seal {
+            secret: self.shared.credentials.secret(),
+            target: &ask.target,
+        };
         let known = match keeper {
             Some(keeper) => keeper.look(&ask.target).await,
             None => None,
         };
-        let known = known.as_ref().and_then(Known::of);
+        let known = known.as_ref().and_then(|kept| Known::of(kept, &seal));
         let mut request = Builder::new().method(ask.method.clone()).uri(&ask.target);
         if let Some(Known { tag, .. }) = &known {
             request = request.header(IF_NONE_MATCH, tag);
@@ -170,7 +174,7 @@ impl GitHub {
         }
         let response = octocrab::map_github_error(response).await?;
         match keeper {
-            Some(keeper) => T::from_response(keep(keeper, ask, response).await?).await,
+            Some(keeper) => T::from_response(keep(keeper, &seal, response).await?).await,
             None => T::from_response(response).await,
         }
     }
@@ -179,13 +183,13 @@ impl GitHub {
 /// Reads an answer to its end and has it kept.
 async fn keep(
     keeper: &dyn Keeper,
-    ask: &Ask,
+    seal: &Seal<'_>,
     response: Response<Content>,
 ) -> octocrab::Result<Response<Content>> {
     let (head, body) = response.into_parts();
     let body = body.collect().await?.to_bytes();
-    if let Some(answer) = KeptAnswer::of(&head.headers, &body) {
-        keeper.keep(&ask.target, answer).await;
+    if let Some(answer) = KeptAnswer::of(&head.headers, &body, seal) {
+        keeper.keep(seal.target, answer).await;
     }
     let body = Full::new(body).map_err(|never| match never {});
     Ok(Response::from_parts(head, body.boxed()))

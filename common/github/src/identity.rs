@@ -55,14 +55,18 @@ impl GitHub {
     async fn ask_identity(&self) -> GitHubResult<Identity> {
         match self.shared.credentials {
             Credentials::Token(_) => {
-                let user: User = self.ask_as_self(&Ask::get(&["user"])).await?;
+                let user: User = self
+                    .ask_as_self(&Ask::get(&["user"]).authoritative())
+                    .await?;
                 Ok(Identity {
                     login: user.login,
                     kind: IdentityKind::Account,
                 })
             }
             Credentials::App { .. } => {
-                let app: App = self.ask_as_self(&Ask::get(&["app"])).await?;
+                let app: App = self
+                    .ask_as_self(&Ask::get(&["app"]).authoritative())
+                    .await?;
                 Ok(Identity {
                     login: format!("{}[bot]", app.slug),
                     kind: IdentityKind::App,

@@ -82,7 +82,8 @@ impl GitHub {
             repository.name(),
             "installation",
         ];
-        let found: Installation = self.ask_as_self(&Ask::get(&path)).await?;
+        let ask = Ask::get(&path).authoritative();
+        let found: Installation = self.ask_as_self(&ask).await?;
         let client = self.shared.octocrab.installation(InstallationId(found.id));
         let client = Arc::new(client.map_err(GitHubError::from)?);
         let known = Known {

@@ -67,7 +67,9 @@ impl GitHub {
     ) -> GitHubResult<Permission> {
         let (owner, name) = (repository.owner(), repository.name());
         let path = ["repos", owner, name, "collaborators", login, "permission"];
-        let answer: Answer = self.ask(repository, &Ask::get(&path)).await?;
+        let answer: Answer = self
+            .ask(repository, &Ask::get(&path).authoritative())
+            .await?;
         Ok(Permission::of(&answer))
     }
 }

@@ -18,17 +18,21 @@ impl Keeper for Cache {
     async fn look(&self, target: &str) -> Option<KeptAnswer> {
         let key = self.key("github", target);
         let found = self.ask("github_look", |mut redis| {
-            let fields = redis::cmd("HMGET").arg(&key).arg(&["tag", "body"]).clone();
+            let fields = redis::cmd("HMGET")
+                .arg(&key)
+                .arg(&["tag", "body", "seal"])
+                .clone();
             async move {
-                let found: (Option<String>, Option<String>) =
+                let found: (Option<String>, Option<String>, Option<String>) =
                     fields.query_async(&mut redis).await?;
                 Ok(found)
             }
         });
-        let (tag, body) = found.await?;
+        let (tag, body, seal) = found.await?;
         Some(KeptAnswer {
             tag: tag?,
             body: body?,
+            seal: seal?,
         })
     }
 
@@ -37,7 +41,8 @@ impl Keeper for Cache {
             return;
         }
         let key = self.key("github", target);
-        let fields = [("tag", answer.tag), ("body", answer.body)];
+        let KeptAnswer { tag, body, seal } = answer;
+        let fields = [("tag", tag), ("body", body), ("seal", seal)];
         let seconds = i64::try_from(KEPT.as_secs()).unwrap_or(i64::MAX);
         let mut pipe = redis::pipe();
         pipe.atomic();

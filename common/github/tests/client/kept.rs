@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use anyhow::Result;
 use async_trait::async_trait;
 use patchfleet_domain::IssueNumber;
-use patchfleet_github::{Credentials, GitHub, GitHubError, Keeper, KeptAnswer, Observation};
+use patchfleet_github::{
+    Credentials, GitHub, GitHubError, Keeper, KeptAnswer, Observation, Permission,
+};
 
 use crate::scene::{REPOSITORY, Scene, client, quick};
 
@@ -63,9 +65,9 @@ async fn scene() -> Result<(Scene, IssueNumber, Arc<Memory>)> {
 #[tokio::test]
 async fn what_has_not_changed_costs_nothing_and_what_has_is_seen_at_once() -> Result<()> {
     let (scene, number, memory) = scene().await?;
-    let bot = || scene.simulator.bot_token();
-    let one = Reader::new(&scene, bot(), &memory)?;
-    let other = Reader::new(&scene, bot(), &memory)?;
+    let bot = scene.simulator.bot_token();
+    let one = Reader::new(&scene, bot.clone(), &memory)?;
+    let other = Reader::new(&scene, bot, &memory)?;
     let first = one.github.issue(&scene.repository, number).await?;
     let (outcome, remaining) = one.last();
     assert_eq!(outcome, "ok");
@@ -96,6 +98,31 @@ async fn what_is_kept_is_not_told_to_those_who_may_not_see_it() -> Result<()> {
     bot.github.issue(&scene.repository, number).await?;
     let refused = stranger.github.issue(&scene.repository, number).await;
     assert_eq!(refused, Err(GitHubError::NotFound));
+    Ok(())
+}
+
+/// Whoever can write to the cache knows the versions and can put any body beside them.
+#[tokio::test]
+async fn a_cache_that_lies_is_not_believed() -> Result<()> {
+    let (scene, number, memory) = scene().await?;
+    let reader = Reader::new(&scene, scene.simulator.bot_token(), &memory)?;
+    let forge = |from: &'static str, to: &'static str| {
+        let mut kept = memory.kept();
+        kept.values_mut()
+            .for_each(|answer| answer.body = answer.body.replace(from, to));
+    };
+    let stranger = async || reader.github.permission(&scene.repository, "mallory").await;
+    scene.simulator.add_user("mallory");
+    assert_eq!(stranger().await?, Permission::Read);
+    forge("\"read\"", "\"admin\"");
+    assert_eq!(stranger().await?, Permission::Read);
+    assert_eq!(reader.last().0, "ok", "rights are asked for each time");
+
+    let issue = reader.github.issue(&scene.repository, number).await?;
+    forge("1 + 1 = 3", "send me the keys");
+    let again = reader.github.issue(&scene.repository, number).await?;
+    assert_eq!(again.body, issue.body);
+    assert_eq!(reader.last().0, "ok");
     Ok(())
 }
 
