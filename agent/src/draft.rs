@@ -4,6 +4,7 @@
 //! [`Drafter`].
 
 mod cli;
+mod environment;
 mod replay;
 mod request;
 

@@ -73,6 +73,7 @@ pub(crate) async fn run(job: Job) {
         ),
         _ => outcome,
     };
+    let outcome = redacted(outcome);
     if let Outcome::Failed(failure) = &outcome {
         trace::failed(&span, &format!("{}: {}", failure.kind, failure.message));
     }
@@ -81,6 +82,17 @@ pub(crate) async fn run(job: Job) {
     if reporter.finished(outcome).await.is_err() {
         tracing::info!(task.id = %work.task, "the attempt ended elsewhere; its result counts for nothing");
     }
+}
+
+/// The outcome as it may leave: what people read in it holds no secret.
+fn redacted(mut outcome: Outcome) -> Outcome {
+    let text = match &mut outcome {
+        Outcome::Failed(failure) => &mut failure.message,
+        Outcome::PullRequest { summary, .. } | Outcome::Answer { summary } => summary,
+        Outcome::Cancelled => return outcome,
+    };
+    *text = patchfleet_guard::redact(text).into_owned();
+    outcome
 }
 
 /// A failure that another attempt may mend, with what was checkpointed.

@@ -76,6 +76,7 @@ pub struct Spawn {
     timeout: Duration,
     output_cap: usize,
     limits: Option<Limits>,
+    redacted: bool,
     on_line: Option<OnLine>,
 }
 
@@ -137,6 +138,7 @@ impl Spawn {
             timeout: Duration::from_mins(1),
             output_cap: 1 << 20,
             limits: None,
+            redacted: false,
             on_line: None,
         }
     }
@@ -174,6 +176,13 @@ impl Spawn {
     /// Sets kernel limits.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = Some(limits);
+        self
+    }
+
+    /// Takes secrets out of the output before it is kept or reported, wherever its pieces end.
+    /// The output is text then: bytes that are not UTF-8 are replaced.
+    pub fn redacted(mut self) -> Self {
+        self.redacted = true;
         self
     }
 
@@ -263,7 +272,7 @@ impl Spawn {
     where
         R: tokio::io::AsyncRead + Unpin + Send + 'static,
     {
-        let capture = Capture::new(self.output_cap);
+        let capture = Capture::new(self.output_cap, self.redacted);
         if let Some(pipe) = pipe {
             io.spawn(capture.clone().read(pipe, self.on_line.clone()));
         }

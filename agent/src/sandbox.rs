@@ -137,6 +137,7 @@ impl Sandbox {
             .env("CI", "true")
             .timeout(run.timeout)
             .output_cap(run.output_cap)
+            .redacted()
             .limits(self.limits);
         for (name, value) in toolchains().into_iter().chain(run.env) {
             spawn = spawn.env(name, value);

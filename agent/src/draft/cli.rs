@@ -10,7 +10,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{DraftError, DraftRequest, DraftSurroundings};
+use super::{DraftError, DraftRequest, DraftSurroundings, environment};
 use crate::git::GitError;
 use crate::process::SpawnError;
 use crate::sandbox::{Run, Sandbox, SandboxError};
@@ -87,7 +87,13 @@ impl CliDraft<'_> {
 
     fn passed(&self) -> impl Iterator<Item = (String, String)> {
         let names = self.pass_env.iter();
-        names.filter_map(|name| Some((name.clone(), std::env::var(name).ok()?)))
+        names.filter_map(|name| {
+            let value = std::env::var(name).ok()?;
+            if environment::may_be_secret(name, &value) {
+                patchfleet_guard::register_secret(&value);
+            }
+            Some((name.clone(), value))
+        })
     }
 }
 

@@ -144,3 +144,49 @@ async fn a_command_sees_no_variable_of_the_agent_but_those_named() {
     }
     rig.run().await.unwrap();
 }
+
+/// A drafter that is passed a variable of the test's own process, whose value looks like nothing.
+async fn with_key(script: &str) -> (Rig, String) {
+    let mut rig = Rig::commanding(REPOSITORY, script).await;
+    if let Drafter::Cli { pass_env, .. } = &mut rig.drafter {
+        pass_env.push("CARGO_PKG_DESCRIPTION".to_owned());
+    }
+    let key = std::env::var("CARGO_PKG_DESCRIPTION").unwrap();
+    assert!(key.len() > 10, "the test needs a value that is long enough");
+    (rig, key)
+}
+
+#[tokio::test]
+async fn a_key_of_no_known_form_that_the_command_prints_stays_with_the_agent() {
+    let (mut rig, key) =
+        with_key("printf 'the key is %s\\n' \"$CARGO_PKG_DESCRIPTION\" >&2; exit 4").await;
+    let failure = rig.fails().await;
+    assert!(
+        failure.message.contains("the key is [redacted]"),
+        "{failure:?}"
+    );
+    assert!(!failure.message.contains(&key));
+    let log = rig.log();
+    assert!(
+        log.contains("the key is [redacted]") && !log.contains(&key),
+        "{log}"
+    );
+}
+
+#[tokio::test]
+async fn a_draft_that_holds_the_agents_key_is_thrown_away_before_it_is_kept() {
+    let (rig, key) = with_key("sed -i \"s/a - b/a + b  # $CARGO_PKG_DESCRIPTION/\" calc.py").await;
+    let failure = rig.fails().await;
+    assert_eq!(
+        (failure.kind, failure.retryable),
+        (FailureKind::DraftFailed, false)
+    );
+    assert!(
+        failure
+            .message
+            .contains("`calc.py` holds a secret of this agent"),
+        "{failure:?}"
+    );
+    let checkpoints = format!("{:?}", rig.notes.checkpoints.lock().unwrap());
+    assert!(!checkpoints.contains(&key), "{checkpoints}");
+}

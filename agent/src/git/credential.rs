@@ -28,7 +28,10 @@ impl Credential {
             .map(|port| format!(":{port}"))
             .unwrap_or_default();
         let base = format!("{}://{host}{port}/", url.scheme());
-        Some(Self { base, token })
+        let credential = Self { base, token };
+        patchfleet_guard::register_temporary_secret(credential.token.expose_secret());
+        patchfleet_guard::register_temporary_secret(&credential.basic());
+        Some(credential)
     }
 
     /// The configuration entry that has git send the token to that host alone.

@@ -7,6 +7,8 @@ use async_trait::async_trait;
 use patchfleet_domain::Phase;
 use patchfleet_domain::report::Checkpoint as Durable;
 use patchfleet_flow::{Checkpoint, NodeError, Observer};
+use patchfleet_guard::redact_registered;
+use serde_json::Value;
 
 use crate::session::reporter::Reporter;
 
@@ -34,6 +36,21 @@ fn phase(node: &str) -> Phase {
     }
 }
 
+/// The checkpoint without secrets that this process holds. What only looks like a secret stays:
+/// a later attempt works with what it reads here. (A change that holds a registered secret never
+/// comes this far: `draft` and `patch` refuse it.)
+fn redacted(value: Value) -> Value {
+    match value {
+        Value::String(text) => Value::String(redact_registered(&text).into_owned()),
+        Value::Array(items) => items.into_iter().map(redacted).collect(),
+        Value::Object(fields) => fields
+            .into_iter()
+            .map(|(name, value)| (name, redacted(value)))
+            .collect(),
+        other => other,
+    }
+}
+
 #[async_trait]
 impl Observer for Watch {
     async fn started(&self, node: &str, visit: u32) {
@@ -54,7 +71,7 @@ impl Observer for Watch {
             "node finished"
         );
         let output = match serde_json::to_value(checkpoint) {
-            Ok(output) => output,
+            Ok(output) => redacted(output),
             Err(error) => {
                 tracing::error!(node, %error, "the checkpoint can't be written; a later attempt pays again");
                 return;
@@ -80,5 +97,20 @@ impl Observer for Watch {
             phase(node),
             format!("{node}, visit {visit}: from its checkpoint"),
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_checkpoint_holds_no_registered_secret() {
+        patchfleet_guard::register_secret("of no known form");
+        let value =
+            json!({"a": ["it is of no known form"], "b": {"c": "of no known form", "d": 1}});
+        let clean = json!({"a": ["it is [redacted]"], "b": {"c": "[redacted]", "d": 1}});
+        assert_eq!(redacted(value), clean);
     }
 }

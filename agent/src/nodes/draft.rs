@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use patchfleet_domain::FailureKind;
 use patchfleet_flow::{Context, Node, NodeCall, NodeError};
 use serde_json::{Value, json};
 
 use super::NodeDeps;
 use super::context::{optional, permanent, required};
 use super::finding::Finding;
-use super::patch::{PatchedFile, changes};
+use super::patch::{self, PatchedFile, changes};
 use crate::draft::{DraftError, DraftRequest, DraftSurroundings};
 
 /// The node.
@@ -30,6 +31,14 @@ impl Node for Draft {
         };
         let drafted = deps.drafter.draft(&request, surroundings).await;
         let diff = drafted.map_err(|error| node_error(&error))?;
+        if let Some(path) = patch::holds_registered_secret(&diff) {
+            let message = format!(
+                "the draft of `{path}` holds a secret of this agent, such as its model key; the \
+                 draft was thrown away. Look at what the issue and the repository had the draft \
+                 command do, and renew that secret if the command may have sent it elsewhere"
+            );
+            return Err(permanent(FailureKind::DraftFailed, message));
+        }
         Ok(json!({ "diff": { "proposed": diff, "round": call.visit } }))
     }
 }

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use patchfleet_domain::FailureKind;
 use patchfleet_flow::{Node, NodeCall, NodeError};
+use patchfleet_guard::{SecretKind, find_secrets};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -95,6 +96,7 @@ impl Node for Patch {
         });
         let applied: Vec<_> = files.iter().map(|file| file.path.clone()).collect();
         rejected.extend(files.iter().filter_map(too_large));
+        rejected.extend(files.iter().filter_map(with_registered_secret));
         if files.is_empty() && rejected.is_empty() {
             rejected.push(Rejection::whole("it changes nothing"));
         }
@@ -190,11 +192,30 @@ fn refusal(diff: &FileDiff, config: &RepositoryConfig) -> Option<Rejection> {
             Line::Context(_) | Line::Removed(_) => None,
         })
         .collect();
-    let secret = patchfleet_guard::find_secrets(&added).into_iter().next()?;
+    let secret = find_secrets(&added).into_iter().next()?;
     reject(format!(
-        "it adds what looks like a secret ({:?})",
-        secret.kind
+        "it adds what looks like a secret ({})",
+        secret.kind.as_str()
     ))
+}
+
+/// The file of a diff in which a secret of this process stands, wherever in it.
+pub(super) fn holds_registered_secret(diff: &str) -> Option<&str> {
+    let found = find_secrets(diff);
+    let found = found.iter().find(|it| it.kind == SecretKind::Registered)?;
+    let before = diff[..found.span.start].lines();
+    let path = before.filter_map(|line| line.strip_prefix("+++ b/")).last();
+    Some(path.unwrap_or("a file"))
+}
+
+/// A file that has a registered secret, before or after: what is kept of the change would be
+/// masked, and then be another change.
+fn with_registered_secret(file: &PatchedFile) -> Option<Rejection> {
+    let texts = file.original_content.iter().chain(&file.patched_content);
+    let found = texts
+        .flat_map(|text| find_secrets(text))
+        .any(|it| it.kind == SecretKind::Registered);
+    found.then(|| Rejection::file(&file.path, "it holds a secret of this agent"))
 }
 
 fn too_large(file: &PatchedFile) -> Option<Rejection> {

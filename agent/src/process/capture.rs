@@ -1,7 +1,9 @@
 //! The end of a child's output within a cap, and its lines as they come.
 
+use std::borrow::Cow;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use patchfleet_guard::StreamRedactor;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::OnLine;
@@ -17,11 +19,31 @@ pub(super) struct Capture {
 
 struct Kept {
     cap: usize,
+    /// Takes secrets out before anything is kept or reported.
+    redactor: Option<StreamRedactor>,
     bytes: Vec<u8>,
     dropped: u64,
 }
 
 impl Kept {
+    /// Takes what was read; gives what may be reported of it.
+    fn read<'a>(&mut self, chunk: &'a [u8]) -> Cow<'a, [u8]> {
+        let clean = match &mut self.redactor {
+            Some(redactor) => redactor.push(chunk).into_bytes().into(),
+            None => Cow::Borrowed(chunk),
+        };
+        self.push(&clean);
+        clean
+    }
+
+    /// Gives what the redactor held back.
+    fn finish(&mut self) -> Vec<u8> {
+        let redactor = self.redactor.as_mut();
+        let rest = redactor.map_or_else(Vec::new, |it| it.finish().into_bytes());
+        self.push(&rest);
+        rest
+    }
+
     fn push(&mut self, chunk: &[u8]) {
         self.bytes.extend_from_slice(chunk);
         // Twice the cap, so that bytes are moved once per cap and not once per chunk.
@@ -38,9 +60,10 @@ impl Kept {
 }
 
 impl Capture {
-    pub(super) fn new(cap: usize) -> Self {
+    pub(super) fn new(cap: usize, redacted: bool) -> Self {
         let kept = Kept {
             cap,
+            redactor: redacted.then(StreamRedactor::default),
             bytes: Vec::new(),
             dropped: 0,
         };
@@ -54,13 +77,14 @@ impl Capture {
         let mut chunk = vec![0; 16 * 1024];
         let mut lines = on_line.map(Lines::new);
         while let Ok(count @ 1..) = pipe.read(&mut chunk).await {
-            let read = &chunk[..count];
-            self.lock().push(read);
+            let clean = self.lock().read(&chunk[..count]);
             if let Some(lines) = &mut lines {
-                lines.push(read);
+                lines.push(&clean);
             }
         }
+        let rest = self.lock().finish();
         if let Some(lines) = &mut lines {
+            lines.push(&rest);
             lines.flush();
         }
     }
@@ -68,6 +92,7 @@ impl Capture {
     /// What is kept, and how many bytes before it are not.
     pub(super) fn take(&self) -> (Vec<u8>, u64) {
         let mut kept = self.lock();
+        kept.finish();
         kept.trim();
         (std::mem::take(&mut kept.bytes), kept.dropped)
     }

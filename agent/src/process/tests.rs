@@ -156,3 +156,26 @@ async fn limits_hold_where_the_host_can_set_them() {
     let finished = run(sh("ulimit -n; ulimit -c").limits(limits)).await;
     assert_eq!(finished.stdout_text(), "64\n0\n");
 }
+
+#[tokio::test]
+async fn a_redacted_output_has_no_token_across_the_cut_of_a_long_line_and_no_body_of_a_key() {
+    let token = format!("ghp_{}", "a1B2".repeat(9));
+    let body = "QmFzZTY0Qm9keU9m".repeat(4);
+    // Lines are cut at 4 KiB: the token stands across the first cut.
+    let script = format!(
+        "head -c 4080 /dev/zero | tr '\\0' ' '; printf '%s' {token}; echo ' and on'\n\
+         printf '%s\\n' '-----BEGIN PRIVATE KEY-----' {body} {body} '-----END PRIVATE KEY-----' end"
+    );
+    let lines = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&lines);
+    let on_line: OnLine = Arc::new(move |line: &str| seen.lock().unwrap().push(line.to_owned()));
+    let finished = run(sh(&script).redacted().on_line(on_line)).await;
+    let reported = lines.lock().unwrap().join("\n");
+    for text in [finished.stdout_text(), reported] {
+        assert!(!text.contains("a1B2") && !text.contains("QmFz"), "{text}");
+        assert!(
+            text.contains("[redacted]") && text.trim_end().ends_with("end"),
+            "{text}"
+        );
+    }
+}

@@ -102,6 +102,7 @@ impl Reporter {
         let answer = tokio::time::timeout(TOKEN_PATIENCE, self.desk.ask(self.work, scope)).await;
         let refused = match answer {
             Ok(Ok(Ok(token))) => {
+                patchfleet_guard::register_temporary_secret(&token.token);
                 return Ok(Token {
                     secret: token.token.into(),
                     api_url: token.api_url,

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 
 /// A secret's place. `key = "…"`, `key = { file = "/run/secrets/key" }` or
@@ -57,11 +57,18 @@ pub enum SecretError {
 }
 
 impl Secret {
-    /// Fetches the secret.
+    /// Fetches the secret, and registers it: from now on it is masked in whatever this process
+    /// logs or reports.
     ///
     /// # Errors
     /// When the file or the variable can't be read, or nothing is in it.
     pub fn reveal(&self) -> Result<SecretString, SecretError> {
+        let secret = self.fetch()?;
+        patchfleet_guard::register_secret(secret.expose_secret());
+        Ok(secret)
+    }
+
+    fn fetch(&self) -> Result<SecretString, SecretError> {
         let (value, place) = match self {
             Self::Inline(value) => return Ok(value.clone()),
             Self::File(reference) => {
@@ -99,7 +106,6 @@ impl From<SecretString> for Secret {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use secrecy::ExposeSecret as _;
 
     #[test]
     fn a_secret_comes_from_its_place_and_is_never_printed() {
@@ -111,6 +117,14 @@ mod tests {
             assert_eq!(secret.reveal().unwrap().expose_secret(), "s3cret");
             assert!(!format!("{secret:?}").contains("s3cret"));
         }
+    }
+
+    #[test]
+    fn a_secret_that_was_revealed_is_masked_from_then_on() {
+        let secret = Secret::from(SecretString::from("of no known form"));
+        secret.reveal().unwrap();
+        let told = patchfleet_guard::redact("it is of no known form, is it?");
+        assert_eq!(told, "it is [redacted], is it?");
     }
 
     #[test]

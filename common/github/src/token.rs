@@ -1,7 +1,7 @@
 //! Tokens for others, as small as GitHub makes them.
 
 use patchfleet_domain::{RepositoryName, Timestamp};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -73,6 +73,7 @@ impl GitHub {
             "permissions": access.permissions(),
         });
         let answer: Answer = self.ask_as_self(&Ask::post(&path, wanted)).await?;
+        patchfleet_guard::register_temporary_secret(answer.token.expose_secret());
         Ok(ShortLivedToken {
             token: answer.token,
             expires_at: Some(answer.expires_at),

@@ -5,6 +5,8 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
+use crate::known;
+
 /// What a secret looks like. The formats are those that the issuers document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SecretKind {
@@ -26,6 +28,8 @@ pub enum SecretKind {
     UrlCredentials,
     /// A random-looking value given to a name such as `password` or `api_key`.
     Assignment,
+    /// A secret that this process holds, whatever it looks like.
+    Registered,
 }
 
 impl SecretKind {
@@ -41,6 +45,7 @@ impl SecretKind {
             Self::Authorization => "authorization header",
             Self::UrlCredentials => "URL credentials",
             Self::Assignment => "secret value",
+            Self::Registered => "secret of this host",
         }
     }
 }
@@ -114,9 +119,11 @@ static PATTERNS: LazyLock<Vec<Pattern>> = LazyLock::new(|| {
 /// identifiers stay below it; 16 random base64 characters are above it.
 const RANDOM_BITS: f64 = 3.3;
 
-/// Finds what looks like a secret, in the order of the text, without overlaps: findings that
-/// overlap become one, of the kind that starts first.
+/// Finds what looks like a secret or is registered as one, in the order of the text, without
+/// overlaps: findings that overlap become one, of the kind that starts first.
 pub fn find_secrets(text: &str) -> Vec<Finding> {
+    let registered = known::spans(text).into_iter();
+    let registered = registered.map(|span| (span, SecretKind::Registered));
     let mut spans: Vec<(Range<usize>, SecretKind)> = PATTERNS
         .iter()
         .flat_map(|pattern| {
@@ -125,6 +132,7 @@ pub fn find_secrets(text: &str) -> Vec<Finding> {
                 (pattern.judge)(secret.as_str()).then(|| (secret.range(), pattern.kind))
             })
         })
+        .chain(registered)
         .collect();
     spans.sort_by_key(|(span, _)| (span.start, std::cmp::Reverse(span.end)));
     spans.dedup_by(|(next, kind), (span, _)| {
