@@ -1,6 +1,7 @@
 //! Comments on issues and pull requests.
 
-use patchfleet_domain::{IssueNumber, RepositoryName};
+use chrono::SecondsFormat;
+use patchfleet_domain::{IssueNumber, RepositoryName, Timestamp};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::json;
@@ -39,7 +40,8 @@ impl From<Answer> for Comment {
 }
 
 impl GitHub {
-    /// All comments on an issue, oldest first.
+    /// The comments on an issue that were written or changed since, oldest first; all of them when
+    /// no moment is given.
     ///
     /// # Errors
     /// What GitHub answers.
@@ -47,6 +49,7 @@ impl GitHub {
         &self,
         repository: &RepositoryName,
         issue: IssueNumber,
+        since: Option<Timestamp>,
     ) -> GitHubResult<Vec<Comment>> {
         let number = issue.to_string();
         let path = [
@@ -57,7 +60,9 @@ impl GitHub {
             &number,
             "comments",
         ];
-        let answers: Vec<Answer> = self.ask_all(repository, &path, &[]).await?;
+        let since = since.map(|at| at.to_rfc3339_opts(SecondsFormat::Secs, true));
+        let query = since.as_deref().map(|since| ("since", since));
+        let answers: Vec<Answer> = self.ask_all(repository, &path, query.as_slice()).await?;
         Ok(answers.into_iter().map(Comment::from).collect())
     }
 

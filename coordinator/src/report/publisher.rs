@@ -1,36 +1,54 @@
 //! The loop that empties the outbox.
+//!
+//! A bounded number of entries is on the way at once, each of another issue, since the store gives
+//! an issue's next entry only when the one before it is done. A slow one takes up its own place
+//! and nobody else's.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::join_all;
 use patchfleet_github::GitHub;
 use patchfleet_telemetry::Metrics;
+use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use super::send::{Sender, backoff};
+use super::send::{Sender, late};
 use crate::store::{OutboxEntry, Sent, Store, StoreResult};
 use crate::wake::Wake;
 
 /// How many issues are written to at once.
-const BATCH: u32 = 4;
-/// How long a taken entry is nobody else's, unless told otherwise: long enough for GitHub, which
+const CONCURRENT: usize = 8;
+/// How long a taken entry is nobody else's at first: long enough for GitHub, which
 /// answers within ten seconds or not at all, and short enough to wait for after a crash.
 const HOLD: Duration = Duration::from_secs(10);
 
-/// Publishes until told to end; what is being sent then is finished first.
+/// Publishes until the shutdown; what is being sent then is finished first.
 pub async fn run(publisher: Publisher, cancel: CancellationToken) {
     let mut wake = Wake::new(publisher.store.as_ref(), cancel.clone());
-    loop {
-        match publisher.publish_some().await {
-            Ok(0) => {}
-            Ok(_) if !cancel.is_cancelled() => continue,
-            Ok(_) => return,
-            Err(error) => tracing::warn!(%error, "the outbox can't be read or settled now"),
+    // Tasks, so that they go on while the outbox is looked at.
+    let mut sending = JoinSet::new();
+    while !cancel.is_cancelled() {
+        let room = CONCURRENT.saturating_sub(sending.len());
+        if room > 0 {
+            for entry in publisher.take(room).await {
+                let publisher = publisher.clone();
+                sending.spawn(async move { publisher.publish(entry).await });
+            }
         }
-        if !wake.next().await {
-            return;
+        tokio::select! {
+            Some(sent) = sending.join_next() => noted(sent),
+            _ = wake.next() => {}
         }
+    }
+    while let Some(sent) = sending.join_next().await {
+        noted(sent);
+    }
+}
+
+/// An entry whose sending broke off is taken again when its hold is over.
+fn noted(sent: Result<(), JoinError>) {
+    if let Err(error) = sent {
+        tracing::error!(%error, "sending an entry of the outbox broke off");
     }
 }
 
@@ -54,51 +72,52 @@ impl Publisher {
         }
     }
 
-    /// Holds what it takes for so long; after a crash it takes that long until another
+    /// Holds what it takes for so long at first; after a crash it takes that long until another
     /// publisher goes on.
     pub const fn holding(mut self, hold: Duration) -> Self {
         self.hold = hold;
         self
     }
 
-    /// Takes what is due and sends it; how many entries that were.
-    async fn publish_some(&self) -> StoreResult<usize> {
-        let entries = self.store.take_outbox(BATCH, self.hold).await?;
-        let count = entries.len();
-        let mut sends = Vec::with_capacity(count);
-        for entry in &entries {
-            sends.push(self.publish(entry));
-        }
-        let settled = join_all(sends).await;
-        let pending = self.store.outbox_pending().await?;
-        self.metrics
-            .outbox_pending
-            .set(i64::try_from(pending).unwrap_or(i64::MAX));
-        settled.into_iter().collect::<StoreResult<()>>()?;
-        Ok(count)
+    /// Takes what is due.
+    async fn take(&self, room: usize) -> Vec<OutboxEntry> {
+        let limit = u32::try_from(room).unwrap_or(u32::MAX);
+        let taken = self.store.take_outbox(limit, self.hold).await;
+        taken.unwrap_or_else(|error| {
+            tracing::warn!(%error, "the outbox can't be read now");
+            Vec::new()
+        })
     }
 
-    async fn publish(&self, entry: &OutboxEntry) -> StoreResult<()> {
+    async fn settle(&self, entry: &OutboxEntry, sent: &Sent) -> StoreResult<()> {
+        self.store.settle_outbox(entry, sent).await?;
+        let pending = self.store.outbox_pending().await?;
+        let pending = i64::try_from(pending).unwrap_or(i64::MAX);
+        self.metrics.outbox_pending.set(pending);
+        Ok(())
+    }
+
+    async fn publish(&self, entry: OutboxEntry) {
         let sender = Sender {
             store: self.store.as_ref(),
             github: &self.github,
-            entry,
+            entry: &entry,
         };
         // Less than the hold, so that nobody sends the same meanwhile.
-        let limit = self.hold * 4 / 5;
+        let limit = entry.hold * 4 / 5;
         let sent = match tokio::time::timeout(limit, sender.send()).await {
             Ok(Ok(comment)) => Sent::Done { comment },
-            Ok(Err(error)) => error.fate(entry.tries),
-            Err(_) => Sent::Again {
-                after: backoff(entry.tries),
-                error: format!("not sent within {limit:?}"),
-            },
+            Ok(Err(error)) => error.fate(&entry),
+            Err(_) => late(&entry, limit),
         };
         if let Sent::Again { error, .. } | Sent::Dropped { error } = &sent {
             let again = matches!(sent, Sent::Again { .. });
             let (repository, issue) = (&entry.repository, entry.issue);
             tracing::warn!(entry = entry.id, %repository, %issue, error, again, "not written to GitHub");
         }
-        self.store.settle_outbox(entry, &sent).await
+        if let Err(error) = self.settle(&entry, &sent).await {
+            // It is taken again when the hold is over, and looks for what it wrote.
+            tracing::warn!(%error, entry = entry.id, "what was sent can't be noted now");
+        }
     }
 }

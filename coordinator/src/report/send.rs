@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use chrono::TimeDelta;
 use patchfleet_domain::task::task_mark;
-use patchfleet_domain::{Task, TaskId};
+use patchfleet_domain::{Task, TaskId, Timestamp};
 use patchfleet_github::{GitHub, GitHubError};
 use patchfleet_telemetry::trace;
 use tracing::{Instrument as _, field};
@@ -15,6 +16,13 @@ use crate::store::{Effect, OutboxEntry, Reply, Sent, Store, StoreError};
 /// First wait after an error that says nothing of when to come back; it doubles.
 const BACKOFF: Duration = Duration::from_secs(2);
 const MAX_BACKOFF: Duration = Duration::from_mins(5);
+/// Longest wait after a refusal that somebody has to take back: an App that is suspended, a
+/// permission that is not granted yet, a locked issue.
+const MAX_REFUSED_BACKOFF: Duration = Duration::from_mins(30);
+/// How long an entry is tried that GitHub refuses or that does not get through.
+const GIVE_UP_AFTER: Duration = Duration::from_hours(24);
+/// How far GitHub's clock and the database's may be apart.
+const SKEW: TimeDelta = TimeDelta::minutes(10);
 /// How often an answer that makes no sense is put up with.
 const MAX_ODD_TRIES: u32 = 10;
 
@@ -29,9 +37,10 @@ pub(super) enum SendError {
 
 impl SendError {
     /// What is to become of the entry.
-    pub(super) fn fate(&self, tries: u32) -> Sent {
+    pub(super) fn fate(&self, entry: &OutboxEntry) -> Sent {
         let error = self.to_string();
-        let backoff = backoff(tries);
+        let tries = entry.tries;
+        let backoff = backoff(tries, MAX_BACKOFF);
         match self {
             Self::GitHub(GitHubError::RateLimited { retry_after }) => Sent::Again {
                 after: *retry_after,
@@ -41,9 +50,10 @@ impl SendError {
                 after: retry_after.unwrap_or(backoff),
                 error,
             },
-            Self::GitHub(
-                GitHubError::NotFound | GitHubError::Forbidden { .. } | GitHubError::Invalid { .. },
-            ) => Sent::Dropped { error },
+            Self::GitHub(GitHubError::NotFound | GitHubError::Forbidden { .. }) => {
+                for_a_day(entry, MAX_REFUSED_BACKOFF, error)
+            }
+            Self::GitHub(GitHubError::Invalid { .. }) => Sent::Dropped { error },
             Self::GitHub(GitHubError::Unexpected { .. }) if tries >= MAX_ODD_TRIES => {
                 Sent::Dropped { error }
             }
@@ -57,9 +67,23 @@ impl SendError {
     }
 }
 
-pub(super) fn backoff(tries: u32) -> Duration {
+/// What is to become of an entry that was not sent in time.
+pub(super) fn late(entry: &OutboxEntry, limit: Duration) -> Sent {
+    for_a_day(entry, MAX_BACKOFF, format!("not sent within {limit:?}"))
+}
+
+/// Again, unless it was tried for a day: those behind it wait.
+fn for_a_day(entry: &OutboxEntry, longest: Duration, error: String) -> Sent {
+    if entry.trying_for >= GIVE_UP_AFTER {
+        return Sent::Dropped { error };
+    }
+    let after = backoff(entry.tries, longest);
+    Sent::Again { after, error }
+}
+
+fn backoff(tries: u32, longest: Duration) -> Duration {
     let doubled = BACKOFF.saturating_mul(2_u32.saturating_pow(tries.saturating_sub(1)));
-    doubled.min(MAX_BACKOFF)
+    doubled.min(longest)
 }
 
 /// What sending needs.
@@ -95,18 +119,18 @@ impl Sender<'_> {
 
     async fn put_status(self, task: &Task) -> Result<u64, SendError> {
         let body = self.told(task, render::status).await?;
-        let comment = self.put_comment(task.id, &body).await?;
+        let comment = self.put_comment(task, &body).await?;
         self.put_label(task).await?;
         Ok(comment)
     }
 
     /// Edits the task's comment in place; one that is not known may be there nevertheless, when
     /// a process ended between GitHub's answer and the store.
-    async fn put_comment(self, task: TaskId, body: &str) -> Result<u64, SendError> {
-        let mark = task_mark(task);
-        let known = match self.store.status_comment(task).await? {
+    async fn put_comment(self, task: &Task, body: &str) -> Result<u64, SendError> {
+        let mark = task_mark(task.id);
+        let known = match self.store.status_comment(task.id).await? {
             Some(comment) => Some(comment),
-            None => self.find(&mark).await?,
+            None => self.find(&mark, task.created_at).await?,
         };
         let (repository, issue) = (&self.entry.repository, self.entry.issue);
         if let Some(comment) = known {
@@ -116,7 +140,7 @@ impl Sender<'_> {
                 Err(GitHubError::NotFound) => {}
                 Err(error) => return Err(error.into()),
             }
-            if let Some(other) = self.find(&mark).await? {
+            if let Some(other) = self.find(&mark, task.created_at).await? {
                 self.github.update_comment(repository, other, body).await?;
                 return Ok(other);
             }
@@ -124,12 +148,17 @@ impl Sender<'_> {
         Ok(self.github.create_comment(repository, issue, body).await?)
     }
 
-    /// Our comment with that mark. Others can write marks, too; theirs don't count.
-    async fn find(self, mark: &str) -> Result<Option<u64>, SendError> {
+    /// Our comment with that mark, which was not there before a moment: what is older on a long
+    /// issue is not read. Others can write marks, too; theirs don't count.
+    async fn find(self, mark: &str, not_before: Timestamp) -> Result<Option<u64>, SendError> {
         let me = self.github.identity().await?;
         let comments = self
             .github
-            .comments(&self.entry.repository, self.entry.issue)
+            .comments(
+                &self.entry.repository,
+                self.entry.issue,
+                Some(not_before - SKEW),
+            )
             .await?;
         let mut ours = comments.into_iter().filter(|comment| me.is(&comment.user));
         Ok(ours
@@ -166,8 +195,12 @@ impl Sender<'_> {
 
     async fn reply(self, reply: &Reply) -> Result<(), SendError> {
         let (entry, repository, issue) = (self.entry.id, &self.entry.repository, self.entry.issue);
-        if self.find(&render::reply_mark(entry)).await?.is_some() {
-            return Ok(());
+        // The first time, nothing can be there yet.
+        if self.entry.tries > 1 {
+            let mark = render::reply_mark(entry);
+            if self.find(&mark, self.entry.first_tried_at).await?.is_some() {
+                return Ok(());
+            }
         }
         let body = match reply {
             Reply::Problem { message } => render::problem(entry, message),
@@ -195,5 +228,67 @@ impl Sender<'_> {
             attempts: &attempts,
             history: &history,
         }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(tries: u32, trying_for: Duration) -> OutboxEntry {
+        OutboxEntry {
+            id: 1,
+            repository: "acme/orders".parse().unwrap(),
+            issue: patchfleet_domain::IssueNumber(4),
+            effect: Effect::Reply(Reply::Status),
+            tries,
+            first_tried_at: Timestamp::UNIX_EPOCH,
+            trying_for,
+            hold: Duration::from_secs(10),
+        }
+    }
+
+    /// When it is tried again, or that it is dropped.
+    fn again(sent: Sent) -> Option<Duration> {
+        match sent {
+            Sent::Again { after, .. } => Some(after),
+            Sent::Dropped { .. } => None,
+            Sent::Done { .. } => panic!("nothing was done"),
+        }
+    }
+
+    #[test]
+    fn what_may_pass_is_tried_for_a_day_and_what_is_ours_to_mend_for_ever() {
+        let minutes = |count: u64| Duration::from_secs(count * 60);
+        let (young, old) = (entry(20, minutes(1439)), entry(20, minutes(1440)));
+        let refused = [
+            GitHubError::NotFound,
+            GitHubError::Forbidden {
+                message: "This installation has been suspended".to_owned(),
+            },
+        ];
+        for error in refused {
+            let error = SendError::GitHub(error);
+            assert_eq!(again(error.fate(&entry(1, Duration::ZERO))), Some(BACKOFF));
+            assert_eq!(again(error.fate(&young)), Some(minutes(30)), "{error}");
+            assert_eq!(again(error.fate(&old)), None, "{error}");
+        }
+        let limit = Duration::from_secs(80);
+        assert_eq!(again(late(&young, limit)), Some(minutes(5)));
+        assert_eq!(again(late(&old, limit)), None);
+        let patient = [
+            GitHubError::Unauthorized,
+            GitHubError::Unavailable {
+                message: "502".to_owned(),
+                retry_after: None,
+            },
+            GitHubError::RateLimited {
+                retry_after: minutes(5),
+            },
+        ];
+        for error in patient {
+            let fate = SendError::GitHub(error).fate(&old);
+            assert_eq!(again(fate), Some(minutes(5)));
+        }
     }
 }

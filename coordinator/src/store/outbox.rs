@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use patchfleet_domain::{IssueNumber, RepositoryName, TaskId};
+use patchfleet_domain::{IssueNumber, RepositoryName, TaskId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::Reply;
@@ -18,8 +18,14 @@ pub struct OutboxEntry {
     pub issue: IssueNumber,
     /// What to write.
     pub effect: Effect,
-    /// How often it was tried.
+    /// How often it was tried, with this time.
     pub tries: u32,
+    /// When it was first tried: nothing of it can have been on GitHub before.
+    pub first_tried_at: Timestamp,
+    /// How long that is ago, by the database's clock.
+    pub trying_for: Duration,
+    /// How long no other publisher takes it; longer with every try, for what takes its time.
+    pub hold: Duration,
 }
 
 /// An effect on GitHub. Rendered from the store when it is sent, so that it tells the latest.
@@ -50,7 +56,8 @@ pub enum Sent {
         /// Why.
         error: String,
     },
-    /// Never going to work (the issue is gone); dropped, with the reason kept.
+    /// Not going to work (the issue is gone); dropped, with the reason kept, in the task's history
+    /// too when it was about one.
     Dropped {
         /// Why.
         error: String,

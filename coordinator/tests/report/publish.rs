@@ -44,13 +44,13 @@ async fn one_comment_is_edited_in_place_and_one_label_follows() -> Result<()> {
         second[0].body
     );
     assert_eq!(scene.labels(issue), ["bug"]);
-    assert_eq!(scene.metrics.outbox_pending.get(), 0);
 
     let next = scene.create(issue).await?;
     scene.emptied().await?;
     assert_eq!(scene.comments(issue).len(), 2, "one comment per task");
     assert_ne!(next, task);
     publisher.stop().await;
+    assert_eq!(scene.metrics.outbox_pending.get(), 0);
     Ok(())
 }
 
@@ -193,13 +193,88 @@ async fn marks_of_others_do_not_count() -> Result<()> {
     Ok(())
 }
 
+/// An App that is suspended for a while, a permission that is not granted yet, an issue that is
+/// locked: GitHub says 403 or 404, and later it does not.
 #[tokio::test]
-async fn what_can_never_be_sent_is_dropped() -> Result<()> {
+async fn a_refusal_that_passes_loses_nothing() -> Result<()> {
+    for status in [403, 404] {
+        let scene = Scene::start().await?;
+        let issue = scene.open()?;
+        scene.simulator.fault(writing(), Fault::Status(status), 1);
+        let publisher = scene.publisher()?;
+        let task = scene.create(issue).await?;
+        scene.tell(issue, "told all the same").await?;
+        scene.emptied().await?;
+        let comments = scene.comments(issue);
+        assert_eq!(comments.len(), 2, "{status}");
+        assert_eq!(
+            scene.store.status_comment(task).await?,
+            Some(comments[0].id)
+        );
+        publisher.stop().await;
+    }
+    Ok(())
+}
+
+/// Hundreds of comments that are older than what is told are not read to find out whether it was.
+#[tokio::test]
+async fn a_long_issue_is_told_as_quickly_as_a_short_one() -> Result<()> {
+    let scene = Scene::start().await?;
+    scene.hours_ago(5);
+    let issue = scene.open()?;
+    for number in 0..250 {
+        let text = format!("comment {number}");
+        scene.simulator.comment(REPOSITORY, "acme", issue, &text)?;
+    }
+    scene.hours_ago(0);
+    // Written, but nobody hears of it: the next try has to find it.
+    scene.simulator.fault(writing(), Fault::Cut, 2);
+    scene.tell(issue, "told once").await?;
+    scene.create(issue).await?;
+    let publisher = scene.publisher()?;
+    scene.emptied().await?;
+    assert_eq!(scene.comments(issue).len(), 252);
+    let pages = scene.simulator.request_count("GET", "/comments");
+    assert!(pages <= 3, "{pages} pages were read");
+    publisher.stop().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn one_slow_issue_holds_up_no_other() -> Result<()> {
+    let scene = Scene::start().await?;
+    let slow = scene.open()?;
+    let gate = scene.simulator.hold(Matcher::containing(
+        "POST",
+        &format!("/issues/{slow}/comments"),
+    ));
+    scene.tell(slow, "at last").await?;
+    let mut others = Vec::new();
+    for _ in 0..12 {
+        let other = scene.open()?;
+        scene.tell(other, "at once").await?;
+        others.push(other);
+    }
+    let publisher = scene.publisher_holding(Duration::from_mins(10))?;
+    let told = |simulator: &Simulator| {
+        let is_told = |issue: &u64| !simulator.comments(REPOSITORY, *issue).unwrap().is_empty();
+        others.iter().all(is_told).then_some(())
+    };
+    scene
+        .simulator
+        .until("the others are told", PATIENCE, told)
+        .await?;
+    gate.release();
+    scene.emptied().await?;
+    assert_eq!(scene.texts(slow), ["at last"]);
+    publisher.stop().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_label_that_is_refused_keeps_no_comment_from_people() -> Result<()> {
     let scene = Scene::start().await?;
     let publisher = scene.publisher()?;
-    scene.create(404).await?;
-    scene.tell(404, "nobody will read this").await?;
-    scene.emptied().await?;
     let issue = scene.open()?;
     scene.simulator.fault(
         Matcher::containing("POST", "/labels"),

@@ -1,7 +1,7 @@
 //! A store with tasks, a GitHub with their issues, and publishers between them.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Result, bail};
@@ -15,7 +15,7 @@ use patchfleet_domain::{
 use patchfleet_github::{Credentials, GitHub, GitHubOptions, Settings};
 use patchfleet_resilience::Policy;
 use patchfleet_telemetry::Metrics;
-use patchfleet_testkit::github::{Comment, Simulator};
+use patchfleet_testkit::github::{Comment, Options, Simulator};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -30,6 +30,8 @@ pub(crate) struct Scene {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) metrics: Metrics,
     deliveries: AtomicU64,
+    /// Seconds by which GitHub's clock is ahead.
+    clock: Arc<AtomicI64>,
     _folder: TempDir,
 }
 
@@ -48,7 +50,15 @@ impl Running {
 
 impl Scene {
     pub(crate) async fn start() -> Result<Self> {
-        let simulator = Simulator::start().await?;
+        let clock = Arc::new(AtomicI64::new(0));
+        let ahead = Arc::clone(&clock);
+        let options = Options {
+            clock: Arc::new(move || {
+                chrono::Utc::now() + chrono::TimeDelta::seconds(ahead.load(Ordering::Relaxed))
+            }),
+            ..Options::default()
+        };
+        let simulator = Simulator::start_with(options).await?;
         let folder = tempfile::tempdir()?;
         let seed = folder.path().join("seed");
         std::fs::create_dir(&seed)?;
@@ -60,11 +70,21 @@ impl Scene {
             store: Arc::new(store),
             metrics: Metrics::new(),
             deliveries: AtomicU64::new(0),
+            clock,
             _folder: folder,
         })
     }
 
+    /// Sets GitHub's clock so many hours back.
+    pub(crate) fn hours_ago(&self, hours: i64) {
+        self.clock.store(-3600 * hours, Ordering::Relaxed);
+    }
+
     pub(crate) fn publisher(&self) -> Result<Running> {
+        self.publisher_holding(HOLD)
+    }
+
+    pub(crate) fn publisher_holding(&self, hold: Duration) -> Result<Running> {
         let options = GitHubOptions {
             api_url: self.simulator.base_url().parse()?,
             credentials: Credentials::Token(self.simulator.bot_token().into()),
@@ -82,7 +102,7 @@ impl Scene {
         let publisher = Publisher::new(Arc::clone(&self.store), github, self.metrics.clone());
         let cancel = CancellationToken::new();
         let mut tasks = JoinSet::new();
-        tasks.spawn(run(publisher.holding(HOLD), cancel.clone()));
+        tasks.spawn(run(publisher.holding(hold), cancel.clone()));
         Ok(Running { tasks, cancel })
     }
 

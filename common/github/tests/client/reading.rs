@@ -58,7 +58,7 @@ async fn reads_issues_and_edits_comments_in_place() -> Result<()> {
 
     let comment = github.create_comment(repository, number, "first").await?;
     github.update_comment(repository, comment, "second").await?;
-    let comments = github.comments(repository, number).await?;
+    let comments = github.comments(repository, number, None).await?;
     assert_eq!(comments.len(), 1);
     assert_eq!(
         (comments[0].id, comments[0].body.as_str()),
@@ -81,7 +81,10 @@ async fn reads_all_pages() -> Result<()> {
             .simulator
             .comment(REPOSITORY, "acme", number.0, &format!("comment {n}"))?;
     }
-    let comments = scene.github.comments(&scene.repository, number).await?;
+    let comments = scene
+        .github
+        .comments(&scene.repository, number, None)
+        .await?;
     assert_eq!(comments.len(), 205);
     assert_eq!(comments[204].body, "comment 204");
     assert_eq!(scene.simulator.request_count("GET", "/comments"), 3);

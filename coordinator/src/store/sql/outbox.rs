@@ -5,11 +5,14 @@ use std::time::Duration;
 use patchfleet_domain::{IssueNumber, TaskId};
 use sqlx::Row as _;
 
-use super::rows::{json_present, number, word};
-use super::rowset::big;
+use super::rows::{json_present, moment, number, word};
+use super::rowset::{big, plain};
 use super::unit::Unit;
 use super::{Database, micros};
 use crate::store::{Effect, OutboxEntry, Sent, StoreResult};
+
+/// How often the hold of an entry doubles.
+const LONGER: u32 = 3;
 
 pub(super) async fn take(
     database: &Database,
@@ -17,10 +20,11 @@ pub(super) async fn take(
     hold: Duration,
 ) -> StoreResult<Vec<OutboxEntry>> {
     let mut unit = Unit::of(database);
-    let now = unit.now().await?.timestamp_micros();
+    let now = unit.now().await?;
+    let micros_now = now.timestamp_micros();
     // The first unsent entry of each issue; the later ones wait for it.
     let text = format!(
-        "SELECT id, repository, issue, effect, tries FROM outbox o \
+        "SELECT id, repository, issue, effect, tries, first_taken_at FROM outbox o \
          WHERE done_at IS NULL AND next_at <= $1 AND held_until <= $2 AND NOT EXISTS (\
              SELECT 1 FROM outbox e WHERE e.repository = o.repository AND e.issue = o.issue \
              AND e.done_at IS NULL AND e.id < o.id) \
@@ -28,19 +32,24 @@ pub(super) async fn take(
         unit.dialect.lock_free()
     );
     let found = sqlx::query(sqlx::AssertSqlSafe(text))
-        .bind(now)
-        .bind(now)
+        .bind(micros_now)
+        .bind(micros_now)
         .fetch_all(unit.sql().await?)
         .await?;
-    let held_until = now.saturating_add(micros(hold));
     let mut entries = Vec::with_capacity(found.len());
     for row in &found {
         let id: i64 = row.try_get("id")?;
+        let tries = number::<u32>(row, "tries")?;
+        let hold = hold.saturating_mul(2_u32.pow(tries.min(LONGER)));
+        let first: Option<i64> = row.try_get("first_taken_at")?;
+        let first = first.map_or(Ok(now), moment)?;
         sqlx::query(
-            "UPDATE outbox SET taken_at = $1, held_until = $2, tries = tries + 1 WHERE id = $3",
+            "UPDATE outbox SET taken_at = $1, held_until = $2, first_taken_at = $3, \
+             tries = tries + 1 WHERE id = $4",
         )
-        .bind(now)
-        .bind(held_until)
+        .bind(micros_now)
+        .bind(micros_now.saturating_add(micros(hold)))
+        .bind(first.timestamp_micros())
         .bind(id)
         .execute(unit.sql().await?)
         .await?;
@@ -49,7 +58,10 @@ pub(super) async fn take(
             repository: word(row, "repository")?,
             issue: IssueNumber(number(row, "issue")?),
             effect: json_present(row, "effect")?,
-            tries: number::<u32>(row, "tries")?.saturating_add(1),
+            tries: tries.saturating_add(1),
+            first_tried_at: first,
+            trying_for: (now - first).to_std().unwrap_or_default(),
+            hold,
         });
     }
     unit.commit().await?;
@@ -69,7 +81,12 @@ pub(super) async fn settle(
                 remember_comment(&mut unit, *task, *comment).await?;
             }
         }
-        Sent::Dropped { error } => end(&mut unit, entry, Some(error)).await?,
+        Sent::Dropped { error } => {
+            end(&mut unit, entry, Some(error)).await?;
+            if let Effect::Status { task } = &entry.effect {
+                note_dropped(&mut unit, *task, error).await?;
+            }
+        }
         Sent::Again { after, error } => {
             let next = unit
                 .now()
@@ -96,6 +113,21 @@ async fn end(unit: &mut Unit<'_>, entry: &OutboxEntry, error: Option<&String>) -
         .bind(entry.id)
         .execute(unit.sql().await?)
         .await?;
+    Ok(())
+}
+
+/// Says in the task's history what the issue was not told.
+async fn note_dropped(unit: &mut Unit<'_>, task: TaskId, error: &str) -> StoreResult<()> {
+    let now = unit.now().await?.timestamp_micros();
+    sqlx::query(
+        "INSERT INTO task_events (task, attempt, at, kind, actor, detail) \
+         SELECT id, attempt, $1, 'note', 'coordinator', $2 FROM tasks WHERE id = $3",
+    )
+    .bind(now)
+    .bind(plain(&format!("the issue was not told: {error}")))
+    .bind(task.to_string())
+    .execute(unit.sql().await?)
+    .await?;
     Ok(())
 }
 

@@ -1,0 +1,56 @@
+//! The outbox between a first try and a last one.
+
+use std::time::Duration;
+
+use patchfleet_coordinator::store::{OutboxEntry, Sent};
+
+use crate::fixture::Fixture;
+
+const HOLD: Duration = Duration::from_secs(10);
+
+async fn take(fixture: &Fixture) -> OutboxEntry {
+    let mut entries = fixture.store.take_outbox(10, HOLD).await.unwrap();
+    entries.pop().expect("an entry is due")
+}
+
+pub(crate) async fn an_entry_knows_since_when_it_is_tried_and_is_held_for_longer(
+    fixture: &Fixture,
+) {
+    fixture.create(1).await;
+    let first = take(fixture).await;
+    assert_eq!(
+        (first.tries, first.hold, first.trying_for),
+        (1, HOLD, Duration::ZERO)
+    );
+    let mut last = first.clone();
+    for hold in [20, 40, 80, 80] {
+        let again = Sent::Again {
+            after: Duration::ZERO,
+            error: "slow".to_owned(),
+        };
+        fixture.store.settle_outbox(&last, &again).await.unwrap();
+        let next = take(fixture).await;
+        assert_eq!(next.first_tried_at, first.first_tried_at);
+        assert!(next.trying_for >= last.trying_for);
+        assert_eq!(next.hold, Duration::from_secs(hold));
+        last = next;
+    }
+}
+
+pub(crate) async fn what_was_dropped_is_in_the_history(fixture: &Fixture) {
+    let id = fixture.create(1).await;
+    let dropped = Sent::Dropped {
+        error: "GitHub forbids it: the issue is locked".to_owned(),
+    };
+    let entry = take(fixture).await;
+    fixture.store.settle_outbox(&entry, &dropped).await.unwrap();
+    assert_eq!(fixture.store.outbox_pending().await.unwrap(), 0);
+    let history = fixture.store.history(id, 0).await.unwrap();
+    let last = history.last().unwrap();
+    assert_eq!(
+        (last.kind.as_str(), last.actor.as_str()),
+        ("note", "coordinator")
+    );
+    let told = "the issue was not told: GitHub forbids it: the issue is locked";
+    assert_eq!(last.detail, told);
+}
