@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::context::{optional, required};
 use super::finding::{Finding, Source};
 use super::patch::PatchedFile;
+use super::summary::code;
 use super::test::{TestResults, names};
 
 /// How much of the tests' output a finding tells.
@@ -103,7 +104,9 @@ fn risks(
     let mut risks = Vec::new();
     let paths = |wanted: &dyn Fn(&PatchedFile) -> bool| -> Vec<String> {
         let found = files.iter().filter(|file| wanted(file));
-        found.map(|file| format!("`{}`", file.path)).collect()
+        found
+            .map(|file| format!("`{}`", code(&file.path)))
+            .collect()
     };
     let mut risk = |what: &str, paths: Vec<String>| {
         if !paths.is_empty() {

@@ -146,6 +146,6 @@ fn next_actions(facts: &Facts<'_>) -> Vec<String> {
 }
 
 /// Text that can stand between back-ticks.
-fn code(text: &str) -> String {
+pub(super) fn code(text: &str) -> String {
     text.replace(['`', '\n', '\r'], "'")
 }

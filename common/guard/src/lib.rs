@@ -15,4 +15,4 @@ pub use known::{register_secret, register_temporary_secret};
 pub use pattern::{Finding, SecretKind, find_secrets};
 pub use redact::{redact, redact_registered};
 pub use stream::StreamRedactor;
-pub use untrusted::{Stripped, delimit_untrusted, strip_hidden};
+pub use untrusted::{Stripped, delimit_untrusted, strip_hidden, without_references};

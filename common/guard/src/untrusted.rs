@@ -1,8 +1,9 @@
-//! Text from outside: what a person can't see is taken out, the rest is marked as data.
+//! Text from outside: what a person can't see is taken out, what GitHub would act on is made
+//! inert, the rest is marked as data.
 
 use std::sync::LazyLock;
 
-use regex::Regex;
+use regex::{Captures, Match, Regex};
 
 /// Text without what a person would not see.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,6 +57,39 @@ pub fn strip_hidden(text: &str) -> Stripped {
     }
 }
 
+/// Where GitHub or a CI service acts on a text: a mention, a reference to an issue (which closes it
+/// after a word such as `closes`), the same as a URL or behind a character reference of HTML, and a
+/// word that keeps CI from running. Each is two groups, between which it can be broken.
+static ACTS: LazyLock<Regex> = LazyLock::new(|| {
+    let parts = [
+        r"(@)([A-Za-z0-9])",
+        r"(#)([0-9])",
+        r"(?i:(\bGH-)([0-9]))",
+        r"(?i:(/(?:issues|pull|pulls|discussions|commit)/)([0-9a-f]))",
+        r"(&)([A-Za-z])",
+        r"(&#)([0-9xX])",
+        r"(?i:(\[)((?:skip|no|[a-z]+)[ _-](?:ci|checks|actions|skip|azurepipelines|azpipelines|build|pipeline)\b))",
+        r"(?i:(\bno_)(ci\b))",
+        r"(?i:(\bskip-checks)(:))",
+    ];
+    Regex::new(&parts.join("|")).expect("a constant pattern")
+});
+
+/// The text as it is to the eye, but nobody is mentioned by it, no issue is referred to or closed,
+/// and no CI run is skipped: a zero-width space breaks each word that GitHub would act on.
+///
+/// For titles, commit subjects and Markdown. Hidden text has to be taken out before, because what
+/// stands around it comes together then ([`strip_hidden`]).
+pub fn without_references(text: &str) -> String {
+    let broken = |found: &Captures<'_>| {
+        let mut groups = found.iter().skip(1).flatten();
+        let (first, second) = (groups.next(), groups.next());
+        let text = |group: Option<Match<'_>>| group.map_or("", |it| it.as_str()).to_owned();
+        format!("{}\u{200B}{}", text(first), text(second))
+    };
+    ACTS.replace_all(text, broken).into_owned()
+}
+
 /// The text between marks that it can't contain, so that a reader can tell data from orders.
 pub fn delimit_untrusted(text: &str) -> String {
     const WORD: &str = "untrusted-text";
@@ -93,6 +127,36 @@ mod tests {
             delimit_untrusted("a"),
             "<untrusted-text>\na\n</untrusted-text>"
         );
+    }
+
+    #[test]
+    fn nothing_is_mentioned_closed_or_skipped() {
+        let acting = [
+            "Fix totals, closes #1",
+            "fixes: acme/orders#12",
+            "resolve GH-3 and gh-4",
+            "closes https://github.com/acme/orders/issues/1#issuecomment-2",
+            "see https://example.com/a/b/pull/7 and a/b@67f1c42a",
+            "closes &#35;1 &#x23;1 &num;1 &commat;mona",
+            "cc @mona, @acme/admins",
+            "[skip ci] [ci skip] [no ci] [skip actions] [actions skip] ***NO_CI*** skip-checks: true",
+        ];
+        let quiet: Vec<_> = acting.iter().map(|text| without_references(text)).collect();
+        insta::assert_snapshot!(quiet.join("\n").replace('\u{200B}', "·"), @r"
+        Fix totals, closes #·1
+        fixes: acme/orders#·12
+        resolve GH-·3 and gh-·4
+        closes https://github.com/acme/orders/issues/·1#issuecomment-2
+        see https://example.com/a/b/pull/·7 and a/b@·67f1c42a
+        closes &#·35;1 &#·x23;1 &·num;1 &·commat;mona
+        cc @·mona, @·acme/admins
+        [·skip ci] [·ci skip] [·no ci] [·skip actions] [·actions skip] ***NO_·CI*** skip-checks·: true
+        ");
+        for (text, quiet) in acting.iter().zip(&quiet) {
+            assert_eq!(strip_hidden(quiet).text, *text);
+        }
+        let plain = "Email me@ noon: 1 # 2, C# & D, issue 3 [x], a list [of skipped things]";
+        assert_eq!(without_references(plain), plain);
     }
 
     #[test]
