@@ -162,7 +162,7 @@ async fn cancel_task(State(member): State<Arc<Member>>, Path(id): Path<String>) 
     }
     for work in found {
         tracing::info!(task.id = %id, attempt = work.attempt.0, "called off by HTTP");
-        member.desk.stop(work, Stop::Cancelled);
+        member.desk.stop(work, Stop::CalledOff);
     }
     let body = json!({"task_id": id, "status": "cancelling"});
     (StatusCode::ACCEPTED, Json(body)).into_response()

@@ -67,8 +67,12 @@ pub(crate) async fn run(job: Job) {
         ))
     });
     let outcome = match reporter.stopped() {
-        Some(Stop::Cancelled) => Outcome::Cancelled,
-        Some(Stop::Interrupted) if matches!(outcome, Outcome::Cancelled) => Outcome::Failed(
+        Some(Stop::Cancelled) => Outcome::Cancelled { by_operator: false },
+        // A pull request that is open by then is open; whoever called the task off can close it.
+        Some(Stop::CalledOff) if !matches!(outcome, Outcome::PullRequest { .. }) => {
+            Outcome::Cancelled { by_operator: true }
+        }
+        Some(Stop::Interrupted) if matches!(outcome, Outcome::Cancelled { .. }) => Outcome::Failed(
             failure(FailureKind::Interrupted, "the agent was told to end"),
         ),
         _ => outcome,
@@ -89,7 +93,7 @@ fn redacted(mut outcome: Outcome) -> Outcome {
     let text = match &mut outcome {
         Outcome::Failed(failure) => &mut failure.message,
         Outcome::PullRequest { summary, .. } | Outcome::Answer { summary } => summary,
-        Outcome::Cancelled => return outcome,
+        Outcome::Cancelled { .. } => return outcome,
     };
     *text = patchfleet_guard::redact(text).into_owned();
     outcome
@@ -114,7 +118,8 @@ async fn attempt(job: Job) -> Outcome {
     let work = async move {
         let _done = done;
         let result = work_on(&job, log).await;
-        result.unwrap_or_else(|ended| ended.map_or(Outcome::Cancelled, Outcome::Failed))
+        let stopped = Outcome::Cancelled { by_operator: false };
+        result.unwrap_or_else(|ended| ended.map_or(stopped, Outcome::Failed))
     };
     let last_lines = async {
         worked.cancelled().await;

@@ -74,6 +74,8 @@ impl Member {
             protocol: PROTOCOL,
             instance: self.instance.to_string(),
             resume: self.desk.works().into_iter().map(Into::into).collect(),
+            state: String::new(),
+            reason: String::new(),
         }
     }
 
@@ -97,6 +99,7 @@ impl Member {
             free_slots: self.config.slots.saturating_sub(working),
             warm_repositories: warm.iter().map(ToString::to_string).collect(),
             current: self.desk.works().into_iter().map(Into::into).collect(),
+            reason: String::new(),
         }
     }
 

@@ -9,6 +9,7 @@
 mod markdown;
 mod publisher;
 mod render;
+mod returns;
 mod send;
 mod timeline;
 

@@ -33,7 +33,8 @@ pub use limits::{AtWork, Caps, Pause, Room, Scope};
 pub use outbox::{Effect, OutboxEntry, Sent};
 pub use sql::{Hints, SqlStore, Transferred};
 pub use work::{
-    Assignment, AttemptRecord, Claim, LiveAttempt, Look, LostAttempt, QueuedTask, TakenAway, Terms,
+    Assignment, AttemptRecord, Claim, LiveAttempt, Look, LostAttempt, QueuedTask, Rest, TakenAway,
+    Terms,
 };
 
 /// What can go wrong with a database, as callers need to tell it apart.
@@ -182,7 +183,8 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     async fn logs(&self, task: TaskId) -> StoreResult<Vec<String>>;
     /// Calls a task off: any state that is not final and not `failed` → `cancelled`.
     async fn cancel(&self, task: TaskId, actor: &str) -> StoreResult<Commanded>;
-    /// Puts a failed task back to `queued` with its failures forgotten.
+    /// Puts a failed task back to `queued` with its failures forgotten, or one that waits for an agent
+    /// to take it.
     async fn retry(&self, task: TaskId, actor: &str) -> StoreResult<Commanded>;
 
     /// Tasks in `pending` or `analyzing` (left there by a crash), oldest first.
@@ -226,6 +228,19 @@ pub trait Store: Send + Sync + std::fmt::Debug {
         let won = self.claim_all(&[Claim::new(task, agent)], lease).await?;
         Ok(won.into_iter().next().unwrap_or(Cas::Stale))
     }
+    /// Takes a queued task whose newest attempt is still that one out of the queue, because all
+    /// agents that could take it are unfit for these reasons: `queued → waiting`.
+    async fn set_aside(
+        &self,
+        task: TaskId,
+        newest: AttemptNumber,
+        unfit: &[(AgentId, String)],
+    ) -> StoreResult<Cas>;
+    /// Tasks that wait because no agent takes them, those first whose time has come earliest; with
+    /// whether it has come.
+    async fn waiting_for_agents(&self, limit: u32) -> StoreResult<Vec<(Task, bool)>>;
+    /// Offers such tasks to agents again; says how many still waited.
+    async fn offer_again(&self, tasks: &[TaskId], why: &str) -> StoreResult<usize>;
     /// The assignment of a live attempt again, for an agent that lost it on the way.
     async fn assignment(&self, work: Work) -> StoreResult<Option<Assignment>>;
     /// Applies reports in their order and in one transaction; old fences and ended attempts are

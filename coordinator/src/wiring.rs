@@ -20,13 +20,15 @@ use crate::dispatch::{FleetOptions, FleetService, GitHubTokens, Registry};
 use crate::intake::sweep::{self, Sweeper};
 use crate::intake::{Intake, IntakePolicy};
 use crate::report::Publisher;
-use crate::scheduler::{Scheduler, SchedulerOptions, leases};
+use crate::scheduler::{Scheduler, SchedulerOptions, leases, unfit};
 use crate::store::{Hints, Retention, SqlStore, Store};
 use crate::webhook::WebhookState;
 use crate::{analysis, api, cache, dispatch, report, retention, tally, webhook};
 
 /// How often leases are looked at.
 const LEASE_INTERVAL: Duration = Duration::from_millis(500);
+/// How often tasks that no agent takes are looked at.
+const UNFIT_INTERVAL: Duration = Duration::from_secs(5);
 
 /// A coordinator that runs.
 #[derive(Debug)]
@@ -155,6 +157,11 @@ impl Parts<'_> {
             LEASE_INTERVAL,
             self.shutdown.clone(),
         );
+        let unfit = unfit::run(Arc::clone(store), UNFIT_INTERVAL, self.shutdown.clone());
+        stages.spawn(async {
+            unfit.await;
+            Ok(())
+        });
         let analyzing = analysis::run(
             Arc::clone(store),
             analysis::AnalysisPolicy {

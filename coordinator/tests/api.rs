@@ -202,6 +202,7 @@ fn agent(load: f32) -> Agent {
         state: AgentState::Idle,
         slots: 2,
         free_slots: 2,
+        reason: None,
         load,
         warm_repositories: BTreeSet::new(),
         version: "1".to_owned(),

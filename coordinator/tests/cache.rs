@@ -46,6 +46,7 @@ fn agent(id: &str, load: f32) -> Agent {
         state: AgentState::Busy,
         slots: 2,
         free_slots: 1,
+        reason: None,
         load,
         warm_repositories: BTreeSet::new(),
         version: "1".to_owned(),

@@ -37,6 +37,8 @@ mod replicas;
 
 #[path = "store/retention.rs"]
 mod retention;
+#[path = "store/returns.rs"]
+mod returns;
 #[path = "store/upgrade.rs"]
 mod upgrade;
 
@@ -120,6 +122,15 @@ on_both!(
     random::actors_at_random_break_no_invariant,
     retention::what_is_over_goes_and_what_is_not_stays,
     retention::replicas_may_remove_at_once,
+    returns::an_offer_that_comes_back_is_not_repeated_at_once,
+    returns::a_task_that_comes_back_ten_times_waits_with_the_reasons,
+    returns::what_waits_for_an_agent_is_offered_again_by_itself_and_by_people,
+    returns::progress_forgets_what_came_back_before,
+    returns::offers_that_come_back_tell_github_nothing,
+    returns::a_fault_of_the_host_costs_the_task_nothing,
+    returns::an_operator_calls_a_task_off_at_its_agent,
+    returns::what_only_unfit_agents_could_take_waits_until_one_is_fit,
+    returns::a_reason_of_a_newer_version_stops_nobody,
     replicas::all_of_them_may_start_at_once,
     replicas::two_of_them_never_share_a_task,
     replicas::a_retry_and_a_new_trigger_make_one_active_task,

@@ -3,9 +3,9 @@
 use std::str::FromStr;
 
 use patchfleet_domain::agent::{Agent, AgentState, Capability};
-use patchfleet_domain::outcome::{Failure, Outcome, PullRequestRef, TestVerdict};
+use patchfleet_domain::outcome::{Failure, FailureKind, Outcome, PullRequestRef, TestVerdict};
 use patchfleet_domain::report::{Checkpoint, Report, Usage, WorkEvent};
-use patchfleet_domain::{AttemptNumber, RepositoryName, Work};
+use patchfleet_domain::{AttemptNumber, Phase, RepositoryName, Work};
 
 use crate::v1;
 
@@ -70,6 +70,13 @@ pub fn works(works: Vec<v1::Work>) -> Result<Vec<Work>, InvalidMessage> {
     works.into_iter().map(Work::try_from).collect()
 }
 
+/// A reason from the wire; one line that is not too long, or none.
+pub fn reason(text: &str) -> Option<String> {
+    const LONGEST: usize = 500;
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    (!line.is_empty()).then(|| line.chars().take(LONGEST).collect())
+}
+
 /// Repositories from the wire; names that can't be are left out, since they are only hints.
 pub fn repositories(names: &[String]) -> std::collections::BTreeSet<RepositoryName> {
     names.iter().filter_map(|name| name.parse().ok()).collect()
@@ -101,11 +108,12 @@ impl TryFrom<&v1::Register> for Agent {
             clearance: parse("register.clearance", &register.clearance)?,
             slots,
             free_slots: slots.saturating_sub(running),
-            state: if running == 0 {
-                AgentState::Idle
-            } else {
-                AgentState::Busy
+            state: match register.state.as_str() {
+                "" if running == 0 => AgentState::Idle,
+                "" => AgentState::Busy,
+                word => parse("register.state", word)?,
             },
+            reason: reason(&register.reason),
             load: 0.0,
             warm_repositories: std::collections::BTreeSet::new(),
             version: register.version.clone(),
@@ -171,7 +179,7 @@ impl TryFrom<v1::report::Event> for WorkEvent {
                 reason: refuse.reason,
             },
             Event::Progress(progress) => Self::Progress {
-                phase: parse("progress.phase", &progress.phase)?,
+                phase: Phase::read(&progress.phase),
                 detail: progress.detail,
             },
             Event::Log(log) => Self::Log {
@@ -236,12 +244,13 @@ impl From<Outcome> for v1::finished::Outcome {
             }),
             Outcome::Answer { summary } => Self::Answer(v1::Answer { summary }),
             Outcome::Failed(failure) => Self::Failed(v1::Failed {
-                kind: failure.kind.to_string(),
+                host_fault: failure.kind == FailureKind::HostFault,
+                kind: kind_on_the_wire(failure.kind).to_string(),
                 message: failure.message,
                 retryable: failure.retryable,
                 discard_checkpoints: failure.discard_checkpoints,
             }),
-            Outcome::Cancelled => Self::Cancelled(v1::Cancelled {}),
+            Outcome::Cancelled { by_operator } => Self::Cancelled(v1::Cancelled { by_operator }),
         }
     }
 }
@@ -257,13 +266,26 @@ impl TryFrom<v1::finished::Outcome> for Outcome {
                 summary: answer.summary,
             },
             Wire::Failed(failed) => Self::Failed(Failure {
-                kind: parse("failed.kind", &failed.kind)?,
+                kind: if failed.host_fault {
+                    FailureKind::HostFault
+                } else {
+                    FailureKind::read(&failed.kind)
+                },
                 message: failed.message,
                 retryable: failed.retryable,
                 discard_checkpoints: failed.discard_checkpoints,
             }),
-            Wire::Cancelled(v1::Cancelled {}) => Self::Cancelled,
+            Wire::Cancelled(v1::Cancelled { by_operator }) => Self::Cancelled { by_operator },
         })
+    }
+}
+
+/// The kind that a coordinator which does not know about faults of hosts understands: such a one
+/// gives up an attempt whose end it can't read.
+const fn kind_on_the_wire(kind: FailureKind) -> FailureKind {
+    match kind {
+        FailureKind::HostFault => FailureKind::Internal,
+        other => other,
     }
 }
 
@@ -335,8 +357,7 @@ impl From<&patchfleet_domain::Task> for v1::Task {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use patchfleet_domain::outcome::FailureKind;
-    use patchfleet_domain::{Phase, TaskId};
+    use patchfleet_domain::TaskId;
     use proptest::prelude::*;
 
     fn verdict() -> impl Strategy<Value = TestVerdict> {
@@ -373,7 +394,7 @@ mod tests {
         );
         prop_oneof![
             ".*".prop_map(|summary| Outcome::Answer { summary }),
-            Just(Outcome::Cancelled),
+            any::<bool>().prop_map(|by_operator| Outcome::Cancelled { by_operator }),
             failed.prop_map(|(kind, message, retryable, discard_checkpoints)| {
                 Outcome::Failed(Failure {
                     kind,
@@ -426,6 +447,29 @@ mod tests {
             let wire: v1::Report = report.clone().into();
             prop_assert_eq!(Report::try_from(wire), Ok(report));
         }
+    }
+
+    /// A newer agent may know phases and failures that this version does not.
+    #[test]
+    fn words_of_a_newer_agent_do_not_cost_its_attempt() {
+        let event = v1::report::Event::Progress(v1::Progress {
+            phase: "polish".to_owned(),
+            detail: "shine".to_owned(),
+        });
+        let phase = Phase::Unknown;
+        let detail = "shine".to_owned();
+        assert_eq!(
+            WorkEvent::try_from(event),
+            Ok(WorkEvent::Progress { phase, detail })
+        );
+        let failed = v1::finished::Outcome::Failed(v1::Failed {
+            kind: "moon_set".to_owned(),
+            ..Default::default()
+        });
+        let Ok(Outcome::Failed(failure)) = Outcome::try_from(failed) else {
+            panic!("it is a failure")
+        };
+        assert_eq!(failure.kind, FailureKind::Unknown);
     }
 
     #[test]

@@ -122,5 +122,5 @@ async fn a_task_is_called_off_when_it_runs_here() {
     let here = work.task.to_string();
     assert_eq!(scene.cancel(&here).await, StatusCode::ACCEPTED);
     assert!(cancel.is_cancelled());
-    assert_eq!(scene.member.desk.stopped(work), Some(Stop::Cancelled));
+    assert_eq!(scene.member.desk.stopped(work), Some(Stop::CalledOff));
 }

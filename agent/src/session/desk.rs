@@ -20,6 +20,8 @@ const WAITING: usize = 256;
 pub(crate) enum Stop {
     /// The coordinator called it off; it wants to hear how it ended.
     Cancelled,
+    /// An operator called the task off here; the coordinator is to end it.
+    CalledOff,
     /// It is not this agent's any more; nobody wants to hear of it.
     Dropped,
     /// The agent ends.
@@ -320,7 +322,8 @@ mod tests {
         let (desk, work) = (Desk::default(), work());
         desk.open(work, true);
         assert!(desk.open(work, true).is_none(), "it is here already");
-        let ended = WorkEvent::Finished(patchfleet_domain::Outcome::Cancelled);
+        let ended =
+            WorkEvent::Finished(patchfleet_domain::Outcome::Cancelled { by_operator: false });
         let (seq, standing) = desk.put(work, ended).unwrap();
         assert_eq!(desk.works(), [work]);
         desk.durable(work, seq);

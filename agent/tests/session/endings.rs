@@ -1,6 +1,7 @@
 //! How work ends before its time: called off, stale, dropped, or because the agent ends.
 
-use patchfleet_config::HumanDuration;
+use patchfleet_agent::HttpConfig;
+use patchfleet_config::{HumanDuration, Secret};
 use patchfleet_domain::Work;
 use patchfleet_proto::v1;
 use patchfleet_proto::v1::agent_message::Body as Said;
@@ -46,6 +47,30 @@ async fn called_off_work_stops_and_says_so() {
     let ended = scene.outcome(work).await;
     assert!(matches!(ended, Outcome::Cancelled(_)), "{ended:?}");
     scene.heartbeat("free slots", 1, rests).await;
+    agent.end().await;
+}
+
+#[tokio::test]
+async fn what_an_operator_calls_off_at_the_agent_is_called_off_for_good() {
+    let scene = Scene::new().await;
+    let address = std::net::TcpListener::bind("127.0.0.1:0")
+        .and_then(|free| free.local_addr())
+        .unwrap();
+    let mut config = scene.config(&endless(&scene));
+    config.http = Some(HttpConfig {
+        listen: address,
+        key: Secret::Inline("http-key".into()),
+    });
+    let agent = Agent::start(config);
+    let work = work(1);
+    scene.stub.assign(scene.assign(work));
+    scene.wait_for_node(work, "draft").await;
+    let url = format!("http://{address}/cancel_task/{}", work.task);
+    let call = reqwest::Client::new().post(url).bearer_auth("http-key");
+    assert_eq!(call.send().await.unwrap().status(), 202);
+    let ended = scene.outcome(work).await;
+    let by_operator = true;
+    assert_eq!(ended, Outcome::Cancelled(v1::Cancelled { by_operator }));
     agent.end().await;
 }
 

@@ -147,6 +147,9 @@ pub struct Agent {
     pub free_slots: u32,
     /// What it says of itself.
     pub state: AgentState,
+    /// Why it takes nothing, in a state in which it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
     /// The host's load, 0.0 (nothing) to 1.0 (full).
     pub load: f32,
     /// Repositories of which it has a mirror.
@@ -207,6 +210,7 @@ mod tests {
             slots: 2,
             free_slots: 1,
             state: AgentState::Busy,
+            reason: None,
             load: 0.1,
             warm_repositories: BTreeSet::new(),
             version: "1".to_owned(),

@@ -6,7 +6,7 @@ use crate::state::words;
 
 words! {
     /// What went wrong. The word is stable: it stands in comments, rows and metrics.
-    FailureKind: "failure kind" {
+    FailureKind: "failure kind", unknown Unknown {
         /// The repository can't be cloned or fetched.
         CloneFailed = "clone_failed",
         /// `.patchfleet.yaml` can't be used.
@@ -39,8 +39,21 @@ words! {
         DependencyFailed = "dependency_failed",
         /// The agent is draining or was told to stop.
         Interrupted = "interrupted",
+        /// The agent's host can't do any work: a tool, git or the disk is missing or broken. Says
+        /// nothing about the task, which goes on elsewhere and uncounted.
+        HostFault = "host_fault",
         /// Anything else; the log has the details.
         Internal = "internal",
+        /// A kind of a newer version.
+        Unknown = "unknown",
+    }
+}
+
+impl FailureKind {
+    /// True when the failure says nothing about the task: the attempt does not count, and the task
+    /// is given to an agent again.
+    pub const fn is_return(self) -> bool {
+        matches!(self, Self::Interrupted | Self::HostFault)
     }
 }
 
@@ -90,7 +103,7 @@ impl FailureKind {
             }
             Self::BaseMoved => "Comment `/patchfleet retry` to start from the new base.",
             Self::RemoteUnavailable => "Comment `/patchfleet retry` when the service is back.",
-            Self::AgentLost | Self::Internal => {
+            Self::AgentLost | Self::Internal | Self::Unknown => {
                 "The operator's log has the details; comment `/patchfleet retry` to try again."
             }
             Self::PullRequestClosed => "Comment `/patchfleet retry` if it should be tried again.",
@@ -101,6 +114,9 @@ impl FailureKind {
                 "Comment `/patchfleet run` once the other issue is done, or without its `depends on` line."
             }
             Self::Interrupted => "It continues by itself.",
+            Self::HostFault => {
+                "The operator has to mend the agent's host; the task continues by itself."
+            }
         }
     }
 }
@@ -169,7 +185,11 @@ pub enum Outcome {
     /// It did not work.
     Failed(Failure),
     /// It was called off, as asked.
-    Cancelled,
+    Cancelled {
+        /// An operator asked for it at the agent; otherwise the coordinator did.
+        #[serde(default)]
+        by_operator: bool,
+    },
 }
 
 impl Outcome {
@@ -179,7 +199,7 @@ impl Outcome {
             Self::PullRequest { .. } => "pull_request",
             Self::Answer { .. } => "answer",
             Self::Failed(_) => "failed",
-            Self::Cancelled => "cancelled",
+            Self::Cancelled { .. } => "cancelled",
         }
     }
 }

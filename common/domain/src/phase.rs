@@ -4,7 +4,7 @@ use crate::state::{TaskState, words};
 
 words! {
     /// What an agent is doing, as progress messages and timelines name it.
-    Phase: "phase" {
+    Phase: "phase", unknown Unknown {
         /// Mirror and checkout.
         Workspace = "workspace",
         /// The repository is inspected.
@@ -21,18 +21,23 @@ words! {
         Publish = "publish",
         /// The summary is written.
         Report = "report",
+        /// A phase of a newer version.
+        Unknown = "unknown",
     }
 }
 
 impl Phase {
-    /// The state that a task in this phase is in.
+    /// The state that a task in this phase is in; `None` when it stays in the one it has.
     ///
     /// `testing` lasts from the first test of a round until the round is published or drafted
     /// again, because the table of transitions leads to `review` from `testing` only.
-    pub const fn task_state(self) -> TaskState {
+    pub const fn task_state(self) -> Option<TaskState> {
         match self {
-            Self::Workspace | Self::Analyze | Self::Generate | Self::Apply => TaskState::InProgress,
-            Self::Test | Self::Review | Self::Publish | Self::Report => TaskState::Testing,
+            Self::Workspace | Self::Analyze | Self::Generate | Self::Apply => {
+                Some(TaskState::InProgress)
+            }
+            Self::Test | Self::Review | Self::Publish | Self::Report => Some(TaskState::Testing),
+            Self::Unknown => None,
         }
     }
 }

@@ -1,9 +1,14 @@
 //! The eleven states of a task and the one function that says which may follow which.
 
+/// An enum of words. After `unknown` stands the value that a word of a newer version is read as,
+/// where such words stand in rows and messages: what one version wrote must not make another one
+/// that runs beside it fail.
 macro_rules! words {
-    ($(#[$doc:meta])* $name:ident: $what:literal { $($(#[$vdoc:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
+    ($(#[$doc:meta])* $name:ident: $what:literal $(, unknown $unknown:ident)? {
+        $($(#[$vdoc:meta])* $variant:ident = $word:literal),+ $(,)?
+    }) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
         pub enum $name { $($(#[$vdoc])* #[serde(rename = $word)] $variant),+ }
 
         impl $name {
@@ -14,6 +19,13 @@ macro_rules! words {
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $word),+ }
             }
+
+            $(
+            /// Reads a word that any version may have written.
+            pub fn read(word: &str) -> Self {
+                word.parse().unwrap_or(Self::$unknown)
+            }
+            )?
         }
 
         impl std::str::FromStr for $name {
@@ -28,6 +40,15 @@ macro_rules! words {
                         expected: concat!("one of:", $(" ", $word),+),
                     }),
                 }
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                let word = <std::borrow::Cow<'de, str>>::deserialize(from)?;
+                let read: Result<Self, $crate::id::InvalidId> = word.parse();
+                $(let read = Ok::<_, $crate::id::InvalidId>(read.unwrap_or(Self::$unknown));)?
+                read.map_err(serde::de::Error::custom)
             }
         }
 
@@ -70,7 +91,7 @@ words! {
 
 words! {
     /// Why a task is `waiting`.
-    WaitReason: "wait reason" {
+    WaitReason: "wait reason", unknown Unknown {
         /// Another task has to complete first.
         Dependency = "dependency",
         /// A person has to approve the plan.
@@ -81,6 +102,10 @@ words! {
         Budget = "budget",
         /// A remote asked to be left alone for a while.
         RateLimit = "rate_limit",
+        /// No agent takes it: the task's [`Returns`](crate::Returns) say which and why.
+        Agent = "agent",
+        /// A reason of a newer version.
+        Unknown = "unknown",
     }
 }
 
@@ -181,6 +206,17 @@ mod tests {
         assert_eq!(lines, TaskState::ALL.len());
     }
 
+    /// A newer version that runs beside this one may have written it.
+    #[test]
+    fn a_word_of_a_newer_version_is_read_where_it_only_explains() {
+        let waits: WaitReason = serde_json::from_str("\"moonlight\"").unwrap();
+        assert_eq!(waits, WaitReason::Unknown);
+        assert_eq!(WaitReason::read("moonlight"), WaitReason::Unknown);
+        assert_eq!(WaitReason::read("budget"), WaitReason::Budget);
+        let state = serde_json::from_str::<TaskState>("\"moonlit\"");
+        assert!(state.is_err(), "a state decides what may follow");
+    }
+
     proptest! {
         #[test]
         fn no_path_leaves_a_final_state(path in proptest::collection::vec(state(), 0..40)) {
@@ -207,6 +243,12 @@ mod tests {
                 at += 1;
             }
             prop_assert!(reached.iter().any(|state| state.is_final()));
+        }
+
+        #[test]
+        fn words_round_trip_as_json(state in state()) {
+            let json = serde_json::to_string(&state).unwrap();
+            prop_assert_eq!(serde_json::from_str::<TaskState>(&json).unwrap(), state);
         }
 
         #[test]

@@ -7,6 +7,7 @@ use crate::id::TaskId;
 use crate::outcome::PullRequestRef;
 use crate::priority::Priority;
 use crate::repository::{IssueNumber, RepositoryName};
+use crate::returns::Returns;
 use crate::state::{TaskState, WaitReason, words};
 use crate::{AttemptNumber, Timestamp};
 
@@ -93,6 +94,9 @@ pub struct Task {
     pub failure: Option<crate::outcome::Failure>,
     /// The summary of the last successful attempt, Markdown.
     pub summary: Option<String>,
+    /// Assignments that came back without work since it last made progress.
+    #[serde(default, skip_serializing_if = "Returns::is_empty")]
+    pub returns: Returns,
     /// The W3C `traceparent` of what took it in, where that was traced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<String>,

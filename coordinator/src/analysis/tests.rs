@@ -34,6 +34,7 @@ fn task(title: &str, body: &str, labels: &[&str]) -> Task {
         pull_request: None,
         failure: None,
         summary: None,
+        returns: patchfleet_domain::Returns::default(),
         traceparent: None,
         created_at: Timestamp::UNIX_EPOCH,
         updated_at: Timestamp::UNIX_EPOCH,

@@ -141,10 +141,10 @@ impl Registry {
 
     /// The connected agents that have room, as the planner needs them.
     pub fn open(&self) -> Vec<AgentView> {
-        let mut tables = self.lock();
-        let Tables { connected, known } = &mut *tables;
-        let open = connected.iter_mut().filter(|(_, entry)| entry.room() > 0);
-        let view = |(id, entry): (&AgentId, &mut Entry)| {
+        let tables = self.lock();
+        let Tables { connected, known } = &*tables;
+        let open = connected.iter().filter(|(_, entry)| entry.room() > 0);
+        let view = |(id, entry): (&AgentId, &Entry)| {
             let past = known.get(id).map(|known| known.experience.clone());
             entry.view(past.unwrap_or_default())
         };
@@ -239,6 +239,11 @@ impl Registry {
             self.wake();
         }
         strange
+    }
+
+    /// The agent, when it gives another reason for taking nothing than the store has of it.
+    pub(super) fn changed_reason(&self, agent: &AgentId) -> Option<Agent> {
+        self.with(agent, Entry::changed_reason).flatten()
     }
 
     /// Takes the signs of life that the store has not heard of, or not within `every`.

@@ -1,6 +1,6 @@
 //! Carrying out a command, or saying why it can't be.
 
-use patchfleet_domain::{Task, TaskState};
+use patchfleet_domain::{Task, TaskState, WaitReason};
 
 use super::command::Command;
 use super::request::Asked;
@@ -103,9 +103,11 @@ fn refuse_cancel(newest: Option<&Task>) -> Option<String> {
 }
 
 fn refuse_retry(newest: Option<&Task>) -> Option<String> {
+    let waits = |task: &Task| task.wait_reason == Some(WaitReason::Agent);
     match newest.map(|task| task.state) {
         None => Some(NO_TASK.to_owned()),
         Some(TaskState::Failed) => None,
+        Some(TaskState::Waiting) if newest.is_some_and(waits) => None,
         Some(state) if state.is_active() => Some(format!(
             "The task has not failed; it is `{state}`. Comment `/patchfleet cancel` to call it off."
         )),

@@ -7,6 +7,7 @@ use patchfleet_domain::task::task_mark;
 use patchfleet_domain::{FailureKind, PullRequestRef, Task, TaskState, TestVerdict, WaitReason};
 
 use super::markdown::{block, inline, quiet, shortened};
+use super::returns;
 use super::timeline::timeline;
 use crate::intake::LABEL_PREFIX;
 use crate::store::{AttemptRecord, TaskEvent};
@@ -30,12 +31,12 @@ pub struct Told<'a> {
 /// The label that a task's state is shown by; none once it is called off.
 pub const fn status_label(state: TaskState) -> Option<&'static str> {
     match state {
-        TaskState::Pending | TaskState::Analyzing | TaskState::Waiting | TaskState::Queued => {
-            Some("patchfleet:queued")
-        }
-        TaskState::Assigned | TaskState::InProgress | TaskState::Testing => {
-            Some("patchfleet:working")
-        }
+        TaskState::Pending
+        | TaskState::Analyzing
+        | TaskState::Waiting
+        | TaskState::Queued
+        | TaskState::Assigned => Some("patchfleet:queued"),
+        TaskState::InProgress | TaskState::Testing => Some("patchfleet:working"),
         TaskState::Review => Some("patchfleet:review"),
         TaskState::Completed => Some("patchfleet:done"),
         TaskState::Failed => Some("patchfleet:failed"),
@@ -58,6 +59,7 @@ pub fn status(told: Told<'_>) -> String {
     );
     push_table(&mut text, told);
     push_failure(&mut text, told);
+    returns::push(&mut text, told.task);
     if let Some(summary) = summary_of(task) {
         let _ = write!(text, "\n{}\n", quiet(summary, MAX_SUMMARY));
     }
@@ -83,6 +85,7 @@ pub fn answer(entry: i64, told: Option<Told<'_>>) -> String {
     if let Some(failure) = failure_of(told.task) {
         let _ = write!(text, "\n{}\n", failure.kind.advice());
     }
+    returns::push(&mut text, told.task);
     text
 }
 
@@ -93,9 +96,11 @@ pub fn problem(entry: i64, message: &str) -> String {
 
 const fn headline(task: &Task) -> &'static str {
     match task.state {
-        TaskState::Pending | TaskState::Analyzing | TaskState::Queued => "waiting for an agent",
+        TaskState::Pending | TaskState::Analyzing | TaskState::Queued | TaskState::Assigned => {
+            "waiting for an agent"
+        }
         TaskState::Waiting => "held back",
-        TaskState::Assigned | TaskState::InProgress => "at work",
+        TaskState::InProgress => "at work",
         TaskState::Testing => "testing",
         TaskState::Review => "ready for review",
         TaskState::Completed => "done",

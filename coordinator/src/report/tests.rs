@@ -3,8 +3,8 @@
 use insta::assert_snapshot;
 use patchfleet_domain::outcome::Failure;
 use patchfleet_domain::{
-    AttemptNumber, FailureKind, IssueNumber, Priority, PullRequestRef, Task, TaskId, TaskKind,
-    TaskRequest, TaskState, TestVerdict, Timestamp, WaitReason,
+    AttemptNumber, FailureKind, IssueNumber, Priority, PullRequestRef, Returned, Returns, Task,
+    TaskId, TaskKind, TaskRequest, TaskState, TestVerdict, Timestamp, WaitReason,
 };
 
 use super::*;
@@ -37,6 +37,7 @@ fn task(state: TaskState) -> Task {
         pull_request: None,
         failure: None,
         summary: None,
+        returns: Returns::default(),
         traceparent: None,
         created_at: Timestamp::UNIX_EPOCH,
         updated_at: Timestamp::UNIX_EPOCH,
@@ -235,6 +236,56 @@ fn a_task_that_comes_after_others() {
 }
 
 #[test]
+fn a_task_that_no_agent_takes() {
+    let mut task = task(TaskState::Waiting);
+    task.wait_reason = Some(WaitReason::Agent);
+    let returned = |agent: &str, reason: &str| Returned {
+        agent: agent.parse().unwrap(),
+        reason: reason.to_owned(),
+        rests_until: Timestamp::UNIX_EPOCH,
+    };
+    task.returns = Returns {
+        count: 10,
+        by: vec![
+            returned("a-broken", "host_fault: `claude` is not on the PATH @mona"),
+            returned("b-full", "refused: no slot is free"),
+        ],
+        until: Timestamp::from_timestamp(600, 0),
+    };
+    assert_snapshot!(status(told(&task, &[], &[])), @r"
+    <!-- patchfleet:task:00000000-0000-0000-0000-000000000007 -->
+    ### Patchfleet: held back
+
+    | | |
+    | --- | --- |
+    | State | `waiting` (agent) |
+
+    **No agent takes this task.** It was given out 10 times in a row and came back without work:
+
+    - `a-broken`: host_fault: 'claude' is not on the PATH @​mona
+    - `b-full`: refused: no slot is free
+
+    It is offered to the agents again at 1970-01-01 00:10 UTC by itself, and sooner when another agent is there or fit again. `/patchfleet retry` offers it at once.
+    ");
+    task.returns.count = 0;
+    assert_snapshot!(answer(5, Some(told(&task, &[], &[]))), @r"
+    <!-- patchfleet:reply:5 -->
+    **held back**
+
+    | | |
+    | --- | --- |
+    | State | `waiting` (agent) |
+
+    **No agent takes this task.** All agents that could take it are unfit to work:
+
+    - `a-broken`: host_fault: 'claude' is not on the PATH @​mona
+    - `b-full`: refused: no slot is free
+
+    It is offered to the agents again at 1970-01-01 00:10 UTC by itself, and sooner when another agent is there or fit again. `/patchfleet retry` offers it at once.
+    ");
+}
+
+#[test]
 fn answers() {
     let mut held = task(TaskState::Waiting);
     held.wait_reason = Some(WaitReason::RateLimit);
@@ -290,7 +341,7 @@ fn every_state_has_its_label() {
     analyzing patchfleet:queued
     waiting patchfleet:queued
     queued patchfleet:queued
-    assigned patchfleet:working
+    assigned patchfleet:queued
     in_progress patchfleet:working
     testing patchfleet:working
     review patchfleet:review

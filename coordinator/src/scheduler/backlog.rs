@@ -159,9 +159,14 @@ impl Backlog {
     /// The tasks with what they have waited by now.
     pub(super) fn queue(&self) -> Vec<QueuedTask> {
         let waiting = self.tasks.values();
-        let by_now = waiting.map(|it| QueuedTask {
-            waited: it.task.waited + it.since.elapsed(),
-            ..it.task.clone()
+        let by_now = waiting.map(|it| {
+            let since = it.since.elapsed();
+            let mut task = it.task.clone();
+            task.waited += since;
+            for rest in &mut task.rests {
+                rest.left = rest.left.saturating_sub(since);
+            }
+            task
         });
         by_now.collect()
     }

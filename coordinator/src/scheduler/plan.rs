@@ -7,12 +7,12 @@
 //! to a general agent. Absent: clock, store and streams; the caller claims what is planned here.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use patchfleet_domain::agent::Requirement;
-use patchfleet_domain::{Agent, AgentId, RepositoryName, TaskId};
+use patchfleet_domain::{Agent, AgentId, RepositoryName};
 
 use super::experience::{Experience, Topic};
 use super::turns::Turns;
@@ -26,8 +26,6 @@ const AGING: Duration = Duration::from_mins(10);
 pub struct AgentView {
     /// What it said of itself, with `free_slots` as the coordinator counts them.
     pub agent: Agent,
-    /// Tasks that it refused lately: given to it only when nobody else takes them.
-    pub declined: BTreeSet<TaskId>,
     /// How it did before.
     pub experience: Arc<Experience>,
 }
@@ -122,7 +120,16 @@ impl<'a> Open<'a> {
         let accepting = self.agents.iter_mut().zip(fits).enumerate();
         let accepting = accepting.filter_map(|(index, (agent, fit))| {
             let fit = fit.filter(|_| agent.1 > 0)?;
-            Some((fit.score(task, (agent.0, agent.1)), Reverse(index), agent))
+            let rest = task.rests.iter().find(|it| it.agent == agent.0.agent.id);
+            if rest.is_some_and(|it| !it.left.is_zero()) {
+                return None;
+            }
+            let agent_gave_back = rest.is_some();
+            Some((
+                fit.score(agent_gave_back, (agent.0, agent.1)),
+                Reverse(index),
+                agent,
+            ))
         });
         let best = accepting.max_by_key(|(score, first, _)| (*score, *first));
         let (_, _, (view, free)) = best?;
@@ -200,7 +207,7 @@ pub fn topic_of(task: &QueuedTask) -> Topic {
     }
 }
 
-/// Not having refused the task, then the kind of match, then points.
+/// Not having given the task back, then the kind of match, then points.
 type Score = (bool, Match, u32);
 
 /// How an agent fits tasks of one repository that ask for the same, however many slots it has left.
@@ -231,9 +238,9 @@ fn fit(task: &QueuedTask, topic: &Topic, view: &AgentView) -> Option<Fit> {
 }
 
 impl Fit {
-    fn score(self, task: &QueuedTask, (view, free): (&AgentView, u32)) -> Score {
+    fn score(self, gave_back: bool, (view, free): (&AgentView, u32)) -> Score {
         (
-            !view.declined.contains(&task.id),
+            !gave_back,
             self.kind,
             self.points + free * 100 / view.agent.slots.max(1),
         )

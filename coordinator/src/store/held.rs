@@ -8,6 +8,7 @@
 mod commands;
 mod dependencies;
 mod report;
+mod returns;
 
 use std::mem;
 use std::sync::Arc;
@@ -16,10 +17,11 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta};
 use patchfleet_domain::outcome::{Failure, TestVerdict};
 use patchfleet_domain::{
-    AgentId, AgentType, AttemptNumber, Task, TaskId, TaskKind, TaskState, Timestamp, Work,
+    AgentId, AgentType, AttemptNumber, Returns, Task, TaskId, TaskKind, TaskState, Timestamp, Work,
 };
 
 use super::rules::{Closed, Course};
+use super::work::rests;
 use super::{Checkpoint, NewTask, QueuedTask, StoreError, StoreResult};
 
 pub(super) use commands::ClosedPull;
@@ -95,6 +97,8 @@ pub(super) struct Changes {
     pub(super) waits_for: Vec<TaskId>,
     /// The status comment and the labels are to be brought up to date.
     pub(super) tells: bool,
+    /// The loops of this process are to look at it.
+    pub(super) wakes: bool,
     /// The states that it came into.
     pub(super) moves: Vec<Move>,
 }
@@ -152,6 +156,7 @@ impl Held {
             pull_request: None,
             failure: None,
             summary: None,
+            returns: Returns::default(),
             traceparent: new.traceparent.clone(),
             created_at: now,
             updated_at: now,
@@ -182,6 +187,7 @@ impl Held {
             repository: task.repository.clone(),
             requirement: Arc::new(analysis.requirement.clone()),
             waited: Duration::ZERO,
+            rests: rests(&task.returns, self.now),
         })
     }
 
@@ -196,6 +202,7 @@ impl Held {
     /// When the table of transitions does not have a step of it: what is stored is then not what
     /// this version expects.
     pub(super) fn follow(&mut self, course: &Course, told: (&str, &str)) -> StoreResult<()> {
+        let before = self.task.state;
         for &to in &course.states {
             let from = self.task.state;
             self.task.state = from
@@ -208,7 +215,8 @@ impl Held {
         if course.states.contains(&TaskState::Queued) {
             self.not_before = Some(later(self.now, course.pause));
         }
-        self.changes.tells = true;
+        self.changes.wakes = true;
+        self.changes.tells |= !(is_offered(before) && is_offered(self.task.state));
         Ok(())
     }
 
@@ -260,6 +268,12 @@ impl Held {
         self.changes.checkpoints.clear();
         self.changes.discards_checkpoints = true;
     }
+}
+
+/// True in the states that people see as one: the task waits for an agent to accept it. An offer
+/// that comes back changes nothing on GitHub, so it costs no request there.
+const fn is_offered(state: TaskState) -> bool {
+    matches!(state, TaskState::Queued | TaskState::Assigned)
 }
 
 /// A moment after another; the last one there is, rather than one that can't be told.

@@ -5,8 +5,15 @@ use std::time::Duration;
 use patchfleet_domain::outcome::{Failure, FailureKind, Outcome};
 use patchfleet_domain::{Task, TaskState};
 
-/// The longest pause before a failed task is tried again.
+/// The longest pause before a task is tried again that failed or came back.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// After so many returns in a row a task waits.
+pub(super) const MOST_RETURNS: u32 = 10;
+/// So many returns in a row delay nobody but the agents that they came from: another agent may
+/// take the task at once.
+const FREE_RETURNS: u32 = 3;
+/// How long a task waits that no agent takes, before it is offered again by itself.
+pub(super) const RETURN_WAIT: Duration = Duration::from_mins(10);
 
 /// How a task goes on: the states it passes, in order, and when it may be claimed again.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,17 +85,45 @@ pub(super) fn after_failure(failures: u32, max_attempts: u32, retryable: bool) -
     if !retryable || failures >= max_attempts {
         return Course::through(&[Failed]);
     }
-    let pause = Duration::from_secs(1 << failures.saturating_sub(1).min(5)).min(LONGEST_PAUSE);
     Course {
         states: vec![Failed, Queued],
-        pause,
+        pause: backoff(failures),
     }
 }
 
-/// The way of an attempt whose agent is gone. One that was never accepted costs nothing.
-pub(super) fn after_loss(state: TaskState, failures: u32, max_attempts: u32) -> Course {
-    use TaskState::{Assigned, Failed, Queued};
-    if state == Assigned || failures < max_attempts {
+/// Exponential backoff after so many of something in a row: one second, doubling.
+fn backoff(count: u32) -> Duration {
+    Duration::from_secs(1 << count.saturating_sub(1).min(5)).min(LONGEST_PAUSE)
+}
+
+/// The way of an assignment that came back without work, as one of `count` in a row: into the
+/// queue, where the first ones wait for nobody, and after too many of them out of it.
+pub(super) fn after_return(count: u32) -> Course {
+    use TaskState::{Queued, Waiting};
+    if count >= MOST_RETURNS {
+        return Course {
+            states: vec![Queued, Waiting],
+            pause: RETURN_WAIT,
+        };
+    }
+    Course {
+        states: vec![Queued],
+        pause: match count.saturating_sub(FREE_RETURNS) {
+            0 => Duration::ZERO,
+            more => backoff(more),
+        },
+    }
+}
+
+/// How long the agent that it came back from is not offered the task again.
+pub(super) fn rest_after_return(count: u32) -> Duration {
+    backoff(count)
+}
+
+/// The way of an accepted attempt whose agent is gone.
+pub(super) fn after_loss(failures: u32, max_attempts: u32) -> Course {
+    use TaskState::{Failed, Queued};
+    if failures < max_attempts {
         Course::through(&[Queued])
     } else {
         Course::through(&[Failed])
@@ -119,7 +154,7 @@ pub(super) fn closed_unmerged(number: u64, actor: &str) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use TaskState::{Assigned, Failed, InProgress, Queued, Testing};
+    use TaskState::{Assigned, Failed, InProgress, Queued, Testing, Waiting};
 
     #[test]
     fn every_course_keeps_to_the_table() {
@@ -127,11 +162,32 @@ mod tests {
             for retryable in [true, false] {
                 for failures in 0..5 {
                     walk(start, &after_failure(failures, 3, retryable));
-                    walk(start, &after_loss(start, failures, 3));
+                    walk(start, &after_loss(failures, 3));
                 }
             }
         }
-        walk(Assigned, &after_loss(Assigned, 9, 3));
+        for start in [Assigned, InProgress, Testing] {
+            for count in 1..20 {
+                walk(start, &after_return(count));
+            }
+        }
+    }
+
+    #[test]
+    fn the_agent_that_gave_a_task_back_rests_longer_than_the_others_wait() {
+        let rests = |count| rest_after_return(count).as_secs();
+        assert_eq!([1, 2, 3, 4, 5, 6, 9].map(rests), [1, 2, 4, 8, 16, 30, 30]);
+        let waits = |count| after_return(count).pause.as_secs();
+        assert_eq!([1, 2, 3, 4, 5, 9].map(waits), [0, 0, 0, 1, 2, 30]);
+        for count in 1..MOST_RETURNS {
+            assert_eq!(after_return(count).states, [Queued]);
+            assert!(after_return(count).pause <= rest_after_return(count));
+        }
+        let last = after_return(MOST_RETURNS);
+        assert_eq!(
+            (last.states, last.pause),
+            (vec![Queued, Waiting], RETURN_WAIT)
+        );
     }
 
     fn walk(start: TaskState, course: &Course) {
@@ -147,7 +203,7 @@ mod tests {
         assert_eq!(after_failure(2, 3, true).pause, Duration::from_secs(2));
         assert_eq!(after_failure(3, 3, true).states, [Failed]);
         assert_eq!(after_failure(1, 3, false).states, [Failed]);
-        assert_eq!(after_loss(Assigned, 9, 3).states, [Queued]);
-        assert_eq!(after_loss(InProgress, 3, 3).states, [Failed]);
+        assert_eq!(after_loss(2, 3).states, [Queued]);
+        assert_eq!(after_loss(3, 3).states, [Failed]);
     }
 }

@@ -23,6 +23,7 @@ mod outbox;
 mod replicas;
 mod reports;
 mod retention;
+mod returns;
 mod rows;
 mod rowset;
 mod stored;
@@ -42,8 +43,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::FutureExt as _;
 use patchfleet_domain::{
-    Agent, AgentId, AgentState, IssueNumber, RepositoryName, SessionId, Task, TaskAnalysis, TaskId,
-    TaskState, Timestamp, Work,
+    Agent, AgentId, AgentState, AttemptNumber, IssueNumber, RepositoryName, SessionId, Task,
+    TaskAnalysis, TaskId, TaskState, Timestamp, Work,
 };
 use patchfleet_telemetry::Metrics;
 use sqlx::AnyPool;
@@ -352,6 +353,23 @@ impl Store for SqlStore {
         lease: Duration,
     ) -> StoreResult<Vec<Cas<Assignment>>> {
         persistently(|| claims::claim_all(&self.database, claims, lease)).await
+    }
+
+    async fn set_aside(
+        &self,
+        task: TaskId,
+        newest: AttemptNumber,
+        unfit: &[(AgentId, String)],
+    ) -> StoreResult<Cas> {
+        persistently(|| returns::set_aside(&self.database, (task, newest), unfit)).await
+    }
+
+    async fn waiting_for_agents(&self, limit: u32) -> StoreResult<Vec<(Task, bool)>> {
+        returns::waiting(&self.database, limit).await
+    }
+
+    async fn offer_again(&self, tasks: &[TaskId], why: &str) -> StoreResult<usize> {
+        persistently(|| returns::offer_again(&self.database, tasks, why)).await
     }
 
     async fn assignment(&self, work: Work) -> StoreResult<Option<Assignment>> {

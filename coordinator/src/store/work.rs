@@ -7,8 +7,8 @@ use patchfleet_domain::agent::Requirement;
 use patchfleet_domain::outcome::Failure;
 use patchfleet_domain::report::Checkpoint;
 use patchfleet_domain::{
-    AgentId, AgentType, AttemptNumber, Priority, RepositoryName, Task, TaskId, TaskState,
-    Timestamp, Work,
+    AgentId, AgentType, AttemptNumber, Priority, RepositoryName, Returned, Returns, Task, TaskId,
+    TaskState, Timestamp, Work,
 };
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +27,26 @@ pub struct QueuedTask {
     pub requirement: Arc<Requirement>,
     /// How long it has been queued.
     pub waited: Duration,
+    /// The agents that gave it back since it last made progress.
+    pub rests: Vec<Rest>,
+}
+
+/// An agent that gave a task back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rest {
+    /// The agent.
+    pub agent: AgentId,
+    /// How long the task is not offered to it yet; after that, only when nobody else takes it.
+    pub left: Duration,
+}
+
+/// Those of the agents that gave a task back.
+pub(super) fn rests(returns: &Returns, now: Timestamp) -> Vec<Rest> {
+    let rest = |it: &Returned| Rest {
+        agent: it.agent.clone(),
+        left: (it.rests_until - now).to_std().unwrap_or_default(),
+    };
+    returns.by.iter().map(rest).collect()
 }
 
 /// A decision who gets a task.

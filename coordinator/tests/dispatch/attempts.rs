@@ -203,7 +203,10 @@ async fn a_lease_that_runs_out_gives_the_task_to_another_and_late_results_change
         .await
         .unwrap();
     assert_eq!(seen.dropped, [lost]);
-    first.report(lost, WorkEvent::Finished(Outcome::Cancelled));
+    first.report(
+        lost,
+        WorkEvent::Finished(Outcome::Cancelled { by_operator: false }),
+    );
     let seen = first.wait("stale", |seen| !seen.stale.is_empty()).await;
     // A heartbeat that names the attempt before its report was answered is told the same.
     assert!(seen.unwrap().stale.iter().all(|stale| *stale == lost));

@@ -47,7 +47,10 @@ async fn grown() -> Fixture {
         reply: Reply::Status,
     };
     assert_eq!(fixture.act(reply).await, Acted::Replied);
-    fixture.queued(4).await;
+    let back = fixture.claimed(4).await.work;
+    let reason = "full".to_owned();
+    let refused = WorkEvent::Refused { reason };
+    fixture.applied(back, 1, refused).await;
     let scope = Scope::AgentType("frontend".parse().unwrap());
     assert!(fixture.store.pause(&scope, "operator", None).await.unwrap());
     fixture.comes_after(5, &[4]).await;

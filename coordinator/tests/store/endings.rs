@@ -148,7 +148,10 @@ pub(crate) async fn a_stopped_attempt_costs_nothing(fixture: &Fixture) {
         retryable: true,
         discard_checkpoints: false,
     };
-    for (issue, ended) in [(1, Outcome::Cancelled), (2, Outcome::Failed(interrupted))] {
+    for (issue, ended) in [
+        (1, Outcome::Cancelled { by_operator: false }),
+        (2, Outcome::Failed(interrupted)),
+    ] {
         let work = fixture.started(issue).await;
         fixture.applied(work, 2, WorkEvent::Finished(ended)).await;
         let task = fixture.task(work.task).await;

@@ -16,6 +16,7 @@ use patchfleet_domain::{
     RepositoryName, SecurityLevel, Task, TaskAnalysis, TaskId, TaskKind, TaskRequest, Work,
 };
 use patchfleet_testkit::postgres::Database;
+use sqlx::{Connection as _, Executor as _};
 
 pub(crate) const LEASE: Duration = Duration::from_secs(30);
 pub(crate) const TERMS: Terms = Terms {
@@ -51,6 +52,21 @@ impl Place {
             Self::Server(database) => SqlStore::postgres(database.url(), 8).await,
         };
         Arc::new(store.unwrap().limited(caps))
+    }
+
+    /// The database itself, for what only time or another version would bring about.
+    pub(crate) async fn execute(&self, text: String) {
+        sqlx::any::install_default_drivers();
+        let url = match self {
+            Self::File(folder) => {
+                let file = folder.path().join("my tasks, 100%?#.db");
+                format!("sqlite:{}", utf8_path(&file))
+            }
+            Self::Server(database) => database.url().to_owned(),
+        };
+        let mut connection = sqlx::AnyConnection::connect(&url).await.unwrap();
+        let done = connection.execute(sqlx::AssertSqlSafe(text)).await.unwrap();
+        assert_eq!(done.rows_affected(), 1);
     }
 
     /// One of the same sort with nothing in it.
@@ -151,12 +167,16 @@ impl Fixture {
     }
 
     pub(crate) async fn claim(&self, queued: &QueuedTask, lease: Duration) -> Assignment {
-        match self
-            .store
-            .claim(queued, &agent("backend-1"), lease)
-            .await
-            .unwrap()
-        {
+        self.claim_by("backend-1", queued, lease).await
+    }
+
+    pub(crate) async fn claim_by(
+        &self,
+        name: &str,
+        queued: &QueuedTask,
+        lease: Duration,
+    ) -> Assignment {
+        match self.store.claim(queued, &agent(name), lease).await.unwrap() {
             Cas::Applied(assignment) => assignment,
             Cas::Stale => panic!("the claim was stale"),
         }
@@ -192,6 +212,15 @@ impl Fixture {
     pub(crate) async fn task(&self, id: TaskId) -> Task {
         self.store.task(id).await.unwrap().unwrap()
     }
+}
+
+/// A file's name as an address has it.
+fn utf8_path(file: &std::path::Path) -> String {
+    let text = file.to_str().unwrap();
+    text.replace('%', "%25")
+        .replace('?', "%3F")
+        .replace('#', "%23")
+        .replace(' ', "%20")
 }
 
 pub(crate) fn repository() -> RepositoryName {

@@ -19,6 +19,7 @@ pub(crate) fn description(id: AgentId) -> Agent {
         slots: 2,
         free_slots: 2,
         state: AgentState::Idle,
+        reason: None,
         load: 0.5,
         warm_repositories: BTreeSet::new(),
         version: "1".to_owned(),

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use futures::future::{join, join_all};
 use patchfleet_coordinator::store::{
-    Act, Cas, Commanded, Effect, Recorded, Report, Sent, Store, TaskFilter, WorkEvent,
+    Act, Cas, Checkpoint, Commanded, Effect, Recorded, Report, Sent, Store, TaskFilter, WorkEvent,
 };
-use patchfleet_domain::{Task, TaskId, TaskState, Work};
+use patchfleet_domain::{Outcome, Task, TaskId, TaskState, Work};
 
 use sqlx::{Connection as _, Executor as _, PgConnection};
 use tokio::sync::watch;
@@ -103,7 +103,7 @@ pub(crate) async fn the_last_state_is_always_told(fixture: &Fixture) {
     };
     let actor = async {
         for _ in 0..ROUNDS {
-            claim_and_refuse(fixture, id).await;
+            claim_and_interrupt(fixture, id).await;
             drained(fixture).await;
             assert_eq!(*told.borrow(), TaskState::Queued);
         }
@@ -125,12 +125,18 @@ async fn publish(store: &dyn Store, told: &tokio::sync::watch::Sender<TaskState>
     }
 }
 
-async fn claim_and_refuse(fixture: &Fixture, id: TaskId) {
+/// With progress between, so that it does not come back ever later.
+async fn claim_and_interrupt(fixture: &Fixture, id: TaskId) {
     let work = fixture.claim(&fixture.in_queue(id).await, LEASE).await.work;
-    let reason = "full".to_owned();
-    fixture
-        .applied(work, 1, WorkEvent::Refused { reason })
-        .await;
+    fixture.applied(work, 1, WorkEvent::Accepted).await;
+    let checkpoint = WorkEvent::Checkpoint(Checkpoint {
+        node: "inspect".to_owned(),
+        visit: 1,
+        output: serde_json::json!({}),
+    });
+    fixture.applied(work, 2, checkpoint).await;
+    let stopped = Outcome::Cancelled { by_operator: false };
+    fixture.applied(work, 3, WorkEvent::Finished(stopped)).await;
 }
 
 async fn drained(fixture: &Fixture) {

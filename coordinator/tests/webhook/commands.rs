@@ -169,6 +169,19 @@ async fn a_comment_that_comes_twice_is_acted_on_and_answered_once() -> Result<()
 }
 
 #[tokio::test]
+async fn a_task_that_no_agent_takes_is_offered_again_by_a_retry() -> Result<()> {
+    let scene = Scene::start().await?;
+    scene.connect();
+    let issue = scene.open("mona", &[])?;
+    say(&scene, "mona", issue, "/patchfleet run").await?;
+    endings::set_aside(&scene, issue).await?;
+    assert_eq!(scene.task(issue).await?.state, TaskState::Waiting);
+    say(&scene, "mona", issue, "/patchfleet retry").await?;
+    assert_eq!(scene.task(issue).await?.state, TaskState::Queued);
+    Ok(())
+}
+
+#[tokio::test]
 async fn outsiders_are_not_answered() -> Result<()> {
     let scene = Scene::start().await?;
     scene.connect();

@@ -61,6 +61,20 @@ async fn report(scene: &Scene, work: Work, seq: u64, event: WorkEvent) -> Result
     Ok(())
 }
 
+/// Has the issue's task wait because no agent is fit to take it.
+pub(crate) async fn set_aside(scene: &Scene, issue: u64) -> Result<()> {
+    let work = accept(scene, issue).await?;
+    let stopped = Outcome::Cancelled { by_operator: false };
+    report(scene, work, 2, WorkEvent::Finished(stopped)).await?;
+    let unfit = [("backend-1".parse()?, "git is not installed".to_owned())];
+    let done = scene
+        .store
+        .set_aside(work.task, work.attempt, &unfit)
+        .await?;
+    assert_eq!(done, Cas::Applied(()));
+    Ok(())
+}
+
 /// Fails the issue's task for good.
 pub(crate) async fn fail(scene: &Scene, issue: u64) -> Result<()> {
     let work = accept(scene, issue).await?;

@@ -87,6 +87,11 @@ pub struct Register {
     /// Attempts that this process is working on.
     #[prost(message, repeated, tag = "9")]
     pub resume: ::prost::alloc::vec::Vec<Work>,
+    /// As in `Heartbeat`; empty when it takes tasks.
+    #[prost(string, tag = "10")]
+    pub state: ::prost::alloc::string::String,
+    #[prost(string, tag = "11")]
+    pub reason: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Heartbeat {
@@ -101,6 +106,9 @@ pub struct Heartbeat {
     /// Attempts that this process is working on; their leases are renewed.
     #[prost(message, repeated, tag = "5")]
     pub current: ::prost::alloc::vec::Vec<Work>,
+    /// Why it takes nothing, in a state in which it does not; for people.
+    #[prost(string, tag = "6")]
+    pub reason: ::prost::alloc::string::String,
 }
 /// Something that happened to an attempt.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -247,9 +255,17 @@ pub struct Failed {
     pub retryable: bool,
     #[prost(bool, tag = "4")]
     pub discard_checkpoints: bool,
+    /// The agent's host is at fault, not the task: `kind` is then for those who do not know this.
+    #[prost(bool, tag = "5")]
+    pub host_fault: bool,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct Cancelled {}
+pub struct Cancelled {
+    /// An operator called the task off at the agent: it ends. Otherwise it was the coordinator, or
+    /// nobody, and the attempt alone ends.
+    #[prost(bool, tag = "1")]
+    pub by_operator: bool,
+}
 /// Asks for a token for the attempt's repository. Granted to the live attempt only.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CredentialRequest {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use patchfleet_domain::{Agent, AgentState, RepositoryName, SessionId, TaskId, Work};
+use patchfleet_domain::{Agent, AgentState, RepositoryName, SessionId, Work};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -13,13 +13,12 @@ use super::{Connection, Order, Sign};
 use crate::scheduler::experience::{Experience, Topic};
 use crate::scheduler::plan::AgentView;
 
-/// How long a refused task is rather given to others.
-const DECLINED_FOR: Duration = Duration::from_mins(1);
-
 /// What a heartbeat says.
 #[derive(Debug, Clone, PartialEq)]
 pub(in crate::dispatch) struct Presence {
     pub(in crate::dispatch) state: AgentState,
+    /// Why it takes nothing, in a state in which it does not.
+    pub(in crate::dispatch) reason: Option<String>,
     pub(in crate::dispatch) load: f32,
     pub(in crate::dispatch) free_slots: u32,
     pub(in crate::dispatch) warm_repositories: BTreeSet<RepositoryName>,
@@ -29,8 +28,8 @@ pub(in crate::dispatch) struct Presence {
 /// How an attempt ended at the agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::dispatch) enum Ended {
-    /// It was refused.
-    Refused,
+    /// It came back without work.
+    Returned,
     /// It was finished.
     Finished {
         /// With the result that was wanted.
@@ -57,9 +56,8 @@ pub(super) struct Entry {
     held: BTreeMap<Work, Held>,
     /// Slots that the agent uses for something that the coordinator did not give it.
     reserved: u32,
-    /// It refused something and is left alone until its next heartbeat says why.
+    /// It gave something back and is left alone until its next heartbeat says why.
     resting: bool,
-    declined: BTreeMap<TaskId, Instant>,
     /// What it named last.
     named: BTreeSet<Work>,
     /// Live attempts that it does not name, and since when.
@@ -71,12 +69,15 @@ pub(super) struct Entry {
     heard: bool,
     /// Its last sign of life, and when it was taken, unless it has to be taken again.
     told: (AgentState, Option<Instant>),
+    /// The reason that the store has of it.
+    stored_reason: Option<String>,
 }
 
 impl Entry {
     pub(super) fn new(connection: Connection) -> Self {
         let held = connection.held.into_iter();
         let state = connection.agent.state;
+        let stored_reason = connection.agent.reason.clone();
         Self {
             session: connection.session,
             agent: connection.agent,
@@ -86,14 +87,24 @@ impl Entry {
             held: held.map(|work| (work, Held::default())).collect(),
             reserved: 0,
             resting: false,
-            declined: BTreeMap::new(),
             named: BTreeSet::new(),
             unnamed: BTreeMap::new(),
             heard_at: Instant::now(),
             patience: connection.patience,
             heard: false,
             told: (state, Some(Instant::now())),
+            stored_reason,
         }
+    }
+
+    /// The agent, when it gives another reason than the store has; it counts as stored from now on.
+    pub(super) fn changed_reason(&mut self) -> Option<Agent> {
+        let reason = &self.agent.reason;
+        if *reason == self.stored_reason {
+            return None;
+        }
+        self.stored_reason.clone_from(reason);
+        Some(self.agent.clone())
     }
 
     /// Has the session do something; false when it is stuck.
@@ -123,11 +134,9 @@ impl Entry {
     }
 
     /// The same as the planner needs it.
-    pub(super) fn view(&mut self, experience: Arc<Experience>) -> AgentView {
-        self.declined.retain(|_, at| at.elapsed() < DECLINED_FOR);
+    pub(super) fn view(&self, experience: Arc<Experience>) -> AgentView {
         AgentView {
             agent: self.seen(),
-            declined: self.declined.keys().copied().collect(),
             experience,
         }
     }
@@ -141,6 +150,7 @@ impl Entry {
         self.heard = true;
         self.heard_at = Instant::now();
         self.agent.state = presence.state;
+        self.agent.reason = presence.reason;
         self.agent.load = presence.load;
         self.agent.warm_repositories = presence.warm_repositories;
         self.named = presence.current;
@@ -210,10 +220,7 @@ impl Entry {
     }
 
     pub(super) fn release(&mut self, work: Work, how: Ended) -> Option<Topic> {
-        if how == Ended::Refused {
-            self.resting = true;
-            self.declined.insert(work.task, Instant::now());
-        }
+        self.resting |= how == Ended::Returned;
         self.held.remove(&work)?.topic
     }
 }
@@ -221,7 +228,7 @@ impl Entry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use patchfleet_domain::{AttemptNumber, SecurityLevel};
+    use patchfleet_domain::{AttemptNumber, SecurityLevel, TaskId};
 
     fn entry() -> Entry {
         let (orders, _) = mpsc::channel(1);
@@ -235,6 +242,7 @@ mod tests {
                 slots: 3,
                 free_slots: 3,
                 state: AgentState::Idle,
+                reason: None,
                 load: 0.0,
                 warm_repositories: BTreeSet::new(),
                 version: "1".to_owned(),
@@ -258,6 +266,7 @@ mod tests {
     fn said(free_slots: u32, current: &[Work]) -> Presence {
         Presence {
             state: AgentState::Busy,
+            reason: None,
             load: 0.5,
             free_slots,
             warm_repositories: BTreeSet::new(),
@@ -310,16 +319,14 @@ mod tests {
     }
 
     #[test]
-    fn after_a_refusal_the_agent_is_left_alone_until_its_next_heartbeat() {
+    fn after_a_return_the_agent_is_left_alone_until_its_next_heartbeat() {
         let mut entry = entry();
         let work = work();
         entry.hold(work, None);
-        entry.release(work, Ended::Refused);
+        entry.release(work, Ended::Returned);
         assert_eq!(room(&entry), 0);
         entry.heartbeat(said(3, &[]));
-        let view = entry.view(Arc::default());
-        assert_eq!(view.agent.free_slots, 3);
-        assert!(view.declined.contains(&work.task));
+        assert_eq!(entry.view(Arc::default()).agent.free_slots, 3);
     }
 
     #[tokio::test(start_paused = true)]

@@ -14,6 +14,14 @@ impl Session {
     pub(super) async fn heartbeat(&mut self, heartbeat: v1::Heartbeat) -> Result<(), Status> {
         let presence = parse(heartbeat)?;
         let strange = self.shared.registry.heartbeat(&self.agent, presence);
+        if let Some(agent) = self.shared.registry.changed_reason(&self.agent) {
+            tracing::info!(state = %agent.state, reason = agent.reason, "says how it is");
+            let lease = self.shared.options.lease;
+            let stored = self.shared.store.register_agent(&agent, self.id, lease);
+            if let Err(error) = stored.await {
+                tracing::warn!(%error, "what the agent says of itself could not be stored");
+            }
+        }
         if strange.is_empty() {
             return Ok(());
         }
@@ -29,6 +37,7 @@ fn parse(heartbeat: v1::Heartbeat) -> Result<Presence, Status> {
     let works = convert::works(heartbeat.current).map_err(|error| invalid(&error))?;
     Ok(Presence {
         state,
+        reason: convert::reason(&heartbeat.reason),
         load: heartbeat.load,
         free_slots: heartbeat.free_slots,
         warm_repositories: convert::repositories(&heartbeat.warm_repositories),

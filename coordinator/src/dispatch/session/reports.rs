@@ -229,13 +229,14 @@ async fn refuse(shared: &Shared, work: Work, error: &InvalidMessage) -> Result<L
 /// How the attempt ends with that event, if it does.
 const fn ended(event: &WorkEvent) -> Option<Ended> {
     match event {
-        WorkEvent::Refused { .. } => Some(Ended::Refused),
+        WorkEvent::Refused { .. } => Some(Ended::Returned),
         WorkEvent::Finished(outcome) => Some(match outcome {
             Outcome::PullRequest { .. } | Outcome::Answer { .. } => {
                 Ended::Finished { succeeded: true }
             }
+            Outcome::Failed(failure) if failure.kind.is_return() => Ended::Returned,
             Outcome::Failed(_) => Ended::Finished { succeeded: false },
-            Outcome::Cancelled => Ended::Stopped,
+            Outcome::Cancelled { .. } => Ended::Stopped,
         }),
         WorkEvent::Accepted
         | WorkEvent::Progress { .. }

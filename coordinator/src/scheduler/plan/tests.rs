@@ -1,5 +1,8 @@
+use std::collections::BTreeSet;
+
 use super::*;
-use patchfleet_domain::{AgentState, AttemptNumber, Capability, Priority, SecurityLevel};
+use crate::store::Rest;
+use patchfleet_domain::{AgentState, AttemptNumber, Capability, Priority, SecurityLevel, TaskId};
 use proptest::prelude::*;
 
 const TYPES: [&str; 3] = ["backend", "frontend", "general"];
@@ -18,6 +21,7 @@ pub(in crate::scheduler) fn task(agent_type: &str, repository: &str, waited: u64
             security_level: SecurityLevel::Internal,
         }),
         waited: Duration::from_secs(waited),
+        rests: Vec::new(),
     }
 }
 
@@ -36,11 +40,11 @@ fn view(id: &str, agent_type: &str, free_slots: u32) -> AgentView {
             slots: 4,
             free_slots,
             state: AgentState::Idle,
+            reason: None,
             load: 0.0,
             warm_repositories: BTreeSet::new(),
             version: "1".to_owned(),
         },
-        declined: BTreeSet::new(),
         experience: Arc::default(),
     }
 }
@@ -132,12 +136,22 @@ fn learn(view: &mut AgentView, succeeded: bool) {
 }
 
 #[test]
-fn who_refused_a_task_gets_it_again_only_when_nobody_else_takes_it() {
-    let task = task("backend", "a/a", 0);
-    let mut specialist = view("s", "backend", 4);
-    specialist.declined = [task.id].into();
+fn who_gave_a_task_back_gets_it_again_after_a_rest_and_when_nobody_else_takes_it() {
+    let mut task = task("backend", "a/a", 0);
+    let specialist = view("s", "backend", 4);
     let general = view("g", "general", 1);
-    assert_eq!(chosen(&task, &[specialist.clone(), general]).unwrap(), "g");
+    let both = [specialist.clone(), general];
+    let returned = |left| {
+        vec![Rest {
+            agent: "s".parse().unwrap(),
+            left: Duration::from_secs(left),
+        }]
+    };
+    task.rests = returned(1);
+    assert_eq!(chosen(&task, &both).unwrap(), "g");
+    assert_eq!(chosen(&task, &both[..1]), None, "it rests");
+    task.rests = returned(0);
+    assert_eq!(chosen(&task, &both).unwrap(), "g");
     assert_eq!(chosen(&task, &[specialist]).unwrap(), "s");
 }
 

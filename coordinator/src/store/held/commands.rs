@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use patchfleet_domain::outcome::PullRequestRef;
-use patchfleet_domain::{AgentId, AttemptNumber, RepositoryName, TaskState, Work};
+use patchfleet_domain::{AgentId, AttemptNumber, RepositoryName, Returns, TaskState, Work};
 
 use super::{Attempt, ClosedEarly, Held, later};
 use crate::store::rules::{self, Closed, Course};
@@ -55,11 +55,14 @@ impl Held {
         if !self.is_live(work) {
             return Ok(Cas::Stale);
         }
-        if self.task.state != TaskState::Assigned {
-            self.task.failures += 1;
+        if self.task.state == TaskState::Assigned {
+            let why = format!("lost before it was accepted: {why}");
+            self.give_back("lost", None, ("coordinator", &why))?;
+            return Ok(Cas::Applied(self.task.state));
         }
+        self.task.failures += 1;
         let failures = self.task.failures;
-        let course = rules::after_loss(self.task.state, failures, self.task.max_attempts);
+        let course = rules::after_loss(failures, self.task.max_attempts);
         let last = course.states.last() == Some(&TaskState::Failed);
         let failure = last.then(|| rules::lost(why, failures));
         self.end_attempt("lost", failure.clone());
@@ -94,12 +97,16 @@ impl Held {
         Ok(Commanded::Done(self.task.state))
     }
 
-    /// Puts the task back if it failed. The caller sees to it that its issue has no other active
-    /// task.
+    /// Puts the task back if it failed, or if it waits for an agent to take it. The caller sees to
+    /// it that its issue has no other active task.
     pub(in crate::store) fn retry(&mut self, actor: &str) -> StoreResult<Commanded> {
+        if self.offer_again((actor, "retried"))? == Cas::Applied(()) {
+            return Ok(Commanded::Done(self.task.state));
+        }
         if self.task.state != TaskState::Failed {
             return Ok(Commanded::NotAllowed(self.task.state));
         }
+        self.task.returns = Returns::default();
         self.task.failures = 0;
         let failure = self.task.failure.take();
         if failure.is_some_and(|failure| failure.discard_checkpoints) {
@@ -127,7 +134,10 @@ impl Held {
             let course = self.settle_review(pull);
             let detail = format!("pull request #{} {}", pull.number, pull.how.as_str());
             self.follow(&course, (pull.actor, &detail))?;
-        } else if self.task.state.has_live_attempt() || self.task.state == TaskState::Queued {
+        } else if self.task.state.has_live_attempt()
+            || self.task.state == TaskState::Queued
+            || self.waits_for_agent()
+        {
             self.closed = Some(ClosedEarly {
                 number: Some(pull.number),
                 how: pull.how,

@@ -1,7 +1,7 @@
 //! What an agent's reports do to its task: each applied once, in order, by its live attempt only.
 
 use patchfleet_domain::outcome::{Failure, Outcome};
-use patchfleet_domain::{FailureKind, Phase, TaskState};
+use patchfleet_domain::{Phase, Returns, TaskState};
 
 use super::{Attempt, Held};
 use crate::store::rules::{self, Closed, Course};
@@ -40,8 +40,7 @@ impl Held {
         match event {
             WorkEvent::Accepted => self.move_to(TaskState::InProgress, (actor, "accepted")),
             WorkEvent::Refused { reason } => {
-                self.end_attempt("refused", None);
-                self.move_to(TaskState::Queued, (actor, &format!("refused: {reason}")))
+                self.give_back("refused", None, (actor, &format!("refused: {reason}")))
             }
             WorkEvent::Progress { phase, detail } => self.progress(*phase, (actor, detail)),
             WorkEvent::Log { lines, dropped } => {
@@ -68,8 +67,9 @@ impl Held {
 
     /// A phase begins: told in the history, and the state follows it.
     fn progress(&mut self, phase: Phase, (actor, detail): (&str, &str)) -> StoreResult<()> {
-        let to = phase.task_state();
-        if self.task.state != to && self.task.state.transition(to).is_ok() {
+        let next = phase.task_state();
+        let next = next.filter(|to| *to != self.task.state);
+        if let Some(to) = next.filter(|to| self.task.state.transition(*to).is_ok()) {
             self.move_to(to, (actor, phase.as_str()))?;
         }
         self.note("phase", (actor, &format!("{phase}: {detail}")));
@@ -88,21 +88,37 @@ impl Held {
     fn keep_checkpoint(&mut self, checkpoint: &Checkpoint, actor: &str) {
         let detail = format!("{} visit {}", checkpoint.node, checkpoint.visit);
         self.changes.checkpoints.push(checkpoint.clone());
+        // It made progress: what came back before says nothing any more.
+        self.task.returns = Returns::default();
         self.note("checkpoint", (actor, &detail));
     }
 
     fn finish(&mut self, outcome: &Outcome, actor: &str) -> StoreResult<()> {
+        let word = outcome.as_str();
         let (course, failure) = match outcome {
             Outcome::PullRequest { .. } | Outcome::Answer { .. } => (self.succeed(outcome), None),
-            // The agent had to stop, which says nothing against the task: it goes on elsewhere.
-            Outcome::Failed(failure) if failure.kind == FailureKind::Interrupted => {
-                (Course::through(&[TaskState::Queued]), Some(failure))
+            // It says nothing against the task, which goes on elsewhere.
+            Outcome::Failed(failure) if failure.kind.is_return() => {
+                let told = told(outcome);
+                return self.give_back(word, Some(failure.clone()), (actor, &told));
             }
-            Outcome::Cancelled => (Course::through(&[TaskState::Queued]), None),
+            Outcome::Cancelled { by_operator: false } => {
+                return self.give_back(word, None, (actor, &told(outcome)));
+            }
+            Outcome::Cancelled { by_operator: true } => {
+                (Course::through(&[TaskState::Cancelled]), None)
+            }
             Outcome::Failed(failure) => (self.fail(failure), Some(failure)),
         };
-        self.end_attempt(outcome.as_str(), failure.cloned());
-        self.follow(&course, (actor, &told(outcome)))
+        self.task.returns = Returns::default();
+        self.end_attempt(word, failure.cloned());
+        let told = match outcome {
+            Outcome::Cancelled { .. } => {
+                format!("cancelled at the agent `{actor}` by an operator")
+            }
+            _ => told(outcome),
+        };
+        self.follow(&course, (actor, &told))
     }
 
     fn succeed(&mut self, outcome: &Outcome) -> Course {
@@ -129,7 +145,7 @@ impl Held {
                 }
             }
             Outcome::Answer { summary } => self.task.summary = Some(summary.clone()),
-            Outcome::Failed(_) | Outcome::Cancelled => {}
+            Outcome::Failed(_) | Outcome::Cancelled { .. } => {}
         }
         rules::after_success(&self.task, outcome, decided)
     }
@@ -156,6 +172,6 @@ fn told(outcome: &Outcome) -> String {
         }
         Outcome::Answer { .. } => "answered".to_owned(),
         Outcome::Failed(failure) => format!("{}: {}", failure.kind, failure.message),
-        Outcome::Cancelled => "the agent stopped".to_owned(),
+        Outcome::Cancelled { .. } => "the agent stopped".to_owned(),
     }
 }

@@ -5,14 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use patchfleet_domain::agent::Requirement;
-use patchfleet_domain::{AttemptNumber, Priority, TaskId, TaskState, Work};
+use patchfleet_domain::{AttemptNumber, Priority, Returns, TaskId, TaskState, Work};
 use serde::Deserialize;
 use sqlx::Row as _;
 
-use super::rows::{json_present, number, to_json, word};
+use super::rows::{json, json_present, moment, number, to_json, word};
 use super::unit::{Busy, Unit};
 use super::{Database, Dialect, lanes};
 use crate::store::held::Held;
+use crate::store::work::rests;
 use crate::store::{
     Assignment, Cas, Checkpoint, Claim, Look, QueuedTask, Room, StoreError, StoreResult,
 };
@@ -27,7 +28,7 @@ const RANK: &str = "queued_at - priority * 600000000";
 /// lane to lane and from task to task by the index, however many more there are; SQLite, whose
 /// queues are those of one machine, looks at all that are queued.
 fn heads(dialect: Dialect) -> String {
-    let task = "id, attempt, priority, repository, analysis, queued_at";
+    let task = "id, attempt, priority, repository, analysis, returns, queued_at";
     match dialect {
         Dialect::Postgres => format!(
             "WITH RECURSIVE lanes AS (\
@@ -80,6 +81,7 @@ pub(super) async fn queued(database: &Database, look: &Look) -> StoreResult<Vec<
         .map(|row| {
             let priority: u8 = number(row, "priority")?;
             let queued_at: i64 = row.try_get("queued_at")?;
+            let returns: Option<Returns> = json(row, "returns")?;
             Ok(QueuedTask {
                 id: word(row, "id")?,
                 attempt: AttemptNumber(number(row, "attempt")?),
@@ -88,6 +90,7 @@ pub(super) async fn queued(database: &Database, look: &Look) -> StoreResult<Vec<
                 repository: word(row, "repository")?,
                 requirement: Arc::new(json_present::<Wanted>(row, "analysis")?.requirement),
                 waited: Duration::from_micros(u64::try_from(now - queued_at).unwrap_or(0)),
+                rests: rests(&returns.unwrap_or_default(), moment(now)?),
             })
         })
         .collect()

@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 use chrono::DateTime;
-use patchfleet_domain::{AttemptNumber, IssueNumber, Priority, Task, Timestamp};
+use patchfleet_domain::{AttemptNumber, IssueNumber, Priority, Task, Timestamp, WaitReason};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sqlx::Row as _;
@@ -13,7 +13,7 @@ use crate::store::{AttemptRecord, StoreError, StoreResult, TaskEvent};
 
 /// All columns of a task, in any order of the table.
 pub(super) const TASK: &str = "id, kind, state, wait_reason, attempt, failures, max_attempts, priority, \
-    repository, issue, branch, request, analysis, pull_request, pull_closed, pull_closed_number, failure, summary, \
+    repository, issue, branch, request, analysis, pull_request, pull_closed, pull_closed_number, failure, summary, returns, \
     traceparent, created_at, updated_at";
 
 fn corrupt(what: &str, error: impl std::fmt::Display) -> StoreError {
@@ -85,7 +85,9 @@ pub(super) fn task(row: &AnyRow) -> StoreResult<Task> {
         id: word(row, "id")?,
         kind: word(row, "kind")?,
         state: word(row, "state")?,
-        wait_reason: word_or_none(row, "wait_reason")?,
+        wait_reason: row
+            .try_get::<Option<String>, _>("wait_reason")?
+            .map(|word| WaitReason::read(&word)),
         attempt: AttemptNumber(number(row, "attempt")?),
         failures: number(row, "failures")?,
         max_attempts: number(row, "max_attempts")?,
@@ -100,6 +102,7 @@ pub(super) fn task(row: &AnyRow) -> StoreResult<Task> {
         pull_request: json(row, "pull_request")?,
         failure: json(row, "failure")?,
         summary: row.try_get("summary")?,
+        returns: json(row, "returns")?.unwrap_or_default(),
         traceparent: row.try_get("traceparent")?,
         created_at: moment_of(row, "created_at")?,
         updated_at: moment_of(row, "updated_at")?,

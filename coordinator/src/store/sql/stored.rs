@@ -1,7 +1,9 @@
 //! What is known to be stored of a task that is held, so that only the difference is written.
 
 use patchfleet_domain::outcome::{Failure, PullRequestRef};
-use patchfleet_domain::{AttemptNumber, Priority, TaskAnalysis, TaskState, Timestamp, WaitReason};
+use patchfleet_domain::{
+    AttemptNumber, Priority, Returns, TaskAnalysis, TaskState, Timestamp, WaitReason,
+};
 
 use crate::store::held::{Attempt, ClosedEarly, Held};
 
@@ -43,6 +45,7 @@ pub(super) struct Findings {
     pull_request: Option<PullRequestRef>,
     failure: Option<Failure>,
     summary: Option<String>,
+    returns: Returns,
     closed: Option<ClosedEarly>,
 }
 
@@ -68,6 +71,7 @@ impl Findings {
             pull_request: task.pull_request.clone(),
             failure: task.failure.clone(),
             summary: task.summary.clone(),
+            returns: task.returns.clone(),
             closed: held.closed,
         }
     }
@@ -79,6 +83,7 @@ impl Findings {
             && self.pull_request == task.pull_request
             && self.failure == task.failure
             && self.summary == task.summary
+            && self.returns == task.returns
             && self.closed == held.closed
     }
 }

@@ -315,7 +315,7 @@ impl<'a> Unit<'a> {
         let mut set = write::Set::default();
         for (held, stored) in self.held.values_mut() {
             let mut changes = held.take_changes();
-            self.wakes |= changes.tells;
+            self.wakes |= changes.tells || changes.wakes;
             self.moves.append(&mut changes.moves);
             set.add(held, stored, changes)?;
         }

@@ -36,6 +36,7 @@ row! {
         pull_closed_number: Option<i64> => "bigint",
         failure: Option<String> => "text",
         summary: Option<String> => "text",
+        returns: Option<String> => "text",
     }
 }
 
@@ -218,6 +219,7 @@ impl Set {
             pull_closed_number: None,
             failure: None,
             summary: None,
+            returns: None,
         };
         if same_findings {
             self.standings.push(row);
@@ -232,6 +234,8 @@ impl Set {
         row.pull_closed_number = held.closed.and_then(|closed| closed.number).map(big);
         row.failure = to_json_or_none(task.failure.as_ref())?;
         row.summary = task.summary.as_deref().map(plain);
+        let returns = Some(&task.returns).filter(|it| !it.is_empty());
+        row.returns = to_json_or_none(returns)?;
         self.findings.push(row);
         Ok(())
     }

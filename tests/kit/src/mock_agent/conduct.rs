@@ -128,6 +128,9 @@ fn accepted(mut events: Vec<WorkEvent>) -> Vec<WorkEvent> {
 pub(super) fn cancel(state: &mut State, work: Work) {
     if let Some(job) = state.jobs.remove(&work) {
         job.cancel();
-        state.report(work, WorkEvent::Finished(Outcome::Cancelled));
+        state.report(
+            work,
+            WorkEvent::Finished(Outcome::Cancelled { by_operator: false }),
+        );
     }
 }

@@ -149,6 +149,12 @@ impl State {
         works
     }
 
+    /// Why it takes nothing, as far as the test has it say a state.
+    pub(super) fn reason(&self) -> String {
+        let says = self.says.filter(|state| !state.takes_tasks());
+        says.map_or_else(String::new, |state| format!("the test says {state}"))
+    }
+
     pub(super) fn heartbeat(&self, slots: u32) -> v1::Heartbeat {
         let running = u32::try_from(self.jobs.len()).unwrap_or(u32::MAX);
         let derived = if running == 0 {
@@ -158,6 +164,7 @@ impl State {
         };
         v1::Heartbeat {
             state: self.says.unwrap_or(derived).to_string(),
+            reason: self.reason(),
             load: 0.0,
             free_slots: slots.saturating_sub(running),
             warm_repositories: Vec::new(),

@@ -117,6 +117,8 @@ fn register(shared: &Shared) -> v1::Register {
         protocol: profile.protocol,
         instance: state.instance.to_string(),
         resume: state.current().into_iter().map(Into::into).collect(),
+        state: state.says.map_or_else(String::new, |it| it.to_string()),
+        reason: state.reason(),
     }
 }
 
