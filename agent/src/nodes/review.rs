@@ -11,7 +11,8 @@ use super::context::{optional, required};
 use super::finding::{Finding, Source};
 use super::patch::PatchedFile;
 use super::summary::code;
-use super::test::{TestResults, names};
+use super::test::TestResults;
+use super::test::count::Count;
 
 /// How much of the tests' output a finding tells.
 const TAIL: usize = 8 * 1024;
@@ -133,9 +134,14 @@ fn risks(
         risks.push("The repository has no test command; nothing was tested".to_owned());
         return risks;
     };
-    let gone = before.map_or(0, |before| count(before).saturating_sub(count(after)));
-    if gone > 0 {
-        risks.push(format!("{gone} tests fewer than before were run"));
+    if let (Some(before), Some(after)) = (before.and_then(Count::read), Count::read(after))
+        && let Some(fewer) = after.fewer_than(before)
+    {
+        let (before, after) = (before.tests, after.tests);
+        let tests = if fewer == 1 { "test" } else { "tests" };
+        risks.push(format!(
+            "{fewer} {tests} fewer than before were run: {before} before, {after} after"
+        ));
     }
     if before.is_some_and(TestResults::passed) {
         risks.push(
@@ -143,10 +149,6 @@ fn risks(
         );
     }
     risks
-}
-
-fn count(results: &TestResults) -> usize {
-    names::parse(&results.stdout, &results.stderr).len()
 }
 
 fn approval(files: &[PatchedFile], after: Option<&TestResults>) -> String {
@@ -197,11 +199,12 @@ mod tests {
     fn results(returncode: Option<i32>, timed_out: bool) -> TestResults {
         TestResults {
             stdout: "x".repeat(20_000),
-            stderr: "test_a (t.A.test_a) ... ok\nthe end\n".to_owned(),
+            stderr: "Ran 3 tests in 0.001s\n\nOK\nthe end\n".to_owned(),
             returncode,
             duration_ms: 3000,
             timed_out,
             tree: "1".repeat(40).parse().unwrap(),
+            is_cut: false,
         }
     }
 
@@ -240,13 +243,13 @@ mod tests {
             file("go.mod", None, Some(&long)),
         ];
         let (before, mut after) = (results(Some(0), false), results(Some(0), false));
-        after.stderr.clear();
+        after.stderr = "Ran 2 tests in 0.001s\n\nOK\n".to_owned();
         insta::assert_snapshot!(risks(&files, Some(&before), Some(&after)).join("\n"), @r"
         Files are deleted: `src/gone.py`
         Tests themselves are changed: `tests/test_a.py`
         Dependencies or their versions are changed: `go.mod`
         The change is large: 503 lines
-        1 tests fewer than before were run
+        1 test fewer than before were run: 3 before, 2 after
         The tests were green before the change, so they do not show what it mends
         ");
         let quiet = [file("src/a.py", Some("1\n"), Some("2\n"))];
@@ -256,5 +259,13 @@ mod tests {
             Vec::<String>::new()
         );
         assert_eq!(risks(&quiet, None, None).len(), 1);
+        // A runner that names only what fails, and says nothing of a count.
+        let (mut before, mut after) = (red, results(Some(0), false));
+        before.stderr = "FAIL: test_a (t.A.test_a)\nFAIL: test_b (t.A.test_b)\n".to_owned();
+        after.stderr = "OK\n".to_owned();
+        assert_eq!(
+            risks(&quiet, Some(&before), Some(&after)),
+            Vec::<String>::new()
+        );
     }
 }

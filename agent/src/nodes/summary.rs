@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::TaskFacts;
 use super::patch::PatchedFile;
+use super::test::count::Count;
 use super::test::{TestResults, names};
 
 /// Most tests that are named.
@@ -83,7 +84,9 @@ impl Tested {
         let named = |results: &TestResults| names::parse(&results.stdout, &results.stderr);
         let mended = match (facts.before, facts.after) {
             (Some(before), Some(after)) if after.passed() => {
-                names::mended(&named(before), &named(after))
+                let counts = Count::read(before).zip(Count::read(after));
+                let all_run = counts.is_some_and(|(before, after)| after.tests >= before.tests);
+                names::mended(&named(before), &named(after), all_run)
             }
             _ => Vec::new(),
         };

@@ -3,6 +3,7 @@
 //! The tree is written from the base and the context, checked out, and only then tested; its hash
 //! stands in the result. The same code runs the tests once before the change.
 
+pub(super) mod count;
 mod detect;
 pub(super) mod names;
 mod results;

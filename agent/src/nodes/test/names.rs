@@ -66,12 +66,13 @@ fn unittest_name(method: &str, place: &str) -> String {
 }
 
 /// Tests that failed before and pass now. A runner that names only failures names no test that
-/// passes; then one that is not named passes.
-pub(in crate::nodes) fn mended(before: &Tests, after: &Tests) -> Vec<String> {
+/// passes: then one that is not named passes, if `all_run` says that none is left out.
+pub(in crate::nodes) fn mended(before: &Tests, after: &Tests, all_run: bool) -> Vec<String> {
     let names_passed = after.values().any(|passed| *passed);
+    let unnamed = all_run && !names_passed;
     let failed = before.iter().filter(|(_, passed)| !**passed);
     failed
-        .filter(|(name, _)| after.get(*name).copied().unwrap_or(!names_passed))
+        .filter(|(name, _)| after.get(*name).copied().unwrap_or(unnamed))
         .map(|(name, _)| name.clone())
         .collect()
 }
@@ -134,7 +135,9 @@ mod tests {
         };
         let before = tests(&[("a", false), ("b", true), ("c", false), ("d", false)]);
         let after = tests(&[("a", true), ("b", false), ("c", false)]);
-        assert_eq!(mended(&before, &after), ["a"]);
-        assert_eq!(mended(&before, &tests(&[("c", false)])), ["a", "d"]);
+        assert_eq!(mended(&before, &after, true), ["a"]);
+        let only_failures = tests(&[("c", false)]);
+        assert_eq!(mended(&before, &only_failures, true), ["a", "d"]);
+        assert_eq!(mended(&before, &only_failures, false), [""; 0]);
     }
 }

@@ -23,6 +23,9 @@ pub struct TestResults {
     pub timed_out: bool,
     /// The git tree that was tested.
     pub tree: ObjectId,
+    /// The outputs were longer than what is kept: their beginning is not here.
+    #[serde(default)]
+    pub is_cut: bool,
 }
 
 impl TestResults {
@@ -34,6 +37,7 @@ impl TestResults {
             duration_ms: u64::try_from(finished.duration.as_millis()).unwrap_or(u64::MAX),
             timed_out: finished.timed_out,
             tree,
+            is_cut: finished.stdout_dropped + finished.stderr_dropped > 0,
         }
     }
 
