@@ -68,10 +68,9 @@ pub(crate) async fn run(args: DemoArgs, output: Output) -> anyhow::Result<ExitCo
     if args.keep {
         let environment = fleet.write_environment(scene.folder())?;
         output.object(&serde_json::json!({ "event": "kept", "environment": environment }));
-        output.line(format!(
-            "\nAll is left running; Ctrl-C ends it. For `patchfleet task` and others:\n  . {}",
-            environment.display()
-        ));
+        output.line("");
+        output.line("All is left running; Ctrl-C ends it. For `patchfleet task` and others:");
+        output.line(format!("  . {}", environment.display()));
         shutdown.cancelled().await;
     }
     fleet.stop().await;
@@ -90,10 +89,12 @@ async fn show(scene: &Scene, fleet: &mut Fleet, output: Output) -> anyhow::Resul
     let started = Instant::now();
     let mut timeline = Timeline::new(fleet.client().clone(), output);
     let issue = scene.open_issue()?;
+    output.line("");
     output.line(format!(
-        "\nissue #{issue} labelled `patchfleet` in {}\n",
+        "issue #{issue} labelled `patchfleet` in {}",
         scene.repository()
     ));
+    output.line("");
     let settled = [TaskState::Review, TaskState::Failed, TaskState::Cancelled];
     let mut task = timeline.follow(issue, &settled, fleet).await?;
     verdict::show_change(scene, fleet, &task, output).await?;

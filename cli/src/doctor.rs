@@ -10,7 +10,7 @@ use clap::Args;
 
 use crate::config::ConfigArgs;
 use crate::doctor::check::{Check, Health};
-use crate::output::{Output, Tone};
+use crate::output::{Line, Output, Tone};
 
 /// What to look at.
 #[derive(Debug, Args)]
@@ -40,10 +40,11 @@ pub(crate) async fn run(args: DoctorArgs, output: Output) -> anyhow::Result<Exit
         .iter()
         .filter(|check| check.health == Health::Bad)
         .count();
+    output.line("");
     output.line(if bad == 0 {
-        "\nnothing to mend".to_owned()
+        "nothing to mend".to_owned()
     } else {
-        format!("\n{bad} to mend")
+        format!("{bad} to mend")
     });
     Ok(if bad == 0 {
         ExitCode::SUCCESS
@@ -59,12 +60,7 @@ fn show(check: &Check, output: Output) {
         Health::Notice => (Tone::Notice, "-- "),
         Health::Bad => (Tone::Bad, "!! "),
     };
-    output.line(format!(
-        "{} {:<24} {}",
-        output.paint(tone, mark),
-        check.name,
-        check.found
-    ));
+    output.line(Line::toned(tone, mark).and(format!(" {:<24} {}", check.name, check.found)));
     if let Some(mend) = &check.mend {
         output.line(format!("    {:<24} → {mend}", ""));
     }

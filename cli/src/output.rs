@@ -1,7 +1,11 @@
 //! What people and programs see on standard output and standard error.
+//!
+//! Titles, logs and errors come from outside; nothing of them acts on the terminal, and one line
+//! stays one line. Colours are added here and nowhere else.
 
 use std::io::{IsTerminal as _, Write as _};
 
+use patchfleet_guard::{visible_json, visible_line};
 use serde::Serialize;
 
 /// Text for people or one JSON object per line; never both.
@@ -24,6 +28,65 @@ pub(crate) enum Tone {
     Quiet,
 }
 
+/// One line in parts, some of which stand out.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Line(Vec<(Option<Tone>, String)>);
+
+impl Line {
+    /// A line that begins with a word that stands out.
+    pub(crate) fn toned(tone: Tone, text: impl Into<String>) -> Self {
+        Self::default().and_toned(tone, text)
+    }
+
+    /// Adds a word that stands out.
+    pub(crate) fn and_toned(mut self, tone: Tone, text: impl Into<String>) -> Self {
+        self.0.push((Some(tone), text.into()));
+        self
+    }
+
+    /// Adds text.
+    pub(crate) fn and(mut self, text: impl Into<String>) -> Self {
+        self.0.push((None, text.into()));
+        self
+    }
+
+    fn render(&self, colour: bool) -> String {
+        let parts = self.0.iter().map(|(tone, text)| {
+            let text = visible_line(text);
+            match tone.filter(|_| colour) {
+                Some(tone) => format!("\u{1b}[{}m{text}\u{1b}[0m", tone.code()),
+                None => text.into_owned(),
+            }
+        });
+        parts.collect()
+    }
+}
+
+impl<T: Into<String>> From<T> for Line {
+    fn from(text: T) -> Self {
+        Self::default().and(text)
+    }
+}
+
+impl std::fmt::Display for Line {
+    /// Without colour.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.render(false))
+    }
+}
+
+impl Tone {
+    /// The parameter of the escape sequence that selects the colour (ECMA-48, SGR).
+    const fn code(self) -> &'static str {
+        match self {
+            Self::Good => "32",
+            Self::Bad => "31",
+            Self::Notice => "33",
+            Self::Quiet => "2",
+        }
+    }
+}
+
 impl Output {
     /// JSON when asked for; colour when a terminal shows it and `NO_COLOR` is not set.
     pub(crate) fn new(json: bool) -> Self {
@@ -36,29 +99,15 @@ impl Output {
     pub(crate) fn object(self, object: &impl Serialize) {
         if self.json {
             let line = serde_json::to_string(object).unwrap_or_default();
-            Self::write(&line);
+            Self::write(&visible_json(&line));
         }
     }
 
     /// One line for people only.
-    pub(crate) fn line(self, text: impl AsRef<str>) {
+    pub(crate) fn line(self, line: impl Into<Line>) {
         if !self.json {
-            Self::write(text.as_ref());
+            Self::write(&line.into().render(self.colour));
         }
-    }
-
-    /// A word, coloured where that shows.
-    pub(crate) fn paint(self, tone: Tone, text: &str) -> String {
-        if !self.colour {
-            return text.to_owned();
-        }
-        let code = match tone {
-            Tone::Good => "32",
-            Tone::Bad => "31",
-            Tone::Notice => "33",
-            Tone::Quiet => "2",
-        };
-        format!("\u{1b}[{code}m{text}\u{1b}[0m")
     }
 
     /// Why the command failed, with every cause, on standard error.
@@ -69,9 +118,10 @@ impl Output {
             .collect::<Vec<_>>()
             .join(": ");
         let line = if self.json {
-            serde_json::json!({ "event": "error", "message": message }).to_string()
+            let object = serde_json::json!({ "event": "error", "message": message });
+            visible_json(&object.to_string()).into_owned()
         } else {
-            format!("patchfleet: {message}")
+            format!("patchfleet: {}", visible_line(&message))
         };
         // Nothing can be told to anyone when standard error is closed.
         let _ = writeln!(std::io::stderr(), "{line}");
@@ -81,5 +131,21 @@ impl Output {
     fn write(line: &str) {
         let mut out = std::io::stdout().lock();
         let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_title_neither_acts_on_the_terminal_nor_takes_a_second_line() {
+        let line =
+            Line::toned(Tone::Bad, "fail\u{1b}[0med").and("  red \u{1b}[31m\u{9b}2J\nforged");
+        assert_eq!(
+            line.render(true),
+            "\u{1b}[31mfail\\u{1b}[0med\u{1b}[0m  red \\u{1b}[31m\\u{9b}2J\\nforged"
+        );
+        assert!(!line.to_string().contains('\u{1b}'), "{line}");
     }
 }

@@ -7,7 +7,7 @@ use patchfleet_domain::{AgentType, RepositoryName};
 use serde_json::{Value, json};
 
 use crate::client::{ApiArgs, ApiClient};
-use crate::output::{Output, Tone};
+use crate::output::{Line, Output, Tone};
 
 /// What to do with the queue.
 #[derive(Debug, Args)]
@@ -84,12 +84,11 @@ async fn show(client: &ApiClient, output: Output) -> anyhow::Result<()> {
         let since = pause["since"].as_str().unwrap_or_default();
         let actor = pause["actor"].as_str().unwrap_or_default();
         let reason = pause["reason"].as_str().map(|why| format!(": {why}"));
-        output.line(format!(
-            "{}  {}  since {since} by {actor}{}",
-            output.paint(Tone::Notice, "paused "),
-            name(&pause),
-            reason.unwrap_or_default()
-        ));
+        let reason = reason.unwrap_or_default();
+        output.line(Line::toned(Tone::Notice, "paused ").and(format!(
+            "  {}  since {since} by {actor}{reason}",
+            name(&pause)
+        )));
     }
     for lane in lines("at_work") {
         let repository = lane["repository"].as_str().unwrap_or_default();

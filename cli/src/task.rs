@@ -7,7 +7,7 @@ use patchfleet_domain::{Task, TaskId, TaskState};
 use serde_json::Value;
 
 use crate::client::{ApiArgs, ApiClient, TaskPage};
-use crate::output::{Output, Tone};
+use crate::output::{Line, Output, Tone};
 
 /// What to do with which task.
 #[derive(Debug, Args)]
@@ -75,22 +75,23 @@ async fn list(
     }
     for task in &page.tasks {
         output.object(task);
-        output.line(row(task, output));
+        output.line(row(task));
     }
     Ok(())
 }
 
 /// One task on one line.
-fn row(task: &Task, output: Output) -> String {
+fn row(task: &Task) -> Line {
     let issue = task
         .issue
         .map(|issue| format!("#{issue}"))
         .unwrap_or_default();
-    let state = output.paint(tone(task.state), &format!("{:<11}", task.state));
-    format!(
-        "{}  {state}  {}{issue}  {}",
-        task.id, task.repository, task.request.title
-    )
+    Line::from(format!("{}  ", task.id))
+        .and_toned(tone(task.state), format!("{:<11}", task.state))
+        .and(format!(
+            "  {}{issue}  {}",
+            task.repository, task.request.title
+        ))
 }
 
 /// How a state stands out.
@@ -113,16 +114,17 @@ async fn show(client: &ApiClient, id: TaskId, output: Output) -> anyhow::Result<
     let history: Value = client.get(&format!("api/v1/tasks/{id}/events")).await?;
     output.object(&serde_json::json!({ "task": detail, "events": history["events"] }));
     let task: Task = serde_json::from_value(detail.clone())?;
-    output.line(row(&task, output));
+    output.line(row(&task));
     if let Some(pull_request) = &task.pull_request {
         output.line(format!("  pull request  {}", pull_request.url));
     }
     if let Some(failure) = &task.failure {
-        output.line(format!(
-            "  {}  {}",
-            output.paint(Tone::Bad, failure.kind.as_str()),
-            failure.message
-        ));
+        let message = format!("  {}", failure.message);
+        output.line(
+            Line::from("  ")
+                .and_toned(Tone::Bad, failure.kind.as_str())
+                .and(message),
+        );
         output.line(format!("  {}", failure.kind.advice()));
     }
     for event in history["events"].as_array().into_iter().flatten() {

@@ -16,7 +16,7 @@ use crate::client::ApiClient;
 use crate::demo::DemoArgs;
 use crate::demo::scene::Scene;
 use crate::demo::settings::{self, Secrets};
-use crate::output::{Output, Tone};
+use crate::output::{Line, Output, Tone};
 
 /// The agents: name and specialty.
 const AGENTS: [(&str, &str); 2] = [("backend-1", "backend"), ("testing-1", "testing")];
@@ -152,30 +152,16 @@ impl Fleet {
             "event": "fleet_ready", "github": scene.api_url(), "coordinator": self.ready.http,
             "fleet": self.ready.fleet, "folder": scene.folder(), "processes": processes,
         }));
-        let quiet = |text: &str| output.paint(Tone::Quiet, text);
-        output.line(format!(
-            "{} {}",
-            quiet("github (simulated)"),
-            scene.api_url()
-        ));
-        output.line(format!(
-            "{} http://{}",
-            quiet("coordinator       "),
-            self.ready.http
-        ));
+        let say = |what: &str, text: String| {
+            output.line(Line::toned(Tone::Quiet, format!("{what:<18}")).and(format!(" {text}")));
+        };
+        say("github (simulated)", scene.api_url().to_string());
+        say("coordinator", format!("http://{}", self.ready.http));
         for process in &self.processes {
             let pid = process.pid().unwrap_or_default();
-            output.line(format!(
-                "{} {} (pid {pid})",
-                quiet("process           "),
-                process.name()
-            ));
+            say("process", format!("{} (pid {pid})", process.name()));
         }
-        output.line(format!(
-            "{} {}",
-            quiet("logs, workspaces  "),
-            scene.folder().display()
-        ));
+        say("logs, workspaces", scene.folder().display().to_string());
     }
 
     /// Ends all.

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use crate::client::{ApiClient, TaskPage};
 use crate::demo::fleet::Fleet;
-use crate::output::{Output, Tone};
+use crate::output::{Line, Output, Tone};
 use crate::task::tone;
 
 /// How often the API is asked.
@@ -78,7 +78,7 @@ impl Timeline {
     pub(super) fn say(&self, tone: Tone, text: &str) {
         let (_, at) = self.since_start(Utc::now());
         self.output
-            .line(format!("{at}  {}", self.output.paint(tone, text)));
+            .line(Line::from(format!("{at}  ")).and_toned(tone, text));
     }
 
     /// Milliseconds since the start, and the same for people. Coordinator and demo run on one host
@@ -107,14 +107,15 @@ impl Timeline {
             "event": "timeline", "at_ms": since, "kind": event.kind, "state": event.to,
             "attempt": event.attempt, "actor": event.actor, "detail": event.detail,
         }));
-        let what = match (event.kind.as_str(), event.to) {
+        let line = Line::from(format!("{at}  "));
+        let line = match (event.kind.as_str(), event.to) {
             ("state" | "created", Some(to)) => {
-                self.output.paint(tone(to), &format!("{:<12}", to.as_str()))
+                line.and_toned(tone(to), format!("{:<12}", to.as_str()))
             }
-            ("phase", _) => format!("{:<12}", "  ·"),
+            ("phase", _) => line.and(format!("{:<12}", "  ·")),
             _ => return,
         };
-        self.output
-            .line(format!("{at}  {what} {:<12} {}", event.actor, event.detail));
+        let rest = format!(" {:<12} {}", event.actor, event.detail);
+        self.output.line(line.and(rest));
     }
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::demo::fleet::Fleet;
 use crate::demo::scene::Scene;
-use crate::output::{Output, Tone};
+use crate::output::{Line, Output, Tone};
 
 /// Attempts of a task, as far as they are shown.
 #[derive(Debug, Default, Deserialize)]
@@ -31,11 +31,9 @@ pub(super) async fn show_change(
     output: Output,
 ) -> anyhow::Result<()> {
     if let Some(failure) = &task.failure {
-        output.line(format!(
-            "\n{}: {}",
-            output.paint(Tone::Bad, failure.kind.as_str()),
-            failure.message
-        ));
+        output.line("");
+        let message = format!(": {}", failure.message);
+        output.line(Line::toned(Tone::Bad, failure.kind.as_str()).and(message));
         output.line(failure.kind.advice());
     }
     let Some(pull_request) = &task.pull_request else {
@@ -43,12 +41,14 @@ pub(super) async fn show_change(
     };
     let diff = scene.diff(pull_request.number)?;
     output.object(&json!({ "event": "diff", "pull_request": pull_request.number, "diff": diff }));
+    output.line("");
     output.line(format!(
-        "\npull request #{}  {}\n",
+        "pull request #{}  {}",
         pull_request.number, pull_request.url
     ));
+    output.line("");
     for line in diff.lines() {
-        output.line(paint_diff(line, output));
+        output.line(paint_diff(&line.replace('\t', "    ")));
     }
     let last = last_attempt(fleet, task).await?;
     output.line("");
@@ -58,41 +58,41 @@ pub(super) async fn show_change(
             "returncode": verdict.as_ref().and_then(|it| it.returncode),
             "duration_ms": verdict.as_ref().map(|it| it.duration_ms),
         }));
-        output.line(format!(
-            "tests {when:<6}  {}",
-            describe(verdict.as_ref(), output)
+        output.line(describe(
+            Line::from(format!("tests {when:<6}  ")),
+            verdict.as_ref(),
         ));
     }
     output.line("");
     Ok(())
 }
 
-fn paint_diff(line: &str, output: Output) -> String {
+fn paint_diff(line: &str) -> Line {
     match line.as_bytes().first() {
-        Some(b'+') => output.paint(Tone::Good, line),
-        Some(b'-') => output.paint(Tone::Bad, line),
-        Some(b'@') => output.paint(Tone::Notice, line),
-        _ => line.to_owned(),
+        Some(b'+') => Line::toned(Tone::Good, line),
+        Some(b'-') => Line::toned(Tone::Bad, line),
+        Some(b'@') => Line::toned(Tone::Notice, line),
+        _ => line.into(),
     }
 }
 
-fn describe(verdict: Option<&TestVerdict>, output: Output) -> String {
+fn describe(line: Line, verdict: Option<&TestVerdict>) -> Line {
     let Some(verdict) = verdict else {
-        return "not run".to_owned();
+        return line.and("not run");
     };
-    let word = if verdict.passed() {
-        output.paint(Tone::Good, "green")
+    let line = if verdict.passed() {
+        line.and_toned(Tone::Good, "green")
     } else {
-        output.paint(Tone::Bad, "red")
+        line.and_toned(Tone::Bad, "red")
     };
     let code = verdict
         .returncode
         .map_or_else(|| "none".to_owned(), |code| code.to_string());
-    format!(
-        "{word}  `{}` exit code {code} in {} ms",
+    line.and(format!(
+        "  `{}` exit code {code} in {} ms",
         verdict.command.join(" "),
         verdict.duration_ms
-    )
+    ))
 }
 
 async fn last_attempt(fleet: &Fleet, task: &Task) -> anyhow::Result<Attempt> {
@@ -129,11 +129,12 @@ pub(super) async fn finish(
         "duration_ms": millis,
     }));
     let word = if good {
-        output.paint(Tone::Good, "completed")
+        Line::toned(Tone::Good, "completed")
     } else {
-        output.paint(Tone::Bad, task.state.as_str())
+        Line::toned(Tone::Bad, task.state.as_str())
     };
-    output.line(format!("\n{word} in {:.1} s", took.as_secs_f64()));
+    output.line("");
+    output.line(word.and(format!(" in {:.1} s", took.as_secs_f64())));
     Ok(good)
 }
 

@@ -1,4 +1,5 @@
-//! Guardrails for text: what leaves is redacted, what comes from outside is marked as data.
+//! Guardrails for text: what leaves is redacted, what comes from outside is marked as data,
+//! and what people read can't act on their terminal.
 //!
 //! Detection goes by known formats first and by names such as `password =` with a random-looking
 //! value second; commit hashes and UUIDs are left alone. Secrets that the process itself holds are
@@ -10,9 +11,11 @@ mod pattern;
 mod redact;
 mod stream;
 mod untrusted;
+mod visible;
 
 pub use known::{register_secret, register_temporary_secret};
 pub use pattern::{Finding, SecretKind, find_secrets};
 pub use redact::{redact, redact_registered};
 pub use stream::StreamRedactor;
 pub use untrusted::{Stripped, delimit_untrusted, strip_hidden, without_references};
+pub use visible::{visible_json, visible_line, visible_text};

@@ -21,18 +21,20 @@ static COMMENT: LazyLock<Regex> =
 
 /// Characters that show as nothing or turn the order of others: zero width, fillers,
 /// bidirectional controls (Unicode Technical Report 36), variation selectors and tags.
-const fn is_invisible(c: char) -> bool {
+pub(crate) const fn is_invisible(c: char) -> bool {
     matches!(
         c,
-        '\u{00AD}' | '\u{061C}' | '\u{115F}' | '\u{1160}' | '\u{180E}' | '\u{200B}'..='\u{200F}'
-            | '\u{202A}'..='\u{202E}' | '\u{2060}'..='\u{206F}' | '\u{3164}'
-            | '\u{FE00}'..='\u{FE0F}' | '\u{FEFF}' | '\u{FFA0}' | '\u{E0000}'..='\u{E01EF}'
+        '\u{00AD}' | '\u{034F}' | '\u{061C}' | '\u{115F}' | '\u{1160}' | '\u{17B4}' | '\u{17B5}'
+            | '\u{180B}'..='\u{180F}' | '\u{200B}'..='\u{200F}' | '\u{202A}'..='\u{202E}'
+            | '\u{2060}'..='\u{206F}' | '\u{3164}' | '\u{FE00}'..='\u{FE0F}' | '\u{FEFF}'
+            | '\u{FFA0}' | '\u{FFF9}'..='\u{FFFB}' | '\u{1BCA0}'..='\u{1BCA3}'
+            | '\u{1D173}'..='\u{1D17A}' | '\u{E0000}'..='\u{E01EF}'
     )
 }
 
 /// Whether the character asks for the picture or the letter of the sign before it, as every
 /// keyboard writes it after `❤` or `1`; after anything else it can only carry hidden data.
-fn styles_a_sign(c: char, before: Option<char>) -> bool {
+pub(crate) fn styles_a_sign(c: char, before: Option<char>) -> bool {
     let sign = |c: char| c.is_ascii_digit() || (!c.is_alphanumeric() && !is_invisible(c));
     matches!(c, '\u{FE0E}' | '\u{FE0F}') && before.is_some_and(sign)
 }
