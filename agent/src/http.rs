@@ -9,15 +9,14 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::extract::{Path, Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use patchfleet_config::ApiKey;
 use patchfleet_domain::TaskId;
-use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::json;
-use sha2::{Digest as _, Sha256};
 use tokio::net::TcpListener;
 use tower_http::timeout::TimeoutLayer;
 
@@ -33,32 +32,19 @@ const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// The interface, bound to its address.
 pub(crate) struct Http {
     listener: TcpListener,
-    key: KeyHash,
-}
-
-/// Hash of the key: comparing hashes tells nobody how much of a guess was right.
-#[derive(Clone, PartialEq, Eq)]
-struct KeyHash([u8; 32]);
-
-impl KeyHash {
-    fn of(key: &str) -> Self {
-        Self(Sha256::digest(key.as_bytes()).into())
-    }
+    key: ApiKey,
 }
 
 impl Http {
     /// Takes the address and the key.
     pub(crate) async fn bind(config: &HttpConfig) -> anyhow::Result<Self> {
-        let key: SecretString = config.key.reveal().context("agents.http.key")?;
+        let key = config.key.api_key("agents.http.key")?;
         let listener = TcpListener::bind(config.listen)
             .await
             .with_context(|| format!("agents.http.listen: can't listen on {}", config.listen))?;
         let address = listener.local_addr()?;
         tracing::info!(%address, "the agent's HTTP interface listens");
-        Ok(Self {
-            listener,
-            key: KeyHash::of(key.expose_secret()),
-        })
+        Ok(Self { listener, key })
     }
 
     /// Answers until it is dropped.
@@ -70,7 +56,7 @@ impl Http {
     }
 }
 
-fn router(member: Arc<Member>, key: KeyHash) -> Router {
+fn router(member: Arc<Member>, key: ApiKey) -> Router {
     Router::new()
         .route("/status", get(status))
         .route("/metrics", get(metrics))
@@ -84,10 +70,9 @@ fn router(member: Arc<Member>, key: KeyHash) -> Router {
         .with_state(member)
 }
 
-async fn authenticate(State(key): State<KeyHash>, request: Request, next: Next) -> Response {
+async fn authenticate(State(key): State<ApiKey>, request: Request, next: Next) -> Response {
     let shown = request.headers().get(header::AUTHORIZATION);
-    let shown = shown.and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
-    if shown.is_some_and(|shown| KeyHash::of(shown) == key) {
+    if key.admits(shown.map(HeaderValue::as_bytes)) {
         next.run(request).await
     } else {
         problem(StatusCode::UNAUTHORIZED, "authentication failed")

@@ -31,11 +31,7 @@ pub(crate) struct Member {
 
 impl Member {
     pub(crate) fn new(config: AgentConfig, workspaces: Workspaces) -> anyhow::Result<Self> {
-        let key = config
-            .coordinator
-            .key
-            .reveal()
-            .context("agents.coordinator.key")?;
+        let key = config.coordinator.key.reveal("agents.coordinator.key")?;
         Ok(Self {
             key: ShowKey::new(key.expose_secret())?,
             desk: Arc::default(),

@@ -60,7 +60,10 @@ impl ApiArgs {
         let config = self.config.load()?;
         let coordinator = config.coordinator(self.config.file())?;
         let url = Url::parse(&format!("http://{}", coordinator.listen))?;
-        Ok(ApiClient::new(url, coordinator.api.key.reveal()?))
+        Ok(ApiClient::new(
+            url,
+            coordinator.api.key.reveal("coordinator.api.key")?,
+        ))
     }
 }
 

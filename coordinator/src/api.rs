@@ -17,9 +17,9 @@ use std::sync::Arc;
 use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Router, middleware};
+use patchfleet_config::ApiKey;
 use patchfleet_resilience::Health;
 use patchfleet_telemetry::Metrics;
-use secrecy::SecretString;
 
 use crate::cache::{Buckets, Cache, Rate};
 use crate::dispatch::Registry;
@@ -38,8 +38,8 @@ pub struct ApiState {
     pub store: Arc<dyn Store>,
     /// The metrics to show.
     pub metrics: Metrics,
-    /// What callers have to know.
-    pub key: Arc<SecretString>,
+    /// What callers have to show.
+    pub key: ApiKey,
     /// How much of the coordinator it may take.
     pub bounds: Bounds,
     /// How often an address may ask.
@@ -74,7 +74,7 @@ pub fn router(state: ApiState) -> Router {
         ))
         .route("/metrics", get(health::metrics))
         .route_layer(middleware::from_fn_with_state(
-            Arc::clone(&state.key),
+            state.key.clone(),
             key::require,
         ))
         .route_layer(middleware::from_fn_with_state(

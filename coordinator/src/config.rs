@@ -88,7 +88,7 @@ impl DatabaseConfig {
     /// When the secret is missing, or is no address.
     pub fn address(&self) -> anyhow::Result<Address> {
         let field = "coordinator.database.url";
-        let url = self.url.reveal().context(field)?;
+        let url = self.url.reveal(field)?;
         Address::parse(&url).context(field)
     }
 }

@@ -214,7 +214,7 @@ impl Parts<'_> {
     ) -> anyhow::Result<()> {
         let secrets = self.config.github.webhook_secrets.iter();
         let secrets: Vec<_> = secrets
-            .map(patchfleet_config::Secret::reveal)
+            .map(|secret| secret.reveal("coordinator.github.webhook_secrets"))
             .collect::<Result<_, _>>()?;
         if secrets.is_empty() {
             bail!(
@@ -246,13 +246,7 @@ impl Parts<'_> {
             registry: self.registry.clone(),
             cache: self.cache.clone(),
             remotes: self.remotes(),
-            key: Arc::new(
-                self.config
-                    .api
-                    .key
-                    .reveal()
-                    .context("coordinator.api.key")?,
-            ),
+            key: self.config.api.key.api_key("coordinator.api.key")?,
         };
         let app = webhook::router(state).merge(api::router(api));
         let app = app.into_make_service_with_connect_info::<SocketAddr>();
@@ -273,7 +267,7 @@ impl Parts<'_> {
     ) -> anyhow::Result<()> {
         let config = &self.config.fleet;
         let options = FleetOptions {
-            key: config.key.reveal().context("coordinator.fleet.key")?,
+            key: config.key.api_key("coordinator.fleet.key")?,
             lease: config.lease.0,
             heartbeat: config.heartbeat.0,
             grace: config.reconnect_grace.0,
@@ -363,18 +357,17 @@ fn open_cache(config: Option<&RedisConfig>, metrics: &Metrics) -> anyhow::Result
         return Ok(Cache::default());
     };
     let field = "coordinator.redis.url";
-    let url = config.url.reveal().context(field)?;
+    let url = config.url.reveal(field)?;
     Cache::open(url.expose_secret(), &config.prefix, metrics.clone()).context(field)
 }
 
 fn github(config: &GitHubConfig) -> anyhow::Result<GitHub> {
     let credentials = match (&config.token, &config.app) {
-        (Some(token), None) => As::Token(token.reveal().context("coordinator.github.token")?),
+        (Some(token), None) => As::Token(token.reveal("coordinator.github.token")?),
         (None, Some(app)) => {
             let private_key: SecretString = app
                 .private_key
-                .reveal()
-                .context("coordinator.github.app.private_key")?;
+                .reveal("coordinator.github.app.private_key")?;
             As::App {
                 id: app.id,
                 private_key,

@@ -55,7 +55,7 @@ impl Api {
             store: Arc::clone(&store),
             registry: Registry::new(metrics.clone()),
             metrics,
-            key: Arc::new(KEY.to_owned().into()),
+            key: KEY.parse().unwrap(),
             bounds,
             rate,
             remotes: Arc::new(move || health.iter().map(Remote::health).collect()),

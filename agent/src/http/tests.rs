@@ -43,7 +43,7 @@ impl Scene {
         if let Some(key) = key {
             request = request.header("authorization", format!("Bearer {key}"));
         }
-        let router = router(Arc::clone(&self.member), KeyHash::of("http-key"));
+        let router = router(Arc::clone(&self.member), "http-key".parse().unwrap());
         let request = request.body(Body::empty()).unwrap();
         let response = router.oneshot(request).await.unwrap();
         let status = response.status();

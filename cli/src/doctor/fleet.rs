@@ -43,7 +43,7 @@ async fn coordinator_checks(config: &CoordinatorConfig) -> Vec<Check> {
     let mut checks: Vec<Check> = secrets
         .chain(keys)
         .map(|(name, secret)| {
-            let found = secret.reveal().map(|_| "present".to_owned());
+            let found = secret.reveal(name).map(|_| "present".to_owned());
             Check::of(
                 name,
                 found,
@@ -92,7 +92,7 @@ async fn agent_checks(config: &AgentConfig) -> Vec<Check> {
     let key = config
         .coordinator
         .key
-        .reveal()
+        .reveal("agents.coordinator.key")
         .map(|_| "present".to_owned());
     let mend_key = "put it where the configuration says, or change the configuration";
     let mut checks = vec![

@@ -1,35 +1,25 @@
 //! Who may connect: those who show the fleet's key. Everyone else learns nothing but that.
 
-use std::sync::Arc;
-
-use secrecy::{ExposeSecret as _, SecretString};
-use subtle::ConstantTimeEq as _;
+use patchfleet_config::ApiKey;
 use tonic::service::Interceptor;
 use tonic::{Request, Status};
 
-/// Compares `authorization: Bearer KEY` in constant time.
+/// Refuses streams that do not show the fleet's key.
 #[derive(Debug, Clone)]
 pub(super) struct KeyCheck {
-    key: Arc<SecretString>,
+    key: ApiKey,
 }
 
 impl KeyCheck {
-    pub(super) fn new(key: SecretString) -> Self {
-        Self { key: Arc::new(key) }
-    }
-
-    fn is_right(&self, shown: Option<&str>) -> bool {
-        let wanted = self.key.expose_secret().as_bytes();
-        let shown = shown.and_then(|header| header.strip_prefix("Bearer "));
-        // An empty key lets nobody in, instead of everybody.
-        !wanted.is_empty() && shown.is_some_and(|key| key.as_bytes().ct_eq(wanted).into())
+    pub(super) const fn new(key: ApiKey) -> Self {
+        Self { key }
     }
 }
 
 impl Interceptor for KeyCheck {
     fn call(&mut self, request: Request<()>) -> Result<Request<()>, Status> {
-        let header = request.metadata().get("authorization");
-        if self.is_right(header.and_then(|value| value.to_str().ok())) {
+        let shown = request.metadata().get("authorization");
+        if self.key.admits(shown.map(|value| value.as_bytes())) {
             return Ok(request);
         }
         let address = request.remote_addr();
@@ -43,26 +33,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_key_itself_is_right() {
-        let check = KeyCheck::new("fleet".into());
-        assert!(check.is_right(Some("Bearer fleet")));
-        for wrong in [
-            "Bearer fleetx",
-            "Bearer flee",
-            "Bearer ",
-            "fleet",
-            "bearer fleet",
-            "",
-        ] {
-            assert!(!check.is_right(Some(wrong)), "{wrong:?} was accepted");
+    fn only_a_stream_with_the_key_is_let_in() {
+        let key = "fleet".parse().unwrap();
+        let mut check = KeyCheck::new(key);
+        let mut shows = |header: Option<&'static str>| {
+            let mut request = Request::new(());
+            if let Some(header) = header {
+                let metadata = request.metadata_mut();
+                metadata.insert("authorization", header.parse().unwrap());
+            }
+            check.call(request).is_ok()
+        };
+        assert!(shows(Some("Bearer fleet")));
+        for wrong in [None, Some("Bearer "), Some(""), Some("Bearer fleets")] {
+            assert!(!shows(wrong), "{wrong:?}");
         }
-        assert!(!check.is_right(None));
-    }
-
-    #[test]
-    fn an_empty_key_lets_nobody_in() {
-        let check = KeyCheck::new("".into());
-        assert!(!check.is_right(Some("Bearer ")));
-        assert!(!check.is_right(None));
     }
 }

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use patchfleet_config::ApiKey;
 use patchfleet_proto::v1::fleet_server::{Fleet, FleetServer};
 use patchfleet_proto::{MAX_MESSAGE_BYTES, PUSHBACK, v1};
-use secrecy::SecretString;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -36,7 +36,7 @@ const FULL_PUSHBACK_MS: u64 = 5000;
 #[derive(Debug, Clone)]
 pub struct FleetOptions {
     /// What agents have to show.
-    pub key: SecretString,
+    pub key: ApiKey,
     /// How long an attempt lives without a sign of life.
     pub lease: Duration,
     /// How often agents are to give a sign of life.

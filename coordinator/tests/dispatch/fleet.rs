@@ -123,7 +123,7 @@ impl Fleet {
         let lease = scheduling.lease;
         let (store, shutdown) = (self.store.clone(), self.shutdown.clone());
         let options = FleetOptions {
-            key: KEY.into(),
+            key: KEY.parse().unwrap(),
             lease,
             heartbeat: (lease / 10).min(Duration::from_millis(300)),
             grace: GRACE,

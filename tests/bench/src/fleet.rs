@@ -57,7 +57,7 @@ impl Fleet {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let url = format!("http://{}", listener.local_addr()?);
         let options = FleetOptions {
-            key: KEY.to_owned().into(),
+            key: KEY.parse()?,
             lease: Duration::from_secs(30),
             heartbeat: Duration::from_secs(5),
             grace: Duration::from_secs(5),
