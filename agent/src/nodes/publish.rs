@@ -2,9 +2,11 @@
 //!
 //! The commit's tree is written from the base and the context in the agent's own object store, and
 //! it is the tree that was tested: what lies in the work tree by now does not matter. A base that
-//! has moved means a rebase and another test. The branch is pushed only over commits of
-//! Patchfleet, and only if it stands where it was seen. Running the node again after a crash finds
-//! its own commit on the remote and pushes nothing.
+//! has moved means a rebase and another test, twice at most: where the base moves more often than
+//! the tests take, the change is published on the base that it was last tested on, and the pull
+//! request says so. The branch is pushed only over commits of Patchfleet, and only if it stands
+//! where it was seen. Running the node again after a crash finds its own commit on the remote and
+//! pushes nothing.
 //!
 //! The token is asked for right before it is used, and goes to git alone.
 
@@ -29,8 +31,11 @@ use super::test::{TestCommand, TestResults};
 use crate::git::{Author, GitError, ObjectId, Remote};
 use branch::Standing;
 
-/// How often base and branch may move while the change is published.
-const MOVES: u32 = 4;
+/// How often the change follows a base that moves while it is published. Each time costs a run of
+/// the tests.
+const REBASES: u32 = 2;
+/// How often the branch may move between the look at it and the push.
+const PUSHES: u32 = 4;
 
 /// How the result gets to GitHub.
 pub struct Publishing {
@@ -78,6 +83,20 @@ struct Candidate {
     tree: ObjectId,
     commit: ObjectId,
     results: Option<TestResults>,
+    /// Where the base branch stood when it was not followed any further.
+    newer_base: Option<ObjectId>,
+}
+
+impl Candidate {
+    /// What those who merge have to know when the base moved on.
+    fn untested_base(&self) -> Option<String> {
+        let newer = self.newer_base.as_ref()?;
+        Some(format!(
+            "The base branch moved while the change was tested: it was tested on `{}`, not on `{newer}`. \
+             Update the branch before merging",
+            self.base
+        ))
+    }
 }
 
 #[async_trait]
@@ -92,13 +111,15 @@ impl Node for Publish {
         let candidate = self.push(candidate, &command, &call.cancel).await?;
         let before: Option<TestResults> = optional(ctx, "tests.before")?;
         let risks: Option<Vec<String>> = optional(ctx, "review.risks")?;
+        let mut risks = risks.unwrap_or_default();
+        risks.extend(candidate.untested_base());
         let summary = Summary::of(&Facts {
             task: &deps.task,
             files: &files,
             command: &command.words,
             before: before.as_ref(),
             after: candidate.results.as_ref(),
-            risks: &risks.unwrap_or_default(),
+            risks: &risks,
         });
         let draft = pull_request::draft(deps, &summary);
         let pull_request = deps
@@ -117,6 +138,7 @@ impl Node for Publish {
                 "summary": summary.to_markdown(),
             },
             "tests": { "results": candidate.results },
+            "review": { "risks": risks },
         }))
     }
 }
@@ -168,10 +190,11 @@ impl Publish {
             tree,
             commit,
             results,
+            newer_base: None,
         })
     }
 
-    /// Pushes the change, on the base as it is now.
+    /// Pushes the change, on the base as it is now or as it was when it was tested last.
     async fn push(
         &self,
         mut candidate: Candidate,
@@ -180,16 +203,27 @@ impl Publish {
     ) -> Result<Candidate, NodeError> {
         let deps = &self.0;
         let repository = &deps.workspace.repository;
-        for _ in 0..MOVES {
+        let (mut rebases, mut pushes) = (0, 0);
+        while pushes < PUSHES {
             let remote = self.remote().await?;
             let standing = Standing::look(deps, &remote).await?;
+            candidate.newer_base = None;
             if standing.base != candidate.base {
-                candidate = self
-                    .rebase(candidate, &standing.base, (command, cancel))
-                    .await?;
-                // Tests take time; look again.
-                continue;
+                if rebases < REBASES {
+                    rebases += 1;
+                    candidate = self
+                        .rebase(candidate, &standing.base, (command, cancel))
+                        .await?;
+                    // Tests take time; look again.
+                    continue;
+                }
+                deps.log.line(&format!(
+                    "the base moved on to {}; the change is published on {}, where it was tested",
+                    standing.base, candidate.base
+                ));
+                candidate.newer_base = Some(standing.base.clone());
             }
+            pushes += 1;
             if let Some(commit) = standing.published(deps, &candidate).await? {
                 return Ok(Candidate {
                     commit,
@@ -212,11 +246,8 @@ impl Publish {
                 Err(error) => return Err(git(error)),
             }
         }
-        let message = format!("base and branch moved {MOVES} times while the change was published");
-        Err(NodeError {
-            retryable: true,
-            ..permanent(FailureKind::BaseMoved, message)
-        })
+        // Somebody else pushes the same branch; what was drafted is as good as before.
+        Err(git(GitError::LeaseLost))
     }
 
     /// The change on a newer base, tested there.

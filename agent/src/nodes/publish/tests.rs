@@ -85,6 +85,43 @@ async fn a_moved_base_means_rebase_and_another_test() {
     assert_eq!(tests_after.unwrap().tree, tree);
 }
 
+/// Runs the tests, and after those that are green moves the base branch.
+fn tests_that_move_the_base(rig: &Rig) -> Vec<String> {
+    let work = rig.bench.origin.dir().parent().unwrap().join("work");
+    let script = format!(
+        "python3 -m unittest -v || exit 1\ncd {}\nexport GIT_CONFIG_GLOBAL=/dev/null\n\
+         git rev-list --count HEAD > moved.txt && git add -A\n\
+         git -c user.name=Mona -c user.email=mona@example.com commit -q -m more\n\
+         git push -q origin main",
+        work.display()
+    );
+    ["sh", "-c", &script].map(str::to_owned).into()
+}
+
+#[tokio::test]
+async fn a_base_that_never_stands_still_is_followed_twice_and_then_told_of() {
+    let rig = Rig::answering(REPOSITORY, &[FIX]).await;
+    let mut deps = rig.deps(rig.workspace(1).await).await.unwrap();
+    deps.tests.command = Some(tests_that_move_the_base(&rig));
+    let report = rig.run_with(deps, Vec::new()).await.unwrap();
+    let origin = &rig.bench.origin;
+    // After the change and after each of two rebases the tests were green and moved the base.
+    assert_eq!(origin.ask(&["rev-list", "--count", "main"]).await, "4");
+    let tested = origin.ask(&["rev-parse", "main^"]).await;
+    let newest = origin.ask(&["rev-parse", "main"]).await;
+    assert_eq!(
+        origin.ask(&["rev-parse", &format!("{BRANCH}^")]).await,
+        tested
+    );
+    let body = rig.desk.drafts.lock().unwrap()[0].body.clone();
+    let said = format!("it was tested on `{tested}`, not on `{newest}`");
+    assert!(body.contains(&said), "{body}");
+    let Ok(Outcome::PullRequest { summary, .. }) = outcome(&report.ctx) else {
+        panic!("no pull request");
+    };
+    assert!(summary.contains(&said), "{summary}");
+}
+
 async fn base_moved(files: &[(&str, &str)], said: &str) {
     let (rig, checkpoints) = before_publish().await;
     rig.bench.origin.advance(files).await;
