@@ -160,6 +160,10 @@ pub trait Store: Send + Sync + std::fmt::Debug {
 
     /// True when the caller is to compare GitHub with the tasks: the last one began that long ago.
     async fn claim_sweep(&self, every: Duration) -> StoreResult<bool>;
+    /// Until when that part of the comparison is complete, as [`Store::set_swept_until`] said.
+    async fn swept_until(&self, part: &str) -> StoreResult<Option<Timestamp>>;
+    /// Remembers until when a part of the comparison is complete.
+    async fn set_swept_until(&self, part: &str, at: Timestamp) -> StoreResult<()>;
     /// The repositories that have tasks.
     async fn repositories(&self) -> StoreResult<Vec<RepositoryName>>;
     /// A repository's tasks about issues that are not over.

@@ -6,10 +6,13 @@ use std::time::Duration;
 
 use http::Uri;
 use octocrab::Octocrab;
+use patchfleet_domain::RepositoryName;
 use patchfleet_resilience::{Health, Policy, Remote};
 use tokio::sync::OnceCell;
 use url::Url;
 
+use crate::GitHubResult;
+use crate::budget::{Budget, Budgets, Spender};
 use crate::credentials::{Credentials, SetupError};
 use crate::identity::Identity;
 use crate::installation::Installations;
@@ -71,6 +74,15 @@ pub(crate) struct Shared {
     pub(crate) timeout: Duration,
     pub(crate) identity: OnceCell<Identity>,
     pub(crate) installations: Installations,
+    pub(crate) budgets: Budgets,
+}
+
+/// As whom a request is made, and whose limit it is spent from.
+#[derive(Clone)]
+pub(crate) struct Caller {
+    /// Shared, because a clone of the client itself would not share its token.
+    pub(crate) octocrab: Arc<Octocrab>,
+    pub(crate) spender: Spender,
 }
 
 impl fmt::Debug for GitHub {
@@ -105,6 +117,7 @@ impl GitHub {
                 timeout: settings.timeout,
                 identity: OnceCell::new(),
                 installations: Installations::default(),
+                budgets: Budgets::default(),
             }),
             keeper: None,
             observer: None,
@@ -127,6 +140,29 @@ impl GitHub {
     /// How GitHub is doing, as seen from here.
     pub fn health(&self) -> Health {
         self.shared.remote.health()
+    }
+
+    /// What is left of the limit that requests about a repository are spent from; nothing before
+    /// the first.
+    ///
+    /// # Errors
+    /// What GitHub answers when it has to be asked whose repository that is.
+    pub async fn budget_for(&self, repository: &RepositoryName) -> GitHubResult<Option<Budget>> {
+        let caller = self.client_for(repository).await?;
+        Ok(self.shared.budgets.get(caller.spender))
+    }
+
+    /// What is left of the token's limit, or of the App's own.
+    pub fn own_budget(&self) -> Option<Budget> {
+        self.shared.budgets.get(Spender::Own)
+    }
+
+    /// The caller itself: the token's account, or the App.
+    pub(crate) fn own(&self) -> Caller {
+        Caller {
+            octocrab: Arc::clone(&self.shared.octocrab),
+            spender: Spender::Own,
+        }
     }
 
     pub(crate) fn observe(&self, observation: Observation) {

@@ -12,8 +12,8 @@ use crate::GitHubResult;
 use crate::ask::Ask;
 use crate::client::GitHub;
 
-/// Attempts that are looked at: the newest.
-const LOOKED_AT: &str = "100";
+/// Attempts on a page; GitHub's largest.
+const PER_PAGE: &str = "100";
 /// Attempts of one delivery after which it is given up.
 const TRIES: usize = 5;
 
@@ -30,6 +30,15 @@ pub struct FailedDelivery {
     pub tried_at: Timestamp,
 }
 
+/// What has not arrived.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FailedDeliveries {
+    /// The deliveries, oldest first.
+    pub failed: Vec<FailedDelivery>,
+    /// There was nothing beyond the last page that was read.
+    pub is_complete: bool,
+}
+
 #[derive(Debug, Deserialize)]
 struct Attempt {
     id: u64,
@@ -40,13 +49,37 @@ struct Attempt {
 }
 
 impl GitHub {
-    /// Those of the App's newest deliveries that have not arrived and are not given up.
+    /// The App's deliveries that have not arrived and are not given up, oldest first, among all
+    /// attempts since then: read page by page, at most so many.
     ///
     /// # Errors
     /// What GitHub answers; only an App may ask.
-    pub async fn failed_deliveries(&self) -> GitHubResult<Vec<FailedDelivery>> {
-        let ask = Ask::get(&["app", "hook", "deliveries"]).query(&[("per_page", LOOKED_AT)]);
-        Ok(failed(self.ask_as_self(&ask).await?))
+    pub async fn failed_deliveries(
+        &self,
+        since: Timestamp,
+        pages: usize,
+    ) -> GitHubResult<FailedDeliveries> {
+        let mut attempts: Vec<Attempt> = Vec::new();
+        let mut cursor: Option<String> = None;
+        for _ in 0..pages {
+            let paging = [("per_page", PER_PAGE)];
+            let from = cursor.as_deref().map(|cursor| ("cursor", cursor));
+            let query: Vec<_> = paging.into_iter().chain(from).collect();
+            let ask = Ask::get(&["app", "hook", "deliveries"]).query(&query);
+            let (page, next): (Vec<Attempt>, _) = self.page_as_self(&ask.authoritative()).await?;
+            let is_older = page.last().is_none_or(|last| last.delivered_at < since);
+            attempts.extend(page);
+            cursor = next;
+            if is_older || cursor.is_none() {
+                cursor = None;
+                break;
+            }
+        }
+        attempts.retain(|attempt| attempt.delivered_at >= since);
+        Ok(FailedDeliveries {
+            failed: failed(attempts),
+            is_complete: cursor.is_none(),
+        })
     }
 
     /// Has a delivery made again.
@@ -80,7 +113,9 @@ fn failed(attempts: Vec<Attempt>) -> Vec<FailedDelivery> {
             tried_at: newest.delivered_at,
         })
     });
-    newest.collect()
+    let mut failed: Vec<_> = newest.collect();
+    failed.sort_by_key(|it| it.attempt);
+    failed
 }
 
 #[cfg(test)]

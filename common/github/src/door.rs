@@ -1,6 +1,5 @@
 //! The door: every request leaves here, is tried again where that may help, and is counted.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,9 +14,10 @@ use patchfleet_resilience::{CallError, Failure, FailureKind};
 use serde::de::DeserializeOwned;
 
 use crate::ask::{Ask, Repeat};
-use crate::client::{GitHub, Observation};
+use crate::budget::Budget;
+use crate::client::{Caller, GitHub, Observation};
 use crate::kept::{Keeper, KeptAnswer, Known, Seal};
-use crate::limit::remaining_of;
+use crate::limit::cursor_of;
 use crate::{GitHubError, GitHubResult};
 
 /// What an answer consists of.
@@ -36,8 +36,8 @@ struct Tried {
 impl Failure for Tried {
     fn kind(&self) -> FailureKind {
         match (&self.error, self.repeat) {
-            (GitHubError::RateLimited { retry_after }, _) => FailureKind::Transient {
-                retry_after: Some(*retry_after),
+            (GitHubError::RateLimited { retry_after }, _) => FailureKind::Limited {
+                retry_after: *retry_after,
             },
             // Counts against GitHub, but a wait that nobody waits for ends the call.
             (GitHubError::Unavailable { .. }, Repeat::Never) => FailureKind::Transient {
@@ -60,8 +60,8 @@ impl GitHub {
         repository: &RepositoryName,
         ask: &Ask,
     ) -> GitHubResult<T> {
-        let client = self.client_for(repository).await?;
-        let answer = self.through(&client, ask).await;
+        let caller = self.client_for(repository).await?;
+        let answer = self.ask_as(&caller, ask).await;
         if matches!(
             answer,
             Err(GitHubError::Unauthorized | GitHubError::NotFound)
@@ -74,10 +74,50 @@ impl GitHub {
 
     /// Makes a request about the caller itself.
     pub(crate) async fn ask_as_self<T: DeserializeOwned>(&self, ask: &Ask) -> GitHubResult<T> {
-        self.through(&self.shared.octocrab, ask).await
+        self.ask_as(&self.own(), ask).await
     }
 
-    /// All pages of a list.
+    /// Makes a request as somebody.
+    pub(crate) async fn ask_as<T: DeserializeOwned>(
+        &self,
+        caller: &Caller,
+        ask: &Ask,
+    ) -> GitHubResult<T> {
+        Ok(self.through(caller, ask).await?.0)
+    }
+
+    /// Makes a request about the caller itself; also the cursor of the next page, if there is one.
+    pub(crate) async fn page_as_self<T: DeserializeOwned>(
+        &self,
+        ask: &Ask,
+    ) -> GitHubResult<(T, Option<String>)> {
+        let (page, heard) = self.through(&self.own(), ask).await?;
+        Ok((page, heard.cursor))
+    }
+
+    /// All pages of a list of what somebody has, whose items are somewhere in each page.
+    pub(crate) async fn all_as<P: DeserializeOwned, T>(
+        &self,
+        caller: &Caller,
+        path: &[&str],
+        items: impl Fn(P) -> Vec<T>,
+    ) -> GitHubResult<Vec<T>> {
+        let mut all = Vec::new();
+        for page in 1_u32.. {
+            let page = page.to_string();
+            let ask = Ask::get(path).query(&[("per_page", "100"), ("page", page.as_str())]);
+            let page: P = self.ask_as(caller, &ask.authoritative()).await?;
+            let items = items(page);
+            let last = items.len() < PER_PAGE;
+            all.extend(items);
+            if last {
+                break;
+            }
+        }
+        Ok(all)
+    }
+
+    /// All pages of a list about a repository.
     pub(crate) async fn ask_all<T: DeserializeOwned>(
         &self,
         repository: &RepositoryName,
@@ -101,11 +141,15 @@ impl GitHub {
 
     async fn through<T: DeserializeOwned>(
         &self,
-        client: &Arc<Octocrab>,
+        caller: &Caller,
         ask: &Ask,
-    ) -> GitHubResult<T> {
+    ) -> GitHubResult<(T, Heard)> {
+        if let Some(retry_after) = self.shared.budgets.is_spent_for(caller.spender) {
+            // GitHub would refuse, and holds it against those who ask all the same.
+            return Err(GitHubError::RateLimited { retry_after });
+        }
         let once = || async {
-            let answer = self.once(client, ask).await;
+            let answer = self.once(caller, ask).await;
             answer.map_err(|error| Tried {
                 error,
                 repeat: ask.repeat,
@@ -123,22 +167,29 @@ impl GitHub {
         }
     }
 
-    async fn once<T: DeserializeOwned>(&self, client: &Octocrab, ask: &Ask) -> GitHubResult<T> {
+    async fn once<T: DeserializeOwned>(
+        &self,
+        caller: &Caller,
+        ask: &Ask,
+    ) -> GitHubResult<(T, Heard)> {
         let timeout = self.shared.timeout;
         let mut heard = Heard::default();
-        let sending = self.send(client, ask, &mut heard);
+        let sending = self.send(&caller.octocrab, ask, &mut heard);
         let answer = match tokio::time::timeout(timeout, sending).await {
             Ok(answer) => answer.map_err(GitHubError::from),
             Err(_) => Err(GitHubError::unavailable(format!(
                 "no answer within {timeout:?}"
             ))),
         };
-        let Heard { remaining, known } = heard;
-        let good = if known { "not_modified" } else { "ok" };
+        if let Some(budget) = heard.budget {
+            self.shared.budgets.note(caller.spender, budget);
+        }
+        let good = if heard.known { "not_modified" } else { "ok" };
         let outcome = answer.as_ref().map_or_else(GitHubError::word, |_| good);
+        let remaining = heard.budget.map(|budget| budget.remaining);
         self.observe(Observation { outcome, remaining });
         tracing::debug!(method = %ask.method, target = ask.target, outcome, "asked GitHub");
-        answer
+        Ok((answer?, heard))
     }
 
     /// Makes the request, and asks whether what is known is still so.
@@ -165,7 +216,8 @@ impl GitHub {
         }
         let request = client.build_request(request, ask.body.as_ref())?;
         let response = client.execute(request).await?;
-        heard.remaining = remaining_of(response.headers());
+        heard.budget = Budget::of(response.headers());
+        heard.cursor = cursor_of(response.headers());
         if response.status() == StatusCode::NOT_MODIFIED
             && let Some(Known { answer, .. }) = known
         {
@@ -199,7 +251,9 @@ async fn keep(
 #[derive(Debug, Default)]
 struct Heard {
     /// What GitHub says of its limit, whatever else it answers.
-    remaining: Option<u64>,
+    budget: Option<Budget>,
+    /// Where the next page begins.
+    cursor: Option<String>,
     /// The answer was known, and still is so.
     known: bool,
 }

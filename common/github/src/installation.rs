@@ -9,7 +9,8 @@ use patchfleet_domain::RepositoryName;
 use serde::Deserialize;
 
 use crate::ask::Ask;
-use crate::client::GitHub;
+use crate::budget::Spender;
+use crate::client::{Caller, GitHub};
 use crate::credentials::Credentials;
 use crate::{GitHubError, GitHubResult};
 
@@ -20,10 +21,18 @@ struct Installation {
 }
 
 #[derive(Clone)]
-struct Known {
+pub(crate) struct Known {
     id: u64,
-    /// Shared, because a clone of the client itself would not share its token.
     client: Arc<Octocrab>,
+}
+
+impl Known {
+    pub(crate) fn caller(&self) -> Caller {
+        Caller {
+            octocrab: Arc::clone(&self.client),
+            spender: Spender::Installation(self.id),
+        }
+    }
 }
 
 /// The installations that were looked up so far.
@@ -41,8 +50,12 @@ impl Installations {
         self.lock().get(repository).cloned()
     }
 
+    fn of_id(&self, id: u64) -> Option<Known> {
+        self.lock().values().find(|one| one.id == id).cloned()
+    }
+
     /// Keeps what was found; repositories of one installation share its token.
-    fn keep(&self, repository: &RepositoryName, found: Known) -> Known {
+    pub(crate) fn keep(&self, repository: &RepositoryName, found: Known) -> Known {
         let mut known = self.lock();
         let same = known.values().find(|one| one.id == found.id).cloned();
         let kept = same.unwrap_or(found);
@@ -57,13 +70,10 @@ impl Installations {
 
 impl GitHub {
     /// The client whose credentials are good for the repository.
-    pub(crate) async fn client_for(
-        &self,
-        repository: &RepositoryName,
-    ) -> GitHubResult<Arc<Octocrab>> {
+    pub(crate) async fn client_for(&self, repository: &RepositoryName) -> GitHubResult<Caller> {
         match self.shared.credentials {
-            Credentials::Token(_) => Ok(Arc::clone(&self.shared.octocrab)),
-            Credentials::App { .. } => Ok(self.installed(repository).await?.client),
+            Credentials::Token(_) => Ok(self.own()),
+            Credentials::App { .. } => Ok(self.installed(repository).await?.caller()),
         }
     }
 
@@ -84,12 +94,17 @@ impl GitHub {
         ];
         let ask = Ask::get(&path).authoritative();
         let found: Installation = self.ask_as_self(&ask).await?;
-        let client = self.shared.octocrab.installation(InstallationId(found.id));
-        let client = Arc::new(client.map_err(GitHubError::from)?);
-        let known = Known {
-            id: found.id,
-            client,
-        };
+        let known = self.installation(found.id)?;
         Ok(self.shared.installations.keep(repository, known))
+    }
+
+    /// An installation by its id.
+    pub(crate) fn installation(&self, id: u64) -> GitHubResult<Known> {
+        if let Some(known) = self.shared.installations.of_id(id) {
+            return Ok(known);
+        }
+        let client = self.shared.octocrab.installation(InstallationId(id));
+        let client = Arc::new(client.map_err(GitHubError::from)?);
+        Ok(Known { id, client })
     }
 }

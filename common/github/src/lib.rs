@@ -9,6 +9,7 @@
 //! Absent: webhooks, git over HTTP and any knowledge of tasks.
 
 mod ask;
+mod budget;
 mod client;
 mod comment;
 mod credentials;
@@ -27,17 +28,18 @@ mod pull;
 mod repository;
 mod token;
 
+pub use budget::Budget;
 pub use client::{GitHub, GitHubOptions, Observation, Settings};
 pub use comment::Comment;
 pub use credentials::{Credentials, SetupError};
-pub use delivery::FailedDelivery;
+pub use delivery::{FailedDeliveries, FailedDelivery};
 pub use error::GitHubError;
 pub use identity::{Identity, IdentityKind};
 pub use issue::{Issue, IssueEvent, OpenIssues, OpenState};
 pub use kept::{Keeper, KeptAnswer};
 pub use permission::Permission;
 pub use pull::{NewPullRequest, PullRequest, PullRequestEdit};
-pub use repository::Repository;
+pub use repository::{ListedRepository, Repository};
 pub use token::{ShortLivedToken, TokenAccess};
 
 /// What a call to GitHub comes to.

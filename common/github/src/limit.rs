@@ -5,8 +5,9 @@
 
 use std::time::Duration;
 
-use http::HeaderMap;
+use http::{HeaderMap, header};
 use octocrab::GitHubError;
+use url::Url;
 
 /// What GitHub asks for when it names no time.
 const WITHOUT_A_TIME: Duration = Duration::from_mins(1);
@@ -16,7 +17,7 @@ pub(crate) fn told_to_wait(refusal: &GitHubError) -> Option<Duration> {
     if !matches!(refusal.status_code.as_u16(), 403 | 429) {
         return None;
     }
-    let exhausted = header(refusal, "x-ratelimit-remaining") == Some("0");
+    let exhausted = field(refusal, "x-ratelimit-remaining") == Some("0");
     let secondary = refusal.message.contains("secondary rate limit")
         || refusal.message.contains("abuse detection");
     let limited = refusal.status_code.as_u16() == 429 || exhausted || secondary;
@@ -26,15 +27,23 @@ pub(crate) fn told_to_wait(refusal: &GitHubError) -> Option<Duration> {
     })
 }
 
-/// How many more requests GitHub takes until it resets the limit, as an answer says.
-pub(crate) fn remaining_of(headers: &HeaderMap) -> Option<u64> {
-    let said = headers.get("x-ratelimit-remaining")?;
-    said.to_str().ok()?.parse().ok()
+/// Where the next page of a list begins, as the `Link` header says.
+pub(crate) fn cursor_of(headers: &HeaderMap) -> Option<String> {
+    let links = headers.get(header::LINK)?.to_str().ok()?;
+    let next = links
+        .split(',')
+        .find(|link| link.contains("rel=\"next\""))?;
+    let (_, address) = next.split_once('<')?;
+    let address = Url::parse(address.split_once('>')?.0).ok()?;
+    let mut query = address.query_pairs();
+    query
+        .find(|(name, _)| name == "cursor")
+        .map(|(_, cursor)| cursor.into_owned())
 }
 
 /// The `Retry-After` header; GitHub sends seconds.
 pub(crate) fn retry_after(refusal: &GitHubError) -> Option<Duration> {
-    let seconds = header(refusal, "retry-after")?.parse().ok()?;
+    let seconds = field(refusal, "retry-after")?.parse().ok()?;
     Some(Duration::from_secs(seconds))
 }
 
@@ -48,6 +57,6 @@ fn until_reset(refusal: &GitHubError) -> Option<Duration> {
     )
 }
 
-fn header<'a>(refusal: &'a GitHubError, name: &str) -> Option<&'a str> {
+fn field<'a>(refusal: &'a GitHubError, name: &str) -> Option<&'a str> {
     refusal.headers.as_ref()?.get(name)?.to_str().ok()
 }

@@ -22,6 +22,12 @@ pub enum FailureKind {
         /// How long it asked to be left alone (`Retry-After`).
         retry_after: Option<Duration>,
     },
+    /// The remote is there and takes no more requests for a while. That is no reason to leave it
+    /// alone altogether: others may still have requests left.
+    Limited {
+        /// How long it asked to be left alone.
+        retry_after: Duration,
+    },
 }
 
 /// An error that knows whether trying again may help.
@@ -190,7 +196,7 @@ impl Remote {
             return state.breaker.succeeded(call);
         };
         state.total_errors += 1;
-        if error.kind() == FailureKind::Permanent {
+        if !matches!(error.kind(), FailureKind::Transient { .. }) {
             // It answered: it is there.
             state.breaker.succeeded(call);
             state.last_severity = Some(Severity::Medium);
@@ -250,7 +256,8 @@ fn wait<E: Failure>(error: &CallError<E>, delay: Duration, cap: Duration) -> Opt
         FailureKind::Permanent => None,
         FailureKind::Transient {
             retry_after: Some(asked),
-        } => (asked <= cap).then_some(asked),
+        }
+        | FailureKind::Limited { retry_after: asked } => (asked <= cap).then_some(asked),
         FailureKind::Transient { retry_after: None } => {
             Some(delay.mul_f64(rand::rng().random_range(0.0..=1.0)))
         }
@@ -318,6 +325,25 @@ mod tests {
         assert_eq!(severity(), Some(Severity::Critical));
         calls(&remote, None).await;
         assert_eq!(severity(), Some(Severity::Critical), "no call was made");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_limit_is_waited_for_and_opens_no_circuit() {
+        let remote = Remote::new("test", Policy::default());
+        let limited = |seconds| FailureKind::Limited {
+            retry_after: Duration::from_secs(seconds),
+        };
+        let started = Instant::now();
+        assert_eq!(calls(&remote, Some(limited(5))).await, (3, false));
+        assert_eq!(started.elapsed(), Duration::from_secs(10));
+        for _ in 0..10 {
+            assert_eq!(calls(&remote, Some(limited(3600))).await, (1, false));
+        }
+        assert_eq!(
+            calls(&remote, None).await,
+            (1, true),
+            "the circuit is closed"
+        );
     }
 
     #[tokio::test(start_paused = true)]

@@ -5,19 +5,25 @@
 //! GitHub shows is compared besides: issues that are open and triggered and have no task, tasks
 //! whose issue is closed, pull requests that are closed and whose tasks wait for that. What is found
 //! goes the way of every event, under an id of its own, so that finding it twice does no harm.
+//!
+//! What goes wrong with one delivery, repository or issue is logged and passed over: the rest is
+//! swept. A sweep spends no more of GitHub's limit than leaves a fifth of it to webhooks and
+//! comments; what it leaves off comes first the next time.
 //! One replica does it at a time. Absent: commands in comments that nobody delivers again.
 
+mod deliveries;
 mod missed;
+mod places;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use chrono::{TimeDelta, Utc};
 use patchfleet_domain::{IssueNumber, RepositoryName, Task, TaskState, Timestamp};
 use patchfleet_github::{
-    GitHub, GitHubError, Identity, IdentityKind, Issue as Found, IssueEvent as Happened,
+    Budget, GitHub, GitHubError, Identity, IdentityKind, Issue as Found, IssueEvent as Happened,
     OpenIssues, OpenState,
 };
 use patchfleet_telemetry::Metrics;
@@ -34,6 +40,10 @@ const ON_ITS_WAY: Duration = Duration::from_mins(1);
 const LOOKED_AT: usize = 50;
 /// How far GitHub's clock and the database's may be apart.
 const SKEW: TimeDelta = TimeDelta::seconds(30);
+/// The part of GitHub's hourly limit that sweeps leave to everything else, in percent.
+const RESERVED: u64 = 20;
+/// How far back deliveries are read again, so that those that fail over and over are known.
+const LOOK_BACK: Duration = Duration::from_hours(1);
 
 /// Finds what was missed.
 #[derive(Debug)]
@@ -42,6 +52,9 @@ pub struct Sweeper {
     metrics: Metrics,
     /// What is younger may still be on its way.
     patience: Duration,
+    look_back: Duration,
+    /// The repository that the last sweep left off at.
+    next: Mutex<Option<RepositoryName>>,
 }
 
 /// What a sweep found.
@@ -51,23 +64,35 @@ pub struct Swept {
     pub redelivered: usize,
     /// Events that were taken in without a webhook.
     pub taken: usize,
+    /// Repositories that could not be compared, or not wholly.
+    pub failed: usize,
+    /// Repositories that are left for the next time, to spare GitHub's limit.
+    pub put_off: usize,
 }
 
 /// Sweeps that often until the shutdown.
 pub async fn run(sweeper: Sweeper, every: Duration, shutdown: CancellationToken) {
-    let sweeper = sweeper.patient_for(every.min(ON_ITS_WAY));
+    let mut sweeper = sweeper.patient_for(every.min(ON_ITS_WAY));
+    sweeper.look_back = LOOK_BACK.max(every * 6);
     loop {
         tokio::select! {
             () = shutdown.cancelled() => return,
             () = tokio::time::sleep(every) => {}
         }
         // Less, because each replica has a clock of its own.
-        match sweeper.sweep_if_due(every / 2).await {
-            Ok(Some(swept)) if swept != Swept::default() => {
-                tracing::warn!(?swept, "webhooks had not arrived");
+        let sweep = sweeper.sweep_if_due(every / 2);
+        match shutdown.run_until_cancelled(sweep).await {
+            None => return,
+            Some(Ok(Some(swept))) if swept != Swept::default() => {
+                tracing::warn!(
+                    ?swept,
+                    "webhooks had not arrived, or GitHub could not be compared"
+                );
             }
-            Ok(_) => {}
-            Err(error) => tracing::warn!(%error, "GitHub could not be compared with the tasks"),
+            Some(Ok(_)) => {}
+            Some(Err(error)) => {
+                tracing::warn!(%error, "GitHub could not be compared with the tasks");
+            }
         }
     }
 }
@@ -79,10 +104,12 @@ impl Sweeper {
             intake,
             metrics,
             patience: ON_ITS_WAY,
+            look_back: LOOK_BACK,
+            next: Mutex::new(None),
         }
     }
 
-    /// Takes nothing that is older for being on its way.
+    /// The minimum age of an event before it counts as missed.
     #[must_use]
     pub fn patient_for(self, patience: Duration) -> Self {
         Self { patience, ..self }
@@ -91,7 +118,8 @@ impl Sweeper {
     /// Sweeps, unless somebody did within that time.
     ///
     /// # Errors
-    /// When GitHub or the store can't be asked; what was found before that was taken in.
+    /// When GitHub does not say who we are or the store can't be asked; what was found before that
+    /// was taken in.
     pub async fn sweep_if_due(&self, every: Duration) -> Result<Option<Swept>, IntakeError> {
         if !self.intake.store.claim_sweep(every).await? {
             return Ok(None);
@@ -105,17 +133,22 @@ impl Sweeper {
         if identity.kind == IdentityKind::App {
             swept.redelivered = self.redeliver().await?;
         }
-        for repository in self.repositories().await? {
-            match self.sweep_repository(&identity, &repository).await {
-                Ok(taken) => swept.taken += taken,
-                // Gone, or not ours any more: the others are.
-                Err(IntakeError::GitHub {
-                    source: GitHubError::NotFound | GitHubError::Forbidden { .. },
-                    ..
-                }) => {}
-                Err(error) => return Err(error),
+        let mut first_put_off = None;
+        for repository in self.places().await? {
+            if self.is_to_be_spared(&repository).await {
+                swept.put_off += 1;
+                first_put_off.get_or_insert(repository);
+                continue;
             }
+            let mut tally = Tally::default();
+            let done = self
+                .sweep_repository(&identity, &repository, &mut tally)
+                .await;
+            swept.taken += tally.taken;
+            tally.note(&repository, done)?;
+            swept.failed += usize::from(tally.failed);
         }
+        self.begin_with(first_put_off);
         Ok(swept)
     }
 
@@ -123,24 +156,10 @@ impl Sweeper {
         &self.intake.github
     }
 
-    /// Those that are listed, else those that have tasks.
-    async fn repositories(&self) -> Result<Vec<RepositoryName>, IntakeError> {
-        match &self.intake.policy.repositories {
-            Some(listed) => Ok(listed.iter().cloned().collect()),
-            None => Ok(self.intake.store.repositories().await?),
-        }
-    }
-
-    async fn redeliver(&self) -> Result<usize, IntakeError> {
-        let mut asked = 0;
-        for failed in self.github().failed_deliveries().await? {
-            if self.is_recent(failed.tried_at) {
-                continue;
-            }
-            self.github().redeliver(&failed).await?;
-            asked += 1;
-        }
-        Ok(asked)
+    /// True while little is left of the limit that the repository's requests are spent from.
+    async fn is_to_be_spared(&self, repository: &RepositoryName) -> bool {
+        let budget = self.github().budget_for(repository).await;
+        budget.is_ok_and(|budget| is_low(budget.as_ref()))
     }
 
     fn is_recent(&self, at: Timestamp) -> bool {
@@ -151,19 +170,21 @@ impl Sweeper {
         &self,
         identity: &Identity,
         repository: &RepositoryName,
-    ) -> Result<usize, IntakeError> {
+        tally: &mut Tally,
+    ) -> Result<(), IntakeError> {
         let active = self.intake.store.active_tasks(repository).await?;
         let open = self.triggered(identity, repository).await?;
-        let mut events = self.ended(repository, &active, &open).await?;
+        let mut events = self.ended(repository, &active, &open, tally).await?;
         let busy: BTreeSet<_> = active.iter().filter_map(|task| task.issue).collect();
         let mut idle: Vec<_> = open.into_values().collect();
         idle.retain(|issue| !busy.contains(&issue.number));
         idle.sort_by_key(|issue| Reverse(issue.updated_at));
         for found in idle.into_iter().take(LOOKED_AT) {
-            events.extend(self.missed(identity, repository, found).await?);
+            let missed = self.missed(identity, repository, found).await;
+            events.extend(tally.note(repository, missed)?.flatten());
         }
         if events.is_empty() {
-            return Ok(0);
+            return Ok(());
         }
         let known = self.github().repository(repository).await?;
         let shown = Repository {
@@ -171,11 +192,11 @@ impl Sweeper {
             clone_url: known.clone_url,
             default_branch: known.default_branch,
         };
-        let mut taken = 0;
         for missed in events {
-            taken += usize::from(self.take(&shown, missed).await?);
+            let taken = self.take(&shown, missed).await;
+            tally.taken += usize::from(tally.note(repository, taken)?.unwrap_or(false));
         }
-        Ok(taken)
+        Ok(())
     }
 
     /// Open issues with a trigger on them.
@@ -229,6 +250,7 @@ impl Sweeper {
         repository: &RepositoryName,
         active: &[Task],
         open: &BTreeMap<IssueNumber, Found>,
+        tally: &mut Tally,
     ) -> Result<Vec<Missed>, IntakeError> {
         let settled = active.iter().filter(|it| !self.is_recent(it.updated_at));
         let (review, rest): (Vec<_>, Vec<_>) =
@@ -246,13 +268,53 @@ impl Sweeper {
         for task in rest {
             let unlisted = task.issue.filter(|issue| !open.contains_key(issue));
             let Some(issue) = unlisted else { continue };
-            let found = self.github().issue(repository, issue).await?;
-            if found.state == OpenState::Closed {
+            let found = self.github().issue(repository, issue).await;
+            let found = tally.note(repository, found.map_err(IntakeError::from))?;
+            if let Some(found) = found.filter(|found| found.state == OpenState::Closed) {
                 ended.push(Missed::Closed(Box::new(task.clone()), Box::new(found)));
             }
         }
         Ok(ended)
     }
+}
+
+/// How sweeping a repository goes.
+#[derive(Debug, Default)]
+struct Tally {
+    taken: usize,
+    failed: bool,
+}
+
+impl Tally {
+    /// Passes over what GitHub does not answer about one thing; without the store there is no use in
+    /// going on.
+    fn note<T>(
+        &mut self,
+        repository: &RepositoryName,
+        result: Result<T, IntakeError>,
+    ) -> Result<Option<T>, IntakeError> {
+        match result {
+            Ok(found) => Ok(Some(found)),
+            Err(IntakeError::GitHub { source, .. }) => {
+                self.failed = true;
+                // What is gone, or not ours any more, stays so.
+                if matches!(
+                    source,
+                    GitHubError::NotFound | GitHubError::Forbidden { .. }
+                ) {
+                    tracing::debug!(%repository, error = %source, "not compared");
+                } else {
+                    tracing::warn!(%repository, error = %source, "could not be compared with the tasks");
+                }
+                Ok(None)
+            }
+            Err(error @ IntakeError::Store(_)) => Err(error),
+        }
+    }
+}
+
+fn is_low(budget: Option<&Budget>) -> bool {
+    budget.is_some_and(|budget| budget.is_below(RESERVED))
 }
 
 fn action_of(event: &Happened, label: &str, identity: &Identity) -> Option<IssueAction> {

@@ -273,6 +273,14 @@ impl Store for SqlStore {
         sweeps::claim(&self.database, every).await
     }
 
+    async fn swept_until(&self, part: &str) -> StoreResult<Option<Timestamp>> {
+        sweeps::until(&self.database, part).await
+    }
+
+    async fn set_swept_until(&self, part: &str, at: Timestamp) -> StoreResult<()> {
+        sweeps::set_until(&self.database, part, at).await
+    }
+
     async fn repositories(&self) -> StoreResult<Vec<RepositoryName>> {
         sweeps::repositories(&self.database).await
     }

@@ -35,7 +35,7 @@ pub(crate) struct Scene {
     pub(crate) url: String,
     /// Seconds by which GitHub's clock is ahead.
     clock: Arc<AtomicI64>,
-    _folder: TempDir,
+    folder: TempDir,
     _server: JoinSet<()>,
 }
 
@@ -50,12 +50,22 @@ impl Scene {
     }
 
     pub(crate) async fn with(policy: IntakePolicy, cache: Cache) -> Result<Self> {
+        Self::with_limit(policy, cache, Options::default().rate_limit).await
+    }
+
+    /// With so many requests an hour.
+    pub(crate) async fn with_limit(
+        policy: IntakePolicy,
+        cache: Cache,
+        rate_limit: u64,
+    ) -> Result<Self> {
         let clock = Arc::new(AtomicI64::new(0));
         let ahead = Arc::clone(&clock);
         let options = Options {
             clock: Arc::new(move || {
                 chrono::Utc::now() + chrono::TimeDelta::seconds(ahead.load(Ordering::Relaxed))
             }),
+            rate_limit,
             ..Options::default()
         };
         let simulator = Simulator::start_with(options).await?;
@@ -91,9 +101,17 @@ impl Scene {
             router,
             url,
             clock,
-            _folder: folder,
+            folder,
             _server: server,
         })
+    }
+
+    /// Another repository like the first.
+    pub(crate) fn add_repository(&self, name: &str) -> Result<()> {
+        self.simulator
+            .create_repository(name, &self.folder.path().join("seed"))?;
+        self.simulator
+            .set_permission(name, "mona", Permission::Write)
     }
 
     /// From now on GitHub delivers by itself.

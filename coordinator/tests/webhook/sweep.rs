@@ -11,7 +11,7 @@ use patchfleet_coordinator::store::{Commanded, Effect};
 use patchfleet_domain::TaskState;
 use patchfleet_github::Credentials;
 use patchfleet_telemetry::Metrics;
-use patchfleet_testkit::github::Permission;
+use patchfleet_testkit::github::{Fault, Matcher, Permission};
 use patchfleet_testkit::redis::Redis;
 
 use crate::scene::{REPOSITORY, Scene, github_as};
@@ -175,18 +175,156 @@ async fn a_closed_issue_ends_its_task() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn an_app_has_github_deliver_again() -> Result<()> {
-    let scene = Scene::start().await?;
+/// A sweeper that acts as an App.
+fn as_app(scene: &Scene, repositories: &[&str]) -> Result<Sweeper> {
     let app = scene.simulator.create_app("patchfleet", "acme")?;
-    scene.simulator.install_app(app.id, &[REPOSITORY])?;
+    scene.simulator.install_app(app.id, repositories)?;
     let credentials = Credentials::App {
         id: app.id,
         private_key: app.private_key_pem.into(),
     };
     let github = github_as(&scene.simulator, credentials)?;
     let intake = Intake::new(Arc::clone(&scene.store), github, IntakePolicy::default());
-    let sweeper = Sweeper::new(Arc::new(intake), scene.metrics.clone()).patient_for(Duration::ZERO);
+    let sweeper = Sweeper::new(Arc::new(intake), scene.metrics.clone());
+    Ok(sweeper.patient_for(Duration::ZERO))
+}
+
+#[tokio::test]
+async fn what_github_does_not_answer_about_one_repository_keeps_no_other_waiting() -> Result<()> {
+    let first = "acme/a-first";
+    let policy = IntakePolicy {
+        repositories: Some([REPOSITORY.parse()?, first.parse()?].into()),
+        ..IntakePolicy::default()
+    };
+    let scene = Scene::with_policy(policy).await?;
+    scene.long_ago();
+    scene.add_repository(first)?;
+    let sweeper = Sweeper::new(Arc::clone(&scene.intake), scene.metrics.clone());
+    let sweeper = sweeper.patient_for(Duration::ZERO);
+    scene.open("mona", &["patchfleet"])?;
+    let about_first = Matcher::containing("*", &format!("/repos/{first}/"));
+    scene.simulator.fault(about_first, Fault::Status(500), 100);
+    let swept = sweeper.sweep_if_due(ALWAYS).await?;
+    let other = Swept {
+        taken: 1,
+        failed: 1,
+        ..Swept::default()
+    };
+    assert_eq!(swept, Some(other));
+    assert_eq!(scene.tasks().await?.len(), 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_issue_that_is_gone_keeps_no_other_waiting() -> Result<()> {
+    let (scene, sweeper) = scene().await?;
+    let (gone, closed) = (
+        scene.open("mona", &["patchfleet"])?,
+        scene.open("mona", &["patchfleet"])?,
+    );
+    assert_eq!(sweep(&sweeper).await?, 2);
+    for issue in [gone, closed] {
+        scene.simulator.close_issue(REPOSITORY, "mona", issue)?;
+    }
+    let about = Matcher::regex("GET", &format!("/issues/{gone}$"))?;
+    scene.simulator.fault(about, Fault::Status(404), 100);
+    let new = scene.open("mona", &["patchfleet"])?;
+    assert_eq!(sweep(&sweeper).await?, 2);
+    assert_eq!(scene.task(closed).await?.state, TaskState::Cancelled);
+    assert!(scene.task(new).await?.state.is_active());
+    Ok(())
+}
+
+#[tokio::test]
+async fn repositories_without_tasks_are_swept_too() -> Result<()> {
+    for app in [true, false] {
+        let scene = Scene::start().await?;
+        scene.add_repository("acme/other")?;
+        let sweeper = if app {
+            as_app(&scene, &[REPOSITORY, "acme/other"])?
+        } else {
+            let sweeper = Sweeper::new(Arc::clone(&scene.intake), scene.metrics.clone());
+            sweeper.patient_for(Duration::ZERO)
+        };
+        scene.open("mona", &["patchfleet"])?;
+        assert_eq!(sweep(&sweeper).await?, 1, "as an App: {app}");
+        let asked = scene.simulator.requests();
+        let idle = asked
+            .iter()
+            .find(|it| it.path.contains("/repos/acme/other/"));
+        assert_eq!(idle, None, "where nothing is open, nothing is asked");
+    }
+    Ok(())
+}
+
+/// An hour's outage of a busy organization: all that was lost is delivered again, and what GitHub
+/// refuses is no reason to leave the rest.
+#[tokio::test]
+async fn hundreds_of_lost_deliveries_are_made_again_whatever_becomes_of_one() -> Result<()> {
+    let scene = Scene::start().await?;
+    let sweeper = as_app(&scene, &[REPOSITORY])?;
+    scene.connect();
+    let issue = scene.open("mona", &[])?;
+    scene.settled().await?;
+    scene.simulator.lose_next(240);
+    scene
+        .simulator
+        .comment(REPOSITORY, "mona", issue, "/patchfleet run")?;
+    for number in 1..240 {
+        let text = format!("comment {number}");
+        scene.simulator.comment(REPOSITORY, "mona", issue, &text)?;
+    }
+    scene.settled().await?;
+    let refused = Matcher::regex("POST", "/attempts$")?;
+    scene.simulator.fault(refused, Fault::Status(422), 1);
+    let swept = sweeper.sweep_if_due(ALWAYS).await?;
+    assert_eq!(swept.map(|it| it.redelivered), Some(239));
+    scene.settled().await?;
+    let swept = sweeper.sweep_if_due(ALWAYS).await?;
+    assert_eq!(swept.map(|it| it.redelivered), Some(1));
+    scene.settled().await?;
+    assert_eq!(scene.task(issue).await?.request.triggered_by, "mona");
+    Ok(())
+}
+
+/// Webhooks and comments need the rest.
+#[tokio::test]
+async fn sweeps_leave_a_fifth_of_githubs_limit() -> Result<()> {
+    let limit = 100;
+    let names: Vec<_> = (0..40).map(|number| format!("acme/r{number}")).collect();
+    let listed = names.iter().map(|name| name.parse());
+    let policy = IntakePolicy {
+        repositories: Some(listed.collect::<Result<_, _>>()?),
+        ..IntakePolicy::default()
+    };
+    let scene = Scene::with_limit(policy, Cache::default(), limit).await?;
+    for name in &names {
+        scene.add_repository(name)?;
+        let simulator = &scene.simulator;
+        simulator.open_issue(name, "mona", "Wrong sum", "1 + 1 = 3", &["patchfleet"])?;
+    }
+    let sweeper = Sweeper::new(Arc::clone(&scene.intake), scene.metrics.clone());
+    let sweeper = sweeper.patient_for(Duration::ZERO);
+    let swept = sweeper
+        .sweep_if_due(ALWAYS)
+        .await?
+        .expect("nobody else sweeps");
+    assert!(swept.taken > 5, "{swept:?}");
+    assert_eq!((swept.put_off, swept.failed), (40 - swept.taken, 0));
+    let made = scene.simulator.requests().len();
+    assert!((80..90).contains(&made), "{made} of {limit}");
+    let again = sweeper
+        .sweep_if_due(ALWAYS)
+        .await?
+        .expect("nobody else sweeps");
+    assert_eq!((again.taken, again.put_off), (0, 40));
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_app_has_github_deliver_again() -> Result<()> {
+    let scene = Scene::start().await?;
+    let sweeper = as_app(&scene, &[REPOSITORY])?;
     scene.connect();
     scene
         .simulator
@@ -205,7 +343,7 @@ async fn an_app_has_github_deliver_again() -> Result<()> {
     let swept = sweeper.sweep_if_due(ALWAYS).await?;
     let both = Swept {
         redelivered: 2,
-        taken: 0,
+        ..Swept::default()
     };
     assert_eq!(swept, Some(both));
     scene.settled().await?;

@@ -107,6 +107,7 @@ async fn issues(checker: &mut Checker) -> Result<()> {
     let bot = checker.github.bot_token();
     let repo = |end: &str| format!("/repos/{{owner}}/{{repo}}{end}");
     checker.call(get("/user", &[]), &bot).await?;
+    checker.call(get("/user/repos", &[]), &bot).await?;
     checker.call(get("/rate_limit", &[]), &bot).await?;
     checker.call(get(&repo(""), &[]), &bot).await?;
     checker

@@ -150,6 +150,63 @@ async fn a_slow_answer_is_given_up_and_an_open_circuit_spares_github() -> Result
     Ok(())
 }
 
+/// An exhausted limit is no outage: what is not limited goes on.
+#[tokio::test]
+async fn a_limit_opens_no_circuit() -> Result<()> {
+    let scene = Scene::start().await?;
+    let settings = Settings {
+        policy: Policy {
+            threshold: 3,
+            ..quick().policy
+        },
+        ..quick()
+    };
+    let token = Credentials::Token(scene.simulator.bot_token().into());
+    let github = client(&scene.simulator, token, settings)?;
+    let limit = Fault::SecondaryLimit {
+        retry_after: Duration::from_hours(1),
+    };
+    let issue = scene.open_issue()?;
+    let about_issue = Matcher::containing("GET", "/issues/");
+    scene.simulator.fault(about_issue, limit, 10);
+    for _ in 0..6 {
+        let limited = github.issue(&scene.repository, issue).await;
+        assert!(
+            matches!(limited, Err(GitHubError::RateLimited { .. })),
+            "{limited:?}"
+        );
+    }
+    let permission = github.permission(&scene.repository, "acme").await?;
+    assert_eq!(permission, patchfleet_github::Permission::Admin);
+    Ok(())
+}
+
+/// GitHub holds it against those who go on asking when their hour's requests are spent.
+#[tokio::test]
+async fn who_has_nothing_left_of_the_hour_asks_no_more() -> Result<()> {
+    let options = patchfleet_testkit::github::Options {
+        rate_limit: 3,
+        ..patchfleet_testkit::github::Options::default()
+    };
+    let simulator = patchfleet_testkit::github::Simulator::start_with(options).await?;
+    let token = Credentials::Token(simulator.bot_token().into());
+    let github = client(&simulator, token, quick())?;
+    let repository = "acme/orders".parse()?;
+    for _ in 0..3 {
+        let missing = github.repository(&repository).await;
+        assert_eq!(missing, Err(GitHubError::NotFound));
+    }
+    for _ in 0..5 {
+        let limited = github.repository(&repository).await;
+        assert!(
+            matches!(limited, Err(GitHubError::RateLimited { retry_after }) if retry_after > Duration::from_mins(59)),
+            "{limited:?}"
+        );
+    }
+    assert_eq!(simulator.requests().len(), 3);
+    Ok(())
+}
+
 #[tokio::test]
 async fn nobody_at_the_address() -> Result<()> {
     let options = patchfleet_github::GitHubOptions {

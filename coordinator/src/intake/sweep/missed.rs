@@ -41,6 +41,9 @@ impl Sweeper {
                 action,
             } => {
                 let id = format!("sweep-event-{}", event.id);
+                if self.intake.store.delivery_seen(&id).await? {
+                    return Ok(false);
+                }
                 if self.is_in_doubt(shown, (&found, &event)).await? {
                     return self.refuse(shown, (id, found.number, event)).await;
                 }

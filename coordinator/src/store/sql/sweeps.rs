@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use patchfleet_domain::{RepositoryName, Task};
+use patchfleet_domain::{RepositoryName, Task, Timestamp};
 
 use super::rows::{self, word};
 use super::{Database, micros};
@@ -21,6 +21,26 @@ pub(super) async fn claim(database: &Database, every: Duration) -> StoreResult<b
     .execute(&database.pool)
     .await?;
     Ok(claimed.rows_affected() == 1)
+}
+
+pub(super) async fn until(database: &Database, part: &str) -> StoreResult<Option<Timestamp>> {
+    let at: Option<i64> = sqlx::query_scalar("SELECT began_at FROM sweeps WHERE name = $1")
+        .bind(part)
+        .fetch_optional(&database.readers)
+        .await?;
+    at.map(rows::moment).transpose()
+}
+
+pub(super) async fn set_until(database: &Database, part: &str, at: Timestamp) -> StoreResult<()> {
+    sqlx::query(
+        "INSERT INTO sweeps (name, began_at) VALUES ($1, $2) \
+         ON CONFLICT (name) DO UPDATE SET began_at = excluded.began_at",
+    )
+    .bind(part)
+    .bind(at.timestamp_micros())
+    .execute(&database.pool)
+    .await?;
+    Ok(())
 }
 
 /// From name to name by the index, however many tasks each of them has.

@@ -16,6 +16,7 @@ const GREEDY: [&str; 3] = ["path", "ref", "branch"];
 /// Every call that the simulator answers; the first that fits wins.
 pub(crate) const ROUTES: &[Route] = &[
     ("GET", "/user", user::me),
+    ("GET", "/user/repos", user::repositories),
     ("GET", "/rate_limit", user::rate_limit),
     ("GET", "/app", app::get),
     ("GET", "/app/installations", app::installations),

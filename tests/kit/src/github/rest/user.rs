@@ -13,6 +13,21 @@ pub(super) fn me(call: &mut Call<'_>) -> Result {
     }
 }
 
+/// What the account owns or was given a permission in.
+pub(super) fn repositories(call: &mut Call<'_>) -> Result {
+    let Actor::Account(login) = call.actor else {
+        return Err(call.actor.refusal());
+    };
+    let key = login.to_lowercase();
+    let all = call.state.repositories.values();
+    let mine = all.filter(|one| one.permissions.contains_key(&key));
+    let mine = mine.map(|one| {
+        let permission = call.state.permission(one.id, login);
+        shape::repository::full(call.state, one, permission)
+    });
+    call.page(mine.collect())
+}
+
 pub(super) fn rate_limit(call: &mut Call<'_>) -> Result {
     let now = call.state.now();
     let key = call.actor.limit_key();
