@@ -24,6 +24,8 @@ mod limits;
 mod linear;
 #[path = "store/memory.rs"]
 mod memory;
+#[path = "store/migrations.rs"]
+mod migrations;
 #[path = "store/outbox.rs"]
 mod outbox;
 #[path = "store/plans.rs"]

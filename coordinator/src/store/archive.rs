@@ -10,7 +10,8 @@ use serde::Serialize;
 use sqlx::any::AnyConnectOptions;
 use sqlx::{AnyConnection, ConnectOptions as _, Connection as _, Executor as _};
 
-use super::sql::connect::{SQLITE_MIGRATIONS, sqlite_url};
+use super::sql::connect::sqlite_url;
+use super::sql::schema::SQLITE_MIGRATIONS;
 use super::{Address, StoreError};
 
 /// Why a store could not be kept or brought back. Nothing was changed then.

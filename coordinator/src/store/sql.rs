@@ -26,6 +26,7 @@ mod retention;
 mod returns;
 mod rows;
 mod rowset;
+pub(in crate::store) mod schema;
 mod stored;
 mod sweeps;
 mod tallies;

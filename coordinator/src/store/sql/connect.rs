@@ -1,19 +1,14 @@
-//! Connections to either database, and its schema brought up to date.
+//! Connections to either database.
 
-use std::fs::File;
-use std::io;
 use std::path::Path;
 use std::str::FromStr as _;
 use std::time::Duration;
 
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
-use sqlx::migrate::Migrator;
 use sqlx::{AnyPool, ConnectOptions as _, Connection as _, Executor as _};
 
+use super::schema;
 use crate::store::{StoreError, StoreResult};
-
-pub(in crate::store) static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
-static POSTGRES_MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
 
 /// What every connection to PostgreSQL begins with: how long a statement may take before it is
 /// given up, and how long a transaction may wait for the next one, so that a process that stands
@@ -50,9 +45,7 @@ pub(super) async fn sqlite(path: &Path) -> StoreResult<(AnyPool, AnyPool)> {
     let url = sqlite_url(path)?;
     let writer = AnyPoolOptions::new().max_connections(1).min_connections(1);
     let writer = connect(&url, writer, &SQLITE_SESSION).await?;
-    let alone = sqlite_migration_lock(path).await?;
-    migrate(&SQLITE_MIGRATIONS, &writer).await?;
-    drop(alone);
+    schema::migrate_sqlite(path, &writer).await?;
     let readers = AnyPoolOptions::new().max_connections(SQLITE_READERS);
     let readers = connect(&url, readers, &SQLITE_READER).await?;
     Ok((writer, readers))
@@ -63,9 +56,8 @@ pub(super) async fn postgres(url: &str, max_connections: u32) -> StoreResult<Any
     let pool = AnyPoolOptions::new()
         .max_connections(max_connections)
         .acquire_timeout(Duration::from_secs(10));
-    let pool = connect(url, pool, &POSTGRES_SESSION).await?;
-    migrate(&POSTGRES_MIGRATIONS, &pool).await?;
-    Ok(pool)
+    schema::migrate_postgres(url).await?;
+    connect(url, pool, &POSTGRES_SESSION).await
 }
 
 /// A file's address; what has a meaning in an address is a plain character in a file's name.
@@ -81,24 +73,8 @@ pub(in crate::store) fn sqlite_url(path: &Path) -> StoreResult<String> {
     Ok(format!("sqlite:{path}?mode=rwc"))
 }
 
-/// Has processes that open one file migrate it one after the other, until the lock's file is
-/// closed: sqlx takes a lock for that on PostgreSQL, and none on SQLite.
-async fn sqlite_migration_lock(path: &Path) -> StoreResult<File> {
-    let mut name = path.as_os_str().to_owned();
-    name.push("-migration");
-    let locked = tokio::task::spawn_blocking(move || {
-        let file = File::create(name)?;
-        file.lock()?;
-        Ok(file)
-    });
-    locked
-        .await
-        .map_err(io::Error::other)
-        .flatten()
-        .map_err(|error| StoreError::Unavailable(format!("its migration's lock: {error}")))
-}
-
-async fn connect(
+/// Connections that begin with the statements of their session.
+pub(super) async fn connect(
     url: &str,
     pool: AnyPoolOptions,
     session: &'static [&'static str],
@@ -126,11 +102,4 @@ async fn connect(
         })
     });
     Ok(pool.connect_with(options).await?)
-}
-
-async fn migrate(migrations: &Migrator, pool: &AnyPool) -> StoreResult<()> {
-    migrations.run(pool).await.map_err(|error| match error {
-        sqlx::migrate::MigrateError::Execute(error) => error.into(),
-        other => StoreError::Corrupt(format!("its schema: {other}")),
-    })
 }

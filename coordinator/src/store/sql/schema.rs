@@ -1,0 +1,103 @@
+//! The schema, brought up to date by migrations that only go forward.
+//!
+//! A migration may copy a large table or build an index for an hour, so it runs in a session of its
+//! own without the limits and planner settings of the pool's. What it must not do is stand in the
+//! way: a lock that others hold is waited for shortly and then asked for again, because everything
+//! that wants the table afterwards queues behind a waiting migration.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use sqlx::AnyPool;
+use sqlx::any::AnyPoolOptions;
+use sqlx::migrate::{MigrateError, Migrator};
+
+use super::connect::connect;
+use crate::store::{StoreError, StoreResult};
+
+pub(in crate::store) static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
+static POSTGRES_MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
+
+/// What a session for migrations begins with, whatever the server or the role has as a default.
+const POSTGRES_SESSION: [&str; 4] = [
+    "SET statement_timeout = 0",
+    "SET idle_in_transaction_session_timeout = 0",
+    "SET lock_timeout = '2s'",
+    "SELECT set_config('application_name', 'patchfleet', false) \
+     WHERE current_setting('application_name') = ''",
+];
+/// PostgreSQL's `lock_not_available`: the lock's timeout is over.
+const LOCK_NOT_AVAILABLE: &str = "55P03";
+/// Between two tries to have a lock, so that others get through.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Migrates a file, one process after the other: sqlx takes a lock for that on PostgreSQL, and none
+/// on SQLite.
+pub(super) async fn migrate_sqlite(path: &Path, writer: &AnyPool) -> StoreResult<()> {
+    let alone = sqlite_lock(path).await?;
+    let migrated = SQLITE_MIGRATIONS.run(writer).await;
+    drop(alone);
+    migrated.map_err(failed)
+}
+
+/// Migrates a PostgreSQL, for as long as that takes.
+pub(super) async fn migrate_postgres(url: &str) -> StoreResult<()> {
+    loop {
+        // A session of its own takes all its locks with it when it fails.
+        let session = AnyPoolOptions::new().max_connections(1);
+        let session = connect(url, session, &POSTGRES_SESSION).await?;
+        let migrated = POSTGRES_MIGRATIONS.run(&session).await;
+        session.close().await;
+        let Err(error) = migrated else {
+            return Ok(());
+        };
+        if !is_locked(&error) {
+            return Err(failed(error));
+        }
+        tracing::warn!(
+            %error,
+            "the schema can't be brought up to date while others hold a lock on it; trying again \
+             (pg_stat_activity shows who: another replica that migrates, or an old transaction)"
+        );
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+fn is_locked(error: &MigrateError) -> bool {
+    let (MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) = error else {
+        return false;
+    };
+    let code = error.as_database_error().and_then(|error| error.code());
+    code.is_some_and(|code| code == LOCK_NOT_AVAILABLE)
+}
+
+fn failed(error: MigrateError) -> StoreError {
+    match error {
+        MigrateError::Execute(error) => error.into(),
+        MigrateError::ExecuteMigration(error, version) => match StoreError::from(error) {
+            StoreError::Unavailable(why) => {
+                StoreError::Unavailable(format!("migration {version} of its schema: {why}"))
+            }
+            other => StoreError::Corrupt(format!("migration {version} of its schema: {other}")),
+        },
+        other => StoreError::Corrupt(format!("its schema: {other}")),
+    }
+}
+
+/// Has the lock of a file's migration, until it is closed.
+async fn sqlite_lock(path: &Path) -> StoreResult<File> {
+    let mut name = path.as_os_str().to_owned();
+    name.push("-migration");
+    let locked = tokio::task::spawn_blocking(move || {
+        let file = File::create(name)?;
+        file.lock()?;
+        Ok(file)
+    });
+    locked
+        .await
+        .map_err(io::Error::other)
+        .flatten()
+        .map_err(|error| StoreError::Unavailable(format!("its migration's lock: {error}")))
+}
