@@ -10,6 +10,8 @@ mod archive;
 mod batches;
 #[path = "store/cases.rs"]
 mod cases;
+#[path = "store/checker.rs"]
+mod checker;
 #[path = "store/commands.rs"]
 mod commands;
 #[path = "store/dependencies.rs"]

@@ -1,17 +1,15 @@
-//! What callers of several replicas were told of a task, at once, has an order in which one caller
-//! after the other could have been told it (M. Herlihy and J. Wing, "Linearizability", 1990).
+//! What callers of several replicas are told of a task at once is linearizable.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 
 use futures::future::join_all;
 use patchfleet_coordinator::store::{Cas, Claim, Commanded, QueuedTask, Report, Store, WorkEvent};
 use patchfleet_domain::{AttemptNumber, Outcome, TaskState, Work};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
-use stateright::semantics::{ConsistencyTester as _, LinearizabilityTester, SequentialSpec};
-use tokio::sync::Mutex;
 
+use crate::checker::{History, Sequential};
 use crate::fixture::{Fixture, LEASE, agent};
 
 const ACTORS: u32 = 5;
@@ -19,7 +17,7 @@ const STEPS: u32 = 8;
 const ROUNDS: u64 = 12;
 
 /// What a caller asks for.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 enum Op {
     /// The newest attempt so far, as the caller thinks.
     Claim(u32),
@@ -33,7 +31,7 @@ enum Op {
 }
 
 /// A task as its callers see it.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 struct Life {
     phase: Phase,
     attempt: u32,
@@ -41,7 +39,7 @@ struct Life {
     losses: u32,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 enum Phase {
     #[default]
     Queued,
@@ -90,11 +88,8 @@ impl Life {
     }
 }
 
-impl SequentialSpec for Life {
-    type Op = Op;
-    /// It had its effect, or a report had it before.
-    type Ret = bool;
-
+impl Life {
+    /// True when it had its effect, or a report had it before.
     fn invoke(&mut self, op: &Op) -> bool {
         match *op {
             Op::Claim(newest) => {
@@ -122,21 +117,24 @@ impl SequentialSpec for Life {
             }
         }
     }
+}
 
-    fn is_valid_step(&mut self, op: &Op, ret: &bool) -> bool {
+impl Sequential for Life {
+    type Op = Op;
+    type Ret = bool;
+
+    fn step(&mut self, op: &Op, ret: &bool) -> bool {
         // A claim does not wait for somebody else who is at the task.
         matches!((op, ret), (Op::Claim(_), false)) || self.invoke(op) == *ret
     }
 }
-
-type Tester = LinearizabilityTester<u32, Life>;
 
 struct Scene {
     stores: [Arc<dyn Store>; 2],
     task: QueuedTask,
     /// The newest attempt that anybody heard of.
     newest: AtomicU32,
-    tester: Mutex<Tester>,
+    history: Mutex<History<Life>>,
 }
 
 pub(crate) async fn what_is_told_of_a_task_has_an_order(fixture: &Fixture) {
@@ -146,11 +144,12 @@ pub(crate) async fn what_is_told_of_a_task_has_an_order(fixture: &Fixture) {
             stores: [Arc::clone(&fixture.store), Arc::clone(&other)],
             task: fixture.queued(round + 1).await,
             newest: AtomicU32::new(0),
-            tester: Mutex::new(Tester::new(Life::default())),
+            history: Mutex::default(),
         };
         join_all((0..ACTORS).map(|actor| act(&scene, (round, actor)))).await;
-        let tester = scene.tester.into_inner();
-        assert!(tester.is_consistent(), "round {round}: {tester:#?}");
+        let history = scene.history.into_inner().unwrap();
+        let verdict = history.check(Life::default());
+        assert!(verdict.is_linearizable, "round {round}: {history:#?}");
     }
 }
 
@@ -159,14 +158,9 @@ async fn act(scene: &Scene, (round, actor): (u64, u32)) {
     for _ in 0..STEPS {
         let op = any(&mut random, scene.newest.load(Ordering::Relaxed));
         let store = &scene.stores[actor as usize % 2];
-        scene
-            .tester
-            .lock()
-            .await
-            .on_invoke(actor, op.clone())
-            .unwrap();
+        let call = scene.history.lock().unwrap().invoke(op.clone());
         let ret = carry_out(store.as_ref(), scene, &op).await;
-        scene.tester.lock().await.on_return(actor, ret).unwrap();
+        scene.history.lock().unwrap().complete(call, ret);
         if let (Op::Claim(newest), true) = (op, ret) {
             scene.newest.fetch_max(newest + 1, Ordering::Relaxed);
         }
