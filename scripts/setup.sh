@@ -9,6 +9,9 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 exec >&2
 
+# For how many seconds another process may keep apt-get from working.
+PATIENCE=600
+
 say() { echo "setup: $1"; }
 die() {
     say "$1"
@@ -53,9 +56,23 @@ install_packages() {
     local as_root
     read -r -a as_root <<<"$(privilege)"
     as_root+=(env DEBIAN_FRONTEND=noninteractive)
-    "${as_root[@]}" apt-get update --quiet --quiet </dev/null || die "apt-get update failed; $advice"
-    "${as_root[@]}" apt-get install --quiet --quiet --yes --no-install-recommends "$@" </dev/null ||
-        die "apt-get install failed; $advice"
+    apt update </dev/null || die "apt-get update failed; $advice"
+    apt install --yes --no-install-recommends "$@" </dev/null || die "apt-get install failed; $advice"
+}
+
+# apt-get with the arguments, as soon as no other process has one of its locks: apt-get waits for
+# dpkg's locks itself, but not for the one on its lists. Uses as_root of its caller.
+apt() {
+    local tried=0 output
+    while ! output=$("${as_root[@]}" apt-get --quiet --quiet -o "DPkg::Lock::Timeout=$PATIENCE" "$@" 2>&1); do
+        if [[ $output != *"Could not get lock"* ]] || [ "$tried" -ge "$PATIENCE" ]; then
+            echo "$output"
+            return 1
+        fi
+        [ "$tried" -gt 0 ] || say "another process is using apt-get; waiting for it, ${PATIENCE}s at most"
+        tried=$((tried + 2))
+        sleep 2
+    done
 }
 
 rust_toolchain() {
