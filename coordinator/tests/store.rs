@@ -12,6 +12,8 @@ mod batches;
 mod cases;
 #[path = "store/checker.rs"]
 mod checker;
+#[path = "store/collation.rs"]
+mod collation;
 #[path = "store/commands.rs"]
 mod commands;
 #[path = "store/dependencies.rs"]
@@ -38,7 +40,6 @@ mod presence;
 mod random;
 #[path = "store/replicas.rs"]
 mod replicas;
-
 #[path = "store/retention.rs"]
 mod retention;
 #[path = "store/returns.rs"]

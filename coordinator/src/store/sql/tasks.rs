@@ -46,8 +46,12 @@ pub(super) async fn list(database: &Database, filter: &TaskFilter) -> StoreResul
             "id",
         ),
     };
+    let older = match filter.before {
+        Some(_) => format!("{id} < $4"),
+        None => "1 = 1".to_owned(),
+    };
     let text = format!(
-        "SELECT {} FROM {source} AND {states} AND {id} < $4 ORDER BY {id} DESC LIMIT {limit}",
+        "SELECT {} FROM {source} AND {states} AND {older} ORDER BY {id} DESC LIMIT {limit}",
         rows::TASK
     );
     let repository = filter
@@ -55,15 +59,14 @@ pub(super) async fn list(database: &Database, filter: &TaskFilter) -> StoreResul
         .as_ref()
         .map_or("", RepositoryName::as_str);
     let issue = filter.issue.map_or(-1, |issue| big(issue.0));
-    let before = filter.before.map(|id| id.to_string());
-    let found = sqlx::query(sqlx::AssertSqlSafe(text))
+    let mut query = sqlx::query(sqlx::AssertSqlSafe(text))
         .bind(repository)
         .bind(issue)
-        .bind(issue)
-        // Greater than every id.
-        .bind(before.as_deref().unwrap_or("~"))
-        .fetch_all(&database.readers)
-        .await?;
+        .bind(issue);
+    if let Some(before) = filter.before {
+        query = query.bind(before.to_string());
+    }
+    let found = query.fetch_all(&database.readers).await?;
     found.iter().map(rows::task).collect()
 }
 

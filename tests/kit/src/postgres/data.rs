@@ -2,6 +2,9 @@
 //!
 //! Making it costs more than all the rest of a server's start, and every test starts one. The
 //! template lies below the build's `target`; a program that runs elsewhere makes its own.
+//!
+//! It sorts text as people do, not by bytes: so do the servers that operators have (Debian's packages,
+//! the official image, hosted ones), and what only works by bytes has to fail here.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -13,12 +16,15 @@ use super::programs::{Programs, command, finish};
 /// The server's superuser.
 pub(super) const SUPERUSER: &str = "patchfleet";
 
+/// How a database of this folder sorts text.
+const LOCALE: [&str; 3] = ["--locale-provider=icu", "--icu-locale=en-US", "--locale=C"];
+
 /// Makes `data`, a folder that is not there yet.
 pub(super) fn make(programs: &Programs, data: &Path) -> anyhow::Result<()> {
     let Some(target) = target() else {
         return init(programs, data);
     };
-    let template = target.join(format!("postgres-template-{}", programs.version()));
+    let template = target.join(format!("postgres-template-icu-{}", programs.version()));
     let lock = File::create(template.with_extension("lock"))?;
     // Released when the file is closed, which a killed process does, too.
     lock.lock().context("can't lock the template")?;
@@ -36,15 +42,17 @@ pub(super) fn make(programs: &Programs, data: &Path) -> anyhow::Result<()> {
 
 fn init(programs: &Programs, data: &Path) -> anyhow::Result<()> {
     let mut command = programs.command("initdb");
-    command.arg("-D").arg(data).args([
+    command.arg("-D").arg(data).args(LOCALE).args([
         "--username",
         SUPERUSER,
         "--auth=trust",
         "--encoding=UTF8",
-        "--locale=C",
         "--no-sync",
     ]);
-    finish(command).map(drop)
+    finish(command).map(drop).context(
+        "can't make a PostgreSQL that sorts by a language: the tests need version 15 or newer, \
+         built with ICU, as distributions build it",
+    )
 }
 
 /// Copies a folder with its owner and modes, which PostgreSQL is particular about.
