@@ -63,11 +63,17 @@ impl HostLoad {
         }
     }
 
-    /// True when the host should get nothing new.
-    pub(crate) fn is_overloaded(self) -> bool {
-        self.load > FULL && self.available_memory < 2.0 * SCARCE
-            || self.available_memory < SCARCE
-            || self.disk_is_full
+    /// Why the host should get nothing new, if it should not.
+    pub(crate) fn pressure(self) -> Option<&'static str> {
+        if self.disk_is_full {
+            Some("the workspaces' disk is as good as full")
+        } else if self.available_memory < SCARCE {
+            Some("the host's memory is used up")
+        } else if self.load > FULL && self.available_memory < 2.0 * SCARCE {
+            Some("all cores are busy and memory is scarce")
+        } else {
+            None
+        }
     }
 }
 
@@ -99,7 +105,7 @@ mod tests {
                 disk_is_full: false,
             }
         );
-        assert!(!host.is_overloaded());
+        assert_eq!(host.pressure(), None);
         for pressed in [
             HostLoad {
                 available_memory: 0.01,
@@ -110,9 +116,9 @@ mod tests {
                 ..host
             },
         ] {
-            assert!(pressed.is_overloaded(), "{pressed:?}");
+            assert!(pressed.pressure().is_some(), "{pressed:?}");
         }
-        assert!(!HostLoad::read("", "", 2).is_overloaded());
+        assert_eq!(HostLoad::read("", "", 2).pressure(), None);
     }
 
     #[test]

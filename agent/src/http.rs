@@ -95,6 +95,7 @@ async fn status(State(member): State<Arc<Member>>) -> Json<serde_json::Value> {
         "agent_type": member.config.agent_type.to_string(),
         "version": env!("CARGO_PKG_VERSION"),
         "state": beat.state,
+        "reason": beat.reason,
         "load": beat.load,
         "slots": member.config.slots,
         "free_slots": beat.free_slots,

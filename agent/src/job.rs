@@ -4,6 +4,7 @@ mod github;
 mod watch;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::FutureExt as _;
@@ -18,6 +19,7 @@ use tracing::{Instrument as _, field};
 
 use crate::config::DraftConfig;
 use crate::draft::Drafter;
+use crate::fitness::Attempted;
 use crate::git::{Author, Remote};
 use crate::job::github::TaskGitHub;
 use crate::job::watch::Watch;
@@ -43,6 +45,8 @@ pub(crate) struct Job {
     pub(crate) reporter: Reporter,
     pub(crate) assign: v1::Assign,
     pub(crate) cancel: CancellationToken,
+    /// A draft was made in this attempt, or in an earlier one.
+    pub(crate) drafted: Arc<AtomicBool>,
 }
 
 /// Does the work and reports how it ended, whatever happens on the way.
@@ -56,6 +60,8 @@ pub(crate) async fn run(job: Job) {
         attempt = work.attempt.0, agent.id = %agent, trace_id = field::Empty
     );
     trace::follow(&span, Some(&job.assign.traceparent));
+    let (member, drafted) = (Arc::clone(&job.member), Arc::clone(&job.drafted));
+    let repository = job.assign.task.as_ref().map(|task| task.repository.clone());
     let guarded = std::panic::AssertUnwindSafe(attempt(job))
         .catch_unwind()
         .instrument(span.clone());
@@ -78,6 +84,12 @@ pub(crate) async fn run(job: Job) {
         _ => outcome,
     };
     let outcome = redacted(outcome);
+    let attempted = Attempted {
+        task: work.task,
+        repository: repository.unwrap_or_default(),
+        drafted: drafted.load(Ordering::Relaxed),
+    };
+    let outcome = judged(&member, outcome, &attempted).await;
     if let Outcome::Failed(failure) = &outcome {
         trace::failed(&span, &format!("{}: {}", failure.kind, failure.message));
     }
@@ -85,6 +97,18 @@ pub(crate) async fn run(job: Job) {
     reporter.free();
     if reporter.finished(outcome).await.is_err() {
         tracing::info!(task.id = %work.task, "the attempt ended elsewhere; its result counts for nothing");
+    }
+}
+
+/// The outcome with the failure told as the host's where it is the host's.
+async fn judged(member: &Member, outcome: Outcome, attempted: &Attempted) -> Outcome {
+    match outcome {
+        Outcome::Failed(failure) => Outcome::Failed(member.fitness.judge(failure, attempted).await),
+        Outcome::PullRequest { .. } | Outcome::Answer { .. } => {
+            member.fitness.works();
+            outcome
+        }
+        Outcome::Cancelled { .. } => outcome,
     }
 }
 
@@ -260,7 +284,7 @@ async fn run_flow(
     };
     let engine = Engine::new(nodes::coding_flow(), nodes::registry(deps))
         .map_err(|error| nodes::failure(&error))?;
-    let observer = Watch::new(job.reporter.clone());
+    let observer = Watch::new(job.reporter.clone(), Arc::clone(&job.drafted));
     let run = Run {
         ctx: Context::default(),
         checkpoints,

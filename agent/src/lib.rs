@@ -5,6 +5,7 @@
 //! Absent: choosing work, and anything kept between tasks but mirrors.
 
 mod config;
+mod fitness;
 mod host;
 mod http;
 mod member;
@@ -67,10 +68,12 @@ pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> anyhow::Re
     };
     let deadline = config.shutdown_deadline.0;
     let member = Arc::new(Member::new(config, workspaces)?);
+    member.fitness.check().await;
     let goodbye = CancellationToken::new();
     tokio::select! {
         () = session::run(Arc::clone(&member), goodbye.clone()) => {}
         () = sweep_now_and_then(&member) => {}
+        () = member.fitness.recover(|| member.desk.news.notify_one()) => {}
         () = serve(http, &member) => {}
         () = end(&member, shutdown, (deadline, &goodbye)) => {}
     }

@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use crate::config::AgentConfig;
+use crate::fitness::Fitness;
 use crate::host::HostLoad;
 use crate::job::{self, Job};
 use crate::session::ShowKey;
@@ -25,6 +26,7 @@ pub(crate) struct Member {
     pub(crate) desk: Arc<Desk>,
     pub(crate) workspaces: Workspaces,
     pub(crate) jobs: TaskTracker,
+    pub(crate) fitness: Fitness,
     instance: Uuid,
     draining: AtomicBool,
 }
@@ -38,6 +40,7 @@ impl Member {
             workspaces,
             jobs: TaskTracker::new(),
             instance: Uuid::now_v7(),
+            fitness: Fitness::of(&config),
             draining: AtomicBool::new(false),
             config,
         })
@@ -70,8 +73,11 @@ impl Member {
             protocol: PROTOCOL,
             instance: self.instance.to_string(),
             resume: self.desk.works().into_iter().map(Into::into).collect(),
-            state: String::new(),
-            reason: String::new(),
+            // While it takes tasks, its attempts say whether it is idle.
+            state: self
+                .unfit()
+                .map_or_else(String::new, |(state, _)| state.to_string()),
+            reason: self.unfit().map_or_else(String::new, |(_, reason)| reason),
         }
     }
 
@@ -79,24 +85,37 @@ impl Member {
     pub(crate) async fn heartbeat(&self) -> v1::Heartbeat {
         let host = HostLoad::now(&self.config.workspace.root);
         let working = self.desk.working();
-        let state = if self.is_draining() {
-            AgentState::Maintenance
-        } else if host.is_overloaded() {
-            AgentState::Overloaded
-        } else if working == 0 {
-            AgentState::Idle
-        } else {
-            AgentState::Busy
-        };
+        let pressure = || Some((AgentState::Overloaded, host.pressure()?.to_owned()));
+        let (state, reason) = self.unfit().or_else(pressure).unwrap_or_else(|| {
+            let state = if working == 0 {
+                AgentState::Idle
+            } else {
+                AgentState::Busy
+            };
+            (state, String::new())
+        });
         let warm = self.workspaces.warm_repositories().await;
         v1::Heartbeat {
             state: state.to_string(),
             load: host.load,
-            free_slots: self.config.slots.saturating_sub(working),
+            free_slots: self.slots().saturating_sub(working),
             warm_repositories: warm.iter().map(ToString::to_string).collect(),
             current: self.desk.works().into_iter().map(Into::into).collect(),
-            reason: String::new(),
+            reason,
         }
+    }
+
+    /// Why it takes nothing whatever the host's load is, if that is so.
+    fn unfit(&self) -> Option<(AgentState, String)> {
+        if self.is_draining() {
+            return Some((AgentState::Maintenance, "the agent is draining".to_owned()));
+        }
+        Some((AgentState::Error, self.fitness.fault()?))
+    }
+
+    /// How many tasks it runs at once at the moment.
+    fn slots(&self) -> u32 {
+        self.fitness.slots(self.config.slots)
     }
 
     /// Takes an assignment on, or refuses it. One that is here already was said twice.
@@ -122,6 +141,7 @@ impl Member {
             reporter,
             assign,
             cancel,
+            drafted: Arc::default(),
         };
         self.jobs.spawn(job::run(job));
         Ok(())
@@ -129,9 +149,9 @@ impl Member {
 
     fn refusal(&self, assign: &v1::Assign) -> Option<String> {
         let kind = assign.task.as_ref().map(|task| task.kind.as_str());
-        if self.is_draining() {
-            Some("the agent is draining".to_owned())
-        } else if self.desk.working() >= self.config.slots {
+        if let Some((_, reason)) = self.unfit() {
+            Some(reason)
+        } else if self.desk.working() >= self.slots() {
             Some("no slot is free".to_owned())
         } else if kind != Some(TaskKind::Issue.as_str()) {
             Some(format!(

@@ -1,6 +1,8 @@
 //! Tells the coordinator how the flow goes: phases, and checkpoints that are durable before the
 //! next node begins.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -15,11 +17,19 @@ use crate::session::reporter::Reporter;
 /// Watches one run.
 pub(super) struct Watch {
     reporter: Reporter,
+    /// A draft was made.
+    drafted: Arc<AtomicBool>,
 }
 
 impl Watch {
-    pub(super) const fn new(reporter: Reporter) -> Self {
-        Self { reporter }
+    pub(super) const fn new(reporter: Reporter, drafted: Arc<AtomicBool>) -> Self {
+        Self { reporter, drafted }
+    }
+
+    fn passed(&self, node: &str) {
+        if node == "draft" {
+            self.drafted.store(true, Ordering::Relaxed);
+        }
     }
 }
 
@@ -64,6 +74,7 @@ impl Observer for Watch {
 
     async fn finished(&self, checkpoint: &Checkpoint, duration: Duration) {
         let Checkpoint { node, visit, .. } = checkpoint;
+        self.passed(node);
         tracing::info!(
             node,
             visit,
@@ -93,6 +104,7 @@ impl Observer for Watch {
 
     async fn replayed(&self, checkpoint: &Checkpoint) {
         let Checkpoint { node, visit, .. } = checkpoint;
+        self.passed(node);
         self.reporter.progress(
             phase(node),
             format!("{node}, visit {visit}: from its checkpoint"),

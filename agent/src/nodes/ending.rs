@@ -90,6 +90,7 @@ fn of_kind(kind: FailureKind, message: String) -> Failure {
             | FailureKind::RemoteUnavailable
             | FailureKind::AgentLost
             | FailureKind::Interrupted
+            | FailureKind::HostFault
             | FailureKind::Internal
     );
     // What led to these must not be used again: a retry begins with a fresh base and draft.

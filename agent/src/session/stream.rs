@@ -158,6 +158,11 @@ impl<'a> Stream<'a> {
     }
 
     async fn say_news(&mut self) -> anyhow::Result<()> {
+        // Before the reports: what gave a task back takes no other.
+        if self.member.fitness.take_news() {
+            let beat = self.member.heartbeat().await;
+            self.say(Say::Heartbeat(beat)).await?;
+        }
         for body in self.member.desk.unsaid() {
             self.say(body).await?;
         }

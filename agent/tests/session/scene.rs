@@ -112,6 +112,11 @@ impl Scene {
         Agent::start(self.config(script))
     }
 
+    /// A file of the test's own.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
     /// A gate for scripts: `cat` of this path blocks until [`Self::open_gate`].
     pub(crate) fn gate(&self) -> PathBuf {
         let path = self.folder.path().join("gate");

@@ -11,7 +11,7 @@ use crate::id::AgentId;
 pub struct Returns {
     /// How many in a row.
     pub count: u32,
-    /// The agents that gave it back, the latest last.
+    /// The agents that gave it back, the latest last; also the one whose attempt failed before.
     pub by: Vec<Returned>,
     /// When the task is offered to agents again by itself, while it waits for one.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -110,7 +110,9 @@ impl Held {
             }
             Outcome::Failed(failure) => (self.fail(failure), Some(failure)),
         };
-        self.task.returns = Returns::default();
+        if failure.is_none() {
+            self.task.returns = Returns::default();
+        }
         self.end_attempt(word, failure.cloned());
         let told = match outcome {
             Outcome::Cancelled { .. } => {
@@ -156,11 +158,13 @@ impl Held {
         if failure.discard_checkpoints {
             self.discard_checkpoints();
         }
-        rules::after_failure(
+        let course = rules::after_failure(
             self.task.failures,
             self.task.max_attempts,
             failure.retryable,
-        )
+        );
+        self.prefer_others(failure, course.pause);
+        course
     }
 }
 

@@ -1,5 +1,7 @@
 //! Assignments that come back without work, and tasks that wait because no agent takes them.
 
+use std::time::Duration;
+
 use patchfleet_domain::outcome::Failure;
 use patchfleet_domain::{AgentId, AttemptNumber, Returned, Returns, TaskState, WaitReason};
 
@@ -43,6 +45,19 @@ impl Held {
             self.wait_for_agent();
         }
         Ok(())
+    }
+
+    /// Remembers that an attempt failed at its agent, so that the next one is rather given to
+    /// another: what one host can't do another may.
+    pub(super) fn prefer_others(&mut self, failure: &Failure, pause: Duration) {
+        self.task.returns = Returns::default();
+        if let Some(attempt) = self.attempt.as_ref().filter(|_| failure.retryable) {
+            self.task.returns.by.push(Returned {
+                agent: attempt.agent.clone(),
+                reason: failure.kind.to_string(),
+                rests_until: later(self.now, pause),
+            });
+        }
     }
 
     /// Takes a task out of the queue because all agents that could take it are unfit, for the

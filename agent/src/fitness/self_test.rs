@@ -1,0 +1,151 @@
+//! The self-test: cheap enough to be repeated, and without a trace on the host.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{AgentConfig, DraftConfig};
+use crate::process::{Spawn, SpawnError, find_program, is_executable};
+
+/// How long git may take to tell its version.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What an agent can't work without.
+#[derive(Debug)]
+pub(super) struct SelfTest {
+    /// The draft command's program, where there is one.
+    program: Option<String>,
+    /// The folder of recorded drafts, where there is one.
+    recordings: Option<PathBuf>,
+    workspaces: PathBuf,
+}
+
+impl SelfTest {
+    pub(super) fn of(config: &AgentConfig) -> Self {
+        let recordings = match &config.draft {
+            DraftConfig::Replay { replay_dir } => Some(replay_dir.clone()),
+            DraftConfig::Cli { .. } => None,
+        };
+        Self {
+            program: config.draft.program().map(str::to_owned),
+            recordings,
+            workspaces: config.workspace.root.clone(),
+        }
+    }
+
+    /// The first thing that is wrong, and how it is mended.
+    pub(super) async fn run(&self) -> Option<String> {
+        let here = self.draft_fault().or_else(|| self.workspace_fault());
+        match here {
+            Some(fault) => Some(fault),
+            None => self.git_fault().await,
+        }
+    }
+
+    fn draft_fault(&self) -> Option<String> {
+        let program = self.program.as_deref().map(Path::new);
+        if let Some(program) = program {
+            let name = program.display();
+            // One with a folder in its name is looked for in each repository.
+            let is_bare = program.components().count() == 1 && !program.is_absolute();
+            if is_bare && find_program(&name.to_string()).is_none() {
+                return Some(format!(
+                    "the draft command `{name}` is not on the agent's PATH: install it, or change agents.draft.command"
+                ));
+            }
+            if program.is_absolute() && !is_executable(program) {
+                return Some(format!(
+                    "the draft command {name} does not exist or is not executable: install it, or change agents.draft.command"
+                ));
+            }
+        }
+        let folder = self.recordings.as_deref()?;
+        let error = std::fs::read_dir(folder).err()?;
+        Some(format!(
+            "the recorded drafts in {} can't be read: {error}; change agents.draft.replay_dir",
+            folder.display()
+        ))
+    }
+
+    fn workspace_fault(&self) -> Option<String> {
+        let error = write_and_remove(&self.workspaces).err()?;
+        Some(format!(
+            "the workspaces' folder {} can't be written: {error}; let the agent's user write there, or make room",
+            self.workspaces.display()
+        ))
+    }
+
+    async fn git_fault(&self) -> Option<String> {
+        let spawn = Spawn::new("git", &self.workspaces)
+            .args(["--version"])
+            .timeout(PATIENCE);
+        let why = match spawn.run(&CancellationToken::new()).await {
+            Ok(finished) if finished.succeeded() => return None,
+            Ok(finished) if finished.timed_out => "it does not answer".to_owned(),
+            Ok(finished) => finished.stderr_text().trim().to_owned(),
+            Err(SpawnError::NotFound { .. }) => "it is not on the agent's PATH".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        Some(format!("git does not work: {why}; install git"))
+    }
+}
+
+/// Writes a block, which a full disk refuses, into a file that has no other reader.
+fn write_and_remove(folder: &Path) -> io::Result<()> {
+    let path = folder.join(format!(".self-test-{}", uuid::Uuid::now_v7()));
+    let written = std::fs::write(&path, [0; 4096]);
+    let removed = std::fs::remove_file(&path);
+    written.and(removed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn test(program: Option<&str>, recordings: Option<&Path>, workspaces: &Path) -> SelfTest {
+        SelfTest {
+            program: program.map(str::to_owned),
+            recordings: recordings.map(Path::to_owned),
+            workspaces: workspaces.to_owned(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_host_with_all_that_is_needed_passes_and_keeps_no_trace() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        assert_eq!(test(Some("sh"), None, root).run().await, None);
+        assert_eq!(test(Some("/bin/sh"), None, root).run().await, None);
+        assert_eq!(
+            test(Some("./of-the-repository"), None, root).run().await,
+            None
+        );
+        assert_eq!(test(None, Some(root), root).run().await, None);
+        assert_eq!(std::fs::read_dir(root).unwrap().count(), 0);
+    }
+
+    #[tokio::test]
+    async fn what_is_missing_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let (root, nowhere) = (folder.path(), folder.path().join("nowhere"));
+        let absolute = nowhere.to_str().unwrap();
+        let plain = folder.path().join("plain");
+        std::fs::write(&plain, "").unwrap();
+        let plain = plain.to_str().unwrap();
+        for (broken, named) in [
+            (
+                test(Some("no-such-tool-here"), None, root),
+                "no-such-tool-here",
+            ),
+            (test(Some(absolute), None, root), absolute),
+            (test(Some(plain), None, root), plain),
+            (test(None, Some(&nowhere), root), absolute),
+            (test(Some("sh"), None, &nowhere), absolute),
+        ] {
+            let fault = broken.run().await.unwrap();
+            assert!(fault.contains(named), "{fault}");
+        }
+    }
+}
