@@ -132,7 +132,7 @@ impl DraftError {
     pub fn kind(&self) -> FailureKind {
         match self {
             Self::Interrupted | Self::Git(GitError::Interrupted) => FailureKind::Interrupted,
-            Self::Git(_) => FailureKind::Internal,
+            Self::Git(error) => error.clone().into_failure().kind,
             _ => FailureKind::DraftFailed,
         }
     }
@@ -142,7 +142,7 @@ impl DraftError {
         matches!(
             self,
             Self::CommandFailed { .. } | Self::TimedOut(_) | Self::Git(_)
-        )
+        ) && !matches!(self, Self::Git(GitError::Unfit { .. }))
     }
 }
 

@@ -1,21 +1,23 @@
 //! The one wrapper around git's command line: clean environment, typed errors.
 //!
-//! No configuration of the host or of a user is read, no hook runs, no prompt appears, and only
-//! http, https and local repositories are spoken to. A credential reaches git through the
-//! environment of that one process: never as an argument, never on disk, never in an error.
+//! No configuration of the host, of a user or of a repository is read, no hook runs, no prompt
+//! appears, and only http, https and local repositories are spoken to. A credential reaches git
+//! through a socket that is read once: never as an argument, a variable or a file, never in an
+//! error. Only talk with a remote sees the agent's proxies.
 //!
-//! Absent: ssh, submodules, LFS.
+//! Absent: ssh, submodules, LFS, SHA-256 repositories.
 
 mod credential;
 mod error;
+mod folder;
 mod remote;
 mod tree;
+mod work_tree;
 
 use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -47,26 +49,39 @@ const CONFIGURATION: &[(&str, &str)] = &[
     ("credential.helper", ""),
     ("advice.detachedHead", "false"),
     ("init.defaultBranch", "main"),
-    ("protocol.allow", "never"),
-    ("protocol.http.allow", "always"),
-    ("protocol.https.allow", "always"),
-    ("protocol.file.allow", "always"),
+    ("core.protectHFS", "true"),
+    ("core.protectNTFS", "true"),
     ("http.lowSpeedLimit", "1000"),
     ("http.lowSpeedTime", "30"),
 ];
 
-/// Variables of the agent that git may see: how to leave the network, whom to trust.
-const PASSED_ON: &[&str] = &[
-    "http_proxy",
-    "https_proxy",
-    "HTTPS_PROXY",
-    "no_proxy",
-    "NO_PROXY",
-    "ALL_PROXY",
-    "all_proxy",
-    "SSL_CERT_FILE",
-    "SSL_CERT_DIR",
-    "GIT_SSL_CAINFO",
+/// The environment of every call. No home: git and curl look for attributes, ignore rules and
+/// passwords there.
+const ENVIRONMENT: &[(&str, &str)] = &[
+    ("LC_ALL", "C"),
+    ("HOME", "/dev/null"),
+    ("GIT_CONFIG_NOSYSTEM", "1"),
+    ("GIT_CONFIG_GLOBAL", "/dev/null"),
+    ("GIT_ATTR_NOSYSTEM", "1"),
+    ("GIT_NO_REPLACE_OBJECTS", "1"),
+    ("GIT_TERMINAL_PROMPT", "0"),
+    ("GIT_ASKPASS", "true"),
+];
+
+/// Variables of the agent that talk with a remote may see, under the name that git and curl know:
+/// how to leave the network, whom to trust.
+const PASSED_ON: &[(&str, &str)] = &[
+    ("HTTP_PROXY", "http_proxy"),
+    ("http_proxy", "http_proxy"),
+    ("HTTPS_PROXY", "https_proxy"),
+    ("https_proxy", "https_proxy"),
+    ("ALL_PROXY", "all_proxy"),
+    ("all_proxy", "all_proxy"),
+    ("NO_PROXY", "no_proxy"),
+    ("no_proxy", "no_proxy"),
+    ("SSL_CERT_FILE", "SSL_CERT_FILE"),
+    ("SSL_CERT_DIR", "SSL_CERT_DIR"),
+    ("GIT_SSL_CAINFO", "GIT_SSL_CAINFO"),
 ];
 
 /// A git object's name.
@@ -123,7 +138,6 @@ impl fmt::Display for ObjectId {
 #[derive(Debug, Clone)]
 pub struct Git {
     program: OsString,
-    home: Arc<Path>,
     cancel: CancellationToken,
 }
 
@@ -139,6 +153,8 @@ pub struct Repository {
 struct Call<'a> {
     args: Vec<OsString>,
     cwd: &'a Path,
+    /// The git folder of ours that it reads.
+    folder: Option<&'a Path>,
     env: Vec<(&'static str, OsString)>,
     input: Vec<u8>,
     remote: Option<&'a Remote>,
@@ -146,11 +162,10 @@ struct Call<'a> {
 }
 
 impl Git {
-    /// Git with a folder of its own as home; nothing is ever written there.
-    pub fn new(home: impl Into<PathBuf>) -> Self {
+    /// Git as it is found on the agent's `PATH`.
+    pub fn new() -> Self {
         Self {
             program: "git".into(),
-            home: home.into().into(),
             cancel: CancellationToken::new(),
         }
     }
@@ -177,9 +192,9 @@ impl Git {
     /// # Errors
     /// When the folder can't be written.
     pub async fn init_bare(&self, dir: &Path) -> Result<Repository, GitError> {
-        let args = ["init", "--quiet", "--bare", "--template="].map(OsString::from);
-        let mut call = Call::local(&self.home, args);
-        call.args.push(dir.into());
+        let args = ["init", "--quiet", "--bare", "--template="];
+        let mut call = Call::outside(args);
+        call.args.push(absolute(dir)?);
         self.run(call).await?;
         Ok(self.repository(dir))
     }
@@ -196,6 +211,9 @@ impl Git {
     /// Runs a command whose exit code is an answer.
     async fn run_any(&self, call: Call<'_>) -> Result<Finished, GitError> {
         let what = call.what();
+        if let Some(folder) = call.folder.map(Path::to_owned) {
+            in_background(&what, move || folder::restore(&folder)).await?;
+        }
         let timeout = match call.talk {
             Talk::Local => LOCAL_TIMEOUT,
             Talk::Fetch | Talk::Push => REMOTE_TIMEOUT,
@@ -205,53 +223,85 @@ impl Git {
             .input(Input::Bytes(call.input))
             .timeout(timeout)
             .output_cap(OUTPUT_CAP);
-        for (name, value) in self.environment(call.remote) {
+        for (name, value) in environment(call.remote) {
             spawn = spawn.env(name, value);
         }
         for (name, value) in call.env {
             spawn = spawn.env(name, value);
         }
+        if let Some(credential) = call.remote.and_then(Remote::credential) {
+            let (number, socket) = credential
+                .socket()
+                .map_err(|error| GitError::host(&what, error))?;
+            spawn = spawn.descriptor(number, socket);
+        }
         let run = spawn.run(&self.cancel).await;
         run.map_err(|error| GitError::not_run(&what, error))
     }
+}
 
-    fn environment(&self, remote: Option<&Remote>) -> Vec<(String, OsString)> {
-        let mut env: Vec<(String, OsString)> = [
-            ("LC_ALL", "C"),
-            ("GIT_CONFIG_NOSYSTEM", "1"),
-            ("GIT_CONFIG_GLOBAL", "/dev/null"),
-            ("GIT_TERMINAL_PROMPT", "0"),
-            ("GIT_ASKPASS", "true"),
-            ("GIT_ATTR_NOSYSTEM", "1"),
-        ]
-        .map(|(name, value)| (name.to_owned(), value.into()))
-        .into();
-        env.push(("HOME".to_owned(), self.home.as_os_str().into()));
-        env.extend(PASSED_ON.iter().filter_map(|name| {
-            let value = std::env::var_os(name)?;
+/// All that a call sees of the world.
+fn environment(remote: Option<&Remote>) -> Vec<(String, OsString)> {
+    let mut env: Vec<(String, OsString)> = ENVIRONMENT
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), value.into()))
+        .collect();
+    let protocols = remote.map_or("file", Remote::protocols);
+    // Unlike `protocol.*.allow`, no configuration of a repository stands above it.
+    env.push(("GIT_ALLOW_PROTOCOL".to_owned(), protocols.into()));
+    if remote.is_some() {
+        env.extend(PASSED_ON.iter().filter_map(|(theirs, name)| {
+            let value = std::env::var_os(theirs)?;
             Some(((*name).to_owned(), value))
         }));
-        let header = remote.and_then(Remote::header);
-        let pairs = CONFIGURATION
-            .iter()
-            .map(|(key, value)| ((*key).to_owned(), OsString::from(value)))
-            .chain(header);
-        let mut count = 0;
-        for (key, value) in pairs {
-            env.push((format!("GIT_CONFIG_KEY_{count}"), key.into()));
-            env.push((format!("GIT_CONFIG_VALUE_{count}"), value));
-            count += 1;
-        }
-        env.push(("GIT_CONFIG_COUNT".to_owned(), count.to_string().into()));
-        env
+    }
+    let credential = remote.and_then(Remote::credential);
+    let pairs = CONFIGURATION
+        .iter()
+        .map(|(key, value)| ((*key).to_owned(), OsString::from(value)))
+        .chain(credential.into_iter().flat_map(Credential::configuration));
+    let mut count = 0;
+    for (key, value) in pairs {
+        env.push((format!("GIT_CONFIG_KEY_{count}"), key.into()));
+        env.push((format!("GIT_CONFIG_VALUE_{count}"), value));
+        count += 1;
+    }
+    env.push(("GIT_CONFIG_COUNT".to_owned(), count.to_string().into()));
+    env
+}
+
+/// Does what blocks away from the threads that must not.
+async fn in_background<T: Send + 'static>(
+    what: &str,
+    work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+) -> Result<T, GitError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(std::io::Error::other)
+        .flatten()
+        .map_err(|error| GitError::host(what, error))
+}
+
+/// Calls that are about no folder of ours run elsewhere than we do.
+fn absolute(path: &Path) -> Result<OsString, GitError> {
+    match std::path::absolute(path) {
+        Ok(path) => Ok(path.into()),
+        Err(error) => Err(GitError::host("a path", error)),
+    }
+}
+
+impl Default for Git {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
 impl<'a> Call<'a> {
-    fn local(cwd: &'a Path, args: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
+    /// A command about no folder of ours, run where there is no repository to be found.
+    fn outside(args: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
         Self {
             args: args.into_iter().map(Into::into).collect(),
-            cwd,
+            cwd: Path::new("/"),
+            folder: None,
             env: Vec::new(),
             input: Vec::new(),
             remote: None,
@@ -305,7 +355,11 @@ impl Repository {
             all.push(option);
         }
         all.extend(args.into_iter().map(Into::into));
-        Call::local(self.work_tree.as_deref().unwrap_or(&self.dir), all)
+        Call {
+            cwd: self.work_tree.as_deref().unwrap_or(&self.dir),
+            folder: Some(&self.dir),
+            ..Call::outside(all)
+        }
     }
 
     async fn output(&self, call: Call<'_>) -> Result<String, GitError> {
@@ -347,21 +401,6 @@ impl Repository {
         match self.output(self.call(["cat-file", "-e", &tree])).await {
             Ok(_) => Ok(true),
             Err(GitError::Other { .. }) => Ok(false),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// A value of the repository's own configuration.
-    ///
-    /// # Errors
-    /// When the repository can't be read.
-    pub async fn configuration(&self, key: &str) -> Result<Option<String>, GitError> {
-        match self
-            .output(self.call(["config", "--local", "--get", key]))
-            .await
-        {
-            Ok(value) => Ok(Some(value)),
-            Err(GitError::Other { reason, .. }) if reason.is_empty() => Ok(None),
             Err(error) => Err(error),
         }
     }

@@ -20,6 +20,7 @@ pub mod repository_config;
 pub mod draft;
 pub mod nodes;
 
+mod disk;
 pub mod git;
 pub mod process;
 pub mod sandbox;

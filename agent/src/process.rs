@@ -13,6 +13,7 @@ mod program;
 
 use std::ffi::OsString;
 use std::fmt;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use capture::Capture;
+use command_fds::{CommandFdExt as _, FdMapping};
 use group::Group;
 pub use program::find_program;
 
@@ -73,6 +75,7 @@ pub struct Spawn {
     cwd: PathBuf,
     env: Vec<(OsString, OsString)>,
     input: Input,
+    descriptors: Vec<FdMapping>,
     timeout: Duration,
     output_cap: usize,
     limits: Option<Limits>,
@@ -135,6 +138,7 @@ impl Spawn {
                 ("LANG".into(), "C.UTF-8".into()),
             ],
             input: Input::Nothing,
+            descriptors: Vec::new(),
             timeout: Duration::from_mins(1),
             output_cap: 1 << 20,
             limits: None,
@@ -158,6 +162,15 @@ impl Spawn {
     /// Sets what the child reads.
     pub fn input(mut self, input: Input) -> Self {
         self.input = input;
+        self
+    }
+
+    /// Has the child, and no other child that starts meanwhile, inherit a descriptor as `number`.
+    pub fn descriptor(mut self, number: i32, descriptor: OwnedFd) -> Self {
+        self.descriptors.push(FdMapping {
+            parent_fd: descriptor,
+            child_fd: number,
+        });
         self
     }
 
@@ -228,7 +241,7 @@ impl Spawn {
         })
     }
 
-    fn start(&self) -> Result<Child, SpawnError> {
+    fn start(&mut self) -> Result<Child, SpawnError> {
         let path = program::resolve(&self.program, &self.cwd, &self.env).ok_or_else(|| {
             SpawnError::NotFound {
                 program: self.name(),
@@ -253,7 +266,9 @@ impl Spawn {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .process_group(0)
-            .kill_on_drop(true);
+            .kill_on_drop(true)
+            .fd_mappings(std::mem::take(&mut self.descriptors))
+            .map_err(|error| self.failed(std::io::Error::other(error)))?;
         command.spawn().map_err(|source| self.failed(source))
     }
 

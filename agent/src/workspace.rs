@@ -11,7 +11,8 @@
 //!
 //! A workspace appears whole or not at all, and replaces that of an earlier attempt in one step.
 //! The agent's own git commands use an object store and an index of their own, outside of
-//! `repo-clone`: what drafts and tests do to `repo-clone/.git` never reaches a commit or a push.
+//! `repo-clone` and of every folder that a draft command is handed: what drafts and tests do to
+//! `repo-clone/.git` never reaches a commit or a push, and is gone before the next of them runs.
 //!
 //! Absent: sharing a root between two running agents of one name; the coordinator refuses that.
 
@@ -86,10 +87,11 @@ impl Workspaces {
     /// # Errors
     /// When the root can't be written.
     pub async fn open(root: &Path, agent: &AgentId, retention: Retention) -> std::io::Result<Self> {
-        let layout = AgentLayout::new(root, agent);
+        // Git is not run where the agent was started.
+        let layout = AgentLayout::new(&std::path::absolute(root)?, agent);
         layout.create().await?;
         layout.clear_unfinished().await?;
-        let git = Git::new(layout.tools());
+        let git = Git::new();
         Ok(Self {
             mirrors: Mirrors::new(layout.cache()),
             logs: AgentLogs::new(layout.logs()),
@@ -220,16 +222,47 @@ async fn fill(
     (checkout, base): (&Checkout, &ObjectId),
 ) -> Result<(), GitError> {
     layout.create().await.map_err(disk)?;
-    let clone = git.clone_shared(mirror.dir(), &layout.repo_clone()).await?;
-    let with_tree = clone.with_work_tree(layout.repo_clone());
-    with_tree.check_out_detached(base).await?;
     let store = git.init_bare(&layout.object_store()).await?;
-    store.borrow_from(mirror, &clone).await.map_err(disk)?;
+    store.borrow_from(mirror).await.map_err(disk)?;
+    let with_tree = store.with_work_tree(layout.repo_clone());
+    with_tree.check_out(base).await?;
+    let template = layout.implementation().join("clone");
+    git.clone_shared(mirror.dir(), &template).await?;
+    let (head, index) = (format!("{base}\n"), store.dir().join("index"));
+    let (clone_git, repo_clone) = (layout.clone_git(), layout.repo_clone());
+    let made = tokio::task::spawn_blocking(move || {
+        std::fs::rename(template.join(".git"), &clone_git)?;
+        std::fs::remove_dir(&template)?;
+        std::fs::write(clone_git.join("HEAD"), head)?;
+        // So that a checked-out file is not read again to see that it is unchanged.
+        std::fs::copy(index, clone_git.join("index"))?;
+        crate::disk::copy_all(&clone_git, &repo_clone.join(".git"))
+    });
+    made.await
+        .map_err(std::io::Error::other)
+        .flatten()
+        .map_err(disk)?;
     let metadata = Metadata::begun(checkout, base);
     metadata.write(&layout.metadata()).await.map_err(disk)
 }
 
 impl Workspace {
+    /// Makes the work tree exactly this tree, with a `.git` as it was at the beginning: nothing
+    /// that drafts or tests left there is seen by those who come after.
+    ///
+    /// # Errors
+    /// When the work tree can't be written.
+    pub async fn check_out(&self, tree: &ObjectId) -> Result<(), GitError> {
+        self.repository.check_out(tree).await?;
+        let (from, to) = (
+            self.layout.clone_git(),
+            self.layout.repo_clone().join(".git"),
+        );
+        let copied = tokio::task::spawn_blocking(move || crate::disk::copy_all(&from, &to));
+        let copied = copied.await.map_err(std::io::Error::other);
+        copied.flatten().map_err(disk)
+    }
+
     /// How Patchfleet works on this repository, as the base says.
     ///
     /// # Errors
@@ -280,7 +313,7 @@ async fn find_base(mirror: &Repository, checkout: &Checkout) -> Result<ObjectId,
 }
 
 fn disk(error: std::io::Error) -> GitError {
-    GitError::other("writing the workspace", error.to_string())
+    GitError::host("writing the workspace", error)
 }
 
 #[cfg(test)]

@@ -2,6 +2,9 @@
 
 use std::path::Path;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+
 use crate::world::{REPOSITORY, World};
 
 #[tokio::test]
@@ -40,30 +43,58 @@ async fn no_key_is_on_disk_in_a_log_or_on_github() {
     }
 }
 
-/// The agent's token goes to git; a key in the arguments would be seen by everybody on the host.
+/// The agent's token goes to git; a key in the arguments is seen by everybody on the host, one in
+/// the variables by every process of the same user, such as the tests of another task.
 #[tokio::test]
-async fn no_key_is_in_the_arguments_of_a_process() {
+async fn no_key_is_in_the_arguments_or_variables_of_a_process() {
     let world = World::new().await;
-    let push = patchfleet_testkit::github::Matcher::containing("POST", "git-receive-pack");
-    let gate = world.github.hold(push);
-    let issue = world.open();
-    world.label(issue);
-    gate.reached().await;
-    let mut git = 0;
-    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
-        let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        git += usize::from(contains(&line, b"git\0"));
-        for key in [&world.keys.github, &world.keys.fleet] {
-            assert!(
-                !contains(&line, key.as_bytes()),
-                "{}",
-                String::from_utf8_lossy(&line)
-            );
+    for (method, path) in [
+        ("POST", "git-upload-pack"),
+        ("POST", "git-receive-pack"),
+        ("GET", "service=git-upload-pack"),
+    ] {
+        // The first issue's clone and push, and the second one's fetch.
+        let call = patchfleet_testkit::github::Matcher::containing(method, path);
+        let gate = world.github.hold(call);
+        if path != "git-receive-pack" {
+            let issue = world.open();
+            world.label(issue);
+        }
+        gate.reached().await;
+        assert!(keyless_gits(&world) > 0, "{method} {path} is under way");
+        gate.release();
+        if path == "git-receive-pack" {
+            world.pull_request().await;
         }
     }
-    assert!(git > 0, "a push is under way");
-    gate.release();
-    world.pull_request().await;
+}
+
+/// Looks at every process but Patchfleet's own, which are given keys by whoever starts them;
+/// gives how many were git's.
+fn keyless_gits(world: &World) -> usize {
+    let ours = Path::new(env!("CARGO_BIN_EXE_patchfleet"));
+    let mut git = 0;
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let read = |name: &str| std::fs::read(entry.path().join(name)).unwrap_or_default();
+        let line = read("cmdline");
+        git += usize::from(contains(&line, b"git\0"));
+        let exe = std::fs::read_link(entry.path().join("exe"));
+        let environment = match exe {
+            Ok(exe) if exe == ours => Vec::new(),
+            _ => read("environ"),
+        };
+        for key in [&world.keys.github, &world.keys.fleet] {
+            let basic = BASE64_STANDARD.encode(format!("x-access-token:{key}"));
+            for form in [key.as_bytes(), basic.as_bytes()] {
+                assert!(
+                    !contains(&line, form) && !contains(&environment, form),
+                    "{}",
+                    String::from_utf8_lossy(&line)
+                );
+            }
+        }
+    }
+    git
 }
 
 fn search(folder: &Path, look: &mut impl FnMut(&Path, &[u8])) {

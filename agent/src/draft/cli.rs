@@ -38,9 +38,9 @@ impl CliDraft<'_> {
         let start = repository
             .write_tree(&workspace.base, &surroundings.applied)
             .await?;
-        repository.check_out(&start).await?;
+        workspace.check_out(&start).await?;
         let result = self.edit(request, &surroundings).await;
-        let reset = repository.check_out(&workspace.base).await;
+        let reset = workspace.check_out(&workspace.base).await;
         let diff = result?;
         reset?;
         Ok(diff)
@@ -57,7 +57,7 @@ impl CliDraft<'_> {
         let run = Run {
             command: self.command,
             cwd: &workspace.layout.repo_clone(),
-            private: &workspace.layout.implementation(),
+            private: &workspace.layout.draft_private(),
             env,
             timeout: self.timeout,
             output_cap: 64 * 1024,

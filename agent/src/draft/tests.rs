@@ -126,6 +126,35 @@ async fn a_command_that_changes_nothing_or_binary_files_is_refused() {
 }
 
 #[tokio::test]
+async fn a_command_that_leaves_what_no_commit_can_hold_is_at_fault_and_not_run_again() {
+    let rig = Rig::commanding(
+        REPOSITORY,
+        "echo run >> ../runs; git init -q sub; echo x > sub/file",
+    )
+    .await;
+    let failure = rig.fails().await;
+    assert_eq!(
+        (failure.kind, failure.retryable),
+        (FailureKind::DraftFailed, false)
+    );
+    assert!(failure.message.contains("`sub/.git`"), "{failure:?}");
+    let runs = rig.workspaces_file("runs");
+    assert_eq!(runs, "run\n");
+}
+
+#[tokio::test]
+async fn a_command_is_handed_no_folder_that_holds_what_the_agent_trusts() {
+    let script = "for folder in \"$HOME\" \"$HOME/..\" \"$TMPDIR\"; do \
+        test -z \"$(find \"$folder\" -name 'HEAD' -o -name 'request.md')\" || exit 9; done\n\
+        sed -i 's/a - b/a + b/' calc.py";
+    Rig::commanding(REPOSITORY, script)
+        .await
+        .run()
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
 async fn a_command_sees_no_variable_of_the_agent_but_those_named() {
     let script = "env | grep -q CARGO_MANIFEST_DIR && exit 9\nenv | grep -q ^NEXTEST= && exit 8\n\
         sed -i 's/a - b/a + b/' calc.py";

@@ -1,11 +1,30 @@
 //! A token for one host, on its way to git and nowhere else.
+//!
+//! Git asks a credential helper when the host wants to know who is there, and that helper reads
+//! the token from a socket that only this one git has. Arguments, variables and files can be read
+//! by every process of the user; a socket of another process can't be opened, and what was read
+//! from it is gone.
 
 use std::ffi::OsString;
+use std::io::Write as _;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use secrecy::{ExposeSecret, SecretString};
-use url::Url;
+use url::{Host, Url};
+
+/// Who a token says it is.
+const USER: &str = "x-access-token";
+/// The descriptor that the helper reads.
+const DESCRIPTOR: i32 = 3;
+/// The credential helper: reads the socket when it is asked for a credential, and keeps nothing.
+const HELPER: &str = "!f() { test \"$1\" = get && cat <&3; }; f";
+
+/// A token was to go over a network without encryption.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unencrypted;
 
 /// A short-lived token for the host of one clone URL.
 #[derive(Debug, Clone)]
@@ -17,27 +36,49 @@ pub struct Credential {
 impl Credential {
     /// Binds a token to the host of an `http` or `https` URL; `None` for anything else, because
     /// a local repository takes no token.
-    pub fn for_url(url: &str, token: SecretString) -> Option<Self> {
-        let url = Url::parse(url).ok()?;
-        if !matches!(url.scheme(), "http" | "https") {
-            return None;
+    ///
+    /// # Errors
+    /// When the token would go over a network without encryption.
+    pub fn for_url(url: &str, token: SecretString) -> Result<Option<Self>, Unencrypted> {
+        let Ok(url) = Url::parse(url) else {
+            return Ok(None);
+        };
+        let host = url
+            .host_str()
+            .filter(|_| matches!(url.scheme(), "http" | "https"));
+        let Some(host) = host else {
+            return Ok(None);
+        };
+        if url.scheme() == "http" && !is_loopback(&url) {
+            return Err(Unencrypted);
         }
-        let host = url.host_str()?;
         let port = url
             .port()
             .map(|port| format!(":{port}"))
             .unwrap_or_default();
-        let base = format!("{}://{host}{port}/", url.scheme());
+        let base = format!("{}://{host}{port}", url.scheme());
         let credential = Self { base, token };
         patchfleet_guard::register_temporary_secret(credential.token.expose_secret());
         patchfleet_guard::register_temporary_secret(&credential.basic());
-        Some(credential)
+        Ok(Some(credential))
     }
 
-    /// The configuration entry that has git send the token to that host alone.
-    pub(super) fn header(&self) -> (String, OsString) {
-        let key = format!("http.{}.extraHeader", self.base);
-        (key, format!("Authorization: Basic {}", self.basic()).into())
+    /// The entries that have git ask for the token when it talks to that host, and to no other.
+    pub(super) fn configuration(&self) -> [(String, OsString); 2] {
+        [
+            (format!("credential.{}.helper", self.base), HELPER.into()),
+            // Git 2.46 and later need not be turned away first.
+            (format!("http.{}.proactiveAuth", self.base), "basic".into()),
+        ]
+    }
+
+    /// The socket that the token is read from, once, and the number that the helper knows it by.
+    pub(super) fn socket(&self) -> std::io::Result<(i32, OwnedFd)> {
+        let (mut ours, theirs) = UnixStream::pair()?;
+        let token = self.token.expose_secret();
+        // It fits into the socket's buffer, so that nobody has to read meanwhile.
+        ours.write_all(format!("username={USER}\npassword={token}\n").as_bytes())?;
+        Ok((DESCRIPTOR, theirs.into()))
     }
 
     /// Takes the token out of a text.
@@ -47,6 +88,15 @@ impl Credential {
     }
 
     fn basic(&self) -> String {
-        BASE64_STANDARD.encode(format!("x-access-token:{}", self.token.expose_secret()))
+        BASE64_STANDARD.encode(format!("{USER}:{}", self.token.expose_secret()))
+    }
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        Some(Host::Domain(name)) => name == "localhost",
+        None => false,
     }
 }

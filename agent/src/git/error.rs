@@ -38,6 +38,20 @@ pub enum GitError {
         /// In git's words.
         reason: String,
     },
+    /// The work tree holds what no commit can hold; whoever wrote it there is at fault.
+    #[error("the work tree can't become a commit: {reason}")]
+    Unfit {
+        /// What, where.
+        reason: String,
+    },
+    /// This host is at fault: its disk, its memory, its programs. It may pass.
+    #[error("{what} fails on this host: {reason}")]
+    Host {
+        /// The command.
+        what: String,
+        /// In the system's words.
+        reason: String,
+    },
     /// The caller called it off.
     #[error("it was called off")]
     Interrupted,
@@ -84,6 +98,23 @@ const UNAVAILABLE: &[&str] = &[
     "returned error: 408",
 ];
 
+/// What is said of a command that gave more output than is kept.
+pub(super) const TOO_LONG: &str = "its output is too long";
+
+/// What git says when the fault is neither the repository's nor the remote's.
+const HOST: &[&str] = &[
+    "no space left on device",
+    "disk quota exceeded",
+    "read-only file system",
+    "input/output error",
+    "cannot allocate memory",
+    "out of memory",
+    "too many open files",
+    "resource temporarily unavailable",
+    ".lock': file exists",
+    "unable to create temporary file",
+];
+
 const UNREADABLE: &[&str] = &[
     "returned error: 4",
     "not found",
@@ -111,12 +142,26 @@ impl GitError {
         }
     }
 
+    /// An error of the operating system.
+    pub(crate) fn host(what: impl Into<String>, error: impl std::fmt::Display) -> Self {
+        Self::Host {
+            what: what.into(),
+            reason: error.to_string(),
+        }
+    }
+
     pub(super) fn not_run(what: &str, error: SpawnError) -> Self {
         match error {
             SpawnError::Cancelled => Self::Interrupted,
-            SpawnError::NotFound { .. } | SpawnError::Failed { .. } => {
-                Self::other(what, error.to_string())
-            }
+            SpawnError::NotFound { .. } | SpawnError::Failed { .. } => Self::host(what, error),
+        }
+    }
+
+    /// The same, when nothing but the content of the work tree can be its cause.
+    pub(super) fn of_work_tree(self) -> Self {
+        match self {
+            Self::Other { reason, .. } => Self::Unfit { reason },
+            other => other,
         }
     }
 
@@ -137,6 +182,7 @@ impl GitError {
         };
         let any = |words: &[&str]| words.iter().any(|word| lower.contains(word));
         match talk {
+            Talk::Local if finished.timed_out || any(HOST) => Self::host(what, reason),
             Talk::Push if lower.contains("stale info") => Self::LeaseLost,
             // Told apart before availability: a refusal's text may mention anything.
             Talk::Push if lower.contains("rejected]") => Self::PushRefused { reason },
@@ -144,6 +190,7 @@ impl GitError {
                 reason: format!("no end after {} s", finished.duration.as_secs()),
             },
             Talk::Fetch | Talk::Push if any(UNAVAILABLE) => Self::Unavailable { reason },
+            Talk::Fetch | Talk::Push if any(HOST) => Self::host(what, reason),
             Talk::Push => Self::PushRefused { reason },
             Talk::Fetch if any(UNREADABLE) => Self::CloneFailed {
                 url: url.to_owned(),
@@ -164,7 +211,8 @@ impl GitError {
                 (FailureKind::RemoteUnavailable, true, false)
             }
             Self::Interrupted => (FailureKind::Interrupted, true, false),
-            Self::Other { .. } => (FailureKind::Internal, true, false),
+            Self::Unfit { .. } => (FailureKind::DraftFailed, false, false),
+            Self::Host { .. } | Self::Other { .. } => (FailureKind::Internal, true, false),
         };
         Failure {
             kind,
@@ -178,7 +226,7 @@ impl GitError {
 /// What the command said, short enough for a comment.
 fn said(finished: &Finished) -> String {
     if finished.stdout_dropped > 0 {
-        return "its output is too long".to_owned();
+        return TOO_LONG.to_owned();
     }
     let stderr = finished.stderr_text();
     // With `--porcelain`, what became of each ref stands in the output.

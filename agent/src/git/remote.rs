@@ -1,14 +1,13 @@
 //! Talking to a remote: clone, fetch, look, push.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::path::Path;
 
 use secrecy::SecretString;
 use url::Url;
 
 use super::error::Talk;
-use super::{Call, Credential, Git, GitError, ObjectId, Repository};
+use super::{Call, Credential, Git, GitError, ObjectId, Repository, absolute};
 
 /// A repository elsewhere, with the right to use it.
 #[derive(Debug, Clone)]
@@ -21,7 +20,8 @@ impl Remote {
     /// A remote by URL or path. The token is bound to the URL's host, and goes there alone.
     ///
     /// # Errors
-    /// When the URL carries a password, which would end up in arguments and on disk.
+    /// When the URL carries a password, which would end up in arguments and on disk, or when a
+    /// token would go over a network without encryption.
     pub fn new(url: &str, token: Option<SecretString>) -> Result<Self, GitError> {
         if let Ok(parsed) = Url::parse(url)
             && (parsed.password().is_some() || !parsed.username().is_empty())
@@ -40,9 +40,16 @@ impl Remote {
                 reason: "it is not a URL".to_owned(),
             });
         }
+        let credential = token.map(|token| Credential::for_url(url, token));
+        let credential = credential.transpose().map_err(|_| GitError::CloneFailed {
+            url: url.to_owned(),
+            reason: "a token is never sent without encryption; have the repository cloned over \
+                     https"
+                .to_owned(),
+        })?;
         Ok(Self {
             url: url.to_owned(),
-            credential: token.and_then(|token| Credential::for_url(url, token)),
+            credential: credential.flatten(),
         })
     }
 
@@ -56,8 +63,18 @@ impl Remote {
         Url::parse(url).is_ok_and(|url| matches!(url.scheme(), "http" | "https"))
     }
 
-    pub(super) fn header(&self) -> Option<(String, OsString)> {
-        self.credential.as_ref().map(Credential::header)
+    /// The right to use it.
+    pub(super) const fn credential(&self) -> Option<&Credential> {
+        self.credential.as_ref()
+    }
+
+    /// The protocols that git may speak on the way there; a redirection to another one fails.
+    pub(super) fn protocols(&self) -> &'static str {
+        match self.url.split_once(':') {
+            Some(("https", _)) => "https",
+            Some(("http", _)) => "http:https",
+            _ => "file",
+        }
     }
 
     pub(super) fn redact(&self, text: &str) -> String {
@@ -74,18 +91,15 @@ impl Git {
     /// # Errors
     /// When the remote can't be read or does not answer.
     pub async fn clone_bare(&self, remote: &Remote, dir: &Path) -> Result<Repository, GitError> {
-        let mut call = Call::local(
-            &self.home,
-            [
-                "clone",
-                "--quiet",
-                "--bare",
-                "--template=",
-                "--",
-                remote.url(),
-            ],
-        );
-        call.args.push(dir.into());
+        let mut call = Call::outside([
+            "clone",
+            "--quiet",
+            "--bare",
+            "--template=",
+            "--",
+            remote.url(),
+        ]);
+        call.args.push(absolute(dir)?);
         self.run(call.about(remote, Talk::Fetch)).await?;
         Ok(self.repository(dir))
     }
@@ -104,8 +118,9 @@ impl Git {
             "--template=",
             "--",
         ];
-        let mut call = Call::local(&self.home, args);
-        call.args.extend([source.into(), dir.into()]);
+        let mut call = Call::outside(args);
+        call.folder = Some(source);
+        call.args.extend([absolute(source)?, absolute(dir)?]);
         self.run(call).await?;
         Ok(self.repository(dir.join(".git")))
     }

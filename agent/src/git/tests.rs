@@ -36,6 +36,16 @@ impl Origin {
         self.advance(&[]).await;
     }
 
+    /// Commits a submodule, and says what it wants there in `.gitattributes`.
+    pub(crate) async fn submodule(&self, path: &str) {
+        let head = self.git(&["rev-parse", "HEAD"]).await;
+        let info = format!("160000,{head},{path}");
+        self.git(&["update-index", "--add", "--cacheinfo", &info])
+            .await;
+        self.git(&["commit", "-q", "-m", "submodule"]).await;
+        self.git(&["push", "-q", "origin", "main"]).await;
+    }
+
     /// The same history elsewhere.
     pub(crate) async fn copied(&self) -> Self {
         let folder = tempfile::tempdir().unwrap();
@@ -70,8 +80,13 @@ impl Origin {
 
     /// Runs git in the work tree that the origin is fed from.
     pub(crate) async fn git(&self, args: &[&str]) -> String {
+        Self::git_in(&self.folder.path().join("work"), args).await
+    }
+
+    /// Runs git as a person or untrusted code does.
+    pub(crate) async fn git_in(folder: &Path, args: &[&str]) -> String {
         let identity = ["-c", "user.name=Mona", "-c", "user.email=mona@example.com"];
-        let finished = Spawn::new("git", self.folder.path().join("work"))
+        let finished = Spawn::new("git", folder)
             .args(identity)
             .args(args.iter().copied())
             .env("GIT_CONFIG_GLOBAL", "/dev/null")
@@ -106,7 +121,7 @@ impl Origin {
 
 async fn cloned(origin: &Origin) -> (TempDir, Repository, ObjectId) {
     let folder = tempfile::tempdir().unwrap();
-    let git = Git::new(folder.path());
+    let git = Git::new();
     let clone = git
         .clone_bare(&origin.remote(), &folder.path().join("clone.git"))
         .await
@@ -279,7 +294,7 @@ async fn base_tree(repository: &Repository, commit: &ObjectId) -> ObjectId {
 #[tokio::test]
 async fn absent_remotes_and_silent_ones_are_told_apart() {
     let folder = tempfile::tempdir().unwrap();
-    let git = Git::new(folder.path());
+    let git = Git::new();
     let clone = async |url: &str| {
         let remote = Remote::new(url, None).unwrap();
         git.clone_bare(&remote, &folder.path().join("x.git"))
@@ -311,13 +326,18 @@ async fn absent_remotes_and_silent_ones_are_told_apart() {
     }
 }
 
-/// A program that stands in for git and writes down all that it was given.
+/// A program that stands in for git, writes down all that it was given, and asks the credential
+/// helper as git does.
 fn recording_git(folder: &Path) -> PathBuf {
     let bin = folder.join("bin");
     std::fs::create_dir(&bin).unwrap();
     let script = format!(
-        "#!/bin/sh\nenv > {0}/env\nfor a in \"$@\"; do echo \"$a\"; done > {0}/args\n\
-         echo \"fatal: token $GIT_CONFIG_VALUE_{1} ghs_verysecrettoken is bad\" >&2\nexit 128\n",
+        "#!/bin/bash\ntr '\\0' '\\n' < /proc/$$/environ > {0}/env\n\
+         for a in \"$@\"; do echo \"$a\"; done > {0}/args\n\
+         cat /proc/$$/fd/3 > {0}/stolen 2>&1\n\
+         helper=${{GIT_CONFIG_VALUE_{1}#!}}\n\
+         for action in get get store; do sh -c \"$helper $action\" >> {0}/answers; done\n\
+         echo \"fatal: $(cat {0}/answers) is bad\" >&2\nexit 128\n",
         folder.display(),
         CONFIGURATION.len(),
     );
@@ -329,9 +349,9 @@ fn recording_git(folder: &Path) -> PathBuf {
 }
 
 #[tokio::test]
-async fn a_token_goes_to_its_host_through_the_environment_alone() {
+async fn a_token_is_read_once_from_a_socket_and_is_nowhere_else() {
     let folder = tempfile::tempdir().unwrap();
-    let mut git = Git::new(folder.path());
+    let mut git = Git::new();
     git.program = recording_git(folder.path()).into();
     let token = SecretString::from("ghs_verysecrettoken");
     let remote = Remote::new("https://git.example.com:8443/a/b.git", Some(token)).unwrap();
@@ -340,18 +360,26 @@ async fn a_token_goes_to_its_host_through_the_environment_alone() {
         .await
         .unwrap_err();
 
+    let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap();
+    assert_eq!(
+        read("answers"),
+        "username=x-access-token\npassword=ghs_verysecrettoken\n"
+    );
+    let env = read("env");
+    assert!(
+        env.contains("=credential.https://git.example.com:8443.helper\n"),
+        "{env}"
+    );
+    assert!(env.contains("GIT_ALLOW_PROTOCOL=https\n"), "{env}");
+    let stolen = read("stolen");
+    assert!(stolen.contains("No such device"), "{stolen}");
     let basic = "eC1hY2Nlc3MtdG9rZW46Z2hzX3ZlcnlzZWNyZXR0b2tlbg==";
-    let env = std::fs::read_to_string(folder.path().join("env")).unwrap();
-    assert!(
-        env.contains("=http.https://git.example.com:8443/.extraHeader\n"),
-        "{env}"
-    );
-    assert!(
-        env.contains(&format!("=Authorization: Basic {basic}\n")),
-        "{env}"
-    );
-    let args = std::fs::read_to_string(folder.path().join("args")).unwrap();
-    for text in [&args, &error.to_string(), &format!("{error:?} {remote:?}")] {
+    for text in [
+        &env,
+        &read("args"),
+        &error.to_string(),
+        &format!("{error:?} {remote:?}"),
+    ] {
         assert!(
             !text.contains("verysecret") && !text.contains(basic),
             "{text}"
@@ -359,11 +387,136 @@ async fn a_token_goes_to_its_host_through_the_environment_alone() {
     }
 }
 
+#[test]
+fn a_token_never_goes_over_a_network_without_encryption() {
+    let with_token = |url: &str| Remote::new(url, Some("ghs_x".into()));
+    for url in ["http://git.example.com/a/b.git", "http://10.0.0.1/a/b.git"] {
+        let refused = with_token(url).unwrap_err();
+        assert!(refused.to_string().contains("https"), "{refused}");
+        assert!(Remote::new(url, None).is_ok());
+    }
+    for url in [
+        "https://git.example.com/a/b.git",
+        "http://127.8.9.10:3000/a/b.git",
+        "http://[::1]:3000/a/b.git",
+        "http://localhost/a/b.git",
+    ] {
+        assert!(with_token(url).unwrap().credential().is_some(), "{url}");
+    }
+}
+
+#[test]
+fn proxies_are_for_talk_with_remotes_alone() {
+    let proxies = |remote: Option<&Remote>| {
+        let names = environment(remote).into_iter().map(|(name, _)| name);
+        names.filter(|name| name.ends_with("_proxy")).count()
+    };
+    // The test runner's own environment decides whether there is one.
+    let configured = PASSED_ON
+        .iter()
+        .filter(|(theirs, _)| theirs.to_lowercase().ends_with("_proxy"))
+        .filter(|(theirs, _)| std::env::var_os(theirs).is_some())
+        .count();
+    let remote = Remote::new("https://git.example.com/a/b.git", None).unwrap();
+    assert_eq!((proxies(None), proxies(Some(&remote))), (0, configured));
+}
+
+/// Settings that have git run a program or go elsewhere, in every place of a git folder.
+pub(crate) fn plant(dir: &Path, pwned: &Path) {
+    let program = format!("touch {}", pwned.display());
+    let url = |name: &str| format!("[url \"ext::{program} #\"]\n\tinsteadOf = {name}\n");
+    let settings = format!(
+        "[protocol]\n\tallow = always\n[protocol \"ext\"]\n\tallow = always\n{}{}\
+         [filter \"x\"]\n\tclean = {program}\n\tsmudge = {program}\n\
+         [diff \"x\"]\n\tcommand = {program}\n[merge \"x\"]\n\tdriver = {program}\n\
+         [core]\n\talternateRefsCommand = {program}\n\tsshCommand = {program}\n\
+         [credential]\n\thelper = !{program}\n[http]\n\tproxy = http://127.0.0.1:1\n",
+        url("file:"),
+        url("http"),
+    );
+    std::fs::create_dir_all(dir.join("info")).unwrap();
+    std::fs::create_dir_all(dir.join("hooks")).unwrap();
+    let elsewhere = dir.parent().unwrap().join("elsewhere");
+    std::fs::create_dir_all(&elsewhere).unwrap();
+    let core = "[core]\n\tbare = true\n\trepositoryformatversion = 0\n";
+    std::fs::write(elsewhere.join("config"), format!("{core}{settings}")).unwrap();
+    std::fs::write(dir.join("config"), format!("{core}{settings}")).unwrap();
+    std::fs::write(dir.join("info/attributes"), "* filter=x diff=x merge=x\n").unwrap();
+    std::fs::write(
+        dir.join("hooks/pre-push"),
+        format!("#!/bin/sh\n{program}\n"),
+    )
+    .unwrap();
+}
+
+#[tokio::test]
+async fn nothing_that_was_planted_in_a_git_folder_is_obeyed() {
+    let origin = Origin::with(&[("a", "1\n"), (".gitattributes", "* diff=x merge=x\n")]).await;
+    let (folder, clone, head) = cloned(&origin).await;
+    let pwned = folder.path().join("pwned");
+    let again = || plant(clone.dir(), &pwned);
+    let remote = origin.remote();
+    again();
+    clone
+        .fetch(&remote, &["+refs/heads/*:refs/heads/*"], true)
+        .await
+        .unwrap();
+    again();
+    clone
+        .remote_refs(&remote, &["refs/heads/main"])
+        .await
+        .unwrap();
+    again();
+    let tree = clone
+        .write_tree(&head, &[change("a", Some("2\n"))])
+        .await
+        .unwrap();
+    again();
+    let ours = clone
+        .commit_tree(&tree, &head, "x", &author())
+        .await
+        .unwrap();
+    let tree = clone
+        .write_tree(&head, &[change("a", Some("1\n3\n"))])
+        .await
+        .unwrap();
+    let theirs = clone
+        .commit_tree(&tree, &head, "y", &author())
+        .await
+        .unwrap();
+    again();
+    clone.merge(&ours, &theirs).await.unwrap_err();
+    again();
+    clone.diff(&head, &ours).await.unwrap();
+    again();
+    clone.push(&remote, &ours, "new", None).await.unwrap();
+    // A folder that points elsewhere for its configuration, and one that is a link.
+    std::fs::write(clone.dir().join("commondir"), "../elsewhere\n").unwrap();
+    clone.resolve("refs/heads/main").await.unwrap().unwrap();
+    let config = clone.dir().join("config");
+    std::fs::remove_file(&config).unwrap();
+    std::os::unix::fs::symlink("../elsewhere/config", &config).unwrap();
+    clone
+        .remote_refs(&remote, &["refs/heads/main"])
+        .await
+        .unwrap();
+    git_clone_beside(&clone, folder.path()).await;
+    assert!(!pwned.exists(), "a program was run");
+}
+
+/// A clone runs where a planted repository can't be discovered.
+async fn git_clone_beside(source: &Repository, folder: &Path) {
+    let git = Git::new();
+    git.clone_shared(source.dir(), &folder.join("shared"))
+        .await
+        .unwrap();
+}
+
 #[tokio::test]
 async fn local_repositories_take_no_token() {
     let origin = Origin::with(&[("a", "1\n")]).await;
     let remote = Remote::new(&origin.url(), Some("ghs_x".into())).unwrap();
-    assert_eq!(remote.header(), None);
+    assert!(remote.credential().is_none());
     assert!(!Remote::takes_token(&origin.url()));
     assert!(Remote::takes_token("http://127.0.0.1:9/a/b.git"));
 }

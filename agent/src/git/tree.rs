@@ -1,10 +1,16 @@
 //! Trees and commits, made and compared in the object store.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::path::Path;
 
-use super::{GitError, ObjectId, Repository};
+use super::error::TOO_LONG;
+use super::work_tree::{self, Paths, Strange};
+use super::{GitError, OUTPUT_CAP, ObjectId, Repository, in_background};
+
+/// Most strange things that an error names.
+const NAMED: usize = 5;
 
 /// What an entry of a tree is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -160,58 +166,105 @@ impl Repository {
         ids.lines().map(str::parse).collect()
     }
 
-    /// Checks a commit out without a branch.
-    ///
-    /// # Errors
-    /// When an object is missing or the work tree can't be written.
-    pub async fn check_out_detached(&self, commit: &ObjectId) -> Result<(), GitError> {
-        let call = self.call([
-            "checkout",
-            "--quiet",
-            "--force",
-            "--detach",
-            commit.as_str(),
-        ]);
-        self.git.run(call).await.map(drop)
-    }
-
-    /// Has this repository, which is empty, use another's objects in place, and begin with the
-    /// index of a clone of it, so that a checked-out file is not read again to see it unchanged.
+    /// Has this repository, which is empty, use another's objects in place.
     ///
     /// # Errors
     /// When a file can't be written.
-    pub async fn borrow_from(&self, objects: &Self, index: &Self) -> std::io::Result<()> {
+    pub async fn borrow_from(&self, objects: &Self) -> std::io::Result<()> {
         let info = self.dir.join("objects/info");
         tokio::fs::create_dir_all(&info).await?;
         let line = format!("{}\n", objects.dir.join("objects").display());
-        tokio::fs::write(info.join("alternates"), line).await?;
-        tokio::fs::copy(index.dir.join("index"), self.dir.join("index")).await?;
-        Ok(())
+        tokio::fs::write(info.join("alternates"), line).await
     }
 
-    /// Makes the work tree exactly this tree: nothing else is left in it, ignored files included.
+    /// Makes the work tree exactly this tree, whatever was left there: nothing else stays in it,
+    /// neither ignored files nor repositories.
     ///
     /// # Errors
     /// When the work tree can't be written.
     pub async fn check_out(&self, tree: &ObjectId) -> Result<(), GitError> {
-        self.git.run(self.call(["clean", "-ffdxq"])).await?;
+        let kept = self.paths(tree).await?;
+        let (root, lock) = self.untrusted();
+        in_background("clearing the work tree", move || {
+            crate::disk::remove_all(&lock)?;
+            work_tree::clear(&root, &kept)
+        })
+        .await?;
         let call = self.call(["read-tree", "--reset", "-u", tree.as_str()]);
         self.git.run(call).await.map(drop)
     }
 
-    /// The tree that the work tree is now, without what is ignored.
+    /// The tree that the work tree is now, without what is ignored. Submodules stay as they are
+    /// in the tree that was checked out.
     ///
     /// # Errors
-    /// When the work tree can't be read.
+    /// [`GitError::Unfit`] when it holds what no tree can hold; else when it can't be read.
     pub async fn snapshot(&self) -> Result<ObjectId, GitError> {
-        self.git.run(self.call(["add", "--all", "--", "."])).await?;
+        let submodules = self.submodules().await?;
+        let (root, lock) = self.untrusted();
+        let strange = in_background("reading the work tree", move || {
+            crate::disk::remove_all(&lock)?;
+            work_tree::prepare(&root, &submodules)
+        });
+        self.refuse(strange.await?).await?;
+        let added = self.git.run(self.call(["add", "--all", "--", "."])).await;
+        added.map_err(GitError::of_work_tree)?;
         self.object(self.call(["write-tree"])).await
+    }
+
+    /// The work tree, and the lock that a killed git may have left on its index.
+    fn untrusted(&self) -> (std::path::PathBuf, std::path::PathBuf) {
+        let root = self.work_tree.as_ref().unwrap_or(&self.dir);
+        (root.clone(), self.dir.join("index.lock"))
+    }
+
+    async fn paths(&self, tree: &ObjectId) -> Result<Paths, GitError> {
+        let mut call = self.call(["ls-tree", "-r", "-z", "--full-tree", tree.as_str()]);
+        // The work tree need not be there.
+        call.cwd = &self.dir;
+        Ok(paths(&self.git.run(call).await?.stdout).collect())
+    }
+
+    async fn submodules(&self) -> Result<BTreeSet<Vec<u8>>, GitError> {
+        let listing = self
+            .git
+            .run(self.call(["ls-files", "--stage", "-z"]))
+            .await?;
+        let submodules = paths(&listing.stdout).filter(|(_, kind)| *kind == EntryKind::Submodule);
+        Ok(submodules.map(|(path, _)| path).collect())
+    }
+
+    /// An error that names what is strange and not ignored.
+    async fn refuse(&self, strange: Vec<Strange>) -> Result<(), GitError> {
+        if strange.is_empty() {
+            return Ok(());
+        }
+        let asked = strange.iter().flat_map(|it| [it.path.as_slice(), b"\0"]);
+        let call = self.call(["check-ignore", "-z", "--stdin"]);
+        let answer = self
+            .git
+            .run_any(call.input(asked.collect::<Vec<_>>().concat()));
+        let answer = answer.await?.stdout;
+        let ignored: BTreeSet<_> = answer.split(|byte| *byte == 0).collect();
+        let refused: Vec<_> = strange
+            .iter()
+            .filter(|it| !ignored.contains(it.path.as_slice()))
+            .map(|it| format!("`{}` {}", String::from_utf8_lossy(&it.path), it.what))
+            .collect();
+        let more = match refused.len() {
+            0 => return Ok(()),
+            count if count > NAMED => format!("; and {} more", count - NAMED),
+            _ => String::new(),
+        };
+        let named = refused.iter().take(NAMED).map(String::as_str);
+        let reason = named.collect::<Vec<_>>().join("; ") + &more;
+        Err(GitError::Unfit { reason })
     }
 
     /// The difference between two trees as git writes it, without renames.
     ///
     /// # Errors
-    /// When a tree can't be read.
+    /// [`GitError::Unfit`] when it is too long; else when a tree can't be read.
     pub async fn diff(&self, from: &ObjectId, to: &ObjectId) -> Result<Vec<u8>, GitError> {
         let args = [
             "diff-tree",
@@ -222,7 +275,13 @@ impl Repository {
             "--no-textconv",
         ];
         let call = self.call(args.iter().copied().chain([from.as_str(), to.as_str()]));
-        Ok(self.git.run(call).await?.stdout)
+        match self.git.run(call).await {
+            Ok(finished) => Ok(finished.stdout),
+            Err(GitError::Other { reason, .. }) if reason == TOO_LONG => Err(GitError::Unfit {
+                reason: format!("the change is longer than {} MiB", OUTPUT_CAP >> 20),
+            }),
+            Err(error) => Err(error),
+        }
     }
 
     /// Commits a tree on a parent. No branch moves.
@@ -306,6 +365,15 @@ impl Repository {
     }
 }
 
+/// Paths and kinds of a listing by `ls-tree -z` or `ls-files --stage -z`.
+fn paths(listing: &[u8]) -> impl Iterator<Item = (Vec<u8>, EntryKind)> {
+    listing.split(|byte| *byte == 0).filter_map(|line| {
+        let tab = line.iter().position(|byte| *byte == b'\t')?;
+        let mode = std::str::from_utf8(line.get(..6)?).ok()?;
+        Some((line[tab + 1..].to_vec(), EntryKind::from_mode(mode)?))
+    })
+}
+
 fn entry(line: &str) -> Option<Entry> {
     let (facts, path) = line.split_once('\t')?;
     let mut facts = facts.split_ascii_whitespace();
@@ -347,5 +415,5 @@ fn index_info(changes: &[Change], ids: &[ObjectId]) -> String {
 }
 
 fn io(error: std::io::Error) -> GitError {
-    GitError::other("writing objects", error.to_string())
+    GitError::host("writing objects", error)
 }

@@ -103,11 +103,7 @@ impl TestCommand {
         cancel: &CancellationToken,
     ) -> Result<Option<TestResults>, NodeError> {
         let layout = &deps.workspace.layout;
-        deps.workspace
-            .repository
-            .check_out(tree)
-            .await
-            .map_err(git)?;
+        deps.workspace.check_out(tree).await.map_err(git)?;
         if self.words.is_empty() {
             return Ok(None);
         }
@@ -155,8 +151,8 @@ impl Baseline<'_> {
             .run(self.deps, self.tree, "before", cancel)
             .await?;
         // What the tests left behind is not for the draft to see.
-        let repository = &self.deps.workspace.repository;
-        repository.check_out(self.tree).await.map_err(git)?;
+        let workspace = &self.deps.workspace;
+        workspace.check_out(self.tree).await.map_err(git)?;
         Ok(results)
     }
 }

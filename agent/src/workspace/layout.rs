@@ -133,6 +133,16 @@ impl TaskLayout {
         self.implementation().join("objects.git")
     }
 
+    /// The `.git` of the work tree as it was made; what drafts and tests see is a copy.
+    pub(super) fn clone_git(&self) -> PathBuf {
+        self.implementation().join("clone.git")
+    }
+
+    /// Home and temporary folder of the draft command, which it may write: nothing else is here.
+    pub fn draft_private(&self) -> PathBuf {
+        self.implementation().join("command")
+    }
+
     /// Home, temporary folder and logs of the tests.
     pub fn tests(&self) -> PathBuf {
         self.root.join("tests")

@@ -50,11 +50,6 @@ impl Mirrors {
         if !mirror.dir().exists() {
             return self.clone_anew(git, name, remote).await;
         }
-        let origin = mirror.configuration("remote.origin.url").await;
-        if !matches!(&origin, Ok(Some(url)) if url == remote.url()) {
-            tracing::warn!(%name, "the mirror is not of this remote and is cloned anew");
-            return self.clone_anew(git, name, remote).await;
-        }
         match mirror.fetch(remote, REFSPECS, true).await {
             Ok(()) => Ok(mirror),
             Err(GitError::Other { what, reason }) => {

@@ -129,6 +129,170 @@ async fn a_workspace_copies_no_history() {
     );
 }
 
+fn text(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap()
+}
+
+#[tokio::test]
+async fn whatever_was_left_in_a_work_tree_a_check_out_makes_it_known_again() {
+    let files = [("a", "1\n"), ("dir/b", "2\n"), ("deep/down/c", "3\n")];
+    let bench = Bench::with(&files).await;
+    bench.origin.submodule("vendor/lib").await;
+    let checkout = bench.checkout(TaskId::new(), 1);
+    let workspace = bench.prepare(&checkout).await.unwrap();
+    let root = workspace.layout.repo_clone();
+    let config = text(&root.join(".git/config"));
+    let outside = bench.root.path().join("outside");
+    std::fs::create_dir(&outside).unwrap();
+    std::fs::write(outside.join("b"), "outside\n").unwrap();
+
+    let write = |path: &str| {
+        let path = root.join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, "planted\n").unwrap();
+    };
+    for path in [
+        ".git/config",
+        ".git/hooks/pre-commit",
+        ".git/info/attributes",
+        ".gitignore",
+        "ignored/x",
+        "deep/.git/config",
+        "deep/down/.GIT/config",
+        "vendor/lib/.git/config",
+        "vendor/lib/src/file",
+        "readonly/x",
+    ] {
+        write(path);
+    }
+    std::fs::remove_file(root.join("a")).unwrap();
+    write("a/inner");
+    std::fs::remove_dir_all(root.join("dir")).unwrap();
+    std::os::unix::fs::symlink(&outside, root.join("dir")).unwrap();
+    std::fs::remove_file(root.join("deep/down/c")).unwrap();
+    let fifo = nix::sys::stat::Mode::from_bits_truncate(0o600);
+    nix::unistd::mkfifo(&root.join("deep/down/c"), fifo).unwrap();
+    for folder in ["readonly", "deep/down"] {
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o555);
+        std::fs::set_permissions(root.join(folder), mode).unwrap();
+    }
+
+    workspace.check_out(&workspace.base).await.unwrap();
+    assert_eq!(listing(&root), [".git", "a", "deep", "dir", "vendor"]);
+    for (path, content) in files {
+        assert_eq!(text(&root.join(path)), content);
+    }
+    assert_eq!(listing(&root.join("deep")), ["down"]);
+    assert_eq!(listing(&root.join("deep/down")), ["c"]);
+    assert_eq!(listing(&root.join("vendor/lib")), [""; 0]);
+    assert_eq!(text(&outside.join("b")), "outside\n", "a link was followed");
+    assert_eq!(text(&root.join(".git/config")), config);
+    assert!(!root.join(".git/hooks").exists() && !root.join(".git/info").exists());
+    let status = Origin::git_in(&root, &["status", "--porcelain"]).await;
+    assert_eq!(status, "", "the clone's own index fits");
+}
+
+#[tokio::test]
+async fn a_snapshot_enters_no_repository_that_lies_in_the_work_tree() {
+    let bench = Bench::with(&[("a", "1\n")]).await;
+    bench.origin.submodule("vendor/lib").await;
+    let checkout = bench.checkout(TaskId::new(), 1);
+    let workspace = bench.prepare(&checkout).await.unwrap();
+    let pwned = bench.root.path().join("pwned");
+    let nested = workspace.layout.repo_clone().join("vendor/lib");
+    Origin::git_in(&nested, &["init", "-q", "."]).await;
+    std::fs::write(nested.join("file"), "1\n").unwrap();
+    Origin::git_in(&nested, &["add", "."]).await;
+    Origin::git_in(&nested, &["commit", "-q", "-m", "x"]).await;
+    let filter = format!("touch {}; cat", pwned.display());
+    Origin::git_in(&nested, &["config", "filter.x.clean", &filter]).await;
+    std::fs::write(nested.join(".git/info/attributes"), "* filter=x\n").unwrap();
+    std::fs::write(nested.join("file"), "2\n").unwrap();
+    std::fs::write(workspace.layout.repo_clone().join("a"), "2\n").unwrap();
+
+    let base = format!("{}^{{tree}}", workspace.base);
+    let base = workspace.repository.resolve(&base).await.unwrap().unwrap();
+    let tree = workspace.repository.snapshot().await.unwrap();
+    assert!(!pwned.exists(), "the nested repository's filter was run");
+    let diff = workspace.repository.diff(&base, &tree).await.unwrap();
+    let diff = String::from_utf8(diff).unwrap();
+    assert!(diff.contains("+2") && !diff.contains("vendor"), "{diff}");
+    std::fs::remove_dir_all(&nested).unwrap();
+    let again = workspace.repository.snapshot().await.unwrap();
+    assert_eq!(
+        again, tree,
+        "a submodule's folder that is gone changes nothing"
+    );
+}
+
+#[tokio::test]
+async fn what_no_commit_can_hold_is_named_unless_it_is_ignored() {
+    let bench = Bench::with(&[("a", "1\n"), ("dir/b", "1\n")]).await;
+    let checkout = bench.checkout(TaskId::new(), 1);
+    let workspace = bench.prepare(&checkout).await.unwrap();
+    let root = workspace.layout.repo_clone();
+    let (write, fifo) = (
+        |path: &str, content: &str| std::fs::write(root.join(path), content).unwrap(),
+        |path: &str| {
+            let mode = nix::sys::stat::Mode::from_bits_truncate(0o600);
+            nix::unistd::mkfifo(&root.join(path), mode).unwrap();
+        },
+    );
+    let plants: [(&str, &dyn Fn()); 6] = [
+        ("dir/.GIT", &|| write("dir/.GIT", "x")),
+        ("git~1", &|| write("git~1", "x")),
+        ("dir/b", &|| {
+            std::fs::remove_file(root.join("dir/b")).unwrap();
+            fifo("dir/b");
+        }),
+        ("pipe", &|| fifo("pipe")),
+        ("sub/.git", &|| {
+            std::fs::create_dir_all(root.join("sub/.git/objects")).unwrap();
+            write("sub/.git/HEAD", "ref: refs/heads/main\n");
+        }),
+        ("a", &|| {
+            write(".gitattributes", "a working-tree-encoding=UTF-16\n");
+            write("a", "changed\n");
+        }),
+    ];
+    for (path, plant) in plants {
+        workspace.check_out(&workspace.base).await.unwrap();
+        plant();
+        let error = workspace.repository.snapshot().await.unwrap_err();
+        assert!(
+            matches!(&error, GitError::Unfit { .. }),
+            "{path}: {error:?}"
+        );
+        assert!(error.to_string().contains(path), "{error}");
+        let failure = error.into_failure();
+        assert_eq!(failure.kind, FailureKind::DraftFailed);
+        assert!(!failure.retryable);
+    }
+    workspace.check_out(&workspace.base).await.unwrap();
+    write(".gitignore", "pipe\nvenv/\n");
+    std::fs::create_dir_all(root.join("venv/src/module/.git")).unwrap();
+    fifo("pipe");
+    workspace.repository.snapshot().await.unwrap();
+}
+
+#[tokio::test]
+async fn line_ends_are_as_the_attributes_say() {
+    let bench = Bench::with(&[("a.bat", "one\r\n")]).await;
+    let attributes = [(".gitattributes", "*.bat text eol=crlf\n"), ("b", "x\n")];
+    bench.origin.advance(&attributes).await;
+    bench.origin.git(&["add", "--renormalize", "."]).await;
+    bench.origin.advance(&[("b", "y\n")]).await;
+    let checkout = bench.checkout(TaskId::new(), 1);
+    let workspace = bench.prepare(&checkout).await.unwrap();
+    let file = workspace.layout.repo_clone().join("a.bat");
+    assert_eq!(text(&file), "one\r\n");
+    std::fs::write(&file, "one\r\ntwo\r\n").unwrap();
+    let tree = workspace.repository.snapshot().await.unwrap();
+    let diff = workspace.repository.diff(&workspace.base, &tree).await;
+    let diff = String::from_utf8(diff.unwrap()).unwrap();
+    assert!(diff.ends_with(" one\n+two\n"), "{diff}");
+}
+
 #[tokio::test]
 async fn the_next_attempt_replaces_the_workspace_and_may_keep_the_base() {
     let bench = Bench::with(&[("a", "1\n")]).await;

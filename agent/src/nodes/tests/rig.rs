@@ -202,6 +202,12 @@ impl Rig {
         engine.run(run).await
     }
 
+    /// A file that a command left beside its work tree.
+    pub(crate) fn workspaces_file(&self, name: &str) -> String {
+        let task = format!("backend-1/tasks/task-{}", self.task);
+        std::fs::read_to_string(self.bench.root.path().join(task).join(name)).unwrap()
+    }
+
     pub(crate) async fn fails(&self) -> Failure {
         failure(&self.run().await.unwrap_err()).unwrap()
     }

@@ -1,0 +1,120 @@
+//! Folders that untrusted code was in: deleted whatever it did to their permissions.
+//!
+//! No link is followed. Whoever deletes is the owner of what is deleted, so that a folder that
+//! was made read-only, as Go's module cache is, can be made writable again first.
+
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+/// What the owner of a folder needs to change what is in it.
+const OWNER: u32 = 0o700;
+
+/// Deletes a file, a link or a folder with all that is in it; nothing there is no error.
+pub(crate) fn remove_all(path: &Path) -> io::Result<()> {
+    let found = match fs::symlink_metadata(path) {
+        Err(error) if is_absent(&error) => return Ok(()),
+        found => found?,
+    };
+    let removed = if found.is_dir() {
+        fs::remove_dir_all(path)
+    } else {
+        fs::remove_file(path)
+    };
+    match removed {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied && found.is_dir() => {
+            open_all(path)?;
+            fs::remove_dir_all(path)
+        }
+        Err(error) if is_absent(&error) => Ok(()),
+        removed => removed,
+    }
+}
+
+/// The same, on a thread that may block.
+pub(crate) async fn remove_in_background(path: &Path) -> io::Result<()> {
+    let path = path.to_owned();
+    let removed = tokio::task::spawn_blocking(move || remove_all(&path)).await;
+    removed.map_err(io::Error::other).flatten()
+}
+
+/// Gives a folder's owner back the right to list and change it.
+pub(crate) fn open_up(folder: &Path) -> io::Result<()> {
+    let mode = fs::symlink_metadata(folder)?.permissions().mode();
+    if mode & OWNER == OWNER {
+        return Ok(());
+    }
+    fs::set_permissions(folder, Permissions::from_mode(mode | OWNER))
+}
+
+fn open_all(folder: &Path) -> io::Result<()> {
+    open_up(folder)?;
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            open_all(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// Copies a folder of files and folders; anything else in it is left out.
+pub(crate) fn copy_all(from: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let (kind, target) = (entry.file_type()?, to.join(entry.file_name()));
+        if kind.is_dir() {
+            copy_all(&entry.path(), &target)?;
+        } else if kind.is_file() {
+            fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
+}
+
+/// Bytes below a folder; what can't be read counts nothing.
+pub(crate) fn size(folder: &Path) -> u64 {
+    let Ok(entries) = fs::read_dir(folder) else {
+        return 0;
+    };
+    let sizes = entries.flatten().map(|entry| match entry.metadata() {
+        Ok(metadata) if metadata.is_dir() => size(&entry.path()),
+        Ok(metadata) => metadata.len(),
+        Err(_) => 0,
+    });
+    sizes.sum()
+}
+
+/// Nothing is there, not even the folder that it would be in.
+pub(crate) fn is_absent(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_without_any_permission_is_deleted_with_what_is_in_it() {
+        let root = tempfile::tempdir().unwrap();
+        let kept = root.path().join("kept");
+        fs::create_dir(&kept).unwrap();
+        fs::write(kept.join("file"), "x").unwrap();
+        let module = root.path().join("home/go/pkg/mod/module@v1");
+        fs::create_dir_all(&module).unwrap();
+        fs::write(module.join("file"), "x").unwrap();
+        std::os::unix::fs::symlink(&kept, module.join("link")).unwrap();
+        for (path, mode) in [("home/go/pkg/mod/module@v1", 0o555), ("home/go", 0o000)] {
+            fs::set_permissions(root.path().join(path), Permissions::from_mode(mode)).unwrap();
+        }
+        remove_all(&root.path().join("home")).unwrap();
+        assert!(!root.path().join("home").exists());
+        assert!(kept.join("file").exists(), "a link was followed");
+        remove_all(&root.path().join("home")).unwrap();
+    }
+}

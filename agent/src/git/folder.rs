@@ -1,0 +1,78 @@
+//! What stands in a git folder besides objects and refs, written anew before every use.
+//!
+//! A folder's configuration names programs that git runs, servers that it talks to and proxies
+//! that it goes through. Code of a repository runs as the same user and may have written there, so
+//! that nothing of it is believed: the configuration becomes ours again, and what would add to it
+//! is taken away.
+//!
+//! Absent: the check of objects and refs. Only isolation keeps untrusted code from those.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use crate::disk::remove_all;
+
+/// The configuration of a bare repository, all of it.
+const CONFIGURATION: &str =
+    "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = true\n";
+
+/// Further places that git takes settings or history from; a folder of ours has none of them.
+const FOREIGN: &[&str] = &[
+    "commondir",
+    "config.worktree",
+    "hooks",
+    "info/attributes",
+    "info/exclude",
+    "info/grafts",
+    "info/sparse-checkout",
+];
+
+/// Makes the settings of a git folder ours again. A folder that is not there stays absent.
+pub(super) fn restore(dir: &Path) -> io::Result<()> {
+    for name in FOREIGN {
+        remove_all(&dir.join(name))?;
+    }
+    let path = dir.join("config");
+    if !dir.is_dir() || is_ours(&path) {
+        return Ok(());
+    }
+    // A link, a folder or a file that others hold open makes way for a file of our own.
+    remove_all(&path)?;
+    let begun = dir.join(format!("config.{}", uuid::Uuid::now_v7()));
+    fs::write(&begun, CONFIGURATION)?;
+    fs::rename(&begun, &path)
+}
+
+/// Takes away the lock files that a killed git left. Only for a folder that no other git uses.
+pub(super) fn unlock(dir: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(dir)?.flatten() {
+        let path = entry.path();
+        if path.extension().is_some_and(|end| end == "lock") {
+            remove_all(&path)?;
+        }
+    }
+    let refs = dir.join("refs");
+    if refs.is_dir() {
+        unlock_refs(&refs)
+    } else {
+        Ok(())
+    }
+}
+
+fn unlock_refs(dir: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(dir)?.flatten() {
+        let path = entry.path();
+        if entry.file_type()?.is_dir() {
+            unlock_refs(&path)?;
+        } else if path.extension().is_some_and(|end| end == "lock") {
+            remove_all(&path)?;
+        }
+    }
+    Ok(())
+}
+
+fn is_ours(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|found| found.is_file())
+        && fs::read_to_string(path).is_ok_and(|text| text == CONFIGURATION)
+}
