@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use patchfleet_config::{HumanDuration, Secret};
+use patchfleet_config::{Faults, HumanDuration, Rules, Secret};
 use patchfleet_domain::{AgentId, AgentType, Capability, SecurityLevel};
 use serde::Deserialize;
 use url::Url;
@@ -174,6 +174,44 @@ impl DraftConfig {
             Self::Replay { .. } => None,
             Self::Cli { command, .. } => command.first().map(String::as_str),
         }
+    }
+}
+
+impl Rules for AgentConfig {
+    fn faults(&self) -> Faults {
+        let mut faults = Faults::default();
+        let slots = self.slots > 0;
+        faults.rule(
+            slots,
+            &["slots"],
+            "the agent could take no task; write 1 or more",
+        );
+        let url = &self.coordinator.url;
+        faults.rule(
+            matches!(url.scheme(), "http" | "https") && url.host().is_some(),
+            &["coordinator.url"],
+            "write `http://HOST:PORT`, the address of coordinator.fleet.listen",
+        );
+        faults.rule(
+            self.workspace.max_disk_mib != Some(0),
+            &["workspace.max_disk_mib"],
+            "there is no room for a workspace; leave it out for no limit",
+        );
+        if let DraftConfig::Cli {
+            command, timeout, ..
+        } = &self.draft
+        {
+            let program = command.first().is_some_and(|it| !it.trim().is_empty());
+            faults.rule(program, &["draft.command"], "the program is missing");
+            let time = "there is no time for it; write a duration such as `10m`";
+            faults.rule(!timeout.0.is_zero(), &["draft.timeout"], time);
+        }
+        let tests = &self.tests;
+        let program = tests.command.as_ref().is_none_or(|it| !it.is_empty());
+        faults.rule(program, &["tests.command"], "the program is missing");
+        let time = tests.timeout.is_none_or(|it| !it.0.is_zero());
+        faults.rule(time, &["tests.timeout"], "there is no time for tests");
+        faults
     }
 }
 

@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use clap::Args;
 use patchfleet_agent::AgentConfig;
+use patchfleet_config::{Faults, Rules};
 use patchfleet_coordinator::config::CoordinatorConfig;
 use patchfleet_coordinator::store::Address;
 use patchfleet_telemetry::trace::TraceOptions;
@@ -97,6 +98,37 @@ impl Default for LogConfig {
     }
 }
 
+impl Rules for Config {
+    fn faults(&self) -> Faults {
+        let mut faults = Faults::default();
+        if let Some(traces) = &self.traces {
+            faults.rule(
+                (0.0..=1.0).contains(&traces.sample),
+                &["traces.sample"],
+                format!("{} is not between 0 and 1", traces.sample),
+            );
+        }
+        if let Some(coordinator) = &self.coordinator {
+            faults.section("coordinator", coordinator.faults());
+        }
+        for (index, agent) in self.agents.iter().enumerate() {
+            faults.section(&format!("agents.{index}"), agent.faults());
+            let others = &self.agents[..index];
+            if let Some(first) = others.iter().position(|it| it.id == agent.id) {
+                faults.rule(
+                    false,
+                    &[&format!("agents.{index}.id"), &format!("agents.{first}.id")],
+                    format!(
+                        "the agent `{}` is in this file twice; give each an id of its own",
+                        agent.id
+                    ),
+                );
+            }
+        }
+        faults
+    }
+}
+
 impl ConfigArgs {
     /// The file, which need not be there.
     pub(crate) fn file(&self) -> &Path {
@@ -143,11 +175,6 @@ impl Config {
             LogFormat::Human => Format::Human,
             LogFormat::Json => Format::Json,
         };
-        if let Some(traces) = &self.traces
-            && !(0.0..=1.0).contains(&traces.sample)
-        {
-            bail!("traces.sample: {} is not between 0 and 1", traces.sample);
-        }
         let options = Options {
             format,
             filter: self.log.filter.clone(),
@@ -158,5 +185,67 @@ impl Config {
             }),
         };
         Telemetry::start(options).context("can't start logging")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+
+    use super::*;
+
+    /// What is said of a file with these lines under their sections.
+    fn refused(fleet: &str, more: &str, agents: &[&str]) -> String {
+        let mut text = format!(
+            "[coordinator.fleet]\nkey = 'k'\n{fleet}\n[coordinator.api]\nkey = 'k'\n\
+             [coordinator.github]\ntoken = 't'\nwebhook_secrets = ['s']\n{more}\n"
+        );
+        for agent in agents {
+            let _ = write!(
+                text,
+                "[[agents]]\ntype = 'backend'\n{agent}\n\
+                 coordinator = {{ url = 'http://h:1', key = 'k' }}\nworkspace = {{ root = 'w' }}\n\
+                 draft = {{ mode = 'cli', command = ['x'] }}\n"
+            );
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("patchfleet.toml");
+        std::fs::write(&file, text).unwrap();
+        match patchfleet_config::load::<Config>(&file) {
+            Ok(_) => "accepted".to_owned(),
+            Err(error) => {
+                let error = error.to_string();
+                let place = format!("{}/", folder.path().display());
+                error.replace(&place, "")
+            }
+        }
+    }
+
+    #[test]
+    fn a_rule_that_is_broken_is_told_with_file_line_and_field() {
+        let errors = [
+            refused("heartbeat = '0s'", "", &[]),
+            refused("lease = '6s'", "", &[]),
+            refused("heartbeat = '20s'", "", &[]),
+            refused("max_agents = 0", "", &[]),
+            refused("", "app = { id = 1, private_key = 'x' }", &[]),
+            refused("", "[coordinator.retention]\ntasks = '0s'", &[]),
+            refused("", "[traces]\nendpoint = 'http://h'\nsample = 2.0", &[]),
+            refused("", "", &["id = 'a'", "id = 'b'", "id = 'a'"]),
+            refused("", "", &["id = 'a'\nslots = 0"]),
+            refused("lease = '10s'", "", &["id = 'a'", "id = 'b'"]),
+        ];
+        insta::assert_snapshot!(errors.join("\n"), @r"
+        patchfleet.toml:3:13: field `coordinator.fleet.heartbeat`: there is no time between two heartbeats; write a duration such as `5s`
+        patchfleet.toml:3:9: field `coordinator.fleet.lease`: a lease of 6s ends before two heartbeats of 5s could come; write at least twice the heartbeat
+        patchfleet.toml:3:13: field `coordinator.fleet.lease`: a lease of 30s ends before two heartbeats of 20s could come; write at least twice the heartbeat
+        patchfleet.toml:3:14: field `coordinator.fleet.max_agents`: no agent could connect; write 1 or more
+        patchfleet.toml:7:9: field `coordinator.github.token`: exactly one of `token` and `app` is needed
+        patchfleet.toml:10:9: field `coordinator.retention.tasks`: what is over would be removed at once; write a duration such as `90d`
+        patchfleet.toml:11:10: field `traces.sample`: 2 is not between 0 and 1
+        patchfleet.toml:24:6: field `agents.2.id`: the agent `a` is in this file twice; give each an id of its own
+        patchfleet.toml:13:9: field `agents.0.slots`: the agent could take no task; write 1 or more
+        accepted
+        ");
     }
 }

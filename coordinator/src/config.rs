@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use patchfleet_config::{HumanDuration, Secret};
+use patchfleet_config::{Faults, HumanDuration, Rules, Secret};
 use patchfleet_domain::{FailurePolicy, RepositoryName};
 use serde::Deserialize;
 use url::Url;
@@ -200,6 +200,93 @@ impl Default for DatabaseConfig {
             url,
             max_connections: default_connections(),
         }
+    }
+}
+
+impl Rules for CoordinatorConfig {
+    fn faults(&self) -> Faults {
+        let mut faults = Faults::default();
+        faults.section("fleet", self.fleet.faults());
+        faults.section("github", self.github.faults());
+        let connections = ["database.max_connections"];
+        faults.rule(
+            self.database.max_connections > 0,
+            &connections,
+            "without a connection nothing can be stored; write 1 or more",
+        );
+        let prefix = self.redis.as_ref().map(|redis| redis.prefix.as_str());
+        let prefix = prefix.is_none_or(|prefix| !prefix.trim().is_empty());
+        faults.rule(prefix, &["redis.prefix"], "the prefix of keys is empty");
+        let label = !self.intake.label.trim().is_empty();
+        faults.rule(label, &["intake.label"], "the label that triggers is empty");
+        faults.rule(
+            self.intake.max_attempts > 0,
+            &["intake.max_attempts"],
+            "no task could be worked on; write 1 or more",
+        );
+        let at_once = "what is over would be removed at once; write a duration such as `90d`";
+        for (field, kept) in [
+            ("retention.tasks", self.retention.tasks),
+            ("retention.deliveries", self.retention.deliveries),
+        ] {
+            faults.rule(!kept.0.is_zero(), &[field], at_once);
+        }
+        faults
+    }
+}
+
+impl Rules for FleetConfig {
+    fn faults(&self) -> Faults {
+        let mut faults = Faults::default();
+        faults.rule(
+            !self.heartbeat.0.is_zero(),
+            &["heartbeat"],
+            "there is no time between two heartbeats; write a duration such as `5s`",
+        );
+        // One heartbeat may be lost, or late, without the agent losing its work.
+        faults.rule(
+            self.lease.0 / 2 >= self.heartbeat.0,
+            &["lease", "heartbeat"],
+            format!(
+                "a lease of {} ends before two heartbeats of {} could come; write at least twice the heartbeat",
+                self.lease, self.heartbeat
+            ),
+        );
+        faults.rule(
+            !self.attempt_deadline.0.is_zero(),
+            &["attempt_deadline"],
+            "no attempt could be made; write a duration such as `2h`",
+        );
+        let agents = self.max_agents > 0;
+        faults.rule(
+            agents,
+            &["max_agents"],
+            "no agent could connect; write 1 or more",
+        );
+        faults
+    }
+}
+
+impl Rules for GitHubConfig {
+    fn faults(&self) -> Faults {
+        let mut faults = Faults::default();
+        faults.rule(
+            self.token.is_some() != self.app.is_some(),
+            &["token", "app"],
+            "exactly one of `token` and `app` is needed",
+        );
+        faults.rule(
+            !self.webhook_secrets.is_empty(),
+            &["webhook_secrets"],
+            "at least one is needed, or every delivery would be refused",
+        );
+        let web = matches!(self.api_url.scheme(), "http" | "https");
+        faults.rule(
+            web,
+            &["api_url"],
+            "write `https://HOST` or `https://HOST/api/v3`",
+        );
+        faults
     }
 }
 

@@ -8,9 +8,12 @@ mod api_key;
 mod environment;
 mod human_duration;
 mod load;
+mod place;
+mod rules;
 mod secret;
 
 pub use api_key::{ApiKey, ApiKeyError};
 pub use human_duration::HumanDuration;
 pub use load::{ConfigError, load};
+pub use rules::{Fault, Faults, Rules};
 pub use secret::{Secret, SecretError};

@@ -1,11 +1,14 @@
 //! File and environment to a typed tree; what is wrong is said with file, line and field.
 
+use std::ffi::OsString;
 use std::path::Path;
 
 use serde::de::DeserializeOwned;
 use toml::Table;
 
-use crate::environment::{Override, apply, overrides};
+use crate::environment::{Override, applied, overrides};
+use crate::place;
+use crate::rules::{Fault, Rules};
 
 /// The configuration can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -50,83 +53,228 @@ pub enum ConfigError {
     },
 }
 
-/// Reads the file, lays the environment over it and gives the typed tree.
+/// Reads the file, lays the environment over it and gives the typed tree, whose rules hold.
 ///
 /// # Errors
 /// [`ConfigError`], which says what is wrong, where, and what would be accepted.
-pub fn load<T: DeserializeOwned>(file: &Path) -> Result<T, ConfigError> {
+pub fn load<T: DeserializeOwned + Rules>(file: &Path) -> Result<T, ConfigError> {
     let text = std::fs::read_to_string(file).map_err(|error| ConfigError::Unreadable {
         file: file.display().to_string(),
         reason: error.to_string(),
     })?;
-    parse(
-        &file.display().to_string(),
-        &text,
-        &overrides(std::env::vars()),
-    )
+    let source = Source {
+        file: &file.display().to_string(),
+        text: &text,
+    };
+    source.parse(std::env::vars_os())
 }
 
-fn parse<T: DeserializeOwned>(
-    file: &str,
-    text: &str,
-    overrides: &[Override],
-) -> Result<T, ConfigError> {
-    let mut table: Table =
-        toml::from_str(text).map_err(|error| in_file(file, text, None, &error))?;
-    apply(&mut table, overrides);
-    let wrong = match serde_path_to_error::deserialize::<_, T>(table) {
-        Ok(tree) => return Ok(tree),
-        Err(wrong) => wrong,
-    };
-    let field = wrong.path().to_string();
-    let message = wrong.inner().message().to_owned();
-    if let Some(culprit) = overrides.iter().find(|it| field.starts_with(&it.field())) {
-        return Err(ConfigError::Environment {
-            variable: culprit.variable.clone(),
-            message,
-        });
-    }
-    // The merged tree has no lines; the file alone has, unless the fault shows only in the whole.
-    match serde_path_to_error::deserialize::<_, T>(
-        toml::Deserializer::parse(text).map_err(|error| in_file(file, text, None, &error))?,
-    ) {
-        Err(alone) => {
-            let field = alone.path().to_string();
-            Err(in_file(file, text, Some(field), alone.inner()))
+/// A file that was read.
+struct Source<'a> {
+    file: &'a str,
+    text: &'a str,
+}
+
+/// What deserializing said.
+struct Refusal {
+    path: Vec<String>,
+    message: String,
+}
+
+impl Source<'_> {
+    fn parse<T: DeserializeOwned + Rules>(
+        &self,
+        variables: impl Iterator<Item = (OsString, OsString)>,
+    ) -> Result<T, ConfigError> {
+        let table: Table = toml::from_str(self.text).map_err(|error| {
+            let at = error.span().map_or(0, |span| span.start);
+            self.at(at, error.message().to_owned())
+        })?;
+        let mut overrides = overrides(variables, &table)?;
+        let tree: T = read(&table, &mut overrides).map_err(|it| self.refused(&it, &overrides))?;
+        match tree.faults().first() {
+            None => Ok(tree),
+            Some(fault) => Err(self.broken(fault, &overrides)),
         }
-        Ok(_) => Err(ConfigError::Field {
-            file: file.to_owned(),
-            field,
+    }
+
+    /// Says which variable or which place in the file a refusal is about.
+    fn refused(&self, refusal: &Refusal, overrides: &[Override]) -> ConfigError {
+        let Refusal { path, message } = refusal;
+        let named = match path.as_slice() {
+            [] => message.clone(),
+            path => format!("field `{}`: {message}", path.join(".")),
+        };
+        let sets = overrides.iter().rfind(|it| it.sets(path));
+        let is_whole = sets.is_some_and(|it| it.path == *path);
+        // A part of a field may be to blame where serde says no more than the field.
+        let culprit = sets.or_else(|| overrides.iter().find(|it| it.sets_part_of(path)));
+        if let Some(culprit) = culprit {
+            let message = if is_whole { message.clone() } else { named };
+            return ConfigError::Environment {
+                variable: culprit.variable.clone(),
+                message,
+            };
+        }
+        let of_key = message.starts_with("unknown field");
+        match place::span(self.text, path, of_key) {
+            Some(span) => self.at(span.start, named),
+            None => self.at(0, named),
+        }
+    }
+
+    /// Says where a rule is broken: a variable that set one of the fields, or a line.
+    fn broken(&self, fault: &Fault, overrides: &[Override]) -> ConfigError {
+        let paths = fault.fields.iter();
+        let paths = paths.map(|field| field.split('.').map(str::to_owned).collect());
+        let paths: Vec<Vec<String>> = paths.collect();
+        let message = fault.message.clone();
+        let field = fault.fields.first().cloned().unwrap_or_default();
+        let culprit = |path: &Vec<String>| overrides.iter().rfind(|it| it.sets(path));
+        if let Some(culprit) = paths.iter().find_map(culprit) {
+            return ConfigError::Environment {
+                variable: culprit.variable.clone(),
+                message: format!("field `{field}`: {message}"),
+            };
+        }
+        let whole = |path: &&Vec<String>| place::has(self.text, path);
+        let written = paths.iter().find(whole).or(paths.first());
+        match written.and_then(|path| place::span(self.text, path, false)) {
+            Some(span) => self.at(span.start, format!("field `{field}`: {message}")),
+            None => ConfigError::Field {
+                file: self.file.to_owned(),
+                field,
+                message,
+            },
+        }
+    }
+
+    fn at(&self, byte: usize, message: String) -> ConfigError {
+        let (line, column) = place::line_and_column(self.text, byte);
+        ConfigError::Invalid {
+            file: self.file.to_owned(),
+            line,
+            column,
             message,
-        }),
+        }
     }
 }
 
-/// An error with its place in the file, and the field unless the message names it already.
-fn in_file(file: &str, text: &str, field: Option<String>, error: &toml::de::Error) -> ConfigError {
-    let before = &text[..error.span().map_or(0, |span| span.start.min(text.len()))];
-    let line_start = before.rfind('\n').map_or(0, |at| at + 1);
-    let message = match field.filter(|field| field != ".") {
-        Some(field) => format!("field `{field}`: {}", error.message()),
-        None => error.message().to_owned(),
-    };
-    ConfigError::Invalid {
-        file: file.to_owned(),
-        line: before.matches('\n').count() + 1,
-        column: before[line_start..].chars().count() + 1,
-        message,
+/// How many ways of reading variables are tried at most where several may be to blame.
+const TRIES: usize = 512;
+
+/// Reads the table with the variables over it, and finds for each the reading that its field takes.
+fn read<T: DeserializeOwned>(table: &Table, overrides: &mut [Override]) -> Result<T, Refusal> {
+    loop {
+        let refusal = match deserialize(&applied(table, overrides)) {
+            Ok(tree) => return Ok(tree),
+            Err(refusal) => refusal,
+        };
+        if !read_otherwise::<T>(table, overrides, &refusal) {
+            return Err(refusal);
+        }
     }
+}
+
+/// Tries the other readings of the variables that a refusal is about; false if none helps.
+fn read_otherwise<T: DeserializeOwned>(
+    table: &Table,
+    overrides: &mut [Override],
+    refusal: &Refusal,
+) -> bool {
+    let about = |it: &Override| it.sets(&refusal.path) || it.sets_part_of(&refusal.path);
+    let suspects: Vec<usize> = (0..overrides.len())
+        .filter(|at| about(&overrides[*at]))
+        .collect();
+    let before: Vec<usize> = suspects.iter().map(|at| overrides[*at].reading).collect();
+    for _ in 0..TRIES {
+        if !next_reading(overrides, &suspects) {
+            break;
+        }
+        let same_place = match deserialize::<T>(&applied(table, overrides)) {
+            Ok(_) => false,
+            Err(now) => suspects.iter().any(|at| {
+                let it = &overrides[*at];
+                it.sets(&now.path) || it.sets_part_of(&now.path)
+            }),
+        };
+        if !same_place {
+            return true;
+        }
+    }
+    for (at, reading) in suspects.into_iter().zip(before) {
+        overrides[at].reading = reading;
+    }
+    false
+}
+
+/// Counts one on through the readings of the suspects; false after the last.
+fn next_reading(overrides: &mut [Override], suspects: &[usize]) -> bool {
+    for at in suspects {
+        let it = &mut overrides[*at];
+        if it.reading + 1 < it.readings.len() {
+            it.reading += 1;
+            return true;
+        }
+        it.reading = 0;
+    }
+    false
+}
+
+fn deserialize<T: DeserializeOwned>(table: &Table) -> Result<T, Refusal> {
+    serde_path_to_error::deserialize(table.clone()).map_err(|wrong| Refusal {
+        path: place::segments(wrong.path()),
+        message: wrong.inner().message().to_owned(),
+    })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
+    use crate::{Faults, Secret};
+    use secrecy::ExposeSecret as _;
     use serde::Deserialize;
 
     #[derive(Debug, Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Tree {
         coordinator: Section,
+        #[serde(default)]
+        agents: Vec<Agent>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Agent {
+        id: String,
+        #[serde(default)]
+        slots: u8,
+        #[serde(default)]
+        draft: Option<Draft>,
+    }
+
+    /// Buffered by serde, so that errors name no field within.
+    #[derive(Debug, Deserialize)]
+    #[serde(tag = "mode", rename_all = "lowercase", deny_unknown_fields)]
+    enum Draft {
+        Cli {
+            command: Vec<String>,
+            #[serde(default)]
+            pass_env: Vec<String>,
+        },
+    }
+
+    impl Rules for Tree {
+        fn faults(&self) -> Faults {
+            let mut faults = Faults::default();
+            let section = &self.coordinator;
+            let enough = section.most.unwrap_or(9) >= section.workers.unwrap_or(0);
+            let fields = ["coordinator.most", "coordinator.workers"];
+            faults.rule(enough, &fields, "less than workers");
+            faults
+        }
     }
 
     #[derive(Debug, Deserialize)]
@@ -135,19 +283,31 @@ mod tests {
         listen: std::net::SocketAddr,
         #[serde(default)]
         workers: Option<u8>,
+        #[serde(default)]
+        most: Option<u8>,
+        #[serde(default)]
+        key: Option<Secret>,
+        #[serde(default)]
+        secrets: Vec<Secret>,
+        #[serde(default)]
+        limits: BTreeMap<String, u8>,
     }
 
     fn read(text: &str, variables: &[(&str, &str)]) -> Result<Tree, String> {
         let pairs = variables
             .iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        parse("patchfleet.toml", text, &overrides(pairs)).map_err(|error| error.to_string())
+            .map(|(name, value)| ((*name).into(), (*value).into()));
+        let source = Source {
+            file: "patchfleet.toml",
+            text,
+        };
+        source.parse(pairs).map_err(|error| error.to_string())
     }
 
     #[test]
     fn an_unknown_field_is_named_with_its_line() {
         let error = read("[coordinator]\nlisten = '127.0.0.1:1'\nwrokers = 3\n", &[]).unwrap_err();
-        insta::assert_snapshot!(error, @r"patchfleet.toml:3:1: field `coordinator.wrokers`: unknown field `wrokers`, expected `listen` or `workers`");
+        insta::assert_snapshot!(error, @r"patchfleet.toml:3:1: field `coordinator.wrokers`: unknown field `wrokers`, expected one of `listen`, `workers`, `most`, `key`, `secrets`, `limits`");
     }
 
     #[test]
@@ -181,5 +341,106 @@ mod tests {
             (tree.coordinator.workers, tree.coordinator.listen.port()),
             (Some(7), 2)
         );
+    }
+
+    const GOOD: &str = "[coordinator]\nlisten = '127.0.0.1:1'\n\n[[agents]]\nid = 'general-1'\n\n[[agents]]\nid = 'b'\n\n[agents.draft]\nmode = 'cli'\ncommand = ['old']\n";
+
+    fn revealed(secret: &Secret) -> String {
+        secret.reveal("test").unwrap().expose_secret().to_owned()
+    }
+
+    #[test]
+    fn a_value_is_what_its_field_takes() {
+        for key in ["1234567890", "2026-11-25", "true", "1e5", "[a", "{ a = 1 }"] {
+            let tree = read(GOOD, &[("PATCHFLEET__COORDINATOR__KEY", key)]).unwrap();
+            assert_eq!(revealed(&tree.coordinator.key.unwrap()), key);
+        }
+        for (text, expected) in [
+            ("abc", vec!["abc"]),
+            ("7", vec!["7"]),
+            (r#"["a", "b"]"#, vec!["a", "b"]),
+        ] {
+            let tree = read(GOOD, &[("PATCHFLEET__COORDINATOR__SECRETS", text)]).unwrap();
+            let secrets: Vec<_> = tree.coordinator.secrets.iter().map(revealed).collect();
+            assert_eq!(secrets, expected);
+        }
+        let limits = [(
+            "PATCHFLEET__COORDINATOR__LIMITS",
+            r#"{ "Acme/Orders" = 2 }"#,
+        )];
+        assert_eq!(
+            read(GOOD, &limits).unwrap().coordinator.limits["Acme/Orders"],
+            2
+        );
+    }
+
+    #[test]
+    fn a_field_of_an_agent_is_set_by_its_number_or_its_id() {
+        let variables = [
+            ("PATCHFLEET__AGENTS__0__SLOTS", "3"),
+            ("PATCHFLEET__AGENTS__B__SLOTS", "4"),
+            ("PATCHFLEET__AGENTS__B__DRAFT__COMMAND", "mytool"),
+            ("PATCHFLEET__AGENTS__B__DRAFT__PASS_ENV", "KEY"),
+            ("PATCHFLEET__AGENTS__2__ID", "new"),
+        ];
+        let tree = read(GOOD, &variables).unwrap();
+        let agents: Vec<_> = tree
+            .agents
+            .iter()
+            .map(|it| (it.id.as_str(), it.slots))
+            .collect();
+        assert_eq!(agents, [("general-1", 3), ("b", 4), ("new", 0)]);
+        let Some(Draft::Cli { command, pass_env }) = &tree.agents[1].draft else {
+            panic!("{tree:?}");
+        };
+        assert_eq!(
+            (command[0].as_str(), pass_env[0].as_str()),
+            ("mytool", "KEY")
+        );
+        let by_id = [("PATCHFLEET__AGENTS__GENERAL_1__SLOTS", "5")];
+        assert_eq!(read(GOOD, &by_id).unwrap().agents[0].slots, 5);
+    }
+
+    #[test]
+    fn whatever_a_variable_spoils_names_the_variable() {
+        let errors = [
+            ("PATCHFLEET__AGENTS__0__SLOTS", "many"),
+            ("PATCHFLEET__AGENTS__NOBODY__SLOTS", "3"),
+            ("PATCHFLEET__AGENTS__7__SLOTS", "3"),
+            ("PATCHFLEET__AGENTS__2__SLOTS", "3"),
+            ("PATCHFLEET__AGENTS__B__DRAFT__MODE", "magic"),
+            ("PATCHFLEET__CORDINATOR__LISTEN", "x"),
+            ("PATCHFLEET__COORDINATOR__MOST", "0"),
+        ]
+        .map(|variable| {
+            let workers = ("PATCHFLEET__COORDINATOR__WORKERS", "1");
+            read(GOOD, &[variable, workers]).unwrap_err()
+        });
+        insta::assert_snapshot!(errors.join("\n"), @r#"
+        environment variable PATCHFLEET__AGENTS__0__SLOTS: invalid type: string "many", expected u8
+        environment variable PATCHFLEET__AGENTS__NOBODY__SLOTS: there is no entry NOBODY: use its number, counted from 0, or one of GENERAL_1, B
+        environment variable PATCHFLEET__AGENTS__7__SLOTS: there is no entry 7: there are 2, counted from 0
+        environment variable PATCHFLEET__AGENTS__2__SLOTS: field `agents.2`: missing field `id`
+        environment variable PATCHFLEET__AGENTS__B__DRAFT__MODE: unknown variant `magic`, expected `cli`
+        environment variable PATCHFLEET__CORDINATOR__LISTEN: field `cordinator`: unknown field `cordinator`, expected `coordinator` or `agents`
+        environment variable PATCHFLEET__COORDINATOR__MOST: field `coordinator.most`: less than workers
+        "#);
+    }
+
+    #[test]
+    fn a_broken_rule_is_named_with_its_line() {
+        let text = "[coordinator]\nlisten = '127.0.0.1:1'\nworkers = 12\n";
+        let error = read(text, &[]).unwrap_err();
+        insta::assert_snapshot!(error, @"patchfleet.toml:3:11: field `coordinator.most`: less than workers");
+        let error = read(&format!("{text}most = 3\n"), &[]).unwrap_err();
+        insta::assert_snapshot!(error, @"patchfleet.toml:4:8: field `coordinator.most`: less than workers");
+    }
+
+    #[test]
+    fn a_fault_of_the_file_is_found_although_a_variable_fills_another_gap() {
+        let text = "[coordinator]\nworkers = 'many'\n";
+        let listen = [("PATCHFLEET__COORDINATOR__LISTEN", "127.0.0.1:1")];
+        let error = read(text, &listen).unwrap_err();
+        insta::assert_snapshot!(error, @r#"patchfleet.toml:2:11: field `coordinator.workers`: invalid type: string "many", expected u8"#);
     }
 }
