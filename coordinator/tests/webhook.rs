@@ -6,6 +6,8 @@
 mod bad_input;
 #[path = "webhook/commands.rs"]
 mod commands;
+#[path = "webhook/conversation.rs"]
+mod conversation;
 #[path = "webhook/doubt.rs"]
 mod doubt;
 #[path = "webhook/endings.rs"]

@@ -75,7 +75,7 @@ impl FailureKind {
     pub const fn advice(self) -> &'static str {
         match self {
             Self::CloneFailed => {
-                "Check that the repository exists and that Patchfleet may read it."
+                "Check that the repository exists and that Patchfleet may read it, then comment `/patchfleet retry`."
             }
             Self::BadRepositoryConfiguration => {
                 "Mend `.patchfleet.yaml` on the default branch, then comment `/patchfleet retry`."

@@ -156,7 +156,7 @@ fn agent_type(value: &str, agents: &BTreeSet<AgentType>) -> Result<AgentType, St
 /// Somebody's word, shown back so that it can do no harm.
 fn quoted(word: &str) -> String {
     let plain: String = word.chars().filter(|c| *c != '`').take(60).collect();
-    format!("`{plain}`")
+    format!("`{}`", patchfleet_guard::visible_line(&plain))
 }
 
 #[cfg(test)]

@@ -1,31 +1,58 @@
-//! Text of others inside a comment of ours: redacted, bounded, quiet.
+//! Text of others inside a comment of ours: redacted, bounded, visible and inert. It mentions nobody,
+//! refers to no issue, forges no line or mark, and hides nothing.
 
-use patchfleet_guard::{redact, strip_hidden};
+use patchfleet_guard::{redact, strip_hidden, visible_line, visible_text, without_references};
 
 /// What stands where something was cut off.
 const CUT: &str = "… (shortened)";
+/// Longest address that is linked.
+const MAX_ADDRESS: usize = 500;
 
-/// Markdown of others, such as a summary: no secrets, no hidden text (a mark could be forged),
-/// and nobody is mentioned.
+/// Markdown of others, such as a summary: no secrets, no comments (a mark could be forged), and
+/// nothing that GitHub acts on.
 pub(super) fn quiet(text: &str, limit: usize) -> String {
-    let visible = strip_hidden(text).text;
-    // Cut last: half a secret would not be known as one.
-    shortened(&unmentioned(&redact(&visible)), limit)
+    inert(&visible_text(&without_secrets(text)), limit)
 }
 
 /// A short text of others within a line of ours.
 pub(super) fn inline(text: &str, limit: usize) -> String {
-    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    let quiet = quiet(&line, limit);
-    quiet
+    let line = without_secrets(text.trim());
+    inert(&visible_line(&line), limit)
         .replace('|', "\\|")
+        .replace('[', "\\[")
         .replace('`', "'")
         .replace('<', "&lt;")
 }
 
+/// An address of others as the target of a link, if it can be one.
+pub(super) fn link(text: &str, address: &str) -> String {
+    let plain = |c: char| c.is_ascii_graphic() && !"()<>[]`\\\"".contains(c);
+    let is_web = address.starts_with("https://") || address.starts_with("http://");
+    if is_web && address.len() <= MAX_ADDRESS && address.chars().all(plain) {
+        format!("[{text}]({address})")
+    } else {
+        text.to_owned()
+    }
+}
+
+fn inert(visible: &str, limit: usize) -> String {
+    let uncommented = strip_hidden(visible).text;
+    // Cut last: half a secret would not be known as one.
+    shortened(&without_references(&uncommented), limit)
+}
+
+/// Secrets are masked also where invisible characters stand between their letters.
+fn without_secrets(text: &str) -> String {
+    let bare = strip_hidden(text).text;
+    match redact(&bare) {
+        masked if masked == bare => redact(text).into_owned(),
+        masked => masked.into_owned(),
+    }
+}
+
 /// A text of others as it is, in a block that it can't leave.
 pub(super) fn block(text: &str, limit: usize) -> String {
-    let text = shortened(&redact(text), limit);
+    let text = shortened(&visible_text(&without_secrets(text)), limit);
     let fence = "`".repeat(longest_run(&text, '`').max(2) + 1);
     format!("{fence}text\n{}\n{fence}", text.trim_end())
 }
@@ -48,31 +75,62 @@ fn longest_run(text: &str, wanted: char) -> usize {
     runs.map(str::len).max().unwrap_or(0)
 }
 
-/// `@name` notifies; with a zero-width space in it, it does not.
-fn unmentioned(text: &str) -> String {
-    let mut quiet = String::with_capacity(text.len());
-    let mut letters = text.chars().peekable();
-    while let Some(letter) = letters.next() {
-        quiet.push(letter);
-        if letter == '@' && letters.peek().is_some_and(char::is_ascii_alphanumeric) {
-            quiet.push('\u{200B}');
-        }
-    }
-    quiet
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn others_can_not_break_out_mention_or_forge_a_mark() {
+    fn others_can_not_break_out_mention_refer_or_forge_a_mark() {
+        let shown = |text: String| text.replace('\u{200B}', "·");
         assert_eq!(block("a\n```\n# b", 100), "````text\na\n```\n# b\n````");
         assert_eq!(
-            quiet("hi @mona <!-- patchfleet:task:x -->!", 100),
-            "hi @\u{200B}mona !"
+            shown(quiet(
+                "hi @mona <!-- patchfleet:task:x -->, closes #1, GH-2",
+                100
+            )),
+            "hi @·mona , closes #·1, GH-·2"
         );
-        assert_eq!(inline("a|b\n`c` <b>", 100), "a\\|b 'c' &lt;b>");
+        assert_eq!(
+            shown(inline("a|b\n`c` <b> ![x](y) @all #3", 100)),
+            "a\\|b\\n'c' &lt;b> !\\[x](y) @·all #·3"
+        );
+    }
+
+    #[test]
+    fn what_acts_on_the_eye_is_written_out() {
+        let title = "ok\u{202e}txt.exe\u{1b}[2J\r\n- **done**";
+        assert_eq!(
+            inline(title, 200),
+            "ok\\u{202e}txt.exe\\u{1b}\\[2J\\r\\n- **done**"
+        );
+        let output = "one\r\ntwo\u{1b}[31m\rTHREE\u{200b}";
+        assert_eq!(
+            block(output, 200),
+            "```text\none\ntwo\\u{1b}[31m\\rTHREE\\u{200b}\n```"
+        );
+        assert_eq!(quiet(output, 200), "one\ntwo\\u{1b}[31m\\rTHREE\\u{200b}");
+    }
+
+    #[test]
+    fn a_secret_with_something_invisible_in_it_is_masked() {
+        let token = format!("ghp_\u{200b}{}", "a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R8");
+        for text in [quiet(&token, 100), inline(&token, 100), block(&token, 100)] {
+            assert!(!text.contains("a1B2c3"), "{text}");
+        }
+    }
+
+    #[test]
+    fn only_an_address_becomes_a_link() {
+        let address = "https://github.com/acme/orders/pull/12";
+        assert_eq!(link("#12", address), format!("[#12]({address})"));
+        for odd in [
+            "javascript:alert(1)",
+            "https://x/) [y](z",
+            "https://x/\n",
+            "",
+        ] {
+            assert_eq!(link("#12", odd), "#12", "{odd}");
+        }
     }
 
     #[test]

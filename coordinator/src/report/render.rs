@@ -1,12 +1,13 @@
 //! Store in, Markdown out; pure.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use patchfleet_domain::outcome::Failure;
 use patchfleet_domain::task::task_mark;
 use patchfleet_domain::{FailureKind, PullRequestRef, Task, TaskState, TestVerdict, WaitReason};
 
-use super::markdown::{block, inline, quiet, shortened};
+use super::markdown::{block, link, quiet, shortened};
 use super::returns;
 use super::timeline::timeline;
 use crate::intake::LABEL_PREFIX;
@@ -16,6 +17,8 @@ use crate::store::{AttemptRecord, TaskEvent};
 const MAX_COMMENT: usize = 65_536;
 const MAX_MESSAGE: usize = 12_000;
 const MAX_SUMMARY: usize = 20_000;
+/// The heading under which a summary says what people should do with the pull request.
+const NEXT: &str = "### Next";
 
 /// What is told about: a task, its attempts and its history.
 #[derive(Debug, Clone, Copy)]
@@ -61,7 +64,7 @@ pub fn status(told: Told<'_>) -> String {
     push_failure(&mut text, told);
     returns::push(&mut text, told.task);
     if let Some(summary) = summary_of(task) {
-        let _ = write!(text, "\n{}\n", quiet(summary, MAX_SUMMARY));
+        let _ = write!(text, "\n{}\n", quiet(&summary, MAX_SUMMARY));
     }
     if let Some(lines) = timeline(told.history) {
         let _ = write!(
@@ -82,9 +85,7 @@ pub fn answer(entry: i64, told: Option<Told<'_>>) -> String {
     };
     let mut text = format!("{mark}\n**{}**\n\n", headline(told.task));
     push_table(&mut text, told);
-    if let Some(failure) = failure_of(told.task) {
-        let _ = write!(text, "\n{}\n", failure.kind.advice());
-    }
+    push_failure(&mut text, told);
     returns::push(&mut text, told.task);
     text
 }
@@ -124,7 +125,7 @@ fn push_table(text: &mut String, told: Told<'_>) {
     rows.extend(
         task.pull_request
             .as_ref()
-            .map(|one| ("Pull request", pull_request_cell(one))),
+            .map(|one| ("Pull request", pull_request_cell(task, one))),
     );
     text.push_str("| | |\n| --- | --- |\n");
     for (name, cell) in rows {
@@ -185,14 +186,17 @@ const fn verdict(tests: &TestVerdict) -> &'static str {
     }
 }
 
-fn pull_request_cell(pull_request: &PullRequestRef) -> String {
-    let number = pull_request.number;
+fn pull_request_cell(task: &Task, pull_request: &PullRequestRef) -> String {
+    let closed = task.failure.as_ref().map(|failure| failure.kind);
+    let closed = closed == Some(FailureKind::PullRequestClosed);
     let kind = match (pull_request.merged, pull_request.draft) {
         (true, _) => ", merged",
+        _ if closed => ", closed",
         (false, true) => ", a draft",
         (false, false) => "",
     };
-    format!("[#{number}]({}){kind}", inline(&pull_request.url, 500))
+    let name = format!("#{}", pull_request.number);
+    format!("{}{kind}", link(&name, &pull_request.url))
 }
 
 /// The failure that is told: the final one, or what the next attempt is to do better.
@@ -216,16 +220,38 @@ fn push_failure(text: &mut String, told: Told<'_>) {
         TaskState::Cancelled => "Called off",
         _ => "The last attempt failed",
     };
-    let _ = write!(
-        text,
-        "\n**{title}: `{}`**\n\n{}\n\n{}\n",
-        failure.kind,
-        failure.kind.advice(),
-        block(&failure.message, MAX_MESSAGE),
-    );
+    let _ = write!(text, "\n**{title}: `{}`**\n\n", failure.kind);
+    // What a person can do applies once the task does not go on by itself.
+    if !told.task.state.is_active() {
+        let _ = write!(text, "{}\n\n", failure.kind.advice());
+    }
+    let _ = writeln!(text, "{}", block(&failure.message, MAX_MESSAGE));
 }
 
-fn summary_of(task: &Task) -> Option<&str> {
-    let worth = matches!(task.state, TaskState::Review | TaskState::Completed);
-    task.summary.as_deref().filter(|_| worth)
+/// What was done; what is to be done next only while that is so.
+fn summary_of(task: &Task) -> Option<Cow<'_, str>> {
+    let summary = task.summary.as_deref()?;
+    match task.state {
+        TaskState::Review => Some(summary.into()),
+        TaskState::Completed => Some(without_section(summary, NEXT).into()),
+        _ => None,
+    }
+}
+
+/// Markdown without the section under that heading.
+fn without_section(text: &str, heading: &str) -> String {
+    let level = heading.split(' ').next().unwrap_or_default();
+    let mut inside = false;
+    let mut kept = Vec::new();
+    for line in text.lines() {
+        let marks = line.split(' ').next().unwrap_or_default();
+        let is_heading = !marks.is_empty() && marks.chars().all(|c| c == '#');
+        if is_heading && marks.len() <= level.len() {
+            inside = line.trim_end() == heading;
+        }
+        if !inside {
+            kept.push(line);
+        }
+    }
+    kept.join("\n").trim_end().to_owned()
 }

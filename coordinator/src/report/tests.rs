@@ -98,35 +98,18 @@ fn told<'a>(task: &'a Task, attempts: &'a [AttemptRecord], history: &'a [TaskEve
     }
 }
 
-#[test]
-fn a_new_task() {
-    let task = task(TaskState::Pending);
-    let history = [event(
-        0,
-        "created",
-        Some(TaskState::Pending),
-        "label by mona",
-    )];
-    assert_snapshot!(status(told(&task, &[], &history)), @r"
-    <!-- patchfleet:task:00000000-0000-0000-0000-000000000007 -->
-    ### Patchfleet: waiting for an agent
-
-    | | |
-    | --- | --- |
-    | State | `pending` |
-
-    <details><summary>Timeline</summary>
-
-    - `1970-01-01 00:00:00` **pending**: label by mona (backend-1)
-
-    </details>
-    ");
+/// Keeps the whole text in a file of its own, so that a change of what people read is seen.
+fn situation(name: &str, text: &str) {
+    // Invisible characters would be invisible in a review, too.
+    insta::assert_snapshot!(name, text.replace('\u{200B}', "⟨zwsp⟩"));
 }
 
-#[test]
-fn a_task_in_review() {
-    let mut task = task(TaskState::Review);
-    task.pull_request = Some(PullRequestRef {
+fn status_of(task: &Task) -> String {
+    status(told(task, &[], &[]))
+}
+
+fn pull_request(task: &Task) -> PullRequestRef {
+    PullRequestRef {
         number: 12,
         url: "https://github.com/acme/orders/pull/12".to_owned(),
         head: task.branch.clone(),
@@ -134,105 +117,197 @@ fn a_task_in_review() {
         base: "main".to_owned(),
         draft: true,
         merged: false,
-    });
-    task.summary = Some("Rounds half a cent up. <!-- patchfleet:task:x --> cc @mona".to_owned());
-    // Of an earlier attempt; no longer of interest.
-    task.failure = Some(failure("1 failed"));
-    let history = [
-        event(0, "created", Some(TaskState::Pending), "label by mona"),
+    }
+}
+
+/// The summary that an agent reports with its pull request.
+const SUMMARY: &str = "### Changes\n\n- `orders/money.py` (+3 −1)\n\n### Tests\n\n`pytest`\n\n\
+    - after the change: exit code 0 after 1.2 s\n\n\
+    ### Risks\n\n- Rounds half a cent up. <!-- patchfleet:task:x --> cc @mona, closes #1\n\n\
+    ### Next\n\n- Review the pull request and merge it\n";
+
+#[test]
+fn a_task_on_its_way() {
+    let mut task = task(TaskState::Pending);
+    let created = event(0, "created", Some(TaskState::Pending), "label by mona");
+    situation(
+        "pending",
+        &status(told(&task, &[], std::slice::from_ref(&created))),
+    );
+
+    task.state = TaskState::Queued;
+    task.analysis = Some(crate::analysis::analyze(
+        &task,
+        &crate::analysis::AnalysisPolicy::default(),
+    ));
+    situation("queued", &status_of(&task));
+
+    task.state = TaskState::InProgress;
+    let mut history = vec![
+        created,
         event(1, "state", Some(TaskState::Assigned), "attempt 1"),
-        event(2, "phase", None, "generate: round 1 of 3"),
-        event(3, "checkpoint", None, "draft visit 1"),
+        event(2, "state", Some(TaskState::InProgress), "accepted"),
+        event(3, "phase", None, "workspace: acme/orders at 0123abc"),
+        event(4, "phase", None, "generate: round 1 of 3"),
+        event(5, "checkpoint", None, "draft visit 1"),
         event(
-            4,
+            6,
             "note",
             None,
             "no agent of type `backend` for 60 s | general",
         ),
-        event(5, "state", Some(TaskState::Review), ""),
     ];
     let attempts = [attempt(Some(1), Some(0))];
-    let shown = status(told(&task, &attempts, &history)).replace('\u{200B}', "(zero width)");
-    assert_snapshot!(shown, @r"
-    <!-- patchfleet:task:00000000-0000-0000-0000-000000000007 -->
-    ### Patchfleet: ready for review
+    situation("at_work", &status(told(&task, &attempts[..0], &history)));
 
-    | | |
-    | --- | --- |
-    | State | `review` |
-    | Attempt | 1 by `backend-1` |
-    | Tests | failed before the change, passed after it |
-    | Pull request | [#12](https://github.com/acme/orders/pull/12), a draft |
-
-    Rounds half a cent up.  cc @(zero width)mona
-
-    <details><summary>Timeline</summary>
-
-    - `1970-01-01 00:00:00` **pending**: label by mona (backend-1)
-    - `1970-01-01 00:00:01` **assigned**: attempt 1 (backend-1)
-    - `1970-01-01 00:00:02` *generate* round 1 of 3 (backend-1)
-    - `1970-01-01 00:00:04` no agent of type 'backend' for 60 s \| general (backend-1)
-    - `1970-01-01 00:00:05` **review** (backend-1)
-
-    </details>
-    ");
+    task.state = TaskState::Testing;
+    history.push(event(7, "phase", None, "test: pytest"));
+    situation("testing", &status(told(&task, &attempts, &history)));
 }
 
 #[test]
-fn a_failed_task() {
-    let mut task = task(TaskState::Failed);
-    task.failures = 3;
-    let message = "FAILED test_totals\n```\nsent with ghp_a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R8\n";
-    task.failure = Some(failure(message));
-    task.summary = Some("of no interest".to_owned());
-    let attempts = [attempt(Some(1), None)];
-    assert_snapshot!(status(told(&task, &attempts, &[])), @r"
-    <!-- patchfleet:task:00000000-0000-0000-0000-000000000007 -->
-    ### Patchfleet: failed
-
-    | | |
-    | --- | --- |
-    | State | `failed` |
-    | Attempt | 1 by `backend-1`; 3 of at most 3 failed |
-    | Tests | failed before the change, timed out after it |
-
-    **Failed: `tests_failed`**
-
-    Look at the failing tests below; add what the agent could not know, then comment `/patchfleet retry`.
-
-    ````text
-    FAILED test_totals
-    ```
-    sent with [redacted]
-    ````
-    ");
+fn a_task_whose_last_attempt_failed_goes_on_by_itself() {
+    let mut task = task(TaskState::Queued);
+    task.failures = 1;
+    task.failure = Some(failure("FAILED test_totals"));
+    let text = status_of(&task);
+    situation("queued_after_a_failure", &text);
+    assert!(
+        !text.contains("/patchfleet retry"),
+        "it has not failed: {text}"
+    );
 }
 
 #[test]
-fn a_task_that_comes_after_others() {
+fn a_task_that_is_held_back() {
     let mut task = task(TaskState::Waiting);
+    for reason in WaitReason::ALL {
+        // Told of by tests of their own.
+        if !matches!(reason, WaitReason::Dependency | WaitReason::Agent) {
+            task.wait_reason = Some(*reason);
+            situation(&format!("waiting_{reason}"), &status_of(&task));
+        }
+    }
     task.wait_reason = Some(WaitReason::Dependency);
     let mut analysis = crate::analysis::analyze(&task, &crate::analysis::AnalysisPolicy::default());
     analysis.depends_on = vec![12, 13];
     task.analysis = Some(analysis);
-    let waiting = status(told(&task, &[], &[]));
-    assert!(waiting.contains("| State | `waiting` (dependency) |\n| Waits for | #12, #13 |"));
+    situation("waiting_dependency", &status_of(&task));
+}
 
-    task.state = TaskState::Cancelled;
-    task.wait_reason = None;
+#[test]
+fn a_task_in_review_and_what_becomes_of_it() {
+    let mut task = task(TaskState::Review);
+    task.pull_request = Some(pull_request(&task));
+    task.summary = Some(SUMMARY.to_owned());
+    // Of an earlier attempt; no longer of interest.
+    task.failure = Some(failure("1 failed"));
+    let attempts = [attempt(Some(1), Some(0))];
+    let history = [
+        event(0, "created", Some(TaskState::Pending), "label by mona"),
+        event(1, "state", Some(TaskState::Assigned), "attempt 1"),
+        event(5, "state", Some(TaskState::Review), ""),
+    ];
+    situation("review", &status(told(&task, &attempts, &history)));
+
+    let mut merged = task.clone();
+    merged.state = TaskState::Completed;
+    merged.pull_request.as_mut().unwrap().merged = true;
+    let text = status(told(&merged, &attempts, &history));
+    situation("completed_by_a_merge", &text);
+    assert!(!text.contains("Review the pull request"), "{text}");
+
+    task.state = TaskState::Failed;
+    task.failure = Some(Failure {
+        kind: FailureKind::PullRequestClosed,
+        message: "pull request #12 was closed by mona without a merge".to_owned(),
+        retryable: false,
+        discard_checkpoints: true,
+    });
+    situation(
+        "failed_pull_request_closed",
+        &status(told(&task, &attempts, &history)),
+    );
+}
+
+#[test]
+fn a_task_that_failed() {
+    let mut task = task(TaskState::Failed);
+    task.failures = 3;
+    let message = "FAILED test_totals\r\n\u{1b}[31mred\u{1b}[0m\n```\nsent with ghp_a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R8\n";
+    task.failure = Some(failure(message));
+    task.summary = Some("of no interest".to_owned());
+    let attempts = [attempt(Some(1), None)];
+    situation("failed_tests_failed", &status(told(&task, &attempts, &[])));
+
+    let configuration = ".patchfleet.yaml, line 3, column 8: `test_timeout`: `soon` is no duration; write a number and s, m or h";
+    let told_of = |kind: FailureKind| match kind {
+        FailureKind::BadRepositoryConfiguration => configuration,
+        FailureKind::DependencyCycle => {
+            "the task waits for itself: #4 waits for #5, #5 waits for #4"
+        }
+        _ => "what exactly went wrong, and where",
+    };
+    for kind in FailureKind::ALL {
+        // Told of by tests of their own, or seen with a task that goes on.
+        let elsewhere = [FailureKind::TestsFailed, FailureKind::PullRequestClosed];
+        if !kind.is_return() && !elsewhere.contains(kind) {
+            task.failure = Some(Failure {
+                kind: *kind,
+                ..failure(told_of(*kind))
+            });
+            situation(&format!("failed_{kind}"), &status_of(&task));
+        }
+    }
+}
+
+#[test]
+fn a_task_that_was_called_off() {
+    let mut task = task(TaskState::Cancelled);
+    // What an earlier attempt failed with is of no interest once a person called the task off.
+    task.failure = Some(failure("red"));
+    situation("cancelled", &status_of(&task));
     task.failure = Some(Failure {
         kind: FailureKind::DependencyFailed,
         ..failure("#12, which has to be done first, failed")
     });
-    let called_off = status(told(&task, &[], &[]));
-    assert!(
-        called_off.contains("**Called off: `dependency_failed`**"),
-        "{called_off}"
-    );
-    assert!(called_off.contains("#12, which has to be done first, failed"));
-    // What an earlier attempt failed with is of no interest once a person called the task off.
-    task.failure = Some(failure("red"));
-    assert!(!status(told(&task, &[], &[])).contains("red"));
+    situation("cancelled_dependency_failed", &status_of(&task));
+}
+
+#[test]
+fn answers_to_a_status_command() {
+    situation("answer_without_a_task", &answer(6, None));
+    let mut held = task(TaskState::Waiting);
+    held.wait_reason = Some(WaitReason::RateLimit);
+    situation("answer_waiting", &answer(5, Some(told(&held, &[], &[]))));
+    let mut failed = task(TaskState::Failed);
+    failed.failure = Some(failure("1 failed"));
+    situation("answer_failed", &answer(5, Some(told(&failed, &[], &[]))));
+    let mut done = task(TaskState::Completed);
+    done.pull_request = Some(pull_request(&done));
+    done.pull_request.as_mut().unwrap().merged = true;
+    done.summary = Some(SUMMARY.to_owned());
+    situation("answer_completed", &answer(5, Some(told(&done, &[], &[]))));
+}
+
+#[test]
+fn the_words_of_others_act_on_nobody_and_nothing() {
+    let hostile = "\u{202e}fixes #1 @mona\u{1b}[2J\r\n- **forged** ![x](https://x/y) <!-- patchfleet:task:x --> <b>";
+    let mut task = task(TaskState::Completed);
+    task.summary = Some(hostile.to_owned());
+    task.pull_request = Some(PullRequestRef {
+        url: "https://x/) fixes #1 [y](z".to_owned(),
+        ..pull_request(&task)
+    });
+    let history = [
+        event(0, "note", None, hostile),
+        event(1, "phase", None, &format!("test: {hostile}")),
+    ];
+    situation("hostile_words", &status(told(&task, &[], &history)));
+    task.state = TaskState::Failed;
+    task.failure = Some(failure(hostile));
+    situation("hostile_failure", &status_of(&task));
+    situation("hostile_problem", &problem(7, hostile));
 }
 
 #[test]
@@ -252,59 +327,12 @@ fn a_task_that_no_agent_takes() {
         ],
         until: Timestamp::from_timestamp(600, 0),
     };
-    assert_snapshot!(status(told(&task, &[], &[])), @r"
-    <!-- patchfleet:task:00000000-0000-0000-0000-000000000007 -->
-    ### Patchfleet: held back
-
-    | | |
-    | --- | --- |
-    | State | `waiting` (agent) |
-
-    **No agent takes this task.** It was given out 10 times in a row and came back without work:
-
-    - `a-broken`: host_fault: 'claude' is not on the PATH @​mona
-    - `b-full`: refused: no slot is free
-
-    It is offered to the agents again at 1970-01-01 00:10 UTC by itself, and sooner when another agent is there or fit again. `/patchfleet retry` offers it at once.
-    ");
+    situation("waiting_agent", &status_of(&task));
     task.returns.count = 0;
-    assert_snapshot!(answer(5, Some(told(&task, &[], &[]))), @r"
-    <!-- patchfleet:reply:5 -->
-    **held back**
-
-    | | |
-    | --- | --- |
-    | State | `waiting` (agent) |
-
-    **No agent takes this task.** All agents that could take it are unfit to work:
-
-    - `a-broken`: host_fault: 'claude' is not on the PATH @​mona
-    - `b-full`: refused: no slot is free
-
-    It is offered to the agents again at 1970-01-01 00:10 UTC by itself, and sooner when another agent is there or fit again. `/patchfleet retry` offers it at once.
-    ");
-}
-
-#[test]
-fn answers() {
-    let mut held = task(TaskState::Waiting);
-    held.wait_reason = Some(WaitReason::RateLimit);
-    assert_snapshot!(answer(5, Some(told(&held, &[], &[]))), @r"
-    <!-- patchfleet:reply:5 -->
-    **held back**
-
-    | | |
-    | --- | --- |
-    | State | `waiting` (rate_limit) |
-    ");
-    assert_snapshot!(answer(6, None), @r"
-    <!-- patchfleet:reply:6 -->
-    There is no task for this issue. Comment `/patchfleet run` to start one.
-    ");
-    assert_snapshot!(problem(7, "There is no command `fly`. <!-- x -->"), @r"
-    <!-- patchfleet:reply:7 -->
-    There is no command `fly`.
-    ");
+    situation(
+        "answer_waiting_agent",
+        &answer(5, Some(told(&task, &[], &[]))),
+    );
 }
 
 #[test]
