@@ -109,10 +109,25 @@ pub(crate) const fn tone(state: TaskState) -> Tone {
     }
 }
 
+/// A task's history, page by page.
+async fn history(client: &ApiClient, id: TaskId) -> anyhow::Result<Vec<Value>> {
+    let (mut events, mut after) = (Vec::new(), Value::from(0));
+    while !after.is_null() {
+        let mut page: Value = client
+            .get(&format!("api/v1/tasks/{id}/events?after={after}"))
+            .await?;
+        if let Value::Array(found) = page["events"].take() {
+            events.extend(found);
+        }
+        after = page["next"].take();
+    }
+    Ok(events)
+}
+
 async fn show(client: &ApiClient, id: TaskId, output: Output) -> anyhow::Result<()> {
     let detail: Value = client.get(&format!("api/v1/tasks/{id}")).await?;
-    let history: Value = client.get(&format!("api/v1/tasks/{id}/events")).await?;
-    output.object(&serde_json::json!({ "task": detail, "events": history["events"] }));
+    let events = history(client, id).await?;
+    output.object(&serde_json::json!({ "task": detail, "events": events }));
     let task: Task = serde_json::from_value(detail.clone())?;
     output.line(row(&task));
     if let Some(pull_request) = &task.pull_request {
@@ -127,7 +142,7 @@ async fn show(client: &ApiClient, id: TaskId, output: Output) -> anyhow::Result<
         );
         output.line(format!("  {}", failure.kind.advice()));
     }
-    for event in history["events"].as_array().into_iter().flatten() {
+    for event in &events {
         let text = |field: &str| event[field].as_str().unwrap_or_default().to_owned();
         let state = event["to"]
             .as_str()

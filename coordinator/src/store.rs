@@ -27,6 +27,9 @@ use patchfleet_domain::{
 };
 use serde::{Deserialize, Serialize};
 
+/// Events of a history that are read at once.
+pub const HISTORY_PAGE: u32 = 1000;
+
 pub use address::{Address, InvalidAddress};
 pub use deliveries::{Act, Acted, Delivery, NewTask, Recorded, Reply, SemanticKey, command_id};
 pub use limits::{AtWork, Caps, Pause, Room, Scope};
@@ -179,8 +182,11 @@ pub trait Store: Send + Sync + std::fmt::Debug {
         repository: &RepositoryName,
         issue: IssueNumber,
     ) -> StoreResult<Option<Task>>;
-    /// A task's history, oldest first, after the event id `after` (0 for all).
+    /// A page of a task's history, oldest first, after the event id `after` (0 for the first):
+    /// [`HISTORY_PAGE`] events, or fewer when there are no more.
     async fn history(&self, task: TaskId, after: i64) -> StoreResult<Vec<TaskEvent>>;
+    /// The newest events of a task's history, oldest first.
+    async fn newest_history(&self, task: TaskId, limit: u32) -> StoreResult<Vec<TaskEvent>>;
     /// A task's attempts, oldest first.
     async fn attempts(&self, task: TaskId) -> StoreResult<Vec<AttemptRecord>>;
     /// A task's log lines, oldest first, of its newest attempt.

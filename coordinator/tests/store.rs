@@ -47,6 +47,9 @@ mod returns;
 #[path = "store/upgrade.rs"]
 mod upgrade;
 
+#[path = "store/volume.rs"]
+mod volume;
+
 macro_rules! on_both {
     ($($module:ident :: $case:ident),+ $(,)?) => {
         mod sqlite {
@@ -142,6 +145,8 @@ on_both!(
     replicas::the_last_state_is_always_told,
     replicas::a_renewed_lease_is_not_over,
     replicas::loops_are_woken_by_what_is_theirs,
+    volume::output_without_end_is_cut_at_a_bound,
+    volume::a_history_is_read_in_pages,
 );
 
 mod postgres_alone {

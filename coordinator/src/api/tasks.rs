@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{ACTOR, ApiState};
 use crate::problem::Problem;
-use crate::store::{AttemptRecord, Commanded, TaskEvent, TaskFilter};
+use crate::store::{AttemptRecord, Commanded, HISTORY_PAGE, TaskEvent, TaskFilter};
 
 /// How a list of tasks is narrowed.
 #[derive(Debug, Default, Deserialize)]
@@ -45,10 +45,12 @@ pub(super) struct EventsQuery {
     after: i64,
 }
 
-/// A task's history, oldest first.
+/// A page of a task's history, oldest first.
 #[derive(Debug, Serialize)]
 pub(super) struct EventList {
     events: Vec<TaskEvent>,
+    /// What `after` is on the next page, if there is one.
+    next: Option<i64>,
 }
 
 /// A task's output, oldest line first.
@@ -102,9 +104,10 @@ pub(super) async fn events(
     let id = task_id(id)?;
     let Query(query) =
         query.map_err(|error| Problem::new(StatusCode::BAD_REQUEST, error.body_text()))?;
-    Ok(Json(EventList {
-        events: state.store.history(id, query.after).await?,
-    }))
+    let events = state.store.history(id, query.after).await?;
+    let full = u32::try_from(events.len()).is_ok_and(|count| count >= HISTORY_PAGE);
+    let next = events.last().map(|event| event.id).filter(|_| full);
+    Ok(Json(EventList { events, next }))
 }
 
 pub(super) async fn logs(

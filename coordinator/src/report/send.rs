@@ -10,6 +10,7 @@ use patchfleet_telemetry::trace;
 use tracing::{Instrument as _, field};
 
 use super::render::{self, Told, status_label};
+use super::timeline::NEWEST_EVENTS;
 use crate::intake::LABEL_PREFIX;
 use crate::store::{Effect, OutboxEntry, Reply, Sent, Store, StoreError};
 
@@ -222,7 +223,7 @@ impl Sender<'_> {
         render: impl FnOnce(Told<'_>) -> String,
     ) -> Result<String, SendError> {
         let attempts = self.store.attempts(task.id).await?;
-        let history = self.store.history(task.id, 0).await?;
+        let history = self.store.newest_history(task.id, NEWEST_EVENTS).await?;
         Ok(render(Told {
             task,
             attempts: &attempts,

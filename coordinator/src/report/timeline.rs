@@ -5,6 +5,8 @@ use patchfleet_domain::Phase;
 use super::markdown::inline;
 use crate::store::TaskEvent;
 
+/// Events that a history is made of at the most; the newest.
+pub(super) const NEWEST_EVENTS: u32 = 500;
 /// Most lines that are shown; the newest.
 const MAX_LINES: usize = 60;
 /// Longest detail, in bytes.
@@ -17,9 +19,15 @@ pub(super) fn timeline(history: &[TaskEvent]) -> Option<String> {
     let left_out = shown.len().saturating_sub(MAX_LINES);
     let mut lines: Vec<_> = shown[left_out..].iter().map(|event| line(event)).collect();
     if left_out > 0 {
-        lines.insert(0, format!("- … {left_out} earlier"));
+        let at_least = if is_cut(history) { "more than " } else { "" };
+        lines.insert(0, format!("- … {at_least}{left_out} earlier"));
     }
     (!lines.is_empty()).then(|| lines.join("\n"))
+}
+
+/// True when there may be older events than these.
+fn is_cut(history: &[TaskEvent]) -> bool {
+    u32::try_from(history.len()).is_ok_and(|count| count >= NEWEST_EVENTS)
 }
 
 fn is_told(event: &TaskEvent) -> bool {

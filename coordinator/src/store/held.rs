@@ -7,6 +7,7 @@
 
 mod commands;
 mod dependencies;
+mod log;
 mod report;
 mod returns;
 
@@ -51,6 +52,8 @@ pub(super) struct Attempt {
     pub(super) lease_until: Timestamp,
     /// The highest report applied.
     pub(super) last_seq: u64,
+    /// What its log takes, in bytes; above the bound once it is full.
+    pub(super) log_volume: u64,
     /// How it ended; an attempt that had ended when it was read tells no details.
     pub(super) end: Option<End>,
     pub(super) tests_before: Option<TestVerdict>,

@@ -308,6 +308,10 @@ impl Store for SqlStore {
         tasks::history(&self.database, task, after).await
     }
 
+    async fn newest_history(&self, task: TaskId, limit: u32) -> StoreResult<Vec<TaskEvent>> {
+        tasks::newest_history(&self.database, task, limit).await
+    }
+
     async fn attempts(&self, task: TaskId) -> StoreResult<Vec<AttemptRecord>> {
         attempts::records(&self.database, task).await
     }

@@ -38,6 +38,7 @@ impl Held {
             agent: agent.clone(),
             lease_until: later(self.now, lease),
             last_seq: 0,
+            log_volume: 0,
             end: None,
             tests_before: None,
             tests_after: None,

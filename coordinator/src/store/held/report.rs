@@ -76,14 +76,6 @@ impl Held {
         Ok(())
     }
 
-    fn log(&mut self, lines: &[String], dropped: u64) {
-        let attempt = self.task.attempt;
-        let gap = (dropped > 0).then(|| format!("[{dropped} lines were dropped]"));
-        let lines = gap.into_iter().chain(lines.iter().cloned());
-        let lines = lines.map(|line| (attempt, line));
-        self.changes.logs.extend(lines);
-    }
-
     /// Keeps a node's output; a later attempt does not pay for it again.
     fn keep_checkpoint(&mut self, checkpoint: &Checkpoint, actor: &str) {
         let detail = format!("{} visit {}", checkpoint.node, checkpoint.visit);

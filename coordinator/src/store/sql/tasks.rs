@@ -9,7 +9,10 @@ use super::rows::{self, word};
 use super::rowset::big;
 use super::unit::{Busy, Unit};
 use super::{Database, dependencies};
-use crate::store::{Cas, Commanded, StoreResult, TaskEvent, TaskFilter};
+use crate::store::{Cas, Commanded, HISTORY_PAGE, StoreResult, TaskEvent, TaskFilter};
+
+/// Lines of one attempt that are read at the most; an older version kept all there were.
+const NEWEST_LINES: i64 = 20_000;
 
 pub(super) async fn by_id(database: &Database, id: TaskId) -> StoreResult<Option<Task>> {
     let text = format!("SELECT {} FROM tasks WHERE id = $1", rows::TASK);
@@ -85,25 +88,47 @@ pub(super) async fn history(
 ) -> StoreResult<Vec<TaskEvent>> {
     let found = sqlx::query(
         "SELECT id, task, attempt, at, kind, from_state, to_state, actor, detail FROM task_events \
-         WHERE task = $1 AND id > $2 ORDER BY id",
+         WHERE task = $1 AND id > $2 ORDER BY id LIMIT $3",
     )
     .bind(task.to_string())
     .bind(after)
+    .bind(i64::from(HISTORY_PAGE))
     .fetch_all(&database.readers)
     .await?;
     found.iter().map(rows::event).collect()
 }
 
+pub(super) async fn newest_history(
+    database: &Database,
+    task: TaskId,
+    limit: u32,
+) -> StoreResult<Vec<TaskEvent>> {
+    let found = sqlx::query(
+        "SELECT id, task, attempt, at, kind, from_state, to_state, actor, detail FROM task_events \
+         WHERE task = $1 ORDER BY id DESC LIMIT $2",
+    )
+    .bind(task.to_string())
+    .bind(i64::from(limit))
+    .fetch_all(&database.readers)
+    .await?;
+    found.iter().rev().map(rows::event).collect()
+}
+
 pub(super) async fn logs(database: &Database, task: TaskId) -> StoreResult<Vec<String>> {
     let found = sqlx::query(
         "SELECT line FROM task_logs WHERE task = $1 \
-         AND attempt = (SELECT attempt FROM tasks WHERE id = $2) ORDER BY id",
+         AND attempt = (SELECT attempt FROM tasks WHERE id = $2) ORDER BY id DESC LIMIT $3",
     )
     .bind(task.to_string())
     .bind(task.to_string())
+    .bind(NEWEST_LINES)
     .fetch_all(&database.readers)
     .await?;
-    found.iter().map(|row| Ok(row.try_get("line")?)).collect()
+    found
+        .iter()
+        .rev()
+        .map(|row| Ok(row.try_get("line")?))
+        .collect()
 }
 
 pub(super) async fn cancel(

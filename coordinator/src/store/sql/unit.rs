@@ -239,7 +239,7 @@ impl<'a> Unit<'a> {
             return Ok(BTreeMap::new());
         }
         let text = format!(
-            "SELECT task, number, agent, lease_until, last_seq, ended_at FROM attempts a \
+            "SELECT task, number, agent, lease_until, last_seq, log_volume, ended_at FROM attempts a \
              WHERE task {} AND number = (SELECT attempt FROM tasks WHERE id = a.task) ORDER BY task{}",
             self.dialect.among(),
             self.dialect.lock(),
@@ -421,6 +421,7 @@ fn attempt(row: &AnyRow) -> StoreResult<Attempt> {
         agent: word(row, "agent")?,
         lease_until: rows::moment_of(row, "lease_until")?,
         last_seq: number(row, "last_seq")?,
+        log_volume: number(row, "log_volume")?,
         end: ended.map(|_| End::default()),
         tests_before: None,
         tests_after: None,
