@@ -18,6 +18,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -147,7 +148,12 @@ pub struct Repository {
     git: Git,
     dir: PathBuf,
     work_tree: Option<PathBuf>,
+    lock: Option<FolderLock>,
 }
+
+/// The sole right to a folder, until the last copy is dropped. What works on the folder's files in
+/// the background has one, so that it outlives a caller who was called off.
+pub type FolderLock = Arc<tokio::sync::OwnedMutexGuard<()>>;
 
 /// One git command.
 struct Call<'a> {
@@ -184,6 +190,7 @@ impl Git {
             git: self.clone(),
             dir: dir.into(),
             work_tree: None,
+            lock: None,
         }
     }
 
@@ -338,6 +345,20 @@ impl Repository {
             work_tree: Some(work_tree.into()),
             ..self.clone()
         }
+    }
+
+    /// The same repository, whose work tree nobody else touches while this value or work of it
+    /// goes on.
+    pub fn locked(&self, lock: FolderLock) -> Self {
+        Self {
+            lock: Some(lock),
+            ..self.clone()
+        }
+    }
+
+    /// The lock, for work on the work tree that may outlive its caller.
+    pub(crate) fn lock(&self) -> Option<FolderLock> {
+        self.lock.clone()
     }
 
     /// The git folder.

@@ -32,7 +32,7 @@ impl HostLoad {
         let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Self {
-            disk_is_full: disk_is_full(workspaces),
+            disk_is_full: is_disk_full(workspaces),
             ..Self::read(&average, &memory, cores)
         }
     }
@@ -77,7 +77,8 @@ impl HostLoad {
     }
 }
 
-fn disk_is_full(folder: &Path) -> bool {
+/// True when so little space is left for a folder that nothing should begin there.
+pub(crate) fn is_disk_full(folder: &Path) -> bool {
     statvfs(folder).is_ok_and(|disk| {
         let (free, size) = (disk.blocks_available(), disk.blocks());
         is_narrow(free * disk.fragment_size(), size * disk.fragment_size())
@@ -131,6 +132,6 @@ mod tests {
             "a share of a large disk is enough"
         );
         assert!(!is_narrow(32 << 20, 64 << 20), "so is half of a small one");
-        assert!(!disk_is_full(Path::new("/nowhere")), "nobody knows");
+        assert!(!is_disk_full(Path::new("/nowhere")), "nobody knows");
     }
 }

@@ -43,6 +43,8 @@ use workspace::{Retention, Workspaces};
 
 /// How often old workspaces are looked for.
 const SWEEP_INTERVAL: Duration = Duration::from_hours(1);
+/// How long after a sweep a full disk is no reason for another one.
+const SWEEP_PAUSE: Duration = Duration::from_mins(1);
 
 /// Runs one agent until it is told to end: it takes nothing new, lets running tasks end within
 /// the deadline, interrupts the rest and says goodbye.
@@ -110,19 +112,22 @@ async fn serve(http: Option<Http>, member: &Arc<Member>) {
     std::future::pending::<()>().await;
 }
 
+/// Sweeps at the beginning, every hour, and when the disk is found full.
 async fn sweep_now_and_then(member: &Member) {
+    let root = &member.config.workspace.root;
     let mut interval = tokio::time::interval(SWEEP_INTERVAL);
     loop {
-        interval.tick().await;
-        let live = member
-            .desk
-            .works()
-            .into_iter()
-            .map(|work| work.task)
-            .collect();
-        match member.workspaces.sweep(chrono::Utc::now(), &live).await {
+        tokio::select! {
+            _ = interval.tick() => {}
+            () = member.disk_pressure.notified() => {}
+        }
+        let works = member.desk.works().into_iter();
+        let live = works.map(|work| work.task).collect();
+        let (now, is_full) = (chrono::Utc::now(), || host::is_disk_full(root));
+        match member.workspaces.sweep(now, &live, &is_full).await {
             Ok(swept) => tracing::debug!(?swept, "old workspaces removed"),
             Err(error) => tracing::warn!(%error, "old workspaces can't be removed"),
         }
+        tokio::time::sleep(SWEEP_PAUSE).await;
     }
 }

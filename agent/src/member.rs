@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use patchfleet_domain::{AgentState, TaskKind, Work};
 use patchfleet_proto::{PROTOCOL, v1};
 use secrecy::ExposeSecret as _;
+use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
@@ -26,6 +27,8 @@ pub(crate) struct Member {
     pub(crate) desk: Arc<Desk>,
     pub(crate) workspaces: Workspaces,
     pub(crate) jobs: TaskTracker,
+    /// The disk was found full.
+    pub(crate) disk_pressure: Notify,
     pub(crate) fitness: Fitness,
     instance: Uuid,
     draining: AtomicBool,
@@ -39,6 +42,7 @@ impl Member {
             desk: Arc::default(),
             workspaces,
             jobs: TaskTracker::new(),
+            disk_pressure: Notify::new(),
             instance: Uuid::now_v7(),
             fitness: Fitness::of(&config),
             draining: AtomicBool::new(false),
@@ -84,6 +88,9 @@ impl Member {
     /// How it is doing.
     pub(crate) async fn heartbeat(&self) -> v1::Heartbeat {
         let host = HostLoad::now(&self.config.workspace.root);
+        if host.disk_is_full {
+            self.disk_pressure.notify_one();
+        }
         let working = self.desk.working();
         let pressure = || Some((AgentState::Overloaded, host.pressure()?.to_owned()));
         let (state, reason) = self.unfit().or_else(pressure).unwrap_or_else(|| {

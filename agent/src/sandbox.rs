@@ -135,6 +135,8 @@ impl Sandbox {
             .env("HOME", home)
             .env("TMPDIR", tmp)
             .env("CI", "true")
+            // Read-only folders, as Go makes them for modules, are in the way of who cleans up.
+            .env("GOFLAGS", "-modcacherw")
             .timeout(run.timeout)
             .output_cap(run.output_cap)
             .redacted()

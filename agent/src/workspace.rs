@@ -14,8 +14,11 @@
 //! `repo-clone` and of every folder that a draft command is handed: what drafts and tests do to
 //! `repo-clone/.git` never reaches a commit or a push, and is gone before the next of them runs.
 //!
+//! One attempt of a task at a time works in its folder; see [`Workspaces::prepare`].
+//!
 //! Absent: sharing a root between two running agents of one name; the coordinator refuses that.
 
+mod folder_lock;
 mod layout;
 mod logs;
 mod metadata;
@@ -33,11 +36,13 @@ use tokio_util::sync::CancellationToken;
 pub use layout::{AgentLayout, TaskLayout};
 pub use logs::{AgentLogs, LogFile};
 pub use metadata::Metadata;
-pub use mirrors::Mirrors;
+pub use mirrors::{Mirror, Mirrors};
 pub use retention::{Retention, Swept};
 
-use crate::git::{Git, GitError, ObjectId, Remote, Repository};
+use crate::git::{FolderLock, Git, GitError, ObjectId, Remote, Repository};
 use crate::repository_config::{ConfigError, FILE, RepositoryConfig};
+use folder_lock::FolderLocks;
+use retention::{Occasion, Sweep};
 
 /// All workspaces of one agent.
 #[derive(Debug, Clone)]
@@ -47,6 +52,7 @@ pub struct Workspaces {
     mirrors: Mirrors,
     logs: AgentLogs,
     retention: Retention,
+    locks: FolderLocks,
 }
 
 /// What a workspace is made of.
@@ -90,10 +96,13 @@ impl Workspaces {
         // Git is not run where the agent was started.
         let layout = AgentLayout::new(&std::path::absolute(root)?, agent);
         layout.create().await?;
-        layout.clear_unfinished().await?;
+        layout.clear_unfinished().await;
         let git = Git::new();
+        let mirrors = Mirrors::new(layout.cache());
+        mirrors.clear_unversioned().await;
         Ok(Self {
-            mirrors: Mirrors::new(layout.cache()),
+            mirrors,
+            locks: FolderLocks::default(),
             logs: AgentLogs::new(layout.logs()),
             layout: Arc::new(layout),
             git,
@@ -111,7 +120,8 @@ impl Workspaces {
         self.mirrors.names().await
     }
 
-    /// Makes the workspace of an attempt; that of an earlier attempt is replaced.
+    /// Makes the workspace of an attempt; that of an earlier attempt is replaced, once nobody
+    /// works in it any more. The folder is the caller's until the workspace is dropped.
     ///
     /// # Errors
     /// A failure for people: the repository can't be cloned, the base is gone, the disk is full.
@@ -122,15 +132,16 @@ impl Workspaces {
     ) -> Result<Workspace, Failure> {
         let git = self.git.until(cancel.clone());
         let (name, remote) = (&checkout.repository, &checkout.remote);
+        let lock = self.locks.lock(checkout.work.task).await;
         let mirror = self.mirrors.refresh(&git, name, remote).await;
         let mirror = mirror.map_err(GitError::into_failure)?;
-        let base = find_base(&mirror, checkout).await?;
-        let built = match self.build(&git, &mirror, checkout, &base).await {
-            Err(GitError::Other { what, reason }) => {
-                tracing::warn!(%name, what, reason, "the mirror is broken and is cloned anew");
-                let mirror = self.mirrors.replace(&git, name, remote).await;
+        let base = find_base(&mirror.repository, checkout).await?;
+        let built = match self.build(&git, &mirror, (checkout, &base), &lock).await {
+            Err(error @ GitError::Other { .. }) => {
+                let broken = (&mirror, error);
+                let mirror = self.mirrors.replace(&git, (name, remote), broken).await;
                 let mirror = mirror.map_err(GitError::into_failure)?;
-                self.build(&git, &mirror, checkout, &base).await
+                self.build(&git, &mirror, (checkout, &base), &lock).await
             }
             result => result,
         };
@@ -144,23 +155,23 @@ impl Workspaces {
     async fn build(
         &self,
         git: &Git,
-        mirror: &Repository,
-        checkout: &Checkout,
-        base: &ObjectId,
+        mirror: &Mirror,
+        (checkout, base): (&Checkout, &ObjectId),
+        lock: &FolderLock,
     ) -> Result<Workspace, GitError> {
         let staged = TaskLayout::at(self.layout.staging(checkout.work));
-        let filled = fill(&staged, git, mirror, (checkout, base)).await;
+        let filled = fill(&staged, git, &mirror.repository, (checkout, base)).await;
         let layout = self.layout.task(checkout.work.task);
         let placed = match filled {
             Ok(()) => self
                 .layout
-                .swap_in(staged.root(), &layout)
+                .swap_in(staged.root(), &layout, Arc::clone(lock))
                 .await
                 .map_err(disk),
             Err(error) => Err(error),
         };
         if let Err(error) = placed {
-            let _ = tokio::fs::remove_dir_all(staged.root()).await;
+            layout::delete(staged.root()).await;
             return Err(error);
         }
         Ok(Workspace {
@@ -168,7 +179,8 @@ impl Workspaces {
             base: base.clone(),
             repository: git
                 .repository(layout.object_store())
-                .with_work_tree(layout.repo_clone()),
+                .with_work_tree(layout.repo_clone())
+                .locked(Arc::clone(lock)),
             logs: self.logs.clone(),
             layout,
         })
@@ -195,7 +207,8 @@ impl Workspaces {
         Ok(())
     }
 
-    /// Removes workspaces that are past their time, or too many for the disk; never a live one.
+    /// Removes what is past its time, and what was not used longest while the disk limit is
+    /// exceeded or the disk is full; never what is in use.
     ///
     /// # Errors
     /// When the folder of tasks can't be read.
@@ -203,8 +216,19 @@ impl Workspaces {
         &self,
         now: Timestamp,
         live: &BTreeSet<patchfleet_domain::TaskId>,
+        is_disk_full: &(dyn Fn() -> bool + Sync),
     ) -> std::io::Result<Swept> {
-        let swept = self.retention.sweep(&self.layout, now, live).await?;
+        let sweep = Sweep {
+            layout: &self.layout,
+            mirrors: &self.mirrors,
+            locks: &self.locks,
+            occasion: Occasion {
+                now,
+                live,
+                is_disk_full,
+            },
+        };
+        let swept = sweep.run(self.retention).await?;
         for task in &swept.removed {
             let about = task.to_string();
             self.logs
@@ -258,7 +282,11 @@ impl Workspace {
             self.layout.clone_git(),
             self.layout.repo_clone().join(".git"),
         );
-        let copied = tokio::task::spawn_blocking(move || crate::disk::copy_all(&from, &to));
+        let lock = self.repository.lock();
+        let copied = tokio::task::spawn_blocking(move || {
+            let _lock = lock;
+            crate::disk::copy_all(&from, &to)
+        });
         let copied = copied.await.map_err(std::io::Error::other);
         copied.flatten().map_err(disk)
     }

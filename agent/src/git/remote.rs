@@ -7,7 +7,9 @@ use secrecy::SecretString;
 use url::Url;
 
 use super::error::Talk;
-use super::{Call, Credential, Git, GitError, ObjectId, Repository, absolute};
+use super::{
+    Call, Credential, Git, GitError, ObjectId, Repository, absolute, folder, in_background,
+};
 
 /// A repository elsewhere, with the right to use it.
 #[derive(Debug, Clone)]
@@ -149,6 +151,32 @@ impl Repository {
         args.extend(refspecs);
         let call = self.call(args).about(remote, Talk::Fetch);
         self.git.run(call).await.map(drop)
+    }
+
+    /// Fetches by refspecs and prunes, into a repository that nobody else fetches into: what a
+    /// killed git left locked is unlocked first.
+    ///
+    /// # Errors
+    /// When the remote can't be read or does not answer, or the repository can't be written.
+    pub async fn refresh(&self, remote: &Remote, refspecs: &[&str]) -> Result<(), GitError> {
+        let dir = self.dir.clone();
+        in_background("unlocking a mirror", move || folder::unlock(&dir)).await?;
+        self.fetch(remote, refspecs, true).await
+    }
+
+    /// False when it is proven that the repository lacks objects or can't be read.
+    ///
+    /// # Errors
+    /// When git can't be run.
+    pub async fn is_sound(&self) -> Result<bool, GitError> {
+        let call = self.call([
+            "fsck",
+            "--connectivity-only",
+            "--no-dangling",
+            "--no-progress",
+        ]);
+        let finished = self.git.run_any(call).await?;
+        Ok(finished.succeeded() || finished.timed_out)
     }
 
     /// Where the remote's refs stand; absent ones are left out.

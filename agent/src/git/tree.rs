@@ -185,7 +185,9 @@ impl Repository {
     pub async fn check_out(&self, tree: &ObjectId) -> Result<(), GitError> {
         let kept = self.paths(tree).await?;
         let (root, lock) = self.untrusted();
+        let folder_lock = self.lock();
         in_background("clearing the work tree", move || {
+            let _lock = folder_lock;
             crate::disk::remove_all(&lock)?;
             work_tree::clear(&root, &kept)
         })
@@ -202,7 +204,9 @@ impl Repository {
     pub async fn snapshot(&self) -> Result<ObjectId, GitError> {
         let submodules = self.submodules().await?;
         let (root, lock) = self.untrusted();
+        let folder_lock = self.lock();
         let strange = in_background("reading the work tree", move || {
+            let _lock = folder_lock;
             crate::disk::remove_all(&lock)?;
             work_tree::prepare(&root, &submodules)
         });

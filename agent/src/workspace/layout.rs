@@ -6,8 +6,13 @@ use std::path::{Path, PathBuf};
 use patchfleet_domain::{AgentId, TaskId, Work};
 use uuid::Uuid;
 
-/// Prefix of folders that are being built or taken away.
-const UNFINISHED: &str = ".unfinished-";
+use crate::disk;
+use crate::git::FolderLock;
+
+/// Prefix of folders that are being built.
+pub(super) const UNFINISHED: &str = ".unfinished-";
+/// Prefix of folders that are being taken away.
+pub(super) const DOOMED: &str = ".doomed-";
 
 /// The folders of one agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,38 +78,91 @@ impl AgentLayout {
         self.tasks().join(name)
     }
 
-    /// Puts a built workspace in its place; what was there is gone.
-    pub(super) async fn swap_in(&self, built: &Path, place: &TaskLayout) -> io::Result<()> {
-        self.remove(place.root()).await?;
-        tokio::fs::rename(built, place.root()).await
-    }
-
-    /// Takes a folder away in one step, then deletes it.
-    pub(super) async fn remove(&self, folder: &Path) -> io::Result<()> {
-        let doomed = self.tasks().join(format!("{UNFINISHED}{}", Uuid::now_v7()));
-        match tokio::fs::rename(folder, &doomed).await {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            moved => moved?,
-        }
-        if let Err(error) = tokio::fs::remove_dir_all(&doomed).await {
-            // It is out of the way; the next start tries again.
-            tracing::warn!(folder = %doomed.display(), %error, "a folder can't be deleted");
-        }
+    /// Puts a built workspace in its place; what was there is gone. The folder's lock is kept
+    /// until that is done, also when the caller does not wait for it.
+    pub(super) async fn swap_in(
+        &self,
+        built: &Path,
+        place: &TaskLayout,
+        lock: FolderLock,
+    ) -> io::Result<()> {
+        let (built, place, doomed) = (built.to_owned(), place.root.clone(), self.doomed());
+        let old = doomed.clone();
+        let swapped = tokio::task::spawn_blocking(move || {
+            let _lock = lock;
+            match std::fs::rename(&place, &old) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+            std::fs::rename(&built, &place)
+        });
+        swapped.await.map_err(io::Error::other).flatten()?;
+        delete(&doomed).await;
         Ok(())
     }
 
-    /// Deletes what a crash left half-built or half-deleted.
-    pub(super) async fn clear_unfinished(&self) -> io::Result<()> {
-        let mut folders = tokio::fs::read_dir(self.tasks()).await?;
-        while let Some(folder) = folders.next_entry().await? {
-            if folder.file_name().to_string_lossy().starts_with(UNFINISHED)
-                && let Err(error) = tokio::fs::remove_dir_all(folder.path()).await
-            {
-                tracing::warn!(folder = %folder.path().display(), %error, "a folder can't be deleted");
+    /// Takes a folder away in one step, then deletes it; true when it is out of the way. What
+    /// can't be deleted yet is tried again by each sweep.
+    pub(super) async fn remove(&self, folder: &Path) -> bool {
+        let doomed = self.doomed();
+        match tokio::fs::rename(folder, &doomed).await {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => {
+                tracing::warn!(folder = %folder.display(), %error, "a folder can't be deleted");
+                return false;
+            }
+            Ok(()) => {
+                delete(&doomed).await;
             }
         }
-        Ok(())
+        true
     }
+
+    fn doomed(&self) -> PathBuf {
+        self.tasks().join(format!("{DOOMED}{}", Uuid::now_v7()))
+    }
+
+    /// Deletes what could not be deleted before, and gives what still can't be.
+    pub(super) async fn clear_doomed(&self) -> Vec<PathBuf> {
+        self.clear(&[DOOMED]).await
+    }
+
+    /// Deletes what a crash left half-built or half-deleted. Only before anything is built.
+    pub(super) async fn clear_unfinished(&self) {
+        self.clear(&[DOOMED, UNFINISHED]).await;
+    }
+
+    async fn clear(&self, prefixes: &[&str]) -> Vec<PathBuf> {
+        let (tasks, cache) = (self.tasks(), self.cache());
+        let found =
+            tokio::task::spawn_blocking(move || [folders(&tasks), folders(&cache)].concat());
+        let mut left = Vec::new();
+        for folder in found.await.unwrap_or_default() {
+            let name = folder.file_name().unwrap_or_default().to_string_lossy();
+            if prefixes.iter().any(|prefix| name.starts_with(prefix)) && !delete(&folder).await {
+                left.push(folder);
+            }
+        }
+        left
+    }
+}
+
+/// Deletes a folder; true when it is gone.
+pub(super) async fn delete(folder: &Path) -> bool {
+    let deleted = disk::remove_in_background(folder).await;
+    if let Err(error) = &deleted {
+        tracing::warn!(folder = %folder.display(), %error, "a folder can't be deleted");
+    }
+    deleted.is_ok()
+}
+
+/// The folders in a folder.
+pub(super) fn folders(parent: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(parent).into_iter().flatten().flatten();
+    entries
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .map(|entry| entry.path())
+        .collect()
 }
 
 impl TaskLayout {

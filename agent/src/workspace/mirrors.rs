@@ -1,28 +1,57 @@
-//! Bare mirrors in `shared/cache/<owner>/<name>.git`: what was fetched once is not fetched again.
+//! Bare mirrors in `shared/cache/<owner>/<name>.git/<version>`: what was fetched once is not
+//! fetched again.
 //!
-//! One fetch per mirror at a time. Nothing is ever collected in a mirror, because workspaces
-//! borrow its objects. A mirror that can't be used is cloned anew and takes the old one's place.
+//! One fetch per mirror at a time. Workspaces borrow a mirror's objects, so nothing is ever
+//! collected in it, and one that is corrupt is not replaced but superseded: a further version is
+//! cloned beside it, and the old one goes when no workspace names it any more. Names of versions
+//! sort by the time of their making; the last one is the current one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use patchfleet_domain::RepositoryName;
+use patchfleet_domain::{RepositoryName, Timestamp};
+use tokio::sync::OwnedRwLockReadGuard;
 use uuid::Uuid;
 
+use super::layout::{DOOMED, UNFINISHED, delete, folders};
 use crate::git::{Git, GitError, Remote, Repository};
 
 /// What a mirror has of its remote.
 const REFSPECS: &[&str] = &["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"];
 
-type Locks = BTreeMap<RepositoryName, Arc<tokio::sync::Mutex<()>>>;
+/// What keeps those who use one repository's mirrors apart.
+#[derive(Debug, Default)]
+struct Locks {
+    /// Taken to fetch and to clone.
+    fetch: tokio::sync::Mutex<()>,
+    /// Shared by those who are about to borrow; taken to delete.
+    deletion: Arc<tokio::sync::RwLock<()>>,
+}
 
 /// The mirrors of one agent.
 #[derive(Debug, Clone)]
 pub struct Mirrors {
     cache: PathBuf,
-    locks: Arc<Mutex<Locks>>,
+    locks: Arc<Mutex<BTreeMap<RepositoryName, Arc<Locks>>>>,
+}
+
+/// A mirror that is not deleted while this value is kept.
+#[derive(Debug)]
+pub struct Mirror {
+    /// Its objects and refs.
+    pub repository: Repository,
+    _in_use: OwnedRwLockReadGuard<()>,
+}
+
+/// A version on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Version {
+    repository: RepositoryName,
+    pub(super) path: PathBuf,
+    pub(super) last_used: Timestamp,
+    pub(super) is_current: bool,
 }
 
 impl Mirrors {
@@ -34,110 +63,218 @@ impl Mirrors {
         }
     }
 
-    /// Brings a mirror up to date, cloning it when there is none or it can't be used.
+    /// Brings a mirror up to date, cloning it when there is none or it is corrupt.
     ///
     /// # Errors
-    /// When the remote can't be read or does not answer.
+    /// When the remote can't be read or does not answer, or the disk can't be written.
     pub async fn refresh(
         &self,
         git: &Git,
         name: &RepositoryName,
         remote: &Remote,
-    ) -> Result<Repository, GitError> {
-        let lock = self.lock(name);
-        let _held = lock.lock().await;
-        let mirror = git.repository(self.path(name));
-        if !mirror.dir().exists() {
-            return self.clone_anew(git, name, remote).await;
-        }
-        match mirror.fetch(remote, REFSPECS, true).await {
-            Ok(()) => Ok(mirror),
-            Err(GitError::Other { what, reason }) => {
-                tracing::warn!(%name, what, reason, "the mirror is broken and is cloned anew");
-                self.clone_anew(git, name, remote).await
+    ) -> Result<Mirror, GitError> {
+        let locks = self.locks(name);
+        let in_use = Arc::clone(&locks.deletion).read_owned().await;
+        let _fetching = locks.fetch.lock().await;
+        let repository = match self.current(name).await {
+            Some(version) => {
+                let mirror = git.repository(version);
+                match mirror.refresh(remote, REFSPECS).await {
+                    Ok(()) => mirror,
+                    Err(error) => self.supersede(git, (name, remote), mirror, error).await?,
+                }
             }
-            Err(error) => Err(error),
-        }
+            None => self.add_version(git, name, remote).await?,
+        };
+        touch(repository.dir());
+        Ok(Mirror {
+            repository,
+            _in_use: in_use,
+        })
     }
 
-    /// Clones a mirror anew, whatever is there.
+    /// Clones a mirror anew that could not be used, when it is corrupt; else gives the error.
     ///
     /// # Errors
-    /// When the remote can't be read or does not answer.
+    /// What went wrong with the mirror, or with the clone.
     pub async fn replace(
         &self,
         git: &Git,
-        name: &RepositoryName,
-        remote: &Remote,
-    ) -> Result<Repository, GitError> {
-        let lock = self.lock(name);
-        let _held = lock.lock().await;
-        self.clone_anew(git, name, remote).await
+        (name, remote): (&RepositoryName, &Remote),
+        (broken, error): (&Mirror, GitError),
+    ) -> Result<Mirror, GitError> {
+        let locks = self.locks(name);
+        let in_use = Arc::clone(&locks.deletion).read_owned().await;
+        let _fetching = locks.fetch.lock().await;
+        let repository = match self.current(name).await {
+            // Somebody else was quicker.
+            Some(version) if version != broken.repository.dir() => git.repository(version),
+            _ => {
+                let broken = broken.repository.clone();
+                self.supersede(git, (name, remote), broken, error).await?
+            }
+        };
+        Ok(Mirror {
+            repository,
+            _in_use: in_use,
+        })
     }
 
-    async fn clone_anew(
+    async fn supersede(
+        &self,
+        git: &Git,
+        (name, remote): (&RepositoryName, &Remote),
+        mirror: Repository,
+        error: GitError,
+    ) -> Result<Repository, GitError> {
+        if !matches!(error, GitError::Other { .. }) || mirror.is_sound().await? {
+            return Err(error);
+        }
+        tracing::warn!(%name, %error, "the mirror is corrupt and is cloned anew");
+        self.add_version(git, name, remote).await
+    }
+
+    async fn add_version(
         &self,
         git: &Git,
         name: &RepositoryName,
         remote: &Remote,
     ) -> Result<Repository, GitError> {
-        let place = self.path(name);
-        let fresh = self.cache.join(format!(".new-{}", Uuid::now_v7()));
-        if let Err(error) = git.clone_bare(remote, &fresh).await {
-            let _ = tokio::fs::remove_dir_all(&fresh).await;
+        let version = Uuid::now_v7().to_string();
+        let fresh = self.cache.join(format!("{UNFINISHED}{version}"));
+        let cloned = git.clone_bare(remote, &fresh).await;
+        let place = self.folder(name).join(version);
+        let placed = match cloned {
+            Ok(_) => put(&fresh, &place)
+                .await
+                .map_err(|error| GitError::host("writing the mirror", error)),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = placed {
+            delete(&fresh).await;
             return Err(error);
         }
-        put(&fresh, &place)
-            .await
-            .map_err(|error| GitError::other("writing the mirror", error.to_string()))?;
         Ok(git.repository(place))
     }
 
     /// The repositories that have a mirror.
     pub async fn names(&self) -> BTreeSet<RepositoryName> {
-        let mut names = BTreeSet::new();
-        for owner in folders(&self.cache).await {
-            for mirror in folders(&self.cache.join(&owner)).await {
-                let name = mirror.strip_suffix(".git");
-                names.extend(name.and_then(|name| format!("{owner}/{name}").parse().ok()));
-            }
-        }
-        names
+        let versions = self.versions().await;
+        versions.into_iter().map(|it| it.repository).collect()
     }
 
-    fn path(&self, name: &RepositoryName) -> PathBuf {
+    /// Every version of every mirror, the oldest of each first.
+    pub(super) async fn versions(&self) -> Vec<Version> {
+        let cache = self.cache.clone();
+        let found = tokio::task::spawn_blocking(move || versions(&cache)).await;
+        found.unwrap_or_default()
+    }
+
+    /// Deletes a version unless its repository is being used; true when it is out of the way.
+    pub(super) async fn delete(&self, version: &Version) -> bool {
+        let locks = self.locks(&version.repository);
+        let Ok(_alone) = locks.deletion.try_write() else {
+            return false;
+        };
+        let doomed = self.cache.join(format!("{DOOMED}{}", Uuid::now_v7()));
+        if let Err(error) = tokio::fs::rename(&version.path, &doomed).await {
+            tracing::warn!(folder = %version.path.display(), %error, "a mirror can't be deleted");
+            return false;
+        }
+        if let Some(folder) = version.path.parent() {
+            // Fails while there is another version, as it should.
+            let _ = tokio::fs::remove_dir(folder).await;
+        }
+        delete(&doomed).await;
+        true
+    }
+
+    /// Deletes the mirrors of an older release, which had no versions; they are cloned anew.
+    pub(super) async fn clear_unversioned(&self) {
+        let cache = self.cache.clone();
+        let mirrors = tokio::task::spawn_blocking(move || {
+            let owners = folders(&cache).into_iter();
+            owners.flat_map(|owner| folders(&owner)).collect::<Vec<_>>()
+        });
+        for mirror in mirrors.await.unwrap_or_default() {
+            if mirror.join("HEAD").exists() {
+                delete(&mirror).await;
+            }
+        }
+    }
+
+    async fn current(&self, name: &RepositoryName) -> Option<PathBuf> {
+        let folder = self.folder(name);
+        let found = tokio::task::spawn_blocking(move || {
+            folders(&folder)
+                .into_iter()
+                .filter_map(|it| version(&it).map(|id| (id, it)))
+                .max()
+        });
+        Some(found.await.ok()??.1)
+    }
+
+    fn folder(&self, name: &RepositoryName) -> PathBuf {
         let folder = format!("{}.git", name.name());
         self.cache.join(name.owner()).join(folder)
     }
 
-    fn lock(&self, name: &RepositoryName) -> Arc<tokio::sync::Mutex<()>> {
+    fn locks(&self, name: &RepositoryName) -> Arc<Locks> {
         let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(locks.entry(name.clone()).or_default())
     }
 }
 
-/// Puts a fresh mirror in its place. Folders can't be exchanged in one step, so a crash in
-/// between leaves none, and the next use clones again.
+/// Puts a fresh version in its place, in one step.
 async fn put(fresh: &Path, place: &Path) -> io::Result<()> {
-    if let Some(owner) = place.parent() {
-        tokio::fs::create_dir_all(owner).await?;
+    if let Some(mirror) = place.parent() {
+        tokio::fs::create_dir_all(mirror).await?;
     }
-    let old = fresh.with_extension("old");
-    match tokio::fs::rename(place, &old).await {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => tokio::fs::rename(fresh, place).await?,
-    }
-    let _ = tokio::fs::remove_dir_all(&old).await;
-    Ok(())
+    tokio::fs::rename(fresh, place).await
 }
 
-async fn folders(parent: &Path) -> Vec<String> {
-    let mut names = Vec::new();
-    let Ok(mut entries) = tokio::fs::read_dir(parent).await else {
-        return names;
-    };
-    while let Ok(Some(entry)) = entries.next_entry().await {
-        names.extend(entry.file_name().into_string());
+/// Notes that a version was used, for those who look for the one that was not used longest.
+fn touch(version: &Path) {
+    let noted = std::fs::File::open(version)
+        .and_then(|folder| folder.set_modified(chrono::Utc::now().into()));
+    if let Err(error) = noted {
+        tracing::debug!(folder = %version.display(), %error, "its use can't be noted");
     }
-    names
+}
+
+fn versions(cache: &Path) -> Vec<Version> {
+    let mut all = Vec::new();
+    for owner in folders(cache) {
+        for mirror in folders(&owner) {
+            let Some(repository) = name(&owner, &mirror) else {
+                continue;
+            };
+            let mut found: Vec<_> = folders(&mirror)
+                .into_iter()
+                .filter_map(|path| Some((version(&path)?, path)))
+                .collect();
+            found.sort();
+            let current = found.last().map(|(id, _)| *id);
+            all.extend(found.into_iter().map(|(id, path)| {
+                let used = std::fs::metadata(&path).and_then(|it| it.modified());
+                Version {
+                    repository: repository.clone(),
+                    last_used: used.map_or(Timestamp::MIN_UTC, Into::into),
+                    is_current: Some(id) == current,
+                    path,
+                }
+            }));
+        }
+    }
+    all
+}
+
+fn name(owner: &Path, mirror: &Path) -> Option<RepositoryName> {
+    let owner = owner.file_name()?.to_str()?;
+    let name = mirror.file_name()?.to_str()?.strip_suffix(".git")?;
+    format!("{owner}/{name}").parse().ok()
+}
+
+fn version(path: &Path) -> Option<Uuid> {
+    path.file_name()?.to_str()?.parse().ok()
 }

@@ -1,25 +1,32 @@
-//! How long workspaces stay: seven days after their end, fewer when the disk limit says so.
+//! What stays on disk, and how long.
 //!
-//! The disk limit takes only finished ones, the oldest end first. A workspace without an end
-//! whose attempt is not live belongs to an attempt that was lost; nobody will end it, so its age
-//! counts from its making. A live one is never touched.
+//! A workspace stays seven days after its end. Without an end and without a live attempt it
+//! belongs to an attempt that was lost; nobody will end it, so its age counts from its making. A
+//! version of a mirror that a newer one supersedes goes with the last workspace that borrows from
+//! it. When the disk limit is exceeded or the disk is full, what was not used longest goes first:
+//! workspaces, and mirrors that no workspace borrows from. What is in use is never touched.
+//!
+//! One folder that can't be deleted stops nothing: it is logged, counted and tried again.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use chrono::TimeDelta;
 use patchfleet_domain::{TaskId, Timestamp};
 
-use super::layout::AgentLayout;
+use super::folder_lock::FolderLocks;
+use super::layout::{AgentLayout, DOOMED, TaskLayout, folders};
 use super::metadata::Metadata;
+use super::mirrors::{Mirrors, Version};
+use crate::disk::size;
 
 /// The rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retention {
     /// How long a workspace stays after its end.
     pub keep: TimeDelta,
-    /// How many bytes all workspaces may take; none, without a limit.
+    /// How many bytes all workspaces and mirrors may take; none, without a limit.
     pub disk_limit: Option<u64>,
 }
 
@@ -37,71 +44,177 @@ impl Default for Retention {
 pub struct Swept {
     /// Tasks whose workspaces were removed.
     pub removed: Vec<TaskId>,
-    /// Bytes that all workspaces take afterwards; counted only when there is a limit.
+    /// How many versions of mirrors were removed.
+    pub mirrors: usize,
+    /// Bytes that all workspaces and mirrors take afterwards; counted only when there is a limit.
     pub bytes: Option<u64>,
 }
 
-struct Candidate {
-    task: TaskId,
-    path: PathBuf,
-    metadata: Metadata,
-    bytes: u64,
+/// When is swept, and what must stay.
+pub(super) struct Occasion<'a> {
+    pub(super) now: Timestamp,
+    pub(super) live: &'a BTreeSet<TaskId>,
+    pub(super) is_disk_full: &'a (dyn Fn() -> bool + Sync),
 }
 
-impl Retention {
-    pub(super) async fn sweep(
-        &self,
-        layout: &AgentLayout,
-        now: Timestamp,
-        live: &BTreeSet<TaskId>,
-    ) -> io::Result<Swept> {
+/// One sweep under way.
+pub(super) struct Sweep<'a> {
+    pub(super) layout: &'a AgentLayout,
+    pub(super) mirrors: &'a Mirrors,
+    pub(super) locks: &'a FolderLocks,
+    pub(super) occasion: Occasion<'a>,
+}
+
+/// What may have to go.
+#[derive(Debug)]
+enum Candidate {
+    Workspace(TaskId, PathBuf, Timestamp),
+    Mirror(Version),
+}
+
+impl Candidate {
+    /// When it was of use last.
+    fn last_used(&self) -> Timestamp {
+        match self {
+            Self::Workspace(_, _, last_used) => *last_used,
+            Self::Mirror(version) => version.last_used,
+        }
+    }
+
+    fn path(&self) -> &Path {
+        match self {
+            Self::Workspace(_, path, _) => path,
+            Self::Mirror(version) => &version.path,
+        }
+    }
+}
+
+impl Sweep<'_> {
+    pub(super) async fn run(&self, rules: Retention) -> io::Result<Swept> {
         let mut swept = Swept::default();
+        let stuck = self.layout.clear_doomed().await;
         let mut left = Vec::new();
-        for found in candidates(&layout.tasks()).await? {
-            let metadata = &found.metadata;
-            let end = metadata.finished_at.unwrap_or(metadata.created_at);
-            if !live.contains(&found.task) && now - end > self.keep {
-                layout.remove(&found.path).await?;
-                swept.removed.push(found.task);
-            } else {
+        for found in workspaces(&self.layout.tasks()).await? {
+            let expired = self.occasion.now - found.last_used() > rules.keep;
+            if !expired || !self.remove(&found, &mut swept).await {
                 left.push(found);
             }
         }
-        if let Some(limit) = self.disk_limit {
-            swept.bytes = Some(shrink(layout, left, limit, (live, &mut swept.removed)).await?);
+        let borrowed = self.borrowed().await;
+        for version in self.mirrors.versions().await {
+            let superseded = !version.is_current && !is_borrowed(&borrowed, &version.path);
+            let found = Candidate::Mirror(version);
+            if !superseded || !self.remove(&found, &mut swept).await {
+                left.push(found);
+            }
+        }
+        if rules.disk_limit.is_some() || (self.occasion.is_disk_full)() {
+            let total = self.shrink(left, rules.disk_limit, stuck, &mut swept).await;
+            swept.bytes = rules.disk_limit.map(|_| total);
         }
         Ok(swept)
     }
-}
 
-/// Removes finished workspaces, the oldest end first, until the rest fits.
-async fn shrink(
-    layout: &AgentLayout,
-    mut left: Vec<Candidate>,
-    limit: u64,
-    (live, removed): (&BTreeSet<TaskId>, &mut Vec<TaskId>),
-) -> io::Result<u64> {
-    for found in &mut left {
-        let path = found.path.clone();
-        let measured = tokio::task::spawn_blocking(move || size(&path)).await;
-        found.bytes = measured.unwrap_or(0);
-    }
-    let mut total: u64 = left.iter().map(|found| found.bytes).sum();
-    left.retain(|found| found.metadata.finished_at.is_some() && !live.contains(&found.task));
-    left.sort_by_key(|found| found.metadata.finished_at);
-    for found in left {
-        if total <= limit {
-            break;
+    /// Removes what was not used longest, until the rest fits and the disk is not full.
+    async fn shrink(
+        &self,
+        mut left: Vec<Candidate>,
+        limit: Option<u64>,
+        stuck: Vec<PathBuf>,
+        swept: &mut Swept,
+    ) -> u64 {
+        let mut sizes = BTreeMap::new();
+        if limit.is_some() {
+            let paths = left
+                .iter()
+                .map(|found| found.path().to_owned())
+                .chain(stuck);
+            sizes = measured(paths.collect()).await;
         }
-        layout.remove(&found.path).await?;
-        removed.push(found.task);
-        total -= found.bytes;
+        let mut borrowed = self.borrowed().await;
+        left.sort_by_key(Candidate::last_used);
+        loop {
+            let total: u64 = sizes.values().sum();
+            if limit.is_none_or(|limit| total <= limit) && !(self.occasion.is_disk_full)() {
+                return total;
+            }
+            let Some(next) = left.iter().position(|found| match found {
+                Candidate::Workspace(..) => true,
+                Candidate::Mirror(version) => !is_borrowed(&borrowed, &version.path),
+            }) else {
+                return total;
+            };
+            let found = left.remove(next);
+            if self.remove(&found, swept).await {
+                sizes.remove(found.path());
+                borrowed.remove(found.path());
+            }
+        }
     }
-    Ok(total)
+
+    /// True when it is gone; false when it is in use or can't be removed.
+    async fn remove(&self, found: &Candidate, swept: &mut Swept) -> bool {
+        match found {
+            Candidate::Workspace(task, path, _) => {
+                if self.occasion.live.contains(task) {
+                    return false;
+                }
+                let Some(_lock) = self.locks.try_lock(*task) else {
+                    return false;
+                };
+                let removed = self.layout.remove(path).await;
+                swept.removed.extend(removed.then_some(*task));
+                removed
+            }
+            Candidate::Mirror(version) => {
+                let removed = self.mirrors.delete(version).await;
+                swept.mirrors += usize::from(removed);
+                removed
+            }
+        }
+    }
+
+    /// The folders of tasks, finished or not, with the objects that each of them borrows.
+    async fn borrowed(&self) -> BTreeMap<PathBuf, String> {
+        let tasks = self.layout.tasks();
+        let found = tokio::task::spawn_blocking(move || {
+            let folders = folders(&tasks).into_iter().filter(|it| !is_doomed(it));
+            folders
+                .filter_map(|folder| {
+                    let store = TaskLayout::at(folder.clone()).object_store();
+                    let alternates = store.join("objects/info/alternates");
+                    Some((folder, std::fs::read_to_string(alternates).ok()?))
+                })
+                .collect()
+        });
+        found.await.unwrap_or_default()
+    }
 }
 
-async fn candidates(tasks: &Path) -> io::Result<Vec<Candidate>> {
-    let mut candidates = Vec::new();
+fn is_doomed(folder: &Path) -> bool {
+    let name = folder.file_name().unwrap_or_default();
+    name.to_string_lossy().starts_with(DOOMED)
+}
+
+fn is_borrowed(borrowed: &BTreeMap<PathBuf, String>, mirror: &Path) -> bool {
+    let objects = mirror.join("objects");
+    let mut lines = borrowed.values().flat_map(|alternates| alternates.lines());
+    lines.any(|line| Path::new(line) == objects)
+}
+
+async fn measured(paths: Vec<PathBuf>) -> BTreeMap<PathBuf, u64> {
+    let sizes = tokio::task::spawn_blocking(move || {
+        let sizes = paths.into_iter().map(|path| {
+            let bytes = size(&path);
+            (path, bytes)
+        });
+        sizes.collect()
+    });
+    sizes.await.unwrap_or_default()
+}
+
+async fn workspaces(tasks: &Path) -> io::Result<Vec<Candidate>> {
+    let mut found = Vec::new();
     let mut folders = tokio::fs::read_dir(tasks).await?;
     while let Some(folder) = folders.next_entry().await? {
         let name = folder.file_name();
@@ -110,30 +223,15 @@ async fn candidates(tasks: &Path) -> io::Result<Vec<Candidate>> {
             continue;
         };
         let path = folder.path();
-        match Metadata::read(&path.join("metadata.json")).await {
-            Ok(metadata) => candidates.push(Candidate {
-                task,
-                path,
-                metadata,
-                bytes: 0,
-            }),
+        let last_used = match Metadata::read(&path.join("metadata.json")).await {
+            Ok(metadata) => metadata.finished_at.unwrap_or(metadata.created_at),
             Err(error) => {
-                tracing::warn!(folder = %path.display(), %error, "a workspace has no usable note and is left alone");
+                tracing::debug!(folder = %path.display(), %error, "a workspace has no usable note");
+                let made = folder.metadata().await.and_then(|it| it.modified());
+                made.map_or(Timestamp::MIN_UTC, Into::into)
             }
-        }
+        };
+        found.push(Candidate::Workspace(task, path, last_used));
     }
-    Ok(candidates)
-}
-
-/// Bytes below a folder; what can't be read counts nothing. Links are not followed.
-fn size(folder: &Path) -> u64 {
-    let Ok(entries) = std::fs::read_dir(folder) else {
-        return 0;
-    };
-    let sizes = entries.flatten().map(|entry| match entry.metadata() {
-        Ok(metadata) if metadata.is_dir() => size(&entry.path()),
-        Ok(metadata) => metadata.len(),
-        Err(_) => 0,
-    });
-    sizes.sum()
+    Ok(found)
 }

@@ -303,9 +303,11 @@ async fn the_next_attempt_replaces_the_workspace_and_may_keep_the_base() {
 
     let mut checkout = bench.checkout(task, 2);
     checkout.pinned_base = Some(first.base.clone());
+    drop(first);
     let pinned = bench.prepare(&checkout).await.unwrap();
-    assert_eq!(pinned.base, first.base);
+    assert_eq!(Some(&pinned.base), checkout.pinned_base.as_ref());
     assert!(!pinned.layout.repo_clone().join("leftover").exists());
+    drop(pinned);
     let current = bench.prepare(&bench.checkout(task, 3)).await.unwrap();
     assert_eq!(current.base, newer);
     assert_eq!(
@@ -342,37 +344,131 @@ async fn a_repository_that_is_not_there_is_a_typed_failure() {
     assert_eq!(listing(&bench.agent().join("tasks")), Vec::<String>::new());
 }
 
-#[tokio::test]
-async fn a_broken_mirror_is_cloned_anew() {
-    let bench = Bench::with(&[("a", "1\n")]).await;
-    bench
-        .prepare(&bench.checkout(TaskId::new(), 1))
-        .await
-        .unwrap();
+fn versions(bench: &Bench) -> Vec<std::path::PathBuf> {
     let mirror = bench.agent().join("shared/cache/acme/orders.git");
-    let breakages: [&dyn Fn(); 3] = [
-        &|| std::fs::remove_dir_all(mirror.join("objects")).unwrap(),
-        &|| std::fs::write(mirror.join("config"), "[nonsense").unwrap(),
-        &|| {
-            let pack = mirror.join("objects/pack");
-            std::fs::remove_dir_all(&pack).unwrap();
-            for folder in listing(&mirror.join("objects"))
-                .iter()
-                .filter(|name| name.len() == 2)
-            {
-                std::fs::remove_dir_all(mirror.join("objects").join(folder)).unwrap();
-            }
-        },
+    let names = listing(&mirror).into_iter();
+    names.map(|name| mirror.join(name)).collect()
+}
+
+#[tokio::test]
+async fn a_corrupt_mirror_is_superseded_and_goes_with_its_last_borrower() {
+    let bench = Bench::with(&[("a", "1\n")]).await;
+    let checkout = bench.checkout(TaskId::new(), 1);
+    let borrower = bench.prepare(&checkout).await.unwrap();
+    let alternates = borrower
+        .layout
+        .object_store()
+        .join("objects/info/alternates");
+    let breakages: [&dyn Fn(&Path); 2] = [
+        &|mirror| std::fs::remove_dir_all(mirror.join("objects")).unwrap(),
+        &|mirror| std::fs::remove_file(mirror.join("HEAD")).unwrap(),
     ];
     for breakage in breakages {
-        breakage();
-        let workspace = bench
-            .prepare(&bench.checkout(TaskId::new(), 1))
-            .await
-            .unwrap();
+        let before = versions(&bench);
+        breakage(before.last().unwrap());
+        let checkout = bench.checkout(TaskId::new(), 1);
+        let workspace = bench.prepare(&checkout).await.unwrap();
         assert!(workspace.layout.repo_clone().join("a").exists());
+        assert_eq!(versions(&bench).len(), before.len() + 1);
+        assert!(before.iter().all(|version| version.exists()));
     }
     assert_eq!(listing(&bench.agent().join("shared/cache")), ["acme"]);
+
+    // The first version has a borrower, the next one loses its own.
+    let all = versions(&bench);
+    assert_eq!(
+        text(&alternates).trim_end(),
+        all[0].join("objects").to_str().unwrap()
+    );
+    let live = BTreeSet::from([borrower.work.task]);
+    let later = chrono::Utc::now() + TimeDelta::days(8);
+    let swept = bench
+        .workspaces
+        .sweep(later, &live, &|| false)
+        .await
+        .unwrap();
+    assert_eq!((swept.removed.len(), swept.mirrors), (2, 1));
+    assert_eq!(versions(&bench), [all[0].clone(), all[2].clone()]);
+    drop(borrower);
+    let swept = bench
+        .workspaces
+        .sweep(later, &BTreeSet::new(), &|| false)
+        .await;
+    assert_eq!(swept.unwrap().mirrors, 1);
+    assert_eq!(versions(&bench), [all[2].clone()], "the current one stays");
+}
+
+#[tokio::test]
+async fn a_mirror_that_lost_its_objects_is_filled_again() {
+    let bench = Bench::with(&[("a", "1\n")]).await;
+    let checkout = bench.checkout(TaskId::new(), 1);
+    drop(bench.prepare(&checkout).await.unwrap());
+    let objects = versions(&bench)[0].join("objects");
+    for folder in listing(&objects) {
+        std::fs::remove_dir_all(objects.join(folder)).unwrap();
+    }
+    let workspace = bench.prepare(&checkout).await.unwrap();
+    assert!(workspace.layout.repo_clone().join("a").exists());
+}
+
+#[tokio::test]
+async fn a_mirror_that_is_sound_is_not_cloned_anew_for_a_fault_of_the_host() {
+    let bench = Bench::with(&[("a", "1\n")]).await;
+    let checkout = bench.checkout(TaskId::new(), 1);
+    drop(bench.prepare(&checkout).await.unwrap());
+    let before = versions(&bench);
+    // What a killed git left is unlocked.
+    for lock in ["packed-refs.lock", "refs/heads/main.lock", "shallow.lock"] {
+        std::fs::write(before[0].join(lock), "").unwrap();
+    }
+    bench.origin.advance(&[("a", "2\n")]).await;
+    drop(bench.prepare(&checkout).await.unwrap());
+    assert_eq!(versions(&bench), before);
+    // A ref can't be written, but everything that is there can be read.
+    bench
+        .origin
+        .git(&["push", "-q", "origin", "main:refs/heads/x/y"])
+        .await;
+    std::fs::create_dir_all(before[0].join("refs/heads/x/y")).unwrap();
+    std::fs::write(before[0].join("refs/heads/x/y/.hidden"), "").unwrap();
+    let failure = bench.prepare(&checkout).await.unwrap_err();
+    assert_eq!(
+        (failure.kind, failure.retryable),
+        (FailureKind::Internal, true)
+    );
+    assert_eq!(versions(&bench), before);
+}
+
+#[tokio::test]
+async fn a_second_attempt_waits_until_the_first_has_left_the_folder() {
+    let bench = Bench::with(&[("a", "1\n")]).await;
+    let task = TaskId::new();
+    let first = bench.prepare(&bench.checkout(task, 1)).await.unwrap();
+    let marker = first.layout.repo_clone().join("marker");
+    std::fs::write(&marker, "").unwrap();
+    let checkout = bench.checkout(task, 2);
+    let mut second = std::pin::pin!(bench.prepare(&checkout));
+    // Another task is not kept waiting, and is done long after the second could have been.
+    let other = bench.checkout(TaskId::new(), 1);
+    tokio::select! {
+        biased;
+        _ = &mut second => panic!("two attempts share a folder"),
+        other = bench.prepare(&other) => drop(other.unwrap()),
+    }
+    assert!(marker.exists());
+    let later = chrono::Utc::now() + TimeDelta::days(8);
+    let swept = bench
+        .workspaces
+        .sweep(later, &BTreeSet::new(), &|| true)
+        .await;
+    assert!(
+        !swept.unwrap().removed.contains(&task),
+        "the sweep spares it"
+    );
+    drop(first);
+    let second = second.await.unwrap();
+    assert!(!marker.exists());
+    assert_eq!(second.work.attempt, AttemptNumber(2));
 }
 
 #[tokio::test]
@@ -400,23 +496,27 @@ async fn only_ended_workspaces_past_their_time_are_swept() {
             .unwrap();
     }
     let live = BTreeSet::from([live]);
-    let swept = bench.workspaces.sweep(now, &live).await.unwrap();
+    let swept = bench.workspaces.sweep(now, &live, &|| false).await.unwrap();
     assert_eq!(swept.removed, [old]);
     assert_eq!(listing(&bench.agent().join("tasks")).len(), 2);
     let later = now + TimeDelta::days(2);
-    let swept = bench.workspaces.sweep(later, &live).await.unwrap();
+    let swept = bench
+        .workspaces
+        .sweep(later, &live, &|| false)
+        .await
+        .unwrap();
     assert_eq!(swept.removed, [young]);
 }
 
 #[tokio::test]
-async fn the_disk_limit_takes_the_oldest_end_first_and_nothing_live_or_unended() {
+async fn the_disk_limit_takes_what_was_not_used_longest_and_nothing_in_use() {
     let retention = Retention {
         disk_limit: Some(1),
         ..Retention::default()
     };
     let bench = Bench::keeping(&[("a", "1\n")], retention).await;
     let now = chrono::Utc::now();
-    let [newer, older, live, unended] = std::array::from_fn(|_| TaskId::new());
+    let [newer, older, live, working] = std::array::from_fn(|_| TaskId::new());
     for (task, hours) in [(newer, 1), (older, 2), (live, 3)] {
         let workspace = bench.prepare(&bench.checkout(task, 1)).await.unwrap();
         let end = now - TimeDelta::hours(hours);
@@ -426,22 +526,82 @@ async fn the_disk_limit_takes_the_oldest_end_first_and_nothing_live_or_unended()
             .await
             .unwrap();
     }
-    bench.prepare(&bench.checkout(unended, 1)).await.unwrap();
-    let live = BTreeSet::from([live]);
-    let swept = bench.workspaces.sweep(now, &live).await.unwrap();
-    assert_eq!(swept.removed, [older, newer]);
+    let checkout = bench.checkout(working, 1);
+    let working = bench.prepare(&checkout).await.unwrap();
+    let lives = BTreeSet::from([live]);
+    let swept = bench
+        .workspaces
+        .sweep(now, &lives, &|| false)
+        .await
+        .unwrap();
+    assert_eq!((swept.removed, swept.mirrors), (vec![older, newer], 0));
     assert!(swept.bytes.is_some_and(|bytes| bytes > 1));
     assert_eq!(listing(&bench.agent().join("tasks")).len(), 2);
+    // The mirror counts too, and goes when nobody borrows from it any more.
+    drop(working);
+    let none = BTreeSet::new();
+    let swept = bench.workspaces.sweep(now, &none, &|| false).await.unwrap();
+    assert_eq!((swept.removed.len(), swept.mirrors), (2, 1));
+    assert_eq!(swept.bytes, Some(0));
+    assert_eq!(bench.workspaces.warm_repositories().await, BTreeSet::new());
 }
 
 #[tokio::test]
-async fn what_a_crash_left_half_built_is_cleared() {
+async fn a_full_disk_is_swept_until_it_is_not_full() {
     let bench = Bench::with(&[("a", "1\n")]).await;
-    let leftover = bench.agent().join("tasks/.unfinished-x/repo-clone");
-    std::fs::create_dir_all(&leftover).unwrap();
-    let agent = "backend-1".parse().unwrap();
-    Workspaces::open(bench.root.path(), &agent, Retention::default())
+    let now = chrono::Utc::now();
+    let [oldest, without_note, newest] = std::array::from_fn(|_| TaskId::new());
+    for (task, hours) in [(newest, 1), (oldest, 2)] {
+        let workspace = bench.prepare(&bench.checkout(task, 1)).await.unwrap();
+        let end = now - TimeDelta::hours(hours);
+        let finished = bench.workspaces.finish(&workspace, "failed", end);
+        finished.await.unwrap();
+    }
+    // A disk that is full takes no note of an end, and may leave half of one.
+    let workspace = bench
+        .prepare(&bench.checkout(without_note, 1))
         .await
         .unwrap();
-    assert_eq!(listing(&bench.agent().join("tasks")), Vec::<String>::new());
+    std::fs::write(workspace.layout.metadata(), "{").unwrap();
+    let root = workspace.layout.root().to_owned();
+    drop(workspace);
+    let none = BTreeSet::new();
+    let is_full = || listing(&bench.agent().join("tasks")).len() > 2;
+    let swept = bench.workspaces.sweep(now, &none, &is_full).await.unwrap();
+    assert_eq!(swept.removed, [oldest], "no more than needed");
+    assert!(root.exists());
+    let swept = bench.workspaces.sweep(now, &none, &|| true).await.unwrap();
+    assert_eq!(
+        (swept.removed, swept.mirrors),
+        (vec![newest, without_note], 1)
+    );
+}
+
+#[tokio::test]
+async fn what_a_crash_left_half_built_or_half_deleted_is_cleared() {
+    let bench = Bench::with(&[("a", "1\n")]).await;
+    let agent = bench.agent();
+    for leftover in [
+        "tasks/.unfinished-x/repo-clone",
+        "tasks/.doomed-x/repo-clone",
+        "shared/cache/.unfinished-x/objects",
+        "shared/cache/.doomed-x/objects",
+    ] {
+        std::fs::create_dir_all(agent.join(leftover)).unwrap();
+    }
+    // A mirror as it was kept before there were versions.
+    let unversioned = agent.join("shared/cache/acme/orders.git");
+    std::fs::create_dir_all(unversioned.join("objects")).unwrap();
+    std::fs::write(unversioned.join("HEAD"), "ref: refs/heads/main\n").unwrap();
+    let id = "backend-1".parse().unwrap();
+    let again = Workspaces::open(bench.root.path(), &id, Retention::default());
+    let again = again.await.unwrap();
+    assert_eq!(listing(&agent.join("tasks")), [""; 0]);
+    assert_eq!(listing(&agent.join("shared/cache")), ["acme"]);
+    assert_eq!(again.warm_repositories().await, BTreeSet::new());
+    // What can't be deleted at once is tried again by each sweep.
+    std::fs::create_dir_all(agent.join("tasks/.doomed-y/module")).unwrap();
+    let now = chrono::Utc::now();
+    again.sweep(now, &BTreeSet::new(), &|| false).await.unwrap();
+    assert_eq!(listing(&agent.join("tasks")), [""; 0]);
 }
