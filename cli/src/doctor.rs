@@ -1,5 +1,6 @@
 //! `patchfleet doctor`: what is missing on this host, and how to mend it.
 
+mod agents;
 mod check;
 mod fleet;
 mod host;

@@ -47,7 +47,7 @@ async fn an_orderly_end_costs_no_attempt() {
 }
 
 /// Runs `patchfleet … --json` as the coordinator's user would.
-async fn beside(world: &World, args: &[&str]) -> Output {
+pub(crate) async fn beside(world: &World, args: &[&str]) -> Output {
     #[expect(clippy::disallowed_methods, reason = "the user's shell")]
     let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_patchfleet"));
     let config = world.folder().join("coordinator.toml");

@@ -73,6 +73,8 @@ pub(crate) struct World {
     ready: Ready,
     coordinator: Option<Process>,
     agent: Option<Process>,
+    /// Agents beside the usual one.
+    others: Vec<Process>,
     plan: Plan,
 }
 
@@ -114,6 +116,7 @@ impl World {
             },
             coordinator: None,
             agent: None,
+            others: Vec::new(),
             plan,
         };
         world.start(Part::Coordinator).await;
@@ -163,6 +166,19 @@ impl World {
                 self.idle_agent().await;
             }
         }
+    }
+
+    /// Starts one more agent, whose drafts are made by that command.
+    pub(crate) fn start_beside(&mut self, id: &str, command: &str) {
+        let config = settings::agent_beside(self, id, command);
+        let process = Process::start(Start {
+            program: Path::new(env!("CARGO_BIN_EXE_patchfleet")),
+            name: "agent-beside",
+            args: ["agent", "--config", &config].map(str::to_owned).into(),
+            secrets: self.keys.for_agent(),
+            folder: self.folder(),
+        });
+        self.others.push(process.unwrap());
     }
 
     /// Ends a part as a power cut would.

@@ -9,6 +9,7 @@ use patchfleet_coordinator::config::CoordinatorConfig;
 use tokio::net::TcpStream;
 
 use crate::config::Config;
+use crate::doctor::agents;
 use crate::doctor::check::Check;
 
 /// How long a remote may take to answer.
@@ -19,6 +20,7 @@ pub(super) async fn checks(config: &Config) -> Vec<Check> {
     let mut checks = Vec::new();
     if let Some(coordinator) = &config.coordinator {
         checks.extend(coordinator_checks(coordinator).await);
+        checks.extend(agents::checks(coordinator).await);
     }
     for agent in &config.agents {
         checks.extend(agent_checks(agent).await);

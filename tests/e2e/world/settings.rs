@@ -114,6 +114,14 @@ pub(super) fn agent(world: &World) -> String {
     write(world.folder(), "agent", &tree)
 }
 
+/// Writes the file of an agent beside the usual one.
+pub(super) fn agent_beside(world: &World, id: &str, command: &str) -> String {
+    let mut agent = agent_tree(world);
+    agent["id"] = json!(id);
+    agent["draft"] = json!({"mode": "cli", "command": [command]});
+    write(world.folder(), id, &json!({"agents": [agent]}))
+}
+
 fn trace(world: &World, tree: &mut Value) {
     if let Some(endpoint) = &world.plan.traces {
         tree["traces"] = json!({"endpoint": endpoint});

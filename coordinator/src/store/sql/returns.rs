@@ -14,13 +14,13 @@ const ACTOR: &str = "coordinator";
 pub(super) async fn set_aside(
     database: &Database,
     (task, newest): (TaskId, AttemptNumber),
-    unfit: &[(AgentId, String)],
+    reasons: &[(AgentId, String)],
 ) -> StoreResult<Cas> {
     let mut unit = Unit::of(database);
     let Some(held) = unit.one(task).await? else {
         return Ok(Cas::Stale);
     };
-    let done = held.set_aside(newest, unfit)?;
+    let done = held.set_aside(newest, reasons)?;
     unit.commit().await?;
     Ok(done)
 }
