@@ -99,6 +99,9 @@ pub enum DraftConfig {
         /// How long it may take.
         #[serde(default = "default_draft_timeout")]
         timeout: HumanDuration,
+        /// How long it may say nothing new, change no file and use no processor.
+        #[serde(default = "default_draft_silence")]
+        silence: HumanDuration,
         /// Variables of the agent's environment that the command also sees.
         #[serde(default)]
         pass_env: Vec<String>,
@@ -244,6 +247,10 @@ const fn default_retention() -> HumanDuration {
 
 const fn default_draft_timeout() -> HumanDuration {
     HumanDuration::from_secs(600)
+}
+
+const fn default_draft_silence() -> HumanDuration {
+    HumanDuration::from_secs(300)
 }
 
 const fn default_shutdown() -> HumanDuration {

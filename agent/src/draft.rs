@@ -7,6 +7,8 @@ mod cli;
 mod environment;
 mod replay;
 mod request;
+mod silence;
+mod words;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -36,6 +38,8 @@ pub enum Drafter {
         command: Vec<String>,
         /// How long it may take.
         timeout: Duration,
+        /// How long it may say nothing, change nothing and use no processor.
+        silence: Duration,
         /// Names of the agent's variables that it also sees, such as a model provider's key.
         pass_env: Vec<String>,
     },
@@ -78,16 +82,68 @@ pub enum DraftError {
     #[error("the draft command can't be run: {0}")]
     NotRun(#[source] SandboxError),
     /// The draft command failed.
-    #[error("the draft command failed with {how}; it said last:\n{tail}")]
+    #[error("the draft command {how}; it said last:\n{tail}")]
     CommandFailed {
         /// Exit code or signal.
         how: String,
         /// The end of its output.
         tail: String,
     },
+    /// The draft command has no login or key.
+    #[error(
+        "the draft command {how} because it is not logged in: give it a key by \
+         `agents.draft.pass_env`, or pass the variable that names the folder with its login; it \
+         said last:\n{tail}"
+    )]
+    NotLoggedIn {
+        /// How it ended.
+        how: String,
+        /// The end of its output.
+        tail: String,
+    },
+    /// The draft command was not allowed to work.
+    #[error(
+        "the draft command {how} because it was refused a permission: allow it to edit files \
+         without asking, by its own options in `agents.draft.command`; it said last:\n{tail}"
+    )]
+    NotPermitted {
+        /// How it ended.
+        how: String,
+        /// The end of its output.
+        tail: String,
+    },
+    /// The draft command changed nothing.
+    #[error(
+        "the draft command ended well but changed no file, so there is nothing to publish: say \
+         more exactly in the issue what is to be changed, or check that the command may edit \
+         files; it said last:\n{tail}"
+    )]
+    Unchanged {
+        /// The end of its output.
+        tail: String,
+    },
+    /// The draft command hung.
+    #[error(
+        "the draft command hung: for {} s it said nothing new, changed no file and used no \
+         processor (`agents.draft.silence`); it said last:\n{tail}", .silence.as_secs()
+    )]
+    Hung {
+        /// How long it was silent.
+        silence: Duration,
+        /// The end of its output.
+        tail: String,
+    },
     /// The draft command took too long.
-    #[error("the draft command did not end within {} s", .0.as_secs())]
-    TimedOut(Duration),
+    #[error(
+        "the draft command did not end within {} s (`agents.draft.timeout`); it said last:\n{tail}",
+        .time.as_secs()
+    )]
+    TimedOut {
+        /// How long it was given.
+        time: Duration,
+        /// The end of its output.
+        tail: String,
+    },
     /// The change can't be told as text.
     #[error("the draft changes files that are not UTF-8 text")]
     NotText,
@@ -114,11 +170,13 @@ impl Drafter {
             Self::Cli {
                 command,
                 timeout,
+                silence,
                 pass_env,
             } => {
                 let command = cli::CliDraft {
                     command,
                     timeout: *timeout,
+                    silence: *silence,
                     pass_env,
                 };
                 command.draft(request, surroundings).await
@@ -133,15 +191,24 @@ impl DraftError {
         match self {
             Self::Interrupted | Self::Git(GitError::Interrupted) => FailureKind::Interrupted,
             Self::Git(error) => error.clone().into_failure().kind,
-            _ => FailureKind::DraftFailed,
+            // Says nothing about the task: whatever it asks for would end like this here.
+            Self::NotLoggedIn { .. } | Self::NotRun(_) => FailureKind::HostFault,
+            Self::NotRecorded { .. }
+            | Self::File { .. }
+            | Self::CommandFailed { .. }
+            | Self::NotPermitted { .. }
+            | Self::Unchanged { .. }
+            | Self::Hung { .. }
+            | Self::TimedOut { .. }
+            | Self::NotText => FailureKind::DraftFailed,
         }
     }
 
-    /// True when another try may have more luck.
+    /// True when another try may have more luck. What took its full time is not paid again.
     pub fn may_pass(&self) -> bool {
         matches!(
             self,
-            Self::CommandFailed { .. } | Self::TimedOut(_) | Self::Git(_)
+            Self::CommandFailed { .. } | Self::Hung { .. } | Self::Git(_)
         ) && !matches!(self, Self::Git(GitError::Unfit { .. }))
     }
 }

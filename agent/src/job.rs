@@ -306,10 +306,12 @@ fn drafter(config: &DraftConfig) -> Drafter {
         DraftConfig::Cli {
             command,
             timeout,
+            silence,
             pass_env,
         } => Drafter::Cli {
             command: command.clone(),
             timeout: timeout.0,
+            silence: silence.0,
             pass_env: pass_env.clone(),
         },
     }

@@ -5,25 +5,42 @@
 //! `PATCHFLEET_REQUEST` (the Markdown itself, cut where a variable ends),
 //! `PATCHFLEET_TASK_ID`, `PATCHFLEET_ROUND`, and from the second round on
 //! `PATCHFLEET_FINDINGS_FILE` (JSON). The first round begins at the base, a later one with what
-//! was applied last. The work tree is at its base again afterwards, whatever happened.
+//! was applied last. The work tree is at its base again afterwards, whatever happened, and the
+//! command's home and temporary folder are gone.
 
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::silence::Silence;
+use super::words::{Cause, Words};
 use super::{DraftError, DraftRequest, DraftSurroundings, environment};
-use crate::git::GitError;
-use crate::process::SpawnError;
+use crate::disk;
+use crate::git::{GitError, ObjectId};
+use crate::process::{Finished, OnLine, SpawnError};
 use crate::sandbox::{Run, Sandbox, SandboxError};
 use crate::workspace::Workspace;
 
 /// Longest text that fits into a variable on Linux, with room to spare.
 const VARIABLE_CAP: usize = 96 * 1024;
-/// How much of the command's output a failure tells.
-const TAIL: usize = 2000;
+/// Where coding tools keep chats, sessions and caches in a work tree.
+const DROPPINGS: &[&str] = &[
+    ".aider.",
+    ".claude/settings.local.json",
+    ".claude/projects/",
+    ".claude/todos/",
+    ".codex/sessions/",
+    ".codex/log/",
+    ".gemini/tmp/",
+    ".opencode/session",
+    ".specstory/",
+];
 
 pub(super) struct CliDraft<'a> {
     pub(super) command: &'a [String],
     pub(super) timeout: Duration,
+    pub(super) silence: Duration,
     pub(super) pass_env: &'a [String],
 }
 
@@ -39,7 +56,7 @@ impl CliDraft<'_> {
             .write_tree(&workspace.base, &surroundings.applied)
             .await?;
         workspace.check_out(&start).await?;
-        let result = self.edit(request, &surroundings).await;
+        let result = self.edit(request, (&surroundings, &start)).await;
         let reset = workspace.check_out(&workspace.base).await;
         let diff = result?;
         reset?;
@@ -49,40 +66,82 @@ impl CliDraft<'_> {
     async fn edit(
         &self,
         request: &DraftRequest,
-        surroundings: &DraftSurroundings<'_>,
+        (surroundings, start): (&DraftSurroundings<'_>, &ObjectId),
     ) -> Result<String, DraftError> {
         let workspace = surroundings.workspace;
         let mut env = written(&workspace.layout.implementation(), request).await?;
         env.extend(self.passed());
-        let run = Run {
-            command: self.command,
-            cwd: &workspace.layout.repo_clone(),
-            private: &workspace.layout.draft_private(),
-            env,
-            timeout: self.timeout,
-            output_cap: 64 * 1024,
-            on_line: Some(surroundings.on_line.clone()),
-        };
-        let finished = Sandbox::default()
-            .run_trusted(run, &surroundings.cancel)
-            .await;
-        let finished = finished.map_err(|error| match error {
-            SandboxError::NotRun(SpawnError::Cancelled) => DraftError::Interrupted,
-            other => DraftError::NotRun(other),
-        })?;
+        let private = workspace.layout.draft_private();
+        let finished = self.run(surroundings, (&private, env)).await;
+        // Transcripts, caches and whatever else the tool keeps at home.
+        if let Err(error) = disk::remove_in_background(&private).await {
+            tracing::warn!(folder = %private.display(), %error, "the draft command's home stays");
+        }
+        let finished = finished?;
+        let words = Words::read(&finished.stdout_text(), &finished.stderr_text());
         if finished.timed_out {
-            return Err(DraftError::TimedOut(self.timeout));
+            let (time, tail) = (self.timeout, words.tail());
+            return Err(DraftError::TimedOut { time, tail });
         }
         if !finished.succeeded() {
             let how = match (finished.returncode, finished.signal) {
-                (Some(code), _) => format!("exit code {code}"),
-                (None, signal) => format!("signal {}", signal.unwrap_or_default()),
+                (Some(code), _) => format!("failed with exit code {code}"),
+                (None, signal) => format!("was ended by signal {}", signal.unwrap_or_default()),
             };
-            let said = format!("{}{}", finished.stdout_text(), finished.stderr_text());
-            let tail = last_chars(&said, TAIL);
-            return Err(DraftError::CommandFailed { how, tail });
+            return Err(fruitless(how, &words));
         }
-        difference(workspace).await
+        let repository = &workspace.repository;
+        let tree = repository.snapshot().await?;
+        let diff = without_droppings(difference(workspace, &tree).await?);
+        if tree == *start || diff.is_empty() {
+            let how = "ended well but changed no file".to_owned();
+            return Err(match fruitless(how.clone(), &words) {
+                DraftError::CommandFailed { tail, .. } => DraftError::Unchanged { tail },
+                told => told,
+            });
+        }
+        Ok(diff)
+    }
+
+    /// Runs the command until it ends, hangs or is called off.
+    async fn run(
+        &self,
+        surroundings: &DraftSurroundings<'_>,
+        (private, env): (&Path, Vec<(String, String)>),
+    ) -> Result<Finished, DraftError> {
+        let layout = &surroundings.workspace.layout;
+        let silence = Silence::new(self.silence, layout.root().to_owned());
+        let lines = Arc::new(LastLines::default());
+        let run = Run {
+            command: self.command,
+            cwd: &layout.repo_clone(),
+            private,
+            env,
+            timeout: self.timeout,
+            output_cap: 64 * 1024,
+            on_line: Some(silence.listen(lines.listen(surroundings.on_line.clone()))),
+        };
+        let stop = surroundings.cancel.child_token();
+        let sandbox = Sandbox::default();
+        let running = sandbox.run_trusted(run, &stop);
+        tokio::pin!(running);
+        let (ended, hung) = tokio::select! {
+            ended = &mut running => (ended, false),
+            () = silence.is_hung() => {
+                // The group is dead when the run returns.
+                stop.cancel();
+                (running.await, true)
+            }
+        };
+        match ended {
+            Err(SandboxError::NotRun(SpawnError::Cancelled)) if hung => Err(DraftError::Hung {
+                silence: self.silence,
+                tail: Words::read(&lines.text(), "").tail(),
+            }),
+            Err(SandboxError::NotRun(SpawnError::Cancelled)) => Err(DraftError::Interrupted),
+            Err(other) => Err(DraftError::NotRun(other)),
+            Ok(finished) => Ok(finished),
+        }
     }
 
     fn passed(&self) -> impl Iterator<Item = (String, String)> {
@@ -97,14 +156,73 @@ impl CliDraft<'_> {
     }
 }
 
-async fn difference(workspace: &Workspace) -> Result<String, DraftError> {
+/// The error of a command that brought nothing, by what it said last.
+fn fruitless(how: String, words: &Words) -> DraftError {
+    let tail = words.tail();
+    match words.cause() {
+        Cause::NotLoggedIn => DraftError::NotLoggedIn { how, tail },
+        Cause::NotPermitted => DraftError::NotPermitted { how, tail },
+        Cause::Unknown => DraftError::CommandFailed { how, tail },
+    }
+}
+
+async fn difference(workspace: &Workspace, tree: &ObjectId) -> Result<String, DraftError> {
     let repository = &workspace.repository;
-    let tree = repository.snapshot().await?;
     let base = format!("{}^{{tree}}", workspace.base);
     let base = repository.resolve(&base).await?;
     let base = base.ok_or_else(|| GitError::other("git rev-parse", "the base has no tree"))?;
-    let diff = repository.diff(&base, &tree).await?;
+    let diff = repository.diff(&base, tree).await?;
     String::from_utf8(diff).map_err(|_| DraftError::NotText)
+}
+
+/// The difference without new files that coding tools leave in the work tree for themselves:
+/// chats, sessions and caches.
+fn without_droppings(diff: String) -> String {
+    const HEAD: &str = "diff --git ";
+    let mut sections: Vec<&str> = Vec::new();
+    let mut begin = 0;
+    let heads = diff.match_indices("\ndiff --git ").map(|(at, _)| at + 1);
+    for end in heads.chain([diff.len()]) {
+        sections.push(&diff[begin..end]);
+        begin = end;
+    }
+    let is_dropping = |section: &&str| {
+        let mut lines = section.lines();
+        let head = lines.next().and_then(|line| line.strip_prefix(HEAD));
+        let path = head
+            .and_then(|head| head.rsplit_once(" b/"))
+            .map(|(_, path)| path);
+        let is_new = lines
+            .next()
+            .is_some_and(|line| line.starts_with("new file mode"));
+        is_new && path.is_some_and(|path| DROPPINGS.iter().any(|it| path.starts_with(it)))
+    };
+    sections.into_iter().filter(|it| !is_dropping(it)).collect()
+}
+
+/// The end of what a command that has to be killed said.
+#[derive(Default)]
+struct LastLines(Mutex<VecDeque<String>>);
+
+impl LastLines {
+    const COUNT: usize = 20;
+
+    fn listen(self: &Arc<Self>, on_line: OnLine) -> OnLine {
+        let lines = Arc::clone(self);
+        Arc::new(move |line| {
+            on_line(line);
+            let mut last = lines.0.lock().unwrap_or_else(PoisonError::into_inner);
+            last.push_back(line.to_owned());
+            if last.len() > Self::COUNT {
+                last.pop_front();
+            }
+        })
+    }
+
+    fn text(&self) -> String {
+        let last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        last.iter().cloned().collect::<Vec<_>>().join("\n")
+    }
 }
 
 /// Writes the request beside the work tree; the variables that tell of it.
@@ -148,10 +266,4 @@ fn for_variable(text: &str) -> String {
         end -= 1;
     }
     text[..end].replace('\0', "")
-}
-
-fn last_chars(text: &str, count: usize) -> String {
-    let text = text.trim_end();
-    let skipped = text.chars().count().saturating_sub(count);
-    text.chars().skip(skipped).collect()
 }

@@ -88,11 +88,10 @@ async fn a_command_that_fails_tells_what_it_said() {
 }
 
 #[tokio::test]
-async fn a_command_that_is_absent_slow_or_writes_no_text_is_a_typed_failure() {
+async fn a_command_that_is_slow_or_writes_no_text_is_a_typed_failure() {
     let mut rig = Rig::with(REPOSITORY).await;
     for (command, said) in [
-        (&["no-such-program"][..], "does not exist"),
-        (&["sleep", "600"], "did not end"),
+        (&["sleep", "600"][..], "did not end"),
         (
             &[
                 "python3",
@@ -105,24 +104,141 @@ async fn a_command_that_is_absent_slow_or_writes_no_text_is_a_typed_failure() {
         rig.drafter = Drafter::Cli {
             command: command.iter().map(|&word| word.to_owned()).collect(),
             timeout: Duration::from_secs(1),
+            silence: Duration::from_secs(20),
             pass_env: Vec::new(),
         };
         let failure = rig.fails().await;
-        assert_eq!(failure.kind, FailureKind::DraftFailed);
+        assert_eq!(
+            (failure.kind, failure.retryable),
+            (FailureKind::DraftFailed, false)
+        );
         assert!(failure.message.contains(said), "{failure:?}");
     }
 }
 
 #[tokio::test]
-async fn a_command_that_changes_nothing_or_binary_files_is_refused() {
-    for (script, said) in [
-        ("true", "changes nothing"),
-        ("printf 'a\\0b' > image", "binary"),
+async fn a_command_that_is_absent_or_not_logged_in_is_the_hosts_fault() {
+    let mut rig = Rig::with(REPOSITORY).await;
+    let not_logged_in = "echo '{\"type\":\"result\",\"is_error\":true,\"result\":\
+        \"Not logged in \u{b7} Please run /login\"}'; exit 1";
+    for (command, said) in [
+        (&["no-such-program"][..], "`no-such-program` does not exist"),
+        (&["sh", "-c", not_logged_in], "`agents.draft.pass_env`"),
     ] {
-        let failure = Rig::commanding(REPOSITORY, script).await.fails().await;
-        assert_eq!(failure.kind, FailureKind::DiffRejected);
+        rig.drafter = Drafter::Cli {
+            command: command.iter().map(|&word| word.to_owned()).collect(),
+            timeout: Duration::from_secs(20),
+            silence: Duration::from_secs(20),
+            pass_env: Vec::new(),
+        };
+        let failure = rig.fails().await;
+        assert_eq!(failure.kind, FailureKind::HostFault);
         assert!(failure.message.contains(said), "{failure:?}");
     }
+}
+
+/// How often the command was run, by a count that it keeps outside of the work tree.
+fn counted(rig: &Rig, script: &str) -> (String, std::path::PathBuf) {
+    let count = rig.bench.root.path().join("count");
+    (format!("echo x >> {}; {script}", count.display()), count)
+}
+
+#[tokio::test]
+async fn a_command_that_changes_nothing_or_may_not_ends_after_one_run_with_its_last_words() {
+    for (script, said, advice) in [
+        ("echo I see no fault", "I see no fault", "changed no file"),
+        (
+            "echo '{\"result\":\"I may not write\",\"permission_denials\":[{\"tool_name\":\"Write\"}]}'",
+            "I may not write",
+            "`agents.draft.command`",
+        ),
+        (
+            "echo 'cannot be used with root/sudo privileges' >&2; exit 1",
+            "root/sudo",
+            "`agents.draft.command`",
+        ),
+    ] {
+        let mut rig = Rig::with(REPOSITORY).await;
+        let (script, count) = counted(&rig, script);
+        rig.drafter = Rig::commanding(REPOSITORY, &script).await.drafter;
+        let failure = rig.fails().await;
+        assert_eq!(
+            (failure.kind, failure.retryable),
+            (FailureKind::DraftFailed, false)
+        );
+        assert!(failure.message.contains(said), "{failure:?}");
+        assert!(failure.message.contains(advice), "{failure:?}");
+        assert_eq!(std::fs::read_to_string(count).unwrap(), "x\n");
+    }
+}
+
+#[tokio::test]
+async fn a_command_that_hangs_is_noticed_by_its_silence() {
+    let script = "echo thinking; while :; do sleep 0.05; echo 'Reconnecting... 1/5'; done";
+    let mut rig = Rig::commanding(REPOSITORY, script).await;
+    if let Drafter::Cli {
+        timeout, silence, ..
+    } = &mut rig.drafter
+    {
+        *timeout = Duration::from_secs(600);
+        *silence = Duration::from_secs(2);
+    }
+    let failure = rig.fails().await;
+    assert_eq!(
+        (failure.kind, failure.retryable),
+        (FailureKind::DraftFailed, true)
+    );
+    assert!(
+        failure.message.contains("the draft command hung")
+            && failure.message.contains("Reconnecting"),
+        "{failure:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_silent_command_that_writes_or_computes_does_not_hang() {
+    for work in [
+        "for i in 1 2 3 4 5 6 7 8; do sleep 0.4; echo $i > progress; done; rm progress",
+        "python3 -c 'import time\nwhile time.process_time() < 3: pass'",
+    ] {
+        let script = format!("{work}\nsed -i 's/a - b/a + b/' calc.py");
+        let mut rig = Rig::commanding(REPOSITORY, &script).await;
+        if let Drafter::Cli { silence, .. } = &mut rig.drafter {
+            *silence = Duration::from_secs(2);
+        }
+        rig.run().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn nothing_that_the_command_keeps_for_itself_stays_or_enters_the_change() {
+    let script = "mkdir -p \"$HOME/.claude/projects\" .claude .codex/sessions\n\
+        echo transcript > \"$HOME/.claude/projects/a.jsonl\"; echo x > \"$TMPDIR/x\"\n\
+        echo chat > .aider.chat.history.md; echo {} > .claude/settings.local.json\n\
+        echo session > .codex/sessions/1; sed -i 's/a - b/a + b/' calc.py";
+    let rig = Rig::commanding(REPOSITORY, script).await;
+    rig.run().await.unwrap();
+    let origin = &rig.bench.origin;
+    let files = origin
+        .ask(&["ls-tree", "-r", "--name-only", "patchfleet/1-x"])
+        .await;
+    assert_eq!(files, "calc.py\ntest_calc.py");
+    let kept = rig
+        .bench
+        .root
+        .path()
+        .join(format!("backend-1/tasks/task-{}", rig.task));
+    assert!(kept.join("implementation/request.md").exists());
+    assert!(!kept.join("implementation/command").exists());
+    assert!(!kept.join("repo-clone/.aider.chat.history.md").exists());
+}
+
+#[tokio::test]
+async fn a_command_that_writes_binary_files_is_refused() {
+    let rig = Rig::commanding(REPOSITORY, "printf 'a\\0b' > image").await;
+    let failure = rig.fails().await;
+    assert_eq!(failure.kind, FailureKind::DiffRejected);
+    assert!(failure.message.contains("binary"), "{failure:?}");
 }
 
 #[tokio::test]

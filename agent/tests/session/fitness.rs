@@ -24,6 +24,7 @@ async fn an_agent_whose_tool_is_missing_says_so_takes_nothing_and_recovers() {
     config.draft = DraftConfig::Cli {
         command: vec![tool.to_str().unwrap().to_owned()],
         timeout: HumanDuration::from_secs(60),
+        silence: HumanDuration::from_secs(60),
         pass_env: Vec::new(),
     };
     let agent = Agent::start(config);
@@ -75,6 +76,7 @@ async fn a_tool_that_goes_away_costs_the_task_nothing() {
     config.draft = DraftConfig::Cli {
         command: vec![tool.to_str().unwrap().to_owned()],
         timeout: HumanDuration::from_secs(60),
+        silence: HumanDuration::from_secs(60),
         pass_env: Vec::new(),
     };
     let agent = Agent::start(config);

@@ -97,6 +97,7 @@ impl Scene {
             draft: DraftConfig::Cli {
                 command: ["sh", "-c", script].map(str::to_owned).into(),
                 timeout: HumanDuration::from_secs(60),
+                silence: HumanDuration::from_secs(60),
                 pass_env: Vec::new(),
             },
             tests: TestsConfig::default(),

@@ -137,6 +137,7 @@ impl Rig {
         rig.drafter = Drafter::Cli {
             command: ["sh", "-c", script].map(str::to_owned).into(),
             timeout: Duration::from_secs(30),
+            silence: Duration::from_secs(20),
             pass_env: Vec::new(),
         };
         rig

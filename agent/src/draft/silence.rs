@@ -1,0 +1,189 @@
+//! Notices a command that hangs: it says nothing new, changes no file and uses no processor.
+//!
+//! Any one of the three is a sign of life. Output is watched all the time; files and processor are
+//! looked at only when the output was silent for the whole span, so that a command that talks
+//! costs nothing. A command that only repeats itself (`Reconnecting… 3/5`) says nothing new.
+//! Absent: processes whose work folder is outside of the workspace; what runs elsewhere is no
+//! part of the draft.
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::Notify;
+
+use crate::process::OnLine;
+
+/// How many of the last lines count as the same thing said again.
+const REPEATED: usize = 8;
+/// The part of a silent span in which the processor is looked at.
+const PROBE: u32 = 2;
+/// The part of the probe that a working command keeps one processor busy.
+const BUSY: f64 = 0.02;
+
+/// Watches one run.
+pub(super) struct Silence {
+    span: Duration,
+    /// The folder of the task; the command works below it.
+    folder: PathBuf,
+    said: Arc<Said>,
+}
+
+#[derive(Default)]
+struct Said {
+    news: Notify,
+    last: Mutex<VecDeque<String>>,
+}
+
+impl Silence {
+    /// A watch over what runs below a folder.
+    pub(super) fn new(span: Duration, folder: PathBuf) -> Self {
+        Self {
+            span,
+            folder,
+            said: Arc::default(),
+        }
+    }
+
+    /// Hands lines on, and takes note of those that are new.
+    pub(super) fn listen(&self, on_line: OnLine) -> OnLine {
+        let said = Arc::clone(&self.said);
+        Arc::new(move |line| {
+            said.note(line);
+            on_line(line);
+        })
+    }
+
+    /// Returns when the command was silent for the span; never for a span of nothing.
+    pub(super) async fn is_hung(&self) {
+        if self.span.is_zero() {
+            std::future::pending::<()>().await;
+        }
+        loop {
+            let quiet = self.span - self.span / PROBE;
+            let begun = SystemTime::from(chrono::Utc::now());
+            if tokio::time::timeout(quiet, self.said.news.notified())
+                .await
+                .is_ok()
+            {
+                continue;
+            }
+            let before = self.look(begun).await;
+            let probe = self.span / PROBE;
+            if tokio::time::timeout(probe, self.said.news.notified())
+                .await
+                .is_ok()
+            {
+                continue;
+            }
+            let after = self.look(begun).await;
+            let used = after.processor.saturating_sub(before.processor);
+            let busy = used.as_secs_f64() > probe.as_secs_f64() * BUSY;
+            if !after.changed && !busy {
+                return;
+            }
+        }
+    }
+
+    async fn look(&self, since: SystemTime) -> Signs {
+        let folder = self.folder.clone();
+        let looked = tokio::task::spawn_blocking(move || Signs {
+            changed: changed_since(&folder, since),
+            processor: processor_time(&folder),
+        });
+        // A look that fails is no proof of a hang.
+        looked.await.unwrap_or(Signs {
+            changed: true,
+            processor: Duration::ZERO,
+        })
+    }
+}
+
+impl Said {
+    fn note(&self, line: &str) {
+        // Counters and times alone make no news.
+        let words: String = line.chars().filter(|c| !c.is_ascii_digit()).collect();
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.contains(&words) {
+            return;
+        }
+        last.push_back(words);
+        if last.len() > REPEATED {
+            last.pop_front();
+        }
+        self.news.notify_one();
+    }
+}
+
+/// What there is to see of a command that says nothing.
+struct Signs {
+    changed: bool,
+    processor: Duration,
+}
+
+/// Whether anything below the folder was written since; links are not followed.
+fn changed_since(folder: &Path, since: SystemTime) -> bool {
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return false;
+    };
+    entries.flatten().any(|entry| {
+        let Ok(metadata) = entry.metadata() else {
+            return false;
+        };
+        let newer = metadata.modified().is_ok_and(|at| at >= since);
+        newer || (metadata.is_dir() && changed_since(&entry.path(), since))
+    })
+}
+
+/// The processor time of all processes that work below the folder.
+fn processor_time(folder: &Path) -> Duration {
+    let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let below = processes.map(|entry| entry.path()).filter(|process| {
+        std::fs::read_link(process.join("cwd")).is_ok_and(|cwd| cwd.starts_with(&folder))
+    });
+    below.filter_map(|process| ticks(&process)).sum()
+}
+
+/// User and system time of a process. Linux counts both in hundredths of a second for programs.
+fn ticks(process: &Path) -> Option<Duration> {
+    let stat = std::fs::read_to_string(process.join("stat")).ok()?;
+    // The name, in parentheses, may have spaces and parentheses itself.
+    let fields = stat.rsplit_once(')')?.1;
+    let mut fields = fields.split_whitespace().skip(11);
+    let (user, system): (u64, u64) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+    Some(Duration::from_millis((user + system) * 10))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_again_is_no_news() {
+        let said = Said::default();
+        let is_news = |line| {
+            said.note(line);
+            let mut news = std::pin::pin!(said.news.notified());
+            news.as_mut().enable()
+        };
+        assert!(is_news("Reconnecting... 1/5"));
+        assert!(!is_news("Reconnecting... 2/5"));
+        assert!(is_news("reading calc.py"));
+        assert!(!is_news("Reconnecting... 3/5"));
+    }
+
+    #[test]
+    fn files_and_processes_below_the_folder_are_seen() {
+        let folder = tempfile::tempdir().unwrap();
+        let now = SystemTime::from(chrono::Utc::now());
+        let later = now + Duration::from_secs(60);
+        std::fs::create_dir_all(folder.path().join("a/b")).unwrap();
+        std::fs::write(folder.path().join("a/b/c"), "x").unwrap();
+        assert!(changed_since(folder.path(), now - Duration::from_secs(60)));
+        assert!(!changed_since(folder.path(), later));
+        assert!(ticks(Path::new("/proc/self")).is_some());
+        assert_eq!(processor_time(folder.path()), Duration::ZERO);
+    }
+}
