@@ -5,13 +5,24 @@ use crate::workspace::Workspace;
 
 /// A larger file is not read for hints.
 const MAX_BYTES: u64 = 256 * 1024;
+/// How many of the tests are read to see what they are written with. That there are some is known
+/// by their names.
+const MAX_TESTS: usize = 8;
+/// Files in the root that may say how tests are run.
+const CONFIGURATIONS: &[&str] = &[
+    "package.json",
+    "Makefile",
+    "pyproject.toml",
+    "setup.cfg",
+    "tox.ini",
+];
 
 /// The command that the base's files tell; empty when they tell none.
 pub(super) async fn command(
     workspace: &Workspace,
     entries: &[Entry],
 ) -> Result<Vec<String>, GitError> {
-    let hints: Vec<&Entry> = entries.iter().filter(|entry| is_hint(entry)).collect();
+    let hints = hints(entries);
     let ids: Vec<_> = hints.iter().map(|entry| entry.id.clone()).collect();
     let texts = workspace.repository.blobs(&ids).await?;
     let texts: Vec<(&str, String)> = hints
@@ -28,18 +39,21 @@ pub(super) async fn command(
     Ok(words.iter().map(|&word| word.to_owned()).collect())
 }
 
-fn is_hint(entry: &Entry) -> bool {
-    let name = entry.path.as_str();
-    let in_root = [
-        "package.json",
-        "Makefile",
-        "pyproject.toml",
-        "setup.cfg",
-        "tox.ini",
-    ]
-    .contains(&name);
-    let plain = matches!(entry.kind, EntryKind::File | EntryKind::Executable);
-    plain && entry.size <= MAX_BYTES && (in_root || is_python_test(name))
+/// The files to be read: few, however many the repository has.
+fn hints(entries: &[Entry]) -> Vec<&Entry> {
+    let readable = |entry: &&Entry| is_plain(entry) && entry.size <= MAX_BYTES;
+    let in_root = entries
+        .iter()
+        .filter(|entry| CONFIGURATIONS.contains(&entry.path.as_str()));
+    let tests = entries.iter().filter(|entry| is_python_test(&entry.path));
+    in_root
+        .filter(readable)
+        .chain(tests.filter(readable).take(MAX_TESTS))
+        .collect()
+}
+
+const fn is_plain(entry: &Entry) -> bool {
+    matches!(entry.kind, EntryKind::File | EntryKind::Executable)
 }
 
 fn is_python_test(path: &str) -> bool {
@@ -78,7 +92,10 @@ fn from_files(entries: &[Entry], texts: &[(&str, String)]) -> &'static [&'static
     if in_python.iter().any(|(_, text)| text.contains("unittest")) {
         return &["python3", "-m", "unittest", "-v"];
     }
-    if !in_python.is_empty() {
+    if entries
+        .iter()
+        .any(|it| is_plain(it) && is_python_test(&it.path))
+    {
         return &["python3", "-m", "pytest", "-v"];
     }
     if text("Makefile")
@@ -111,14 +128,31 @@ mod tests {
             size: text.len() as u64,
         };
         let entries: Vec<_> = files.iter().map(entry).collect();
-        let hints = files
+        let hints = hints(&entries);
+        let read = files
             .iter()
-            .zip(&entries)
-            .filter(|(_, entry)| is_hint(entry));
-        let texts: Vec<_> = hints
-            .map(|((path, text), _)| (*path, (*text).to_owned()))
+            .filter(|(path, _)| hints.iter().any(|entry| entry.path == *path));
+        let texts: Vec<_> = read
+            .map(|(path, text)| (*path, (*text).to_owned()))
             .collect();
         from_files(&entries, &texts).join(" ")
+    }
+
+    #[test]
+    fn of_many_tests_a_few_are_read() {
+        let entry = |number: usize| Entry {
+            path: format!("tests/test_{number:05}.py"),
+            kind: EntryKind::File,
+            id: "1".repeat(40).parse().unwrap(),
+            size: 200 * 1024,
+        };
+        let mut entries: Vec<_> = (0..2000).map(entry).collect();
+        let bytes: u64 = hints(&entries).iter().map(|entry| entry.size).sum();
+        assert!(bytes < 4 << 20, "{bytes} bytes are read");
+        // Too large to be read, and known by its name all the same.
+        entries.truncate(1);
+        entries[0].size = MAX_BYTES + 1;
+        assert_eq!(from_files(&entries, &[]), ["python3", "-m", "pytest", "-v"]);
     }
 
     #[test]
