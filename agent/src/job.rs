@@ -1,11 +1,11 @@
 //! One task, from its assignment to its outcome, top to bottom.
 
 mod github;
+mod logs;
 mod watch;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use futures::FutureExt as _;
 use patchfleet_domain::outcome::{Failure, FailureKind, Outcome};
@@ -32,13 +32,6 @@ use crate::workspace::{Checkout, Workspace};
 
 /// Lines of output on their way to the coordinator.
 const LOG_LINES: usize = 1024;
-/// Lines that go in one message.
-const LOG_BATCH: usize = 128;
-/// How long to collect lines before they go.
-const LOG_PAUSE: Duration = Duration::from_millis(100);
-/// How long the last lines may take; only a writer that outlives the work needs it.
-const LAST_LINES: Duration = Duration::from_secs(2);
-
 /// An assignment that was accepted.
 pub(crate) struct Job {
     pub(crate) member: Arc<Member>,
@@ -136,25 +129,18 @@ fn failure(kind: FailureKind, message: &str) -> Failure {
 async fn attempt(job: Job) -> Outcome {
     let (lines, received) = mpsc::channel(LOG_LINES);
     let log = TaskLog::new(lines);
-    let pump = pump_logs(received, log.clone(), job.reporter.clone());
     let worked = CancellationToken::new();
-    let done = worked.clone().drop_guard();
+    let pump = logs::pump(
+        received,
+        (log.clone(), job.reporter.clone()),
+        worked.clone(),
+    );
+    let done = worked.drop_guard();
     let work = async move {
         let _done = done;
         let result = work_on(&job, log).await;
         let stopped = Outcome::Cancelled { by_operator: false };
         result.unwrap_or_else(|ended| ended.map_or(stopped, Outcome::Failed))
-    };
-    let last_lines = async {
-        worked.cancelled().await;
-        tokio::time::sleep(LAST_LINES).await;
-    };
-    // The pump ends when the work has dropped the log's last writer, or soon after the work.
-    let pump = async {
-        tokio::select! {
-            () = pump => {}
-            () = last_lines => {}
-        }
     };
     let (outcome, ()) = tokio::join!(work, pump);
     outcome
@@ -314,20 +300,5 @@ fn drafter(config: &DraftConfig) -> Drafter {
             silence: silence.0,
             pass_env: pass_env.clone(),
         },
-    }
-}
-
-/// Hands lines on in batches, so that a talkative test run does not flood the stream.
-async fn pump_logs(mut received: mpsc::Receiver<String>, log: TaskLog, reporter: Reporter) {
-    // Our own writer would keep the channel open; only its count of dropped lines is wanted.
-    let count = log.into_count();
-    let mut batch = Vec::new();
-    while received.recv_many(&mut batch, LOG_BATCH).await > 0 {
-        tokio::time::sleep(LOG_PAUSE).await;
-        while batch.len() < LOG_BATCH {
-            let Ok(line) = received.try_recv() else { break };
-            batch.push(line);
-        }
-        reporter.log(std::mem::take(&mut batch), count.take());
     }
 }
