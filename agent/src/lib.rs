@@ -61,6 +61,15 @@ pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> anyhow::Re
             .max_disk_mib
             .map(|mib| mib.saturating_mul(1024 * 1024)),
     };
+    let ended = process::end_orphans()
+        .await
+        .context("can't look for what an earlier agent left behind")?;
+    if ended > 0 {
+        tracing::info!(
+            ended,
+            "processes that an earlier agent left behind were ended"
+        );
+    }
     let root = &config.workspace.root;
     let workspaces = Workspaces::open(root, &config.id, retention)
         .await

@@ -1,37 +1,44 @@
 //! The one spawner: every child process of the agent starts here.
 //!
-//! A child gets a clean environment (only what is named), its own process group, a timeout and
-//! an output cap. Its whole group is dead when [`Spawn::run`] returns, however it returns, also
-//! when the future is dropped. There is no shell anywhere: arguments go to the program as they are.
+//! A child gets a clean environment (only what is named), a timeout and an output cap, and a
+//! supervisor ([`supervise`]) between the agent and it: all its descendants are dead when
+//! [`Spawn::run`] returns, and die when the future is dropped or the agent dies, however it dies.
+//! There is no shell anywhere: arguments go to the program as they are.
 //!
-//! Absent: isolation (see [`crate::sandbox`]). A descendant that leaves the group with `setsid`
-//! is not found again; only real isolation catches it.
+//! Absent: isolation (see [`crate::sandbox`]).
 
 mod capture;
-mod group;
+mod init;
+mod orphans;
 mod program;
+mod protocol;
+mod supervise;
+mod supervisor;
+mod table;
 
 use std::ffi::OsString;
 use std::fmt;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::io::AsyncWriteExt;
-use tokio::process::{Child, Command};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use capture::Capture;
-use command_fds::{CommandFdExt as _, FdMapping};
-use group::Group;
+use command_fds::FdMapping;
+pub use init::be_init;
+pub use orphans::end_orphans;
 pub use program::find_program;
+use protocol::{Order, Report};
+pub use supervise::enter;
+use supervisor::{Supervised, Surroundings};
 
-/// How long a group may take to end after SIGTERM before SIGKILL.
+/// How long a command and its descendants may take to end after SIGTERM before SIGKILL.
 const GRACE: Duration = Duration::from_secs(2);
-/// How long output is read on after the child is dead; only an escaped descendant needs it.
+/// How long is waited for the last descendants after the command's end; only those that hang in
+/// the kernel need it.
 const DRAIN: Duration = Duration::from_secs(2);
 
 /// Called with every line of output, as it comes; must not block.
@@ -49,8 +56,8 @@ pub enum Input {
 
 /// Limits that the kernel enforces on the child and all its descendants, each on its own.
 ///
-/// Set by the `prlimit` program where the host has it. Limits on memory and on the number of
-/// processes need isolation to be meaningful and are absent here.
+/// Limits on memory and on the number of processes need isolation to be meaningful and are absent
+/// here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Largest file that may be written, in bytes.
@@ -121,7 +128,7 @@ pub enum SpawnError {
         /// Why.
         source: std::io::Error,
     },
-    /// The caller called it off; the group is dead.
+    /// The caller called it off; it is dead.
     #[error("it was called off")]
     Cancelled,
 }
@@ -213,74 +220,70 @@ impl Spawn {
     pub async fn run(mut self, cancel: &CancellationToken) -> Result<Finished, SpawnError> {
         let started = Instant::now();
         let mut child = self.start()?;
-        let mut group = Group::of(&child);
+        let (stdout, stderr) = child.outputs();
         let mut io = JoinSet::new();
-        self.feed(&mut child, &mut io);
-        let stdout = self.capture(child.stdout.take(), &mut io);
-        let stderr = self.capture(child.stderr.take(), &mut io);
+        let stdout = self.capture(stdout, &mut io);
+        let stderr = self.capture(stderr, &mut io);
 
-        let end = wait(&mut child, &mut group, self.timeout, cancel).await;
-        group.kill();
-        let drain = async { while io.join_next().await.is_some() {} };
-        // Whoever keeps a pipe open beyond the group's death is not waited for.
+        let enough = async {
+            tokio::select! {
+                () = tokio::time::sleep(self.timeout) => Enough::TimedOut,
+                () = cancel.cancelled() => Enough::Cancelled,
+            }
+        };
+        let end = child.wait(enough).await;
+        let drain = async {
+            child.gone().await;
+            while io.join_next().await.is_some() {}
+        };
         let _ = tokio::time::timeout(DRAIN, drain).await;
-        let (status, timed_out) = end.map_err(|end| match end {
-            Interrupted::Cancelled => SpawnError::Cancelled,
-            Interrupted::Io(source) => self.failed(source),
-        })?;
+        let (report, enough) = end.map_err(|source| self.failed(source))?;
+        if enough == Some(Enough::Cancelled) {
+            return Err(SpawnError::Cancelled);
+        }
+        let (returncode, signal) = match report {
+            Report::Exited(code) => (Some(code), None),
+            Report::Killed(signal) => (None, Some(signal)),
+            Report::NotStarted(errno) => {
+                return Err(self.failed(std::io::Error::from_raw_os_error(errno)));
+            }
+        };
         let ((stdout, stdout_dropped), (stderr, stderr_dropped)) = (stdout.take(), stderr.take());
         Ok(Finished {
-            returncode: status.code(),
-            signal: std::os::unix::process::ExitStatusExt::signal(&status),
+            returncode,
+            signal,
             stdout,
             stderr,
             stdout_dropped,
             stderr_dropped,
             duration: started.elapsed(),
-            timed_out,
+            timed_out: enough.is_some(),
         })
     }
 
-    fn start(&mut self) -> Result<Child, SpawnError> {
+    fn start(&mut self) -> Result<Supervised, SpawnError> {
         let path = program::resolve(&self.program, &self.cwd, &self.env).ok_or_else(|| {
             SpawnError::NotFound {
                 program: self.name(),
             }
         })?;
-        let (program, leading) = program::with_limits(path, self.limits);
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "the door: everything is spawned here"
-        )]
-        let mut command = Command::new(program);
-        command
-            .args(leading)
-            .args(&self.args)
-            .current_dir(&self.cwd)
-            .env_clear()
-            .envs(self.env.iter().map(|(name, value)| (name, value)))
-            .stdin(match self.input {
-                Input::Nothing => Stdio::null(),
-                Input::Bytes(_) => Stdio::piped(),
-            })
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .process_group(0)
-            .kill_on_drop(true)
-            .fd_mappings(std::mem::take(&mut self.descriptors))
-            .map_err(|error| self.failed(std::io::Error::other(error)))?;
-        command.spawn().map_err(|source| self.failed(source))
-    }
-
-    fn feed(&mut self, child: &mut Child, io: &mut JoinSet<()>) {
-        if let (Input::Bytes(bytes), Some(mut pipe)) =
-            (std::mem::take(&mut self.input), child.stdin.take())
-        {
-            io.spawn(async move {
-                // A child that does not read to the end has its reasons.
-                let _ = pipe.write_all(&bytes).await;
-            });
-        }
+        let input = match std::mem::take(&mut self.input) {
+            Input::Nothing => Vec::new(),
+            Input::Bytes(bytes) => bytes,
+        };
+        let order = Order {
+            input: input.len(),
+            limits: self.limits,
+            program: path.into(),
+            args: std::mem::take(&mut self.args),
+        };
+        let surroundings = Surroundings {
+            cwd: &self.cwd,
+            env: &self.env,
+            descriptors: std::mem::take(&mut self.descriptors),
+            input,
+        };
+        Supervised::start(&order, surroundings).map_err(|source| self.failed(source))
     }
 
     fn capture<R>(&self, pipe: Option<R>, io: &mut JoinSet<()>) -> Capture
@@ -341,38 +344,11 @@ fn text(bytes: &[u8], dropped: u64) -> String {
     }
 }
 
-enum Interrupted {
+/// Why a child was ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Enough {
+    TimedOut,
     Cancelled,
-    Io(std::io::Error),
-}
-
-/// Waits for the end, by itself, by the clock or by the caller's word.
-async fn wait(
-    child: &mut Child,
-    group: &mut Group,
-    timeout: Duration,
-    cancel: &CancellationToken,
-) -> Result<(ExitStatus, bool), Interrupted> {
-    tokio::select! {
-        status = child.wait() => return status.map(|status| (status, false)).map_err(Interrupted::Io),
-        () = tokio::time::sleep(timeout) => {}
-        () = cancel.cancelled() => {
-            let _ = end(child, group).await;
-            return Err(Interrupted::Cancelled);
-        }
-    }
-    let status = end(child, group).await.map_err(Interrupted::Io)?;
-    Ok((status, true))
-}
-
-/// Asks the group to end, then ends it.
-async fn end(child: &mut Child, group: &mut Group) -> std::io::Result<ExitStatus> {
-    group.terminate();
-    if let Ok(status) = tokio::time::timeout(GRACE, child.wait()).await {
-        return status;
-    }
-    group.kill();
-    child.wait().await
 }
 
 /// True when the path names a file that this process may execute.

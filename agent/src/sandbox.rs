@@ -2,7 +2,7 @@
 //!
 //! What holds: no shell, only programs of an allow-list, a clean environment, a home and a
 //! temporary folder of its own, a timeout, an output cap, limits on file size and open files, and
-//! death of the whole process group at the end. No credential is in the environment, because none
+//! death of all its descendants at the end or with the agent. No credential is in the environment, because none
 //! is put there.
 //!
 //! Absent, and not pretended: isolation. The child may use the network and read what the agent's

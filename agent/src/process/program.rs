@@ -1,11 +1,9 @@
-//! Which file a program's name means, and the wrapper that sets limits.
+//! Which file a program's name means.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
-use nix::sys::resource::{Resource, getrlimit};
-
-use super::{Limits, is_executable};
+use super::is_executable;
 
 /// Where programs are looked for when the agent itself was started without `PATH`.
 const FALLBACK_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
@@ -42,26 +40,4 @@ pub(super) fn resolve(
         program,
         path.map_or(OsStr::new(FALLBACK_PATH), |(_, path)| path),
     )
-}
-
-/// What to start, and the arguments before the child's own.
-pub(super) fn with_limits(program: PathBuf, limits: Option<Limits>) -> (PathBuf, Vec<OsString>) {
-    let (Some(limits), Some(prlimit)) = (limits, find_program("prlimit")) else {
-        return (program, Vec::new());
-    };
-    let fsize = lower(Resource::RLIMIT_FSIZE, limits.file_size);
-    let nofile = lower(Resource::RLIMIT_NOFILE, limits.open_files);
-    let leading = vec![
-        "--core=0".into(),
-        format!("--fsize={fsize}").into(),
-        format!("--nofile={nofile}").into(),
-        "--".into(),
-        program.into_os_string(),
-    ];
-    (prlimit, leading)
-}
-
-/// A limit that may be set without privileges: never above the agent's own.
-fn lower(resource: Resource, wanted: u64) -> u64 {
-    getrlimit(resource).map_or(wanted, |(_, hard)| wanted.min(hard))
 }

@@ -1,0 +1,8 @@
+//! The supervisor of programs that are none themselves: this crate's tests, whose `main` is the
+//! test harness. `patchfleet` does not need it.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    patchfleet_agent::process::enter().unwrap_or(ExitCode::FAILURE)
+}
