@@ -18,6 +18,7 @@ mod up;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use patchfleet_agent::process;
 
 use crate::output::Output;
 
@@ -56,7 +57,23 @@ enum Command {
     Migrate(migrate::MigrateArgs),
 }
 
+/// A supervisor of commands, an init, or what was asked for.
 fn main() -> ExitCode {
+    if let Some(code) = process::enter() {
+        return code;
+    }
+    match process::be_init() {
+        Ok(Some(code)) => code,
+        Ok(None) => run(),
+        Err(error) => {
+            let error = anyhow::Error::from(error).context("process 1 can't start its child");
+            Output::new(false).error(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> ExitCode {
     let cli = Cli::parse();
     let output = Output::new(cli.json);
     // The process-wide choice of cryptography, made once and before any connection. A second

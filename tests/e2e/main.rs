@@ -9,6 +9,7 @@ mod deliveries;
 mod fitness;
 mod kills;
 mod operator;
+mod owners;
 mod rounds;
 mod secrets;
 mod traces;

@@ -191,7 +191,7 @@ impl World {
         self.take(part).end().await.unwrap();
     }
 
-    fn take(&mut self, part: Part) -> Process {
+    pub(crate) fn take(&mut self, part: Part) -> Process {
         let process = match part {
             Part::Coordinator => self.coordinator.take(),
             Part::Agent => self.agent.take(),

@@ -168,10 +168,23 @@ impl Process {
         self.signal(nix::sys::signal::Signal::SIGCONT)
     }
 
-    fn signal(&self, signal: nix::sys::signal::Signal) -> anyhow::Result<()> {
+    /// Sends a signal.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn signal(&self, signal: nix::sys::signal::Signal) -> anyhow::Result<()> {
         let id = self.pid().context("it has ended before")?;
         let id = nix::unistd::Pid::from_raw(i32::try_from(id)?);
         Ok(nix::sys::signal::kill(id, signal)?)
+    }
+
+    /// Waits until it has ended, however.
+    ///
+    /// # Errors
+    /// When it can't be waited for.
+    pub async fn ended(&mut self) -> anyhow::Result<()> {
+        self.child.wait().await?;
+        Ok(())
     }
 
     /// The process's number, for people who want to look at it.
