@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use patchfleet_domain::{Task, TaskId, TaskState};
+use patchfleet_domain::{Task, TaskId, TaskState, WaitReason};
 use serde_json::Value;
 
 use crate::client::{ApiArgs, ApiClient, TaskPage};
@@ -124,6 +124,20 @@ async fn history(client: &ApiClient, id: TaskId) -> anyhow::Result<Vec<Value>> {
     Ok(events)
 }
 
+/// Who gave a waiting task back and why, and when it goes on.
+fn show_returns(task: &Task, output: Output) {
+    if task.wait_reason != Some(WaitReason::Agent) {
+        return;
+    }
+    for returned in &task.returns.by {
+        output.line(format!("  {}  {}", returned.agent, returned.reason));
+    }
+    if let Some(until) = task.returns.until {
+        let until = until.format("%Y-%m-%d %H:%M UTC");
+        output.line(format!("  offered to agents again at {until}"));
+    }
+}
+
 async fn show(client: &ApiClient, id: TaskId, output: Output) -> anyhow::Result<()> {
     let detail: Value = client.get(&format!("api/v1/tasks/{id}")).await?;
     let events = history(client, id).await?;
@@ -133,6 +147,7 @@ async fn show(client: &ApiClient, id: TaskId, output: Output) -> anyhow::Result<
     if let Some(pull_request) = &task.pull_request {
         output.line(format!("  pull request  {}", pull_request.url));
     }
+    show_returns(&task, output);
     if let Some(failure) = &task.failure {
         let message = format!("  {}", failure.message);
         output.line(

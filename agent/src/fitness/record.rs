@@ -6,6 +6,7 @@ use std::time::Duration;
 use patchfleet_domain::outcome::{Failure, FailureKind};
 
 use super::Attempted;
+use crate::session::reporter::NO_TOKEN;
 
 /// So many early failures in a row that are alike are the host's fault.
 const MOST_ALIKE: usize = 3;
@@ -49,9 +50,14 @@ impl Early {
     /// `None` when a failure of this kind says nothing about the host.
     pub(super) fn of(failure: &Failure, attempted: &Attempted) -> Option<Self> {
         let about = match failure.kind {
-            FailureKind::DraftFailed | FailureKind::Internal => attempted.task.to_string(),
-            FailureKind::CloneFailed | FailureKind::RemoteUnavailable => {
+            // A repository that is gone or closed to us is no fault of the host, nor is a token that
+            // the coordinator does not give.
+            FailureKind::CloneFailed => attempted.repository.clone(),
+            FailureKind::RemoteUnavailable if failure.message.starts_with(NO_TOKEN) => {
                 attempted.repository.clone()
+            }
+            FailureKind::DraftFailed | FailureKind::Internal | FailureKind::RemoteUnavailable => {
+                attempted.task.to_string()
             }
             _ => return None,
         };
@@ -212,6 +218,20 @@ mod tests {
             assert_eq!(record.early(clone("acme/gone")), None);
         }
         assert!(record.early(clone("acme/other")).is_some());
+    }
+
+    #[test]
+    fn a_network_that_is_away_is_the_hosts_fault_and_a_token_that_is_refused_is_not() {
+        let mut record = Record::default();
+        let away = |message| early(FailureKind::RemoteUnavailable, message, "acme/calc");
+        let refused = format!("{NO_TOKEN}: the App is not installed");
+        for _ in 0..5 {
+            assert_eq!(record.early(away(&refused)), None);
+        }
+        let unknown = "git fetch: could not resolve host";
+        assert_eq!(record.early(away(unknown)), None);
+        assert_eq!(record.early(away(unknown)), None);
+        assert!(record.early(away(unknown)).is_some());
     }
 
     #[test]

@@ -14,6 +14,9 @@ use super::desk::{Desk, Standing, Stop};
 /// How long to wait for a token: longer than a coordinator takes to be started anew.
 const TOKEN_PATIENCE: Duration = Duration::from_mins(2);
 
+/// How the failure begins whose reason is that no token could be had.
+pub(crate) const NO_TOKEN: &str = "no token for the repository";
+
 /// The attempt is not this agent's any more; what it does counts for nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Gone;
@@ -114,7 +117,7 @@ impl Reporter {
         };
         Err(Failure {
             kind: FailureKind::RemoteUnavailable,
-            message: format!("no token for the repository: {refused}"),
+            message: format!("{NO_TOKEN}: {refused}"),
             retryable: true,
             discard_checkpoints: false,
         })

@@ -12,7 +12,7 @@ const NAME: &str = "/patchfleet";
 const HELP: &str = "The commands are:\n\
     - `/patchfleet run [--agent TYPE] [--priority P]`: work on this issue (`P` is 1 to 10, or low, normal, high, critical)\n\
     - `/patchfleet cancel`: call the task off\n\
-    - `/patchfleet retry`: try a failed task again\n\
+    - `/patchfleet retry`: try a task again that failed, or that no agent takes\n\
     - `/patchfleet status`: say where the task stands";
 
 /// What a person wants.
