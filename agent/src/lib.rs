@@ -39,6 +39,8 @@ pub use draft::fingerprint;
 
 use http::Http;
 use member::Member;
+pub use session::IdTaken;
+use session::desk::Stop;
 use workspace::{Retention, Workspaces};
 
 /// How often old workspaces are looked for.
@@ -51,7 +53,8 @@ const SWEEP_PAUSE: Duration = Duration::from_mins(1);
 ///
 /// # Errors
 /// When it can't begin: the folder can't be written, a key can't be read or its HTTP address can't
-/// be had. A coordinator that is away is no error; the agent goes on trying.
+/// be had. A coordinator that is away is no error; the agent goes on trying. [`IdTaken`] when
+/// another process has the agent's id.
 pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> anyhow::Result<()> {
     let retention = Retention {
         keep: chrono::TimeDelta::from_std(config.workspace.retention.0)
@@ -82,14 +85,21 @@ pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> anyhow::Re
     let member = Arc::new(Member::new(config, workspaces)?);
     member.fitness.check().await;
     let goodbye = CancellationToken::new();
-    tokio::select! {
-        () = session::run(Arc::clone(&member), goodbye.clone()) => {}
-        () = sweep_now_and_then(&member) => {}
-        () = member.fitness.recover(|| member.desk.news.notify_one()) => {}
-        () = serve(http, &member) => {}
-        () = end(&member, shutdown, (deadline, &goodbye)) => {}
+    let ended = tokio::select! {
+        ended = session::run(Arc::clone(&member), goodbye.clone()) => ended,
+        () = sweep_now_and_then(&member) => Ok(()),
+        () = member.fitness.recover(|| member.desk.news.notify_one()) => Ok(()),
+        () = serve(http, &member) => Ok(()),
+        () = end(&member, shutdown, (deadline, &goodbye)) => Ok(()),
+    };
+    if ended.is_err() {
+        // What this process works on is the other one's, or lost.
+        member.drain();
+        member.desk.stop_all(Stop::Dropped);
+        member.jobs.close();
+        let _ = tokio::time::timeout(deadline, member.jobs.wait()).await;
     }
-    Ok(())
+    Ok(ended?)
 }
 
 /// The way down, in order; the session goes on meanwhile, so that ends can be reported.
@@ -105,7 +115,7 @@ async fn end(
         .await
         .is_err()
     {
-        member.desk.stop_all();
+        member.desk.stop_all(Stop::Interrupted);
         // What can't be told now is found out by the coordinator when the lease runs out.
         let _ = tokio::time::timeout(deadline, member.jobs.wait()).await;
     }
@@ -130,8 +140,7 @@ async fn sweep_now_and_then(member: &Member) {
             _ = interval.tick() => {}
             () = member.disk_pressure.notified() => {}
         }
-        let works = member.desk.works().into_iter();
-        let live = works.map(|work| work.task).collect();
+        let live = member.desk.tasks();
         let (now, is_full) = (chrono::Utc::now(), || host::is_disk_full(root));
         match member.workspaces.sweep(now, &live, &is_full).await {
             Ok(swept) => tracing::debug!(?swept, "old workspaces removed"),

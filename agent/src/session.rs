@@ -10,14 +10,17 @@ mod stream;
 use std::sync::Arc;
 use std::time::Duration;
 
+use patchfleet_domain::AgentId;
 use patchfleet_proto::v1::fleet_client::FleetClient;
-use patchfleet_proto::{MAX_MESSAGE_BYTES, PUSHBACK};
+use patchfleet_proto::{FREE_WITHIN, MAX_MESSAGE_BYTES, PUSHBACK};
 use rand::Rng as _;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Request, Status};
+use tonic::{Code, Request, Status};
+use url::Url;
 
 use crate::member::Member;
 use stream::{Ended, Stream};
@@ -28,6 +31,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// The longest that a coordinator may ask for.
 const LONGEST_PUSHBACK: Duration = Duration::from_mins(1);
+/// How much longer to try than the coordinator says that another process with this id may be
+/// silent: its look at silence, and one of our pauses, come on top of that.
+const RIVAL_SLACK: Duration = Duration::from_secs(5);
 /// How long a connection may take.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
 /// How often HTTP/2 asks whether the other side is there, and how long it waits for an answer.
@@ -60,24 +66,45 @@ impl ShowKey {
     }
 }
 
+/// Another process has this agent's id, and the coordinator takes one of them only.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "another process with the id `{id}` is connected to the coordinator at {coordinator}; end that \
+     process, or give this agent an `id` of its own"
+)]
+pub struct IdTaken {
+    id: AgentId,
+    coordinator: Url,
+}
+
 /// Keeps a stream to the coordinator until told to say goodbye.
-pub(crate) async fn run(member: Arc<Member>, goodbye: CancellationToken) {
+pub(crate) async fn run(member: Arc<Member>, goodbye: CancellationToken) -> Result<(), IdTaken> {
+    let taken = || IdTaken {
+        id: member.config.id.clone(),
+        coordinator: member.config.coordinator.url.clone(),
+    };
     let mut pause = FIRST_PAUSE;
+    let mut rival = Rival::default();
     loop {
         let mut asked = Duration::ZERO;
         let ended = tokio::select! {
             ended = once(&member, &goodbye) => ended,
-            () = forced(&goodbye) => return,
+            () = forced(&goodbye) => return Ok(()),
         };
         match ended {
-            Ok(Ended::Goodbye) => return,
+            Ok(Ended::Goodbye) => return Ok(()),
+            Ok(Ended::TakenOver) => return Err(taken()),
             Ok(Ended::Broken { lasted, why }) => {
                 tracing::warn!(why, "the stream to the coordinator broke");
+                rival = Rival::default();
                 if lasted > LONGEST_PAUSE {
                     pause = FIRST_PAUSE;
                 }
             }
             Err(error) => {
+                if rival.outlasts(status(&error)) {
+                    return Err(taken());
+                }
                 tracing::warn!(error = format!("{error:#}"), "can't reach the coordinator");
                 asked = pushback(&error).unwrap_or_default();
             }
@@ -85,18 +112,50 @@ pub(crate) async fn run(member: Arc<Member>, goodbye: CancellationToken) {
         let jitter = rand::rng().random_range(0.5..=1.0);
         tokio::select! {
             () = tokio::time::sleep(asked + pause.mul_f64(jitter)) => {}
-            () = goodbye.cancelled() => return,
+            () = goodbye.cancelled() => return Ok(()),
         }
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
 
+/// Another process that has this agent's id. Often it is about to end: an agent that was started
+/// anew meets the one before it, or what the coordinator has not noticed the end of yet.
+#[derive(Debug, Default)]
+struct Rival {
+    since: Option<Instant>,
+}
+
+impl Rival {
+    /// Takes in how a stream was refused; true when the other process had the time to end.
+    fn outlasts(&mut self, status: Option<&Status>) -> bool {
+        let Some(status) = status.filter(|it| it.code() == Code::AlreadyExists) else {
+            self.since = None;
+            return false;
+        };
+        let free_within = millis(status, FREE_WITHIN).unwrap_or(LONGEST_PUSHBACK);
+        let since = *self.since.get_or_insert_with(Instant::now);
+        let left = (free_within + RIVAL_SLACK).saturating_sub(since.elapsed());
+        tracing::warn!(
+            reason = status.message(),
+            "another process has this agent's id; trying again for {left:?}"
+        );
+        left.is_zero()
+    }
+}
+
+fn status(error: &anyhow::Error) -> Option<&Status> {
+    error.chain().find_map(|cause| cause.downcast_ref())
+}
+
+/// A time in a refusal's trailers.
+fn millis(status: &Status, trailer: &str) -> Option<Duration> {
+    let millis = status.metadata().get(trailer)?.to_str().ok()?;
+    Some(Duration::from_millis(millis.parse().ok()?))
+}
+
 /// How long the coordinator asked to be left alone.
 fn pushback(error: &anyhow::Error) -> Option<Duration> {
-    let status: &Status = error.chain().find_map(|cause| cause.downcast_ref())?;
-    let millis = status.metadata().get(PUSHBACK)?.to_str().ok()?;
-    let asked = Duration::from_millis(millis.parse().ok()?);
-    Some(asked.min(LONGEST_PUSHBACK))
+    Some(millis(status(error)?, PUSHBACK)?.min(LONGEST_PUSHBACK))
 }
 
 /// Nobody waits longer than this for a goodbye to arrive.

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 use clap::Args;
+use patchfleet_agent::IdTaken;
 use patchfleet_coordinator::Coordinator;
 use tokio::task::JoinSet;
 
@@ -18,7 +19,8 @@ pub(crate) struct UpArgs {
     service: ServiceArgs,
 }
 
-/// Runs until it is told to end; agents end first, so that they can say goodbye.
+/// Runs until it is told to end; agents end first, so that they can say goodbye. An agent whose id
+/// another process has ends alone, as the others have work; one that can't begin ends all.
 pub(crate) async fn run(args: UpArgs, output: Output) -> anyhow::Result<ExitCode> {
     let config = args.service.begin()?;
     if config.agents.is_empty() {
@@ -43,10 +45,13 @@ pub(crate) async fn run(args: UpArgs, output: Output) -> anyhow::Result<ExitCode
     }
     let mut result = Ok(());
     while let Some(ended) = agents.join_next().await {
-        if let Err(error) = ended? {
+        let Err(error) = ended? else { continue };
+        if error.is::<IdTaken>() && !agents.is_empty() {
+            tracing::error!("{error:#}; the other agents go on without it");
+        } else {
             shutdown.cancel();
-            result = result.and(Err(error));
         }
+        result = result.and(Err(error));
     }
     coordinator_shutdown.cancel();
     let result = result.and(coordinator.join().await);

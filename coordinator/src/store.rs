@@ -36,8 +36,8 @@ pub use limits::{AtWork, Caps, Pause, Room, Scope};
 pub use outbox::{Effect, OutboxEntry, Sent};
 pub use sql::{Hints, SqlStore, Transferred};
 pub use work::{
-    Assignment, AttemptRecord, Claim, LiveAttempt, Look, LostAttempt, QueuedTask, Rest, TakenAway,
-    Terms,
+    Assignment, AttemptRecord, Claim, LiveAttempt, Look, LostAttempt, NewPresence, QueuedTask,
+    Rest, TakenAway, Terms,
 };
 
 /// What can go wrong with a database, as callers need to tell it apart.
@@ -285,13 +285,9 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     async fn expire(&self) -> StoreResult<Vec<LostAttempt>>;
 
     /// Keeps what an agent said of itself when it registered, and that it is there, for `present`
-    /// from now.
-    async fn register_agent(
-        &self,
-        agent: &Agent,
-        session: SessionId,
-        present: Duration,
-    ) -> StoreResult<()>;
+    /// from now. [`Cas::Stale`] when another instance of it is there through another replica; a
+    /// store that only one process uses knows of none.
+    async fn register_agent(&self, agent: &Agent, presence: NewPresence) -> StoreResult<Cas>;
     /// That session of the agent ended. Unless it has a newer one, it is offline, and its leases
     /// end after `grace` at the latest, if there is one.
     async fn agent_left(

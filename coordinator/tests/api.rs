@@ -12,7 +12,7 @@ use futures::future::join_all;
 use patchfleet_coordinator::api::{ApiState, Bounds, router};
 use patchfleet_coordinator::cache::{Cache, Rate};
 use patchfleet_coordinator::dispatch::Registry;
-use patchfleet_coordinator::store::{SqlStore, Store};
+use patchfleet_coordinator::store::{Cas, NewPresence, SqlStore, Store};
 use patchfleet_domain::{Agent, AgentState, AgentType, SecurityLevel, SessionId};
 use patchfleet_resilience::Remote;
 use patchfleet_telemetry::Metrics;
@@ -216,8 +216,13 @@ async fn agents_of_other_replicas_show_what_they_said_last_while_redis_is_there(
     let api = Api::with(Bounds::default(), PLENTY, cache.clone()).await;
     let minute = Duration::from_mins(1);
     let (known, session) = (agent(0.0), SessionId::new());
-    let registering = api.store.register_agent(&known, session, minute);
-    registering.await.unwrap();
+    let presence = NewPresence {
+        session,
+        instance: uuid::Uuid::now_v7(),
+        present: minute,
+    };
+    let registered = api.store.register_agent(&known, presence).await;
+    assert_eq!(registered.unwrap(), Cas::Applied(()));
     let load = async || {
         let list: Value = api.get("/api/v1/agents").await.json().await.unwrap();
         list["agents"][0]["load"].as_f64().unwrap()

@@ -10,6 +10,8 @@ mod fleet;
 mod lanes;
 #[path = "dispatch/load.rs"]
 mod load;
+#[path = "dispatch/long.rs"]
+mod long;
 #[path = "dispatch/registration.rs"]
 mod registration;
 #[path = "dispatch/tokens.rs"]

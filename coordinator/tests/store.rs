@@ -140,6 +140,7 @@ on_both!(
     returns::what_only_unfit_agents_could_take_waits_until_one_is_fit,
     returns::a_reason_of_a_newer_version_stops_nobody,
     replicas::all_of_them_may_start_at_once,
+    replicas::an_agent_id_has_one_process_over_all_of_them,
     replicas::two_of_them_never_share_a_task,
     replicas::a_retry_and_a_new_trigger_make_one_active_task,
     replicas::the_last_state_is_always_told,

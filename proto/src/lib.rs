@@ -19,5 +19,9 @@ pub const PROTOCOL: u32 = 1;
 /// as in gRPC's own retries (gRFC A6, "server pushback").
 pub const PUSHBACK: &str = "grpc-retry-pushback-ms";
 
+/// The trailer with which an agent is refused because another process has its id: for how many
+/// milliseconds that process may be silent before its place is free.
+pub const FREE_WITHIN: &str = "patchfleet-free-within-ms";
+
 /// Largest message either side accepts, in bytes: a checkpoint may hold a whole change.
 pub const MAX_MESSAGE_BYTES: usize = 32 * 1024 * 1024;

@@ -3,13 +3,15 @@
 //! Reports stay here until the coordinator says that they are durable, over as many streams as
 //! that takes. A new stream starts by saying again what was not acknowledged.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use patchfleet_domain::Work;
 use patchfleet_domain::report::{Report, WorkEvent};
+use patchfleet_domain::{TaskId, Work};
 use patchfleet_proto::v1;
 use tokio::sync::{Notify, oneshot, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// Reports an attempt may have waiting; beyond it logs are dropped.
@@ -55,6 +57,10 @@ struct Attempt {
     over: bool,
     /// Holds one of the agent's slots.
     working: bool,
+    /// It is not this agent's any more; nothing is left of it but the slot that its job holds.
+    dropped: bool,
+    /// When its lease is known to have been renewed last.
+    renewed_at: Instant,
 }
 
 #[derive(Debug)]
@@ -101,6 +107,8 @@ impl Desk {
             standing: watch::Sender::new(Standing::Durable(0)),
             over: false,
             working,
+            dropped: false,
+            renewed_at: Instant::now(),
         };
         papers.attempts.insert(work, attempt);
         Some(cancel)
@@ -115,6 +123,9 @@ impl Desk {
     ) -> Option<(u64, watch::Receiver<Standing>)> {
         let mut papers = self.papers();
         let attempt = papers.attempts.get_mut(&work)?;
+        if attempt.dropped {
+            return None;
+        }
         let event = match event {
             WorkEvent::Log { lines, .. } if attempt.waiting.len() >= WAITING => {
                 attempt.dropped_lines += u64::try_from(lines.len()).unwrap_or(u64::MAX);
@@ -155,11 +166,12 @@ impl Desk {
         receiver
     }
 
-    /// A new stream begins: nothing has been said on it.
+    /// A new stream begins: nothing has been said on it, and its registration renews the leases.
     pub(crate) fn start_over(&self) {
         let mut papers = self.papers();
         for attempt in papers.attempts.values_mut() {
             attempt.said = 0;
+            attempt.renewed_at = Instant::now();
         }
         for question in papers.questions.values_mut() {
             question.asked = false;
@@ -221,7 +233,26 @@ impl Desk {
         }
     }
 
-    /// Ends an attempt's work early. A dropped one is forgotten at once.
+    /// Leases of these attempts were renewed.
+    pub(crate) fn renewed(&self, works: &[Work]) {
+        let mut papers = self.papers();
+        for work in works {
+            if let Some(attempt) = papers.attempts.get_mut(work) {
+                attempt.renewed_at = Instant::now();
+            }
+        }
+    }
+
+    /// True when an attempt's lease must have run out: no renewal of it was heard for that long.
+    /// One that was told to stop is renewed no more.
+    pub(crate) fn is_overdue(&self, lease: Duration) -> bool {
+        let papers = self.papers();
+        let mut leased = papers.attempts.values().filter(|it| it.stop.is_none());
+        leased.any(|attempt| attempt.renewed_at.elapsed() > lease)
+    }
+
+    /// Ends an attempt's work early. Of a dropped one nothing is left but its slot, until its job
+    /// has ended.
     pub(crate) fn stop(&self, work: Work, why: Stop) {
         let mut papers = self.papers();
         let Some(attempt) = papers.attempts.get_mut(&work) else {
@@ -231,15 +262,19 @@ impl Desk {
         attempt.cancel.cancel();
         if why == Stop::Dropped {
             attempt.standing.send_replace(Standing::Gone);
-            papers.attempts.remove(&work);
+            attempt.dropped = true;
+            attempt.waiting.clear();
+            if !attempt.working {
+                papers.attempts.remove(&work);
+            }
             papers.questions.retain(|_, question| question.work != work);
         }
     }
 
-    /// Ends all work, because the agent ends.
-    pub(crate) fn stop_all(&self) {
+    /// Ends all work, because the agent ends or its attempts are another's.
+    pub(crate) fn stop_all(&self, why: Stop) {
         for work in self.works() {
-            self.stop(work, Stop::Interrupted);
+            self.stop(work, why);
         }
     }
 
@@ -251,17 +286,29 @@ impl Desk {
             .map_or(Some(Stop::Dropped), |attempt| attempt.stop)
     }
 
-    /// The attempt's slot is free again.
+    /// The attempt's job has ended, and its slot is free again.
     pub(crate) fn free(&self, work: Work) {
-        if let Some(attempt) = self.papers().attempts.get_mut(&work) {
+        let mut papers = self.papers();
+        if let Some(attempt) = papers.attempts.get_mut(&work) {
             attempt.working = false;
+            if attempt.dropped {
+                papers.attempts.remove(&work);
+            }
         }
+        drop(papers);
         self.news.notify_one();
     }
 
-    /// All attempts that the coordinator has not heard the end of.
+    /// All attempts of this agent that the coordinator has not heard the end of.
     pub(crate) fn works(&self) -> Vec<Work> {
-        self.papers().attempts.keys().copied().collect()
+        let papers = self.papers();
+        let own = papers.attempts.iter().filter(|(_, it)| !it.dropped);
+        own.map(|(work, _)| *work).collect()
+    }
+
+    /// The tasks that have something here, jobs of dropped attempts among them.
+    pub(crate) fn tasks(&self) -> BTreeSet<TaskId> {
+        self.papers().attempts.keys().map(|it| it.task).collect()
     }
 
     /// How many slots are taken.
@@ -279,7 +326,7 @@ impl Desk {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use patchfleet_domain::{AttemptNumber, TaskId};
+    use patchfleet_domain::AttemptNumber;
 
     fn work() -> Work {
         Work {
@@ -376,6 +423,39 @@ mod tests {
         assert_eq!(answer.try_recv().unwrap(), Err("no".to_owned()));
         desk.start_over();
         assert_eq!(questions(&desk), [""; 0]);
+    }
+
+    #[test]
+    fn a_dropped_attempt_has_its_slot_until_its_job_has_ended() {
+        let (desk, work) = (Desk::default(), work());
+        desk.open(work, true);
+        desk.put(work, WorkEvent::Accepted);
+        desk.stop(work, Stop::Dropped);
+        assert_eq!((desk.working(), desk.works()), (1, vec![]));
+        assert!(desk.put(work, log("late")).is_none());
+        assert!(desk.unsaid().is_empty(), "nobody wants to hear of it");
+        assert_eq!(desk.tasks(), [work.task].into());
+        desk.free(work);
+        assert_eq!((desk.working(), desk.tasks().len()), (0, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_attempt_that_is_not_renewed_for_a_lease_is_overdue() {
+        let (desk, work) = (Desk::default(), work());
+        let lease = Duration::from_secs(30);
+        assert!(!desk.is_overdue(lease), "nothing has a lease");
+        desk.open(work, true);
+        tokio::time::advance(lease).await;
+        desk.renewed(&[work]);
+        tokio::time::advance(lease).await;
+        assert!(!desk.is_overdue(lease));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(desk.is_overdue(lease));
+        desk.start_over();
+        assert!(!desk.is_overdue(lease), "the registration renewed it");
+        tokio::time::advance(lease * 2).await;
+        desk.stop(work, Stop::Cancelled);
+        assert!(!desk.is_overdue(lease), "it has no lease any more");
     }
 
     #[test]

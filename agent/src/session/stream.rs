@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::Streaming;
+use tonic::{Code, Streaming};
 
 use super::Client;
 use super::desk::Stop;
@@ -28,6 +28,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(super) enum Ended {
     /// Goodbye was said.
     Goodbye,
+    /// Another process with this agent's id took over.
+    TakenOver,
     /// It broke.
     Broken {
         /// How long it was there.
@@ -42,11 +44,9 @@ pub(super) struct Stream<'a> {
     member: &'a Arc<Member>,
     outgoing: mpsc::Sender<v1::AgentMessage>,
     incoming: Streaming<v1::CoordinatorMessage>,
-    said: u64,
     heartbeat: Duration,
     lease: Duration,
     opened: Instant,
-    heard_at: Instant,
 }
 
 impl<'a> Stream<'a> {
@@ -54,7 +54,6 @@ impl<'a> Stream<'a> {
     pub(super) async fn open(mut client: Client, member: &'a Arc<Member>) -> anyhow::Result<Self> {
         let (outgoing, messages) = mpsc::channel(OUTGOING);
         let register = v1::AgentMessage {
-            seq: 1,
             body: Some(Say::Register(member.register())),
         };
         outgoing
@@ -83,16 +82,13 @@ impl<'a> Stream<'a> {
             member.desk.stop(work, Stop::Dropped);
         }
         tracing::info!(session = welcome.session, "registered with the coordinator");
-        let now = Instant::now();
         Ok(Self {
             member,
             outgoing,
             incoming,
-            said: 1,
             heartbeat: Duration::from_millis(welcome.heartbeat_interval_ms.max(100)),
             lease: Duration::from_millis(welcome.lease_ttl_ms),
-            opened: now,
-            heard_at: now,
+            opened: Instant::now(),
         })
     }
 
@@ -108,7 +104,7 @@ impl<'a> Stream<'a> {
                     continue;
                 }
                 _ = heartbeat.tick() => {
-                    if self.is_deaf() {
+                    if self.member.desk.is_overdue(self.lease) {
                         return Ok(self.broken("no lease was renewed for a whole lease"));
                     }
                     let beat = self.member.heartbeat().await;
@@ -121,20 +117,13 @@ impl<'a> Stream<'a> {
                 }
             };
             match heard {
-                Ok(Some(message)) => {
-                    self.heard_at = Instant::now();
-                    self.hear(message).await?;
-                }
+                // A body of `None` is something that a newer coordinator knows.
+                Ok(Some(message)) => message.body.map_or(Ok(()), |body| self.act_on(body))?,
                 Ok(None) => return Ok(self.broken("the coordinator closed it")),
+                Err(status) if status.code() == Code::Aborted => return Ok(Ended::TakenOver),
                 Err(status) => return Ok(self.broken(status.message())),
             }
         }
-    }
-
-    /// True when leases must have run out unheard. Without attempts the coordinator has nothing to
-    /// say, and HTTP/2 alone tells whether it is there.
-    fn is_deaf(&self) -> bool {
-        self.heard_at.elapsed() > self.lease && !self.member.desk.works().is_empty()
     }
 
     fn broken(&self, why: &str) -> Ended {
@@ -157,7 +146,7 @@ impl<'a> Stream<'a> {
         Ok(Ended::Goodbye)
     }
 
-    async fn say_news(&mut self) -> anyhow::Result<()> {
+    async fn say_news(&self) -> anyhow::Result<()> {
         // Before the reports: what gave a task back takes no other.
         if self.member.fitness.take_news() {
             let beat = self.member.heartbeat().await;
@@ -169,29 +158,11 @@ impl<'a> Stream<'a> {
         Ok(())
     }
 
-    async fn say(&mut self, body: Say) -> anyhow::Result<()> {
-        self.said += 1;
-        let message = v1::AgentMessage {
-            seq: self.said,
-            body: Some(body),
-        };
+    async fn say(&self, body: Say) -> anyhow::Result<()> {
+        let message = v1::AgentMessage { body: Some(body) };
         let sent = tokio::time::timeout(PATIENCE, self.outgoing.send(message)).await;
         sent.context("the stream takes nothing any more")?
             .context("the stream is closed")
-    }
-
-    async fn hear(&mut self, message: v1::CoordinatorMessage) -> anyhow::Result<()> {
-        let acknowledged = matches!(
-            message.body,
-            Some(Hear::Assign(_) | Hear::Cancel(_) | Hear::Drain(_))
-        );
-        if let Some(body) = message.body {
-            self.act_on(body)?;
-        }
-        if acknowledged {
-            self.say(Say::Ack(v1::Ack { seq: message.seq })).await?;
-        }
-        Ok(())
     }
 
     fn act_on(&self, body: Hear) -> anyhow::Result<()> {
@@ -200,7 +171,11 @@ impl<'a> Stream<'a> {
             Hear::Assign(assign) => self.member.assigned(assign)?,
             Hear::ReportAck(ack) => desk.durable(work(ack.work)?, ack.seq),
             Hear::Stale(stale) => desk.stop(work(stale.work)?, Stop::Dropped),
-            Hear::Cancel(cancel) => desk.stop(work(cancel.work)?, Stop::Cancelled),
+            Hear::Cancel(cancel) => {
+                let work = work(cancel.work)?;
+                tracing::info!(task.id = %work.task, reason = cancel.reason, "called off");
+                desk.stop(work, Stop::Cancelled);
+            }
             Hear::Credential(credential) => {
                 let answer = match credential.answer {
                     Some(v1::credential::Answer::Token(token)) => Ok(token),
@@ -213,7 +188,8 @@ impl<'a> Stream<'a> {
                 tracing::info!(reason = drain.reason, "draining");
                 self.member.drain();
             }
-            Hear::Welcome(_) | Hear::Renewed(_) => {}
+            Hear::Renewed(renewed) => desk.renewed(&convert::works(renewed.works)?),
+            Hear::Welcome(_) => {}
         }
         Ok(())
     }

@@ -42,7 +42,6 @@ async fn called_off_work_stops_and_says_so() {
     scene.stub.send(Body::Cancel(v1::Cancel {
         work: Some(work.into()),
         reason: "a person said so".to_owned(),
-        grace_ms: 10_000,
     }));
     let ended = scene.outcome(work).await;
     assert!(matches!(ended, Outcome::Cancelled(_)), "{ended:?}");

@@ -20,10 +20,14 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// Between two looks when it has none: another replica may have ended something.
 const POLL: Duration = Duration::from_secs(1);
 
+/// Between two renewals at least, however short leases and heartbeats are.
+const SHORTEST: Duration = Duration::from_millis(1);
+
 /// Runs until the service ends.
 pub(super) async fn run(shared: &Shared) {
     let mut stored = Some(shared.store.changed());
-    let mut signs = tokio::time::interval(shared.options.heartbeat.min(renewals(shared)));
+    let every = shared.options.heartbeat.min(renewals(shared));
+    let mut signs = tokio::time::interval(every.max(SHORTEST));
     signs.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut since = None;
     let mut looked_at = Instant::now();

@@ -13,22 +13,19 @@ pub(super) struct Reconciled {
     pub(super) drop: Vec<Work>,
     /// Assigned, but the agent does not know: the assignment was lost on the way.
     pub(super) again: Vec<Work>,
-    /// Accepted by a process that is gone.
+    /// Accepted, but the process does not work on them: another one did, which is gone. (Its own
+    /// attempts an agent names until their end is acknowledged.)
     pub(super) lose: Vec<Work>,
-    /// Accepted by this very process, which is not working on them any more: its last reports are
-    /// on their way. They live on; the lease decides.
-    pub(super) awaited: Vec<Work>,
 }
 
 /// Compares what the store says is live with what the agent says it is working on.
-pub(super) fn reconcile(live: &[LiveAttempt], resume: &[Work], same_process: bool) -> Reconciled {
+pub(super) fn reconcile(live: &[LiveAttempt], resume: &[Work]) -> Reconciled {
     let mut result = Reconciled::default();
     for attempt in live {
         let work = attempt.work;
         let list = match attempt.state {
             _ if resume.contains(&work) => &mut result.keep,
             TaskState::Assigned => &mut result.again,
-            _ if same_process => &mut result.awaited,
             _ => &mut result.lose,
         };
         list.push(work);
@@ -63,7 +60,7 @@ mod tests {
     fn a_reconnecting_agent_keeps_what_is_its_own() {
         let (running, gone) = (live(TaskState::Testing), live(TaskState::InProgress));
         let resume = [running.work, gone.work];
-        let result = reconcile(std::slice::from_ref(&running), &resume, true);
+        let result = reconcile(std::slice::from_ref(&running), &resume);
         assert_eq!(result.keep, [running.work]);
         assert_eq!(result.drop, [gone.work]);
     }
@@ -71,16 +68,8 @@ mod tests {
     #[test]
     fn a_new_process_loses_what_it_had_accepted_and_gets_the_rest_again() {
         let (accepted, assigned) = (live(TaskState::InProgress), live(TaskState::Assigned));
-        let result = reconcile(&[accepted.clone(), assigned.clone()], &[], false);
+        let result = reconcile(&[accepted.clone(), assigned.clone()], &[]);
         assert_eq!(result.lose, [accepted.work]);
         assert_eq!(result.again, [assigned.work]);
-    }
-
-    #[test]
-    fn the_last_reports_of_the_same_process_are_awaited() {
-        let finished = live(TaskState::Testing);
-        let result = reconcile(std::slice::from_ref(&finished), &[], true);
-        assert_eq!(result.awaited, [finished.work]);
-        assert!(result.lose.is_empty());
     }
 }

@@ -1,14 +1,17 @@
 //! Who is connected to this process, with what room, and the way to each session.
 //!
 //! Memory only: after a restart agents register again and the registry is as before. An agent has
-//! one session; a newer stream takes the place of an older one.
+//! one session, from its reservation on: a newer stream of the same process takes the place of an
+//! older one, and another process gets it only when the first is not heard any more.
 
 mod entry;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use lru::LruCache;
 use patchfleet_domain::{Agent, AgentId, AgentState, AgentType, SessionId, Work};
 use patchfleet_telemetry::Metrics;
 use tokio::sync::{mpsc, watch};
@@ -24,8 +27,8 @@ pub(super) use entry::{Ended, Presence};
 
 /// How long a newer stream waits for the older one to end.
 const SUPERSEDE_WITHIN: Duration = Duration::from_secs(2);
-/// Agents whose last process and experience are remembered after they left.
-const REMEMBERED: usize = 4096;
+/// Agents whose experience is remembered after they left: those that were here last.
+const REMEMBERED: NonZeroUsize = NonZeroUsize::new(32_768).unwrap();
 
 /// An assignment on its way to a session.
 #[derive(Debug)]
@@ -83,17 +86,24 @@ pub(super) struct Connection {
     pub(super) ended: CancellationToken,
 }
 
-/// What is remembered of an agent over its sessions.
-#[derive(Debug, Default)]
-struct Known {
-    instance: Option<Uuid>,
-    experience: Arc<Experience>,
+/// Another process with the agent's id is connected and heard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Occupied;
+
+/// A session that registers: it has the agent's place, and gets nothing yet.
+#[derive(Debug)]
+pub(super) struct Reservation {
+    pub(super) session: SessionId,
+    pub(super) instance: Uuid,
+    /// Cancelled when a newer stream takes its place.
+    pub(super) superseded: CancellationToken,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Tables {
+    reserved: BTreeMap<AgentId, Reservation>,
     connected: BTreeMap<AgentId, Entry>,
-    known: BTreeMap<AgentId, Known>,
+    experience: LruCache<AgentId, Arc<Experience>>,
 }
 
 /// The connected agents. Cheap to clone; clones see the same.
@@ -108,7 +118,11 @@ impl Registry {
     /// A registry without agents.
     pub fn new(metrics: Metrics) -> Self {
         Self {
-            tables: Arc::default(),
+            tables: Arc::new(Mutex::new(Tables {
+                reserved: BTreeMap::new(),
+                connected: BTreeMap::new(),
+                experience: LruCache::new(REMEMBERED),
+            })),
             changed: watch::Sender::new(0),
             metrics,
         }
@@ -142,11 +156,14 @@ impl Registry {
     /// The connected agents that have room, as the planner needs them.
     pub fn open(&self) -> Vec<AgentView> {
         let tables = self.lock();
-        let Tables { connected, known } = &*tables;
+        let Tables {
+            connected,
+            experience,
+            ..
+        } = &*tables;
         let open = connected.iter().filter(|(_, entry)| entry.room() > 0);
         let view = |(id, entry): (&AgentId, &Entry)| {
-            let past = known.get(id).map(|known| known.experience.clone());
-            entry.view(past.unwrap_or_default())
+            entry.view(experience.peek(id).cloned().unwrap_or_default())
         };
         open.map(view).collect()
     }
@@ -156,62 +173,89 @@ impl Registry {
         self.lock().connected.values().map(Entry::seen).collect()
     }
 
-    /// Hands an assignment to the agent's session. False when there is none, or it is stuck.
+    /// Hands an assignment to the agent's session. False when there is none, or its channel is
+    /// full; the agent has no room then until its next heartbeat.
     #[must_use = "an assignment that was not handed over has to be given up"]
     pub fn assign(&self, agent: &AgentId, handover: Handover) -> bool {
         let work = handover.assignment.work;
         let topic = handover.topic.clone();
         self.with(agent, |entry| {
-            let taken = entry.order(Order::Assign(Box::new(handover)));
-            if taken {
-                entry.hold(work, Some(topic));
-            }
-            taken
+            let order = Order::Assign(Box::new(handover));
+            entry.give(order, (work, topic))
         })
         .unwrap_or(false)
     }
 
-    /// Ends the agent's session, if it has one, and waits for its end for a moment.
-    pub(super) async fn supersede(&self, agent: &AgentId) {
-        let removed = self.lock().connected.remove(agent);
-        if let Some(entry) = removed {
-            self.count(&entry.agent, -1);
-            entry.superseded.cancel();
-            let ended = tokio::time::timeout(SUPERSEDE_WITHIN, entry.ended.cancelled());
-            if ended.await.is_err() {
-                tracing::warn!(agent.id = %agent, "an older stream ends slowly");
-            }
+    /// Gives the agent's place to a new session. An older one of the same process, or one that was
+    /// not heard for as long as `silence`, is ended, and its end is waited for, for a moment.
+    pub(super) async fn reserve(
+        &self,
+        agent: &AgentId,
+        newer: Reservation,
+        silence: Duration,
+    ) -> Result<(), Occupied> {
+        let Some(older) = self.displace(agent, newer, silence)? else {
+            return Ok(());
+        };
+        let ended = tokio::time::timeout(SUPERSEDE_WITHIN, older.ended.cancelled());
+        if ended.await.is_err() {
+            tracing::warn!(agent.id = %agent, "an older stream ends slowly");
         }
+        Ok(())
     }
 
-    /// True when the agent's last session was with this very process.
-    pub(super) fn is_same_process(&self, agent: &AgentId, instance: Uuid) -> bool {
-        let tables = self.lock();
-        let known = tables.known.get(agent);
-        known.is_some_and(|known| known.instance == Some(instance))
-    }
-
-    /// Makes the session the agent's one; from here on it may get assignments.
-    pub(super) fn connect(&self, connection: Connection) {
-        let id = connection.agent.id.clone();
+    fn displace(
+        &self,
+        agent: &AgentId,
+        newer: Reservation,
+        silence: Duration,
+    ) -> Result<Option<Entry>, Occupied> {
         let mut tables = self.lock();
-        if tables.known.len() >= REMEMBERED && !tables.known.contains_key(&id) {
-            tables.known.pop_first();
+        let connected = tables.connected.get(agent);
+        let is_heard = connected
+            .is_some_and(|older| older.instance != newer.instance && older.was_heard(silence));
+        let registers = tables.reserved.get(agent);
+        if is_heard || registers.is_some_and(|older| older.instance != newer.instance) {
+            return Err(Occupied);
         }
-        tables.known.entry(id.clone()).or_default().instance = Some(connection.instance);
-        self.count(&connection.agent, 1);
-        let older = tables.connected.insert(id, Entry::new(connection));
+        if let Some(older) = tables.reserved.insert(agent.clone(), newer) {
+            older.superseded.cancel();
+        }
+        let older = tables.connected.remove(agent);
         drop(tables);
-        if let Some(older) = older {
+        if let Some(older) = &older {
             self.count(&older.agent, -1);
             older.superseded.cancel();
         }
+        Ok(older)
+    }
+
+    /// Makes the session that has the agent's place the agent's one; from here on it may get
+    /// assignments. False when a newer one has the place.
+    #[must_use = "a session without the place has to end"]
+    pub(super) fn connect(&self, connection: Connection) -> bool {
+        let id = connection.agent.id.clone();
+        let mut tables = self.lock();
+        let reserved = tables.reserved.get(&id);
+        if reserved.is_none_or(|reserved| reserved.session != connection.session) {
+            return false;
+        }
+        tables.reserved.remove(&id);
+        self.count(&connection.agent, 1);
+        tables.connected.insert(id, Entry::new(connection));
+        drop(tables);
         self.wake();
+        true
     }
 
     /// Forgets the session; false when another one has taken its place already.
     pub(super) fn disconnect(&self, agent: &AgentId, session: SessionId) -> bool {
         let mut tables = self.lock();
+        let registers = tables.reserved.get(agent);
+        if registers.is_some_and(|reserved| reserved.session == session) {
+            tables.reserved.remove(agent);
+            return true;
+        }
         let is_current = tables
             .connected
             .get(agent)
@@ -241,8 +285,9 @@ impl Registry {
         strange
     }
 
-    /// The agent, when it gives another reason for taking nothing than the store has of it.
-    pub(super) fn changed_reason(&self, agent: &AgentId) -> Option<Agent> {
+    /// The agent and its instance, when it gives another reason for taking nothing than the store
+    /// has of it.
+    pub(super) fn changed_reason(&self, agent: &AgentId) -> Option<(Agent, Uuid)> {
         self.with(agent, Entry::changed_reason).flatten()
     }
 
@@ -270,7 +315,9 @@ impl Registry {
     ) -> Vec<Work> {
         let forgotten = self.with(agent, |entry| {
             let forgotten = entry.forgotten(&live, patience);
-            entry.order(Order::Renewed(live));
+            if !live.is_empty() {
+                entry.order(Order::Renewed(live));
+            }
             forgotten
         });
         forgotten.unwrap_or_default()
@@ -306,13 +353,15 @@ impl Registry {
     pub(super) fn release(&self, agent: &AgentId, work: Work, how: Ended) {
         {
             let mut tables = self.lock();
-            let Tables { connected, known } = &mut *tables;
-            let topic = connected
+            let topic = tables
+                .connected
                 .get_mut(agent)
                 .and_then(|entry| entry.release(work, how));
             if let (Some(topic), Ended::Finished { succeeded }) = (topic, how) {
-                let known = known.entry(agent.clone()).or_default();
-                Arc::make_mut(&mut known.experience).record(topic, succeeded);
+                let past = tables
+                    .experience
+                    .get_or_insert_mut(agent.clone(), Arc::default);
+                Arc::make_mut(past).record(topic, succeeded);
             }
         }
         self.wake();
@@ -338,5 +387,66 @@ impl Registry {
 
     fn with<T>(&self, agent: &AgentId, act: impl FnOnce(&mut Entry) -> T) -> Option<T> {
         self.lock().connected.get_mut(agent).map(act)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SILENCE: Duration = Duration::from_secs(30);
+
+    fn id() -> AgentId {
+        "backend-1".parse().unwrap()
+    }
+
+    fn reservation(instance: Uuid) -> Reservation {
+        Reservation {
+            session: SessionId::new(),
+            instance,
+            superseded: CancellationToken::new(),
+        }
+    }
+
+    /// Connects a session; what it is given nobody reads.
+    async fn connected(registry: &Registry, instance: Uuid) -> mpsc::Receiver<Order> {
+        let newer = reservation(instance);
+        let (orders, unread) = mpsc::channel(1);
+        let connection = Connection {
+            session: newer.session,
+            agent: entry::tests::agent(id()),
+            instance,
+            held: Vec::new(),
+            patience: SILENCE,
+            orders,
+            superseded: newer.superseded.clone(),
+            ended: CancellationToken::new(),
+        };
+        registry.reserve(&id(), newer, SILENCE).await.unwrap();
+        assert!(registry.connect(connection));
+        unread
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn another_process_gets_the_place_when_the_first_is_silent_or_gone() {
+        let registry = Registry::new(Metrics::new());
+        let (first, second) = (Uuid::now_v7(), Uuid::now_v7());
+        let reserve = async |instance| {
+            let newer = reservation(instance);
+            let session = newer.session;
+            let reserved = registry.reserve(&id(), newer, SILENCE).await;
+            reserved.map(|()| session)
+        };
+        let _orders = connected(&registry, first).await;
+        assert_eq!(reserve(second).await, Err(Occupied));
+        tokio::time::advance(SILENCE).await;
+        assert_eq!(reserve(second).await, Err(Occupied));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        let session = reserve(second).await.unwrap();
+        assert_eq!(reserve(first).await, Err(Occupied), "it registers");
+        let newer = reserve(second).await.unwrap();
+        assert!(!registry.disconnect(&id(), session), "it was displaced");
+        assert!(registry.disconnect(&id(), newer));
+        assert!(reserve(first).await.is_ok());
     }
 }

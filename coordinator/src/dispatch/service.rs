@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use patchfleet_config::ApiKey;
+use patchfleet_domain::AgentId;
 use patchfleet_proto::v1::fleet_server::{Fleet, FleetServer};
-use patchfleet_proto::{MAX_MESSAGE_BYTES, PUSHBACK, v1};
+use patchfleet_proto::{FREE_WITHIN, MAX_MESSAGE_BYTES, PUSHBACK, v1};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -50,6 +51,11 @@ pub struct FleetOptions {
 }
 
 impl FleetOptions {
+    /// How long an agent may say nothing: its leases are over by then.
+    pub(super) fn silence(&self) -> Duration {
+        self.lease.max(self.heartbeat * 3)
+    }
+
     pub(super) const fn terms(&self) -> Terms {
         Terms {
             lease: self.lease,
@@ -113,6 +119,23 @@ impl FleetService {
 /// The answer to streams that come too late, or stayed too long.
 pub(super) fn shutting_down() -> Status {
     Status::unavailable("the coordinator is shutting down; connect again")
+}
+
+/// The answer to a stream whose agent has a newer one.
+pub(super) fn superseded() -> Status {
+    Status::aborted("a newer stream of this agent took over")
+}
+
+/// The answer to a process whose agent id another process has.
+pub(super) fn occupied(agent: &AgentId, silence: Duration) -> Status {
+    let mut status = Status::already_exists(format!(
+        "another process with the id `{agent}` is connected; this one gets the place when that one \
+         ends, or is not heard for {silence:?}"
+    ));
+    let millis = u64::try_from(silence.as_millis()).unwrap_or(u64::MAX);
+    let free_within = MetadataValue::from(millis);
+    status.metadata_mut().insert(FREE_WITHIN, free_within);
+    status
 }
 
 /// The answer to streams that are too many.

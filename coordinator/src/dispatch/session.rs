@@ -1,7 +1,8 @@
 //! One stream, from registration to its end.
 //!
-//! A session works off its messages in their order; only assignments do not wait for reports.
-//! When it breaks, the agent's leases go on for a grace; only a goodbye gives attempts up at once.
+//! Reports become durable beside the conversation, in their order; a goodbye and the end of the
+//! stream wait for them, nothing else does. When a stream breaks, the agent's leases go on for a
+//! grace; only a goodbye gives attempts up at once.
 
 mod ended;
 mod presence;
@@ -28,8 +29,8 @@ use tracing::Instrument as _;
 use super::outgoing::{Item, Outgoing};
 use super::registration;
 use super::registry::{Handover, Order};
-use super::service::{Shared, shutting_down};
-use reports::{Landed, Reports};
+use super::service::{Shared, shutting_down, superseded};
+use reports::Reports;
 
 /// A registered stream.
 struct Session {
@@ -42,8 +43,6 @@ struct Session {
     reports: Reports,
     /// The agent is on this host.
     is_local: bool,
-    /// What came after reports that are not durable yet; the stream is not read beyond it.
-    deferred: Option<Turn>,
     heard_at: Instant,
 }
 
@@ -63,13 +62,6 @@ impl Drop for Place {
     }
 }
 
-/// What comes in on a stream.
-#[derive(Debug)]
-enum Turn {
-    Said(Box<Said>),
-    End,
-}
-
 /// How a conversation goes on.
 enum Next {
     Continue,
@@ -83,9 +75,9 @@ pub(super) async fn serve(
     tx: mpsc::Sender<Item>,
 ) {
     let shutdown = shared.shutdown.clone();
-    let mut outgoing = Outgoing::new(tx);
+    let outgoing = Outgoing::new(tx);
     let registered = shutdown
-        .run_until_cancelled(start::register(&shared, &mut incoming, &mut outgoing))
+        .run_until_cancelled(start::register(&shared, &mut incoming, &outgoing))
         .await;
     let started = match registered.unwrap_or_else(|| Err(shutting_down())) {
         Ok(started) => started,
@@ -110,7 +102,6 @@ impl Session {
             tokens: JoinSet::new(),
             reports: Reports::default(),
             is_local: false,
-            deferred: None,
             heard_at: Instant::now(),
             shared,
         };
@@ -123,7 +114,7 @@ impl Session {
         let (result, grace) = tokio::select! {
             biased;
             () = place.superseded.cancelled() => {
-                (Err(Status::aborted("a newer stream of this agent took over")), None)
+                (Err(superseded()), None)
             }
             () = shutdown.cancelled() => (Err(shutting_down()), None),
             result = self.converse(&mut incoming) => (result, Some(self.shared.options.grace)),
@@ -146,15 +137,20 @@ impl Session {
 
     async fn converse(&mut self, incoming: &mut Streaming<v1::AgentMessage>) -> Result<(), Status> {
         loop {
-            let silent_until = self.heard_at + self.silence();
-            let listening = self.deferred.is_none() && self.reports.have_room();
+            let silent_until = self.heard_at + self.shared.options.silence();
+            let listening = self.reports.have_room();
             let next = tokio::select! {
                 message = incoming.message(), if listening => self.hear(message?).await?,
-                landed = self.reports.land() => self.proceed(landed?).await?,
+                landed = self.reports.land() => {
+                    // An agent that was not listened to was not silent.
+                    self.heard_at = Instant::now();
+                    self.settle(landed?).await?;
+                    Next::Continue
+                }
                 () = self.outgoing.gone(), if !listening => {
                     return Err(Status::cancelled("the agent is gone"));
                 }
-                Some(order) = self.orders.recv(), if self.outgoing.keeps_up() => {
+                Some(order) = self.orders.recv() => {
                     self.carry_out(order).await?;
                     Next::Continue
                 }
@@ -172,70 +168,39 @@ impl Session {
         }
     }
 
-    /// How long an agent may say nothing: its leases are over by then.
-    fn silence(&self) -> Duration {
-        let options = &self.shared.options;
-        options.lease.max(options.heartbeat * 3)
-    }
-
-    /// Takes in a message, or the end of the stream. All that an agent says counts in its order:
-    /// what follows reports waits until they are durable.
+    /// Does what a message asks for; nothing, when the stream ended.
     async fn hear(&mut self, message: Option<v1::AgentMessage>) -> Result<Next, Status> {
         self.heard_at = Instant::now();
-        let turn = match message {
-            Some(v1::AgentMessage {
-                body: Some(said), ..
-            }) => Turn::Said(Box::new(said)),
-            Some(v1::AgentMessage { body: None, .. }) => {
-                // Something that a newer agent knows: the rest of what it says is understood.
-                tracing::debug!("a message of an unknown kind was left out");
-                return Ok(Next::Continue);
-            }
-            None => Turn::End,
-        };
-        let may_pass = match &turn {
-            Turn::Said(said) => matches!(**said, Said::Report(_) | Said::Ack(_)),
-            Turn::End => false,
-        };
-        if may_pass || self.reports.are_durable() {
-            return self.obey(turn).await;
-        }
-        self.deferred = Some(turn);
-        Ok(Next::Continue)
-    }
-
-    /// Reports are durable: answers them, and goes on with what waited for that.
-    async fn proceed(&mut self, landed: Vec<Landed>) -> Result<Next, Status> {
-        // An agent that was not listened to was not silent.
-        self.heard_at = Instant::now();
-        self.settle(landed).await?;
-        if self.reports.are_durable()
-            && let Some(turn) = self.deferred.take()
-        {
-            return self.obey(turn).await;
-        }
-        Ok(Next::Continue)
-    }
-
-    /// Does what a message asks for.
-    async fn obey(&mut self, turn: Turn) -> Result<Next, Status> {
-        let Turn::Said(said) = turn else {
+        let Some(message) = message else {
+            self.finish_reports().await?;
             return Ok(Next::Leave);
         };
-        match *said {
-            Said::Heartbeat(heartbeat) => self.heartbeat(heartbeat).await?,
-            Said::Report(report) => self.report(report)?,
-            Said::CredentialRequest(request) => self.request_token(request).await?,
-            Said::Ack(ack) => self.outgoing.acknowledge(ack.seq),
-            Said::Goodbye(v1::Goodbye {}) => {
+        match message.body {
+            Some(Said::Heartbeat(heartbeat)) => self.heartbeat(heartbeat).await?,
+            Some(Said::Report(report)) => self.report(report)?,
+            Some(Said::CredentialRequest(request)) => self.request_token(request).await?,
+            Some(Said::Goodbye(v1::Goodbye {})) => {
+                self.finish_reports().await?;
                 self.give_up_attempts().await;
                 return Ok(Next::Leave);
             }
-            Said::Register(_) => {
+            Some(Said::Register(_)) => {
                 return Err(Status::invalid_argument("`register` comes once, and first"));
             }
+            // From a newer agent, or an older one: the rest of what it says is understood.
+            None => tracing::debug!("a message of an unknown kind was left out"),
         }
         Ok(Next::Continue)
+    }
+
+    /// Waits until all that was reported is durable: the agent ends, and its last reports count.
+    async fn finish_reports(&mut self) -> Result<(), Status> {
+        while !self.reports.are_durable() {
+            let landed = self.reports.land().await?;
+            // An agent that is gone hears of none, and they count all the same.
+            let _ = self.settle(landed).await;
+        }
+        Ok(())
     }
 
     async fn carry_out(&mut self, order: Order) -> Result<(), Status> {
@@ -298,8 +263,6 @@ fn assign_message(assignment: &crate::store::Assignment) -> v1::Assign {
     v1::Assign {
         work: Some(assignment.work.into()),
         task: Some(v1::Task::from(&assignment.task)),
-        lease_until_unix_ms: u64::try_from(assignment.lease_until.timestamp_millis())
-            .unwrap_or_default(),
         checkpoints: checkpoints.map(Into::into).collect(),
         traceparent: assignment.task.traceparent.clone().unwrap_or_default(),
     }

@@ -64,7 +64,8 @@ use warm::Warm;
 
 use super::{
     Assignment, AttemptRecord, Cas, Claim, Commanded, Delivery, LiveAttempt, LostAttempt,
-    OutboxEntry, QueuedTask, Recorded, Report, Sent, Store, StoreResult, TaskEvent, TaskFilter,
+    NewPresence, OutboxEntry, QueuedTask, Recorded, Report, Sent, Store, StoreResult, TaskEvent,
+    TaskFilter,
 };
 use crate::store::{
     Act, AtWork, Caps, Look, Pause, Retention, Retired, Room, Scope, TakenAway, Terms,
@@ -425,13 +426,8 @@ impl Store for SqlStore {
         persistently(|| attempts::expire(&self.database)).await
     }
 
-    async fn register_agent(
-        &self,
-        agent: &Agent,
-        session: SessionId,
-        present: Duration,
-    ) -> StoreResult<()> {
-        agents::register(&self.database, agent, (session, present)).await
+    async fn register_agent(&self, agent: &Agent, presence: NewPresence) -> StoreResult<Cas> {
+        agents::register(&self.database, agent, presence).await
     }
 
     async fn agent_left(

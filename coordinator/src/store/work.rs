@@ -7,10 +7,11 @@ use patchfleet_domain::agent::Requirement;
 use patchfleet_domain::outcome::Failure;
 use patchfleet_domain::report::Checkpoint;
 use patchfleet_domain::{
-    AgentId, AgentType, AttemptNumber, Priority, RepositoryName, Returned, Returns, Task, TaskId,
-    TaskState, Timestamp, Work,
+    AgentId, AgentType, AttemptNumber, Priority, RepositoryName, Returned, Returns, SessionId,
+    Task, TaskId, TaskState, Timestamp, Work,
 };
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 /// A task that waits for an agent, as the planner needs it.
 #[derive(Debug, Clone, PartialEq)]
@@ -139,6 +140,17 @@ pub struct Terms {
     pub lease: Duration,
     /// How long it may take altogether: an agent that lives may still hang.
     pub deadline: Duration,
+}
+
+/// A session of an agent that registers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NewPresence {
+    /// The session.
+    pub session: SessionId,
+    /// The agent's process.
+    pub instance: Uuid,
+    /// How long it counts as present without another sign of life.
+    pub present: Duration,
 }
 
 /// An attempt that holds a lease.

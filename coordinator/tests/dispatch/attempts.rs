@@ -82,7 +82,6 @@ async fn a_task_goes_from_the_queue_to_a_pull_request() {
     );
     assert_eq!(wire.target_files, ["orders/money.py"]);
     assert_eq!(wire.priority, u32::from(Priority::NORMAL.get()));
-    assert!(assign.lease_until_unix_ms > 0);
     let text = fleet.metrics.render();
     for line in [
         "patchfleet_dispatch_latency_seconds_count 1",
@@ -326,7 +325,7 @@ async fn who_calls_a_task_off_reaches_the_agent() {
         .wait("a cancellation", |seen| !seen.cancelled.is_empty())
         .await
         .unwrap();
-    let expected = (work, "the task was called off".to_owned(), 10_000);
+    let expected = (work, "the task was called off".to_owned());
     assert_eq!(seen.cancelled, [expected]);
     // The slot is free again: both tasks run at once.
     let one = fleet.task("acme/orders", 2).await;

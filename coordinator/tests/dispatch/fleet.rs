@@ -54,6 +54,8 @@ pub(crate) struct Setup {
     pub(crate) scheduling: SchedulerOptions,
     pub(crate) caps: Caps,
     pub(crate) max_agents: usize,
+    /// How often agents are to give a sign of life; a tenth of the lease when none.
+    pub(crate) heartbeat: Option<Duration>,
 }
 
 impl Default for Setup {
@@ -62,6 +64,7 @@ impl Default for Setup {
             scheduling: SchedulerOptions::default(),
             caps: Caps::default(),
             max_agents: 1000,
+            heartbeat: None,
         }
     }
 }
@@ -125,7 +128,9 @@ impl Fleet {
         let options = FleetOptions {
             key: KEY.parse().unwrap(),
             lease,
-            heartbeat: (lease / 10).min(Duration::from_millis(300)),
+            heartbeat: setup
+                .heartbeat
+                .unwrap_or_else(|| (lease / 10).min(Duration::from_millis(300))),
             grace: GRACE,
             deadline: Duration::from_hours(1),
             max_agents: setup.max_agents,

@@ -1,8 +1,10 @@
 //! Who gets in, who does not, and how streams end.
 
+use std::time::Duration;
+
 use patchfleet_coordinator::store::Store as _;
-use patchfleet_domain::{AgentState, TaskState};
-use patchfleet_testkit::mock_agent::{Closed, Conduct, MockAgent, Profile};
+use patchfleet_domain::{AgentState, TaskState, WorkEvent};
+use patchfleet_testkit::mock_agent::{Closed, Conduct, MockAgent, Profile, sample_pull_request};
 use tonic::Code;
 
 use super::fleet::{Fleet, KEY, Setup, assigned, hold};
@@ -74,32 +76,43 @@ async fn another_protocol_is_told_which_one_is_spoken_here() {
 }
 
 #[tokio::test]
-async fn the_newest_stream_of_an_agent_wins() {
+async fn a_second_process_with_the_id_is_refused_while_the_first_is_heard() {
     let fleet = Fleet::start().await;
     let first = fleet.agent("backend-1", hold()).await;
-    let second = fleet.agent("backend-1", Conduct::pull_request(1)).await;
-    let seen = first
-        .wait("the end", |seen| seen.endings > 0)
-        .await
-        .unwrap();
-    let closed = seen.closed.unwrap();
-    assert_eq!(closed.code, Code::Aborted);
-    assert!(
-        closed.message.contains("newer stream"),
-        "{}",
-        closed.message
-    );
+    let task = fleet.task("acme/orders", 1).await;
+    let work = assigned(&first, 1).await;
+    fleet.wait_state(task, TaskState::InProgress).await;
 
+    let second = MockAgent::start(fleet.profile("backend-1"), |_| hold());
+    let refused = second
+        .wait("three refusals", |seen| seen.endings >= 3)
+        .await;
+    let closed = refused.unwrap().closed.unwrap();
+    assert_eq!(closed.code, Code::AlreadyExists);
+    let says = "another process with the id `backend-1` is connected";
+    assert!(closed.message.contains(says), "{}", closed.message);
+
+    first.report(work, WorkEvent::Finished(sample_pull_request(1)));
+    fleet.wait_state(task, TaskState::Review).await;
+    let (first_saw, second_saw) = (first.seen(), second.seen());
+    assert_eq!((first_saw.welcomes, first_saw.endings), (1, 0));
+    assert_eq!((second_saw.welcomes, second_saw.assigns.len()), (0, 0));
+    assert_eq!(fleet.attempts(task).await.len(), 1);
+
+    // The end of the first is seen at once, and makes the place free.
+    first.crash();
+    second.wait_connected().await.unwrap();
+}
+
+#[tokio::test]
+async fn the_place_of_a_process_that_is_not_heard_any_more_is_free() {
+    let fleet = Fleet::with_lease(Duration::from_secs(1)).await;
+    let first = fleet.agent("backend-1", hold()).await;
+    first.fall_silent();
+    let second = fleet.agent("backend-1", Conduct::pull_request(1)).await;
     let task = fleet.task("acme/orders", 1).await;
     fleet.wait_state(task, TaskState::Review).await;
     assert_eq!((first.calls(), second.calls()), (0, 1));
-    let stored = fleet.store.agents().await.unwrap();
-    assert_eq!(stored.len(), 1);
-    assert_ne!(
-        stored[0].state,
-        AgentState::Offline,
-        "the newer one is here"
-    );
 }
 
 #[tokio::test]

@@ -12,16 +12,15 @@ use patchfleet_domain::{Agent, IssueNumber, SessionId, Task, TaskState};
 use patchfleet_testkit::postgres::Database;
 
 use crate::fixture::{Fixture, LEASE, Place, agent, failure, pull_request, repository};
-use crate::presence::description;
+use crate::presence::{description, presence};
 
 /// A store with something of everything.
 async fn grown() -> Fixture {
     let fixture = Fixture::sqlite().await;
     let known = description(agent("backend-1"));
-    let register = fixture
-        .store
-        .register_agent(&known, SessionId::new(), LEASE);
-    register.await.unwrap();
+    let presence = presence(SessionId::new(), LEASE);
+    let registered = fixture.store.register_agent(&known, presence).await;
+    assert_eq!(registered.unwrap(), Cas::Applied(()));
     let work = fixture.started(1).await;
     let checkpoint = Checkpoint {
         node: "draft".to_owned(),

@@ -3,10 +3,12 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use patchfleet_coordinator::store::{Cas, TakenAway, Terms, WorkEvent};
+use patchfleet_coordinator::store::{Cas, NewPresence, TakenAway, Terms, WorkEvent};
 use patchfleet_domain::{
     Agent, AgentId, AgentState, AgentType, SecurityLevel, SessionId, TaskState,
 };
+
+use uuid::Uuid;
 
 use crate::fixture::{Fixture, LEASE, TERMS, agent, failure};
 
@@ -26,6 +28,15 @@ pub(crate) fn description(id: AgentId) -> Agent {
     }
 }
 
+/// A new process of an agent.
+pub(crate) fn presence(session: SessionId, present: Duration) -> NewPresence {
+    NewPresence {
+        session,
+        instance: Uuid::now_v7(),
+        present,
+    }
+}
+
 async fn state(fixture: &Fixture) -> AgentState {
     let agents = fixture.store.agents().await.unwrap();
     let [agent] = agents.as_slice() else {
@@ -38,11 +49,18 @@ pub(crate) async fn an_agent_is_offline_when_it_left_or_gives_no_sign_of_life(fi
     let known = description(agent("backend-1"));
     let (first, second) = (SessionId::new(), SessionId::new());
     let store = &fixture.store;
-    store.register_agent(&known, first, LEASE).await.unwrap();
+    let same = presence(first, LEASE);
+    let registered = store.register_agent(&known, same).await.unwrap();
+    assert_eq!(registered, Cas::Applied(()));
     assert_eq!(store.agents().await.unwrap(), std::slice::from_ref(&known));
     fixture.renew(&[&known.id]).await;
     assert_eq!(state(fixture).await, AgentState::Busy);
-    store.register_agent(&known, second, LEASE).await.unwrap();
+    let again = NewPresence {
+        session: second,
+        ..same
+    };
+    let registered = store.register_agent(&known, again).await.unwrap();
+    assert_eq!(registered, Cas::Applied(()), "it is the same process");
     store.agent_left(&known.id, first, None).await.unwrap();
     assert_eq!(
         state(fixture).await,
@@ -52,10 +70,9 @@ pub(crate) async fn an_agent_is_offline_when_it_left_or_gives_no_sign_of_life(fi
     store.agent_left(&known.id, second, None).await.unwrap();
     assert_eq!(state(fixture).await, AgentState::Offline);
     // One whose coordinator was killed says nothing any more.
-    store
-        .register_agent(&known, second, Duration::ZERO)
-        .await
-        .unwrap();
+    let killed = presence(second, Duration::ZERO);
+    let registered = store.register_agent(&known, killed).await.unwrap();
+    assert_eq!(registered, Cas::Applied(()));
     assert_eq!(state(fixture).await, AgentState::Offline);
     store.ping().await.unwrap();
 }
@@ -114,7 +131,8 @@ pub(crate) async fn a_broken_stream_leaves_a_grace_unless_there_is_a_newer_one(f
     let known = description(agent("backend-1"));
     let (old, new) = (SessionId::new(), SessionId::new());
     let store = &fixture.store;
-    store.register_agent(&known, new, LEASE).await.unwrap();
+    let registered = store.register_agent(&known, presence(new, LEASE)).await;
+    assert_eq!(registered.unwrap(), Cas::Applied(()));
     let work = fixture.started(1).await;
     let none = Some(Duration::ZERO);
     store.agent_left(&known.id, old, none).await.unwrap();

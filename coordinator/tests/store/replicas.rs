@@ -5,14 +5,16 @@ use std::time::Duration;
 
 use futures::future::{join, join_all};
 use patchfleet_coordinator::store::{
-    Act, Cas, Checkpoint, Commanded, Effect, Recorded, Report, Sent, Store, TaskFilter, WorkEvent,
+    Act, Cas, Checkpoint, Commanded, Effect, NewPresence, Recorded, Report, Sent, Store,
+    TaskFilter, WorkEvent,
 };
-use patchfleet_domain::{Outcome, Task, TaskId, TaskState, Work};
+use patchfleet_domain::{Outcome, SessionId, Task, TaskId, TaskState, Work};
 
 use sqlx::{Connection as _, Executor as _, PgConnection};
 use tokio::sync::watch;
 
 use crate::fixture::{Fixture, LEASE, Place, agent, failure};
+use crate::presence::{description, presence};
 
 const ROUNDS: u64 = 40;
 /// Far longer than a notification takes; nothing else would wake the other replica.
@@ -49,6 +51,34 @@ pub(crate) async fn two_of_them_never_share_a_task(fixture: &Fixture) {
             .count();
         assert_eq!(won, 1);
     }
+}
+
+/// On a database that several coordinators use, one keeps the id for the process that another has;
+/// SQLite has one coordinator, which knows its sessions itself.
+pub(crate) async fn an_agent_id_has_one_process_over_all_of_them(fixture: &Fixture) {
+    let other = fixture.place.open().await;
+    let known = description(agent("backend-1"));
+    let first = presence(SessionId::new(), LEASE);
+    let registered = fixture.store.register_agent(&known, first).await;
+    assert_eq!(registered.unwrap(), Cas::Applied(()));
+    let second = presence(SessionId::new(), LEASE);
+    let registered = other.register_agent(&known, second).await.unwrap();
+    if let Place::File(_) = fixture.place {
+        assert_eq!(registered, Cas::Applied(()));
+        return;
+    }
+    assert_eq!(registered, Cas::Stale);
+
+    let moved = NewPresence {
+        session: SessionId::new(),
+        ..first
+    };
+    let registered = other.register_agent(&known, moved).await.unwrap();
+    assert_eq!(registered, Cas::Applied(()), "it is the same process");
+    let (id, session) = (&known.id, moved.session);
+    other.agent_left(id, session, None).await.unwrap();
+    let registered = fixture.store.register_agent(&known, second).await;
+    assert_eq!(registered.unwrap(), Cas::Applied(()), "the place is free");
 }
 
 pub(crate) async fn a_retry_and_a_new_trigger_make_one_active_task(fixture: &Fixture) {

@@ -4,15 +4,19 @@
 use std::time::Duration;
 
 use patchfleet_coordinator::scheduler::unfit;
-use patchfleet_coordinator::store::{Checkpoint, Commanded, Look, QueuedTask, Sent, WorkEvent};
+use patchfleet_coordinator::store::{
+    Cas, Checkpoint, Commanded, Look, NewPresence, QueuedTask, Sent, WorkEvent,
+};
 use patchfleet_domain::outcome::Failure;
 use patchfleet_domain::{
     Agent, AgentState, AttemptNumber, FailureKind, Outcome, SessionId, Task, TaskId, TaskState,
     WaitReason, Work,
 };
 
+use uuid::Uuid;
+
 use crate::fixture::{Fixture, LEASE, agent};
-use crate::presence::description;
+use crate::presence::{description, presence};
 
 fn refused(reason: &str) -> WorkEvent {
     WorkEvent::Refused {
@@ -193,8 +197,13 @@ pub(crate) async fn what_only_unfit_agents_could_take_waits_until_one_is_fit(fix
             reason: reason.map(str::to_owned),
             ..description(agent(name))
         };
-        let session = SessionId::new();
-        store.register_agent(&known, session, LEASE).await.unwrap();
+        // One process says now this, now that.
+        let presence = NewPresence {
+            instance: Uuid::nil(),
+            ..presence(SessionId::new(), LEASE)
+        };
+        let registered = store.register_agent(&known, presence).await.unwrap();
+        assert_eq!(registered, Cas::Applied(()));
     };
     let id = fixture.queued(1).await.id;
     let look = async || unfit::look(store, Duration::ZERO).await.unwrap();

@@ -9,10 +9,7 @@ pub struct Work {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct AgentMessage {
-    /// Counts the messages of this stream from 1.
-    #[prost(uint64, tag = "1")]
-    pub seq: u64,
-    #[prost(oneof = "agent_message::Body", tags = "2, 3, 4, 5, 6, 7")]
+    #[prost(oneof = "agent_message::Body", tags = "2, 3, 4, 5, 7")]
     pub body: ::core::option::Option<agent_message::Body>,
 }
 /// Nested message and enum types in `AgentMessage`.
@@ -27,17 +24,12 @@ pub mod agent_message {
         Report(super::Report),
         #[prost(message, tag = "5")]
         CredentialRequest(super::CredentialRequest),
-        #[prost(message, tag = "6")]
-        Ack(super::Ack),
         #[prost(message, tag = "7")]
         Goodbye(super::Goodbye),
     }
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct CoordinatorMessage {
-    /// Counts the messages of this stream from 1.
-    #[prost(uint64, tag = "1")]
-    pub seq: u64,
     #[prost(oneof = "coordinator_message::Body", tags = "2, 3, 4, 5, 6, 7, 8, 9")]
     pub body: ::core::option::Option<coordinator_message::Body>,
 }
@@ -103,7 +95,8 @@ pub struct Heartbeat {
     pub free_slots: u32,
     #[prost(string, repeated, tag = "4")]
     pub warm_repositories: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// Attempts that this process is working on; their leases are renewed.
+    /// Attempts that this process is working on. A heartbeat renews the leases of all accepted attempts
+    /// of the agent; one that is not named here for a whole lease is given up.
     #[prost(message, repeated, tag = "5")]
     pub current: ::prost::alloc::vec::Vec<Work>,
     /// Why it takes nothing, in a state in which it does not; for people.
@@ -277,12 +270,6 @@ pub struct CredentialRequest {
     #[prost(string, tag = "3")]
     pub request_id: ::prost::alloc::string::String,
 }
-/// Says that the coordinator's messages up to this number arrived.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct Ack {
-    #[prost(uint64, tag = "1")]
-    pub seq: u64,
-}
 /// The process ends; it works on nothing any more and needs no grace.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Goodbye {}
@@ -307,8 +294,6 @@ pub struct Assign {
     pub work: ::core::option::Option<Work>,
     #[prost(message, optional, tag = "2")]
     pub task: ::core::option::Option<Task>,
-    #[prost(uint64, tag = "3")]
-    pub lease_until_unix_ms: u64,
     #[prost(message, repeated, tag = "4")]
     pub checkpoints: ::prost::alloc::vec::Vec<Checkpoint>,
     /// W3C trace context of the task; empty when it is not traced.
@@ -346,7 +331,9 @@ pub struct Task {
     #[prost(string, repeated, tag = "14")]
     pub target_files: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
-/// The leases of these attempts were renewed for another `lease_ttl_ms`.
+/// The leases of these attempts were renewed for another `lease_ttl_ms`; not sent when there are
+/// none. An agent that hears of no renewal of an attempt for that long connects again, so that the
+/// registration settles whose the attempt is.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Renewed {
     #[prost(message, repeated, tag = "1")]
@@ -358,9 +345,6 @@ pub struct Cancel {
     pub work: ::core::option::Option<Work>,
     #[prost(string, tag = "2")]
     pub reason: ::prost::alloc::string::String,
-    /// How long the work may take to end by itself.
-    #[prost(uint64, tag = "3")]
-    pub grace_ms: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Credential {

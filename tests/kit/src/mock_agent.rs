@@ -3,7 +3,8 @@
 //!
 //! For tests and benchmarks of coordinators. It keeps the agent's part of the contract (numbered
 //! reports, said again until they are acknowledged; heartbeats; resume) and can break off in
-//! every way that a real one can: a cut stream, a crash, a restart, a goodbye.
+//! every way that a real one can: a cut stream, a crash, a restart, a goodbye. The contract suite
+//! (`tests/contract`) holds it to what the real agent does.
 //! Absent: any real work, and any knowledge of how a coordinator is built.
 
 mod conduct;
@@ -162,15 +163,14 @@ impl MockAgent {
             .send_modify(|state| state.repeat_last(work));
     }
 
-    /// Asks for a credential; the answer comes to [`Seen::credentials`] under `request_id`.
+    /// Asks for a credential, again on each stream until it is answered; the answer comes to [`Seen::credentials`] under `request_id`.
     pub fn request_credential(&self, work: Work, scope: v1::CredentialScope, request_id: &str) {
         let request = v1::CredentialRequest {
             work: Some(work.into()),
             scope: scope.into(),
             request_id: request_id.to_owned(),
         };
-        let body = v1::agent_message::Body::CredentialRequest(request);
-        self.shared.state.send_modify(|state| state.say(body));
+        self.shared.state.send_modify(|state| state.ask(request));
     }
 
     /// Says something of itself in its next heartbeats, such as `maintenance`; sent at once.
@@ -193,11 +193,13 @@ impl MockAgent {
         self.shared.state.send_modify(|state| state.silent = true);
     }
 
-    /// Comes back after [`Self::cut`], [`Self::crash`], [`Self::fall_silent`] or a goodbye.
+    /// Comes back after [`Self::cut`], [`Self::crash`], [`Self::fall_silent`], a goodbye, or when
+    /// it gave up because another process has its id.
     pub fn reconnect(&self) {
         self.shared.state.send_modify(|state| {
             state.away = false;
             state.silent = false;
+            state.seen.id_taken = false;
         });
     }
 

@@ -43,7 +43,6 @@ pub struct Heard {
 struct Open {
     stream: usize,
     tx: mpsc::Sender<Result<v1::CoordinatorMessage, Status>>,
-    seq: u64,
     cut: CancellationToken,
 }
 
@@ -64,13 +63,10 @@ impl State {
             return;
         };
         while let Some(body) = self.pending.pop_front() {
-            open.seq += 1;
-            let message = v1::CoordinatorMessage {
-                seq: open.seq,
-                body: Some(body.clone()),
-            };
+            let body_again = body.clone();
+            let message = v1::CoordinatorMessage { body: Some(body) };
             if open.tx.try_send(Ok(message)).is_err() {
-                self.pending.push_front(body);
+                self.pending.push_front(body_again);
                 self.open = None;
                 return;
             }

@@ -86,7 +86,6 @@ async fn dropped_stale_and_cancelled_work_stops() {
     stub.send(Body::Cancel(v1::Cancel {
         work: Some(cancelled.into()),
         reason: "no need".to_owned(),
-        grace_ms: 1,
     }));
     stub.wait_for_report(Step::Finished).await.unwrap();
 

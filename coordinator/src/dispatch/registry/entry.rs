@@ -8,6 +8,7 @@ use patchfleet_domain::{Agent, AgentState, RepositoryName, SessionId, Work};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use super::{Connection, Order, Sign};
 use crate::scheduler::experience::{Experience, Topic};
@@ -49,6 +50,7 @@ struct Held {
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) session: SessionId,
+    pub(super) instance: Uuid,
     pub(super) agent: Agent,
     orders: mpsc::Sender<Order>,
     pub(super) superseded: CancellationToken,
@@ -56,7 +58,7 @@ pub(super) struct Entry {
     held: BTreeMap<Work, Held>,
     /// Slots that the agent uses for something that the coordinator did not give it.
     reserved: u32,
-    /// It gave something back and is left alone until its next heartbeat says why.
+    /// It gave something back, or takes nothing, and is left alone until its next heartbeat.
     resting: bool,
     /// What it named last.
     named: BTreeSet<Work>,
@@ -80,6 +82,7 @@ impl Entry {
         let stored_reason = connection.agent.reason.clone();
         Self {
             session: connection.session,
+            instance: connection.instance,
             agent: connection.agent,
             orders: connection.orders,
             superseded: connection.superseded,
@@ -97,14 +100,15 @@ impl Entry {
         }
     }
 
-    /// The agent, when it gives another reason than the store has; it counts as stored from now on.
-    pub(super) fn changed_reason(&mut self) -> Option<Agent> {
+    /// The agent and its instance, when it gives another reason than the store has; it counts as
+    /// stored from now on.
+    pub(super) fn changed_reason(&mut self) -> Option<(Agent, Uuid)> {
         let reason = &self.agent.reason;
         if *reason == self.stored_reason {
             return None;
         }
         self.stored_reason.clone_from(reason);
-        Some(self.agent.clone())
+        Some((self.agent.clone(), self.instance))
     }
 
     /// Has the session do something; false when it is stuck.
@@ -112,12 +116,29 @@ impl Entry {
         self.orders.try_send(order).is_ok()
     }
 
+    /// True when it gave a heartbeat within that time.
+    pub(super) fn was_heard(&self, within: Duration) -> bool {
+        self.heard_at.elapsed() <= within
+    }
+
+    /// Gives it an attempt. False when its session is stuck: it gets nothing new then until its
+    /// next heartbeat, or the same would be tried again at once.
+    pub(super) fn give(&mut self, order: Order, (work, topic): (Work, Topic)) -> bool {
+        let given = self.order(order);
+        if given {
+            self.hold(work, Some(topic));
+        } else {
+            self.resting = true;
+        }
+        given
+    }
+
     /// What it could take: its slots without what it was given, not what it last said, since a
     /// heartbeat is older than the last assignment.
     pub(super) fn room(&self) -> u32 {
         let given = u32::try_from(self.held.len()).unwrap_or(u32::MAX);
         let taken = given.saturating_add(self.reserved);
-        let silent = self.heard_at.elapsed() > self.patience;
+        let silent = !self.was_heard(self.patience);
         if silent || self.resting || !self.agent.state.takes_tasks() {
             0
         } else {
@@ -214,39 +235,50 @@ impl Entry {
         held.topic = topic.or(held.topic.take());
     }
 
+    /// Remembers that it was told to stop; false when it was told before, or has ended it.
     pub(super) fn revoke(&mut self, work: Work) -> bool {
-        let held = self.held.entry(work).or_default();
-        !std::mem::replace(&mut held.revoked, true)
+        if !self.has(work) {
+            return false;
+        }
+        self.held.entry(work).or_default().revoked = true;
+        true
     }
 
     pub(super) fn release(&mut self, work: Work, how: Ended) -> Option<Topic> {
+        // What its last heartbeat said of it is over.
+        self.named.remove(&work);
         self.resting |= how == Ended::Returned;
         self.held.remove(&work)?.topic
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
-    use patchfleet_domain::{AttemptNumber, SecurityLevel, TaskId};
+    use patchfleet_domain::{AgentId, AttemptNumber, SecurityLevel, TaskId};
+
+    /// A general agent with three slots.
+    pub(in crate::dispatch::registry) fn agent(id: AgentId) -> Agent {
+        Agent {
+            id,
+            agent_type: "general".parse().unwrap(),
+            capabilities: BTreeSet::new(),
+            clearance: SecurityLevel::Public,
+            slots: 3,
+            free_slots: 3,
+            state: AgentState::Idle,
+            reason: None,
+            load: 0.0,
+            warm_repositories: BTreeSet::new(),
+            version: "1".to_owned(),
+        }
+    }
 
     fn entry() -> Entry {
         let (orders, _) = mpsc::channel(1);
         Entry::new(Connection {
             session: SessionId::new(),
-            agent: Agent {
-                id: "a".parse().unwrap(),
-                agent_type: "general".parse().unwrap(),
-                capabilities: BTreeSet::new(),
-                clearance: SecurityLevel::Public,
-                slots: 3,
-                free_slots: 3,
-                state: AgentState::Idle,
-                reason: None,
-                load: 0.0,
-                warm_repositories: BTreeSet::new(),
-                version: "1".to_owned(),
-            },
+            agent: agent("a".parse().unwrap()),
             instance: uuid::Uuid::now_v7(),
             held: Vec::new(),
             patience: Duration::from_secs(15),
@@ -260,6 +292,13 @@ mod tests {
         Work {
             task: TaskId::new(),
             attempt: AttemptNumber(1),
+        }
+    }
+
+    fn topic() -> Topic {
+        Topic {
+            agent_type: "general".parse().unwrap(),
+            repository: "acme/orders".parse().unwrap(),
         }
     }
 
@@ -316,6 +355,29 @@ mod tests {
         assert_eq!(room(&entry), 2);
         entry.heartbeat(said(3, &[]));
         assert_eq!(room(&entry), 3);
+    }
+
+    #[test]
+    fn a_stop_that_comes_after_the_end_takes_no_slot() {
+        let mut entry = entry();
+        let work = work();
+        entry.hold(work, None);
+        entry.heartbeat(said(2, &[work]));
+        entry.release(work, Ended::Finished { succeeded: true });
+        assert!(!entry.revoke(work), "there is nothing to stop");
+        assert_eq!(room(&entry), 3);
+    }
+
+    #[test]
+    fn an_agent_whose_channel_is_full_has_no_room_until_its_next_heartbeat() {
+        let (orders, _unread) = mpsc::channel(1);
+        let mut entry = Entry { orders, ..entry() };
+        assert!(entry.give(Order::Renewed(Vec::new()), (work(), topic())));
+        assert_eq!(room(&entry), 2);
+        assert!(!entry.give(Order::Renewed(Vec::new()), (work(), topic())));
+        assert_eq!(room(&entry), 0, "else it would be tried again at once");
+        entry.heartbeat(said(2, &[]));
+        assert_eq!(room(&entry), 2, "what it did not get takes no slot");
     }
 
     #[test]

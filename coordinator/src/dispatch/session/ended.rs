@@ -2,7 +2,6 @@
 //! stop, once.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use patchfleet_domain::Work;
 use patchfleet_proto::v1;
@@ -10,9 +9,6 @@ use patchfleet_proto::v1::coordinator_message::Body;
 use tonic::Status;
 
 use super::Session;
-
-/// How long work that was called off may take to end by itself.
-const GRACE: Duration = Duration::from_secs(10);
 
 impl Session {
     /// The agent names attempts that it was not given here: those that are live are its own from
@@ -47,7 +43,6 @@ impl Session {
             Body::Cancel(v1::Cancel {
                 work: wire,
                 reason: "the task was called off".to_owned(),
-                grace_ms: u64::try_from(GRACE.as_millis()).unwrap_or(u64::MAX),
             })
         } else {
             Body::Stale(v1::Stale { work: wire })

@@ -9,15 +9,20 @@ use tonic::Status;
 use super::Session;
 use super::registration::invalid;
 use crate::dispatch::registry::Presence;
+use crate::store::NewPresence;
 
 impl Session {
     pub(super) async fn heartbeat(&mut self, heartbeat: v1::Heartbeat) -> Result<(), Status> {
         let presence = parse(heartbeat)?;
         let strange = self.shared.registry.heartbeat(&self.agent, presence);
-        if let Some(agent) = self.shared.registry.changed_reason(&self.agent) {
+        if let Some((agent, instance)) = self.shared.registry.changed_reason(&self.agent) {
             tracing::info!(state = %agent.state, reason = agent.reason, "says how it is");
-            let lease = self.shared.options.lease;
-            let stored = self.shared.store.register_agent(&agent, self.id, lease);
+            let presence = NewPresence {
+                session: self.id,
+                instance,
+                present: self.shared.options.lease,
+            };
+            let stored = self.shared.store.register_agent(&agent, presence);
             if let Err(error) = stored.await {
                 tracing::warn!(%error, "what the agent says of itself could not be stored");
             }

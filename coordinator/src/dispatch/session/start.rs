@@ -13,10 +13,13 @@ use tonic::{Status, Streaming};
 use super::super::outgoing::Outgoing;
 use super::super::reconcile::{Reconciled, reconcile};
 use super::super::registration::{self, Newcomer};
-use super::super::registry::{Connection, Order};
-use super::super::service::Shared;
+use super::super::registry::{Connection, Occupied, Order, Reservation};
+use super::super::service::{Shared, occupied, superseded};
 use super::{Place, assign_message};
-use crate::store::StoreError;
+use crate::store::{Cas, NewPresence, StoreError};
+
+/// However short heartbeats are: an agent that is late for less gets work all the same.
+const SHORTEST_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A stream whose agent is welcome.
 pub(super) struct Started {
@@ -28,34 +31,78 @@ pub(super) struct Started {
 pub(super) async fn register(
     shared: &Arc<Shared>,
     incoming: &mut Streaming<v1::AgentMessage>,
-    outgoing: &mut Outgoing,
+    outgoing: &Outgoing,
 ) -> Result<Started, Status> {
     let newcomer = registration::receive(incoming).await?;
-    shared.registry.supersede(&newcomer.agent.id).await;
-    let id = SessionId::new();
-    let reconciled = settle(shared, &newcomer, id)
-        .await
-        .map_err(|error| unavailable(&error))?;
-    outgoing
-        .say(Body::Welcome(welcome(shared, id, &reconciled)))
-        .await?;
-    let again = assign_again(shared, outgoing, &reconciled.again).await?;
-    let held = [again, reconciled.keep, reconciled.awaited].concat();
-    Ok(connect(shared, newcomer, id, held))
+    let place = reserve(shared, &newcomer).await?;
+    let taken = place.superseded.clone();
+    let welcomed = taken.run_until_cancelled(begin(shared, &newcomer, &place, outgoing));
+    let held = match welcomed.await.unwrap_or_else(|| Err(superseded())) {
+        Ok(held) => held,
+        Err(status) => {
+            // It may be in the store already, where it would keep others out.
+            let left = shared.store.agent_left(&place.agent, place.id, None);
+            let _ = left.await.map_err(|error| unavailable(&error));
+            return Err(status);
+        }
+    };
+    connect(shared, newcomer, place, held)
 }
 
-/// Stores what the agent says of itself and what became of its attempts.
-async fn settle(
+/// Takes the agent's place, unless another process has it and is heard.
+async fn reserve(shared: &Arc<Shared>, newcomer: &Newcomer) -> Result<Place, Status> {
+    let agent = &newcomer.agent.id;
+    let (session, superseded) = (SessionId::new(), CancellationToken::new());
+    let reservation = Reservation {
+        session,
+        instance: newcomer.instance,
+        superseded: superseded.clone(),
+    };
+    let silence = shared.options.silence();
+    let reserved = shared.registry.reserve(agent, reservation, silence);
+    reserved
+        .await
+        .map_err(|Occupied| occupied(agent, silence))?;
+    Ok(Place {
+        shared: shared.clone(),
+        agent: agent.clone(),
+        id: session,
+        superseded,
+        ended: CancellationToken::new(),
+    })
+}
+
+/// Stores the registration and welcomes the agent; returns the attempts that it has.
+async fn begin(
     shared: &Shared,
     newcomer: &Newcomer,
-    session: SessionId,
-) -> Result<Reconciled, StoreError> {
+    place: &Place,
+    outgoing: &Outgoing,
+) -> Result<Vec<Work>, Status> {
+    let presence = NewPresence {
+        session: place.id,
+        instance: newcomer.instance,
+        present: shared.options.lease,
+    };
+    let registered = shared.store.register_agent(&newcomer.agent, presence);
+    if registered.await.map_err(|error| unavailable(&error))? == Cas::Stale {
+        return Err(occupied(&place.agent, shared.options.silence()));
+    }
+    let reconciled = settle(shared, newcomer).await;
+    let reconciled = reconciled.map_err(|error| unavailable(&error))?;
+    outgoing
+        .say(Body::Welcome(welcome(shared, place.id, &reconciled)))
+        .await?;
+    let again = assign_again(shared, outgoing, &reconciled.again).await?;
+    Ok([again, reconciled.keep].concat())
+}
+
+/// Settles what became of the agent's attempts.
+async fn settle(shared: &Shared, newcomer: &Newcomer) -> Result<Reconciled, StoreError> {
     let Newcomer { agent, .. } = newcomer;
-    let (id, lease) = (&agent.id, shared.options.lease);
-    shared.store.register_agent(agent, session, lease).await?;
+    let id = &agent.id;
     let live = shared.store.live_attempts(id).await?;
-    let same_process = shared.registry.is_same_process(id, newcomer.instance);
-    let reconciled = reconcile(&live, &newcomer.resume, same_process);
+    let reconciled = reconcile(&live, &newcomer.resume);
     for work in &reconciled.lose {
         let why = "the agent was started anew and does not know the attempt";
         let _ = shared.store.lose(*work, why).await?;
@@ -71,7 +118,7 @@ async fn settle(
 /// Says assignments again that did not arrive; returns those that are still live.
 async fn assign_again(
     shared: &Shared,
-    outgoing: &mut Outgoing,
+    outgoing: &Outgoing,
     works: &[Work],
 ) -> Result<Vec<Work>, Status> {
     let mut said = Vec::new();
@@ -97,28 +144,30 @@ fn welcome(shared: &Shared, id: SessionId, reconciled: &Reconciled) -> v1::Welco
     }
 }
 
-fn connect(shared: &Arc<Shared>, newcomer: Newcomer, id: SessionId, held: Vec<Work>) -> Started {
+fn connect(
+    shared: &Shared,
+    newcomer: Newcomer,
+    place: Place,
+    held: Vec<Work>,
+) -> Result<Started, Status> {
     // Each slot's attempt may be given, stopped and given again before the first was sent.
     let room = newcomer.agent.slots as usize * 3 + 1;
     let (tx, orders) = mpsc::channel(room);
-    let place = Place {
-        shared: shared.clone(),
-        agent: newcomer.agent.id.clone(),
-        id,
-        superseded: CancellationToken::new(),
-        ended: CancellationToken::new(),
-    };
-    shared.registry.connect(Connection {
-        session: id,
+    let connected = shared.registry.connect(Connection {
+        session: place.id,
         agent: newcomer.agent,
         instance: newcomer.instance,
         held,
-        patience: shared.options.heartbeat * 3,
+        patience: (shared.options.heartbeat * 3).max(SHORTEST_PATIENCE),
         orders: tx,
         superseded: place.superseded.clone(),
         ended: place.ended.clone(),
     });
-    Started { place, orders }
+    if connected {
+        Ok(Started { place, orders })
+    } else {
+        Err(superseded())
+    }
 }
 
 /// What the agent is told when the store can't be asked.

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use patchfleet_domain::{Agent, AgentId, AgentState, SessionId, Work};
+use serde::Serialize;
 
 use super::attempts::work;
 use super::rows::{json_present, to_json, word};
 use super::rowset::{self, Row as _, row};
 use super::unit::Unit;
 use super::{Database, micros};
-use crate::store::{StoreResult, Terms};
+use crate::store::{Cas, NewPresence, StoreResult, Terms};
 
 row! {
     PresenceRow {
@@ -19,28 +20,45 @@ row! {
     }
 }
 
+/// What an agent said of itself, and which process said it.
+#[derive(Serialize)]
+struct Description<'a> {
+    #[serde(flatten)]
+    agent: &'a Agent,
+    instance: String,
+}
+
 pub(super) async fn register(
     database: &Database,
     agent: &Agent,
-    (session, present): (SessionId, Duration),
-) -> StoreResult<()> {
+    presence: NewPresence,
+) -> StoreResult<Cas> {
     let now = database.now().await?;
-    sqlx::query(
+    let description = Description {
+        agent,
+        instance: presence.instance.to_string(),
+    };
+    let text = format!(
         "INSERT INTO agents (id, description, state, registered_at, session, present_until) \
          VALUES ($1, $2, $3, $4, $5, $6) \
          ON CONFLICT (id) DO UPDATE SET description = excluded.description, state = excluded.state, \
          registered_at = excluded.registered_at, session = excluded.session, \
-         present_until = excluded.present_until",
-    )
-    .bind(agent.id.as_str())
-    .bind(to_json(agent)?)
-    .bind(agent.state.as_str())
-    .bind(now)
-    .bind(session.to_string())
-    .bind(now.saturating_add(micros(present)))
-    .execute(&database.pool)
-    .await?;
-    Ok(())
+         present_until = excluded.present_until{}",
+        database.dialect.is_vacant()
+    );
+    let registered = sqlx::query(sqlx::AssertSqlSafe(text))
+        .bind(agent.id.as_str())
+        .bind(to_json(&description)?)
+        .bind(agent.state.as_str())
+        .bind(now)
+        .bind(presence.session.to_string())
+        .bind(now.saturating_add(micros(presence.present)))
+        .execute(&database.pool)
+        .await?;
+    Ok(match registered.rows_affected() {
+        0 => Cas::Stale,
+        _ => Cas::Applied(()),
+    })
 }
 
 /// In two statements for all of them: whoever has ten thousand agents renews them often.

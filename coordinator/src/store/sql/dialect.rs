@@ -68,6 +68,20 @@ impl Dialect {
         }
     }
 
+    /// A condition on the row of `agents` that a registration is to replace: no other instance of
+    /// the agent is present. None where one process uses the database: it knows its sessions.
+    pub(super) const fn is_vacant(self) -> &'static str {
+        match self {
+            Self::Sqlite => "",
+            Self::Postgres => {
+                " WHERE agents.present_until <= excluded.registered_at \
+                 OR agents.description::json ->> 'instance' IS NULL \
+                 OR agents.description::json ->> 'instance' \
+                 = excluded.description::json ->> 'instance'"
+            }
+        }
+    }
+
     /// A further condition: nobody else holds the row of `tasks`, which is not waited for.
     pub(super) const fn is_free(self) -> &'static str {
         match self {

@@ -89,8 +89,7 @@ fn begin(state: &mut State, work: Work, slots: u32) -> Option<CancellationToken>
         return None;
     }
     let cancel = CancellationToken::new();
-    state.jobs.insert(work, cancel.clone());
-    state.seen.most_jobs = state.seen.most_jobs.max(state.jobs.len());
+    state.begin(work, cancel.clone());
     Some(cancel)
 }
 
@@ -126,7 +125,7 @@ fn accepted(mut events: Vec<WorkEvent>) -> Vec<WorkEvent> {
 
 /// Calls a job off; it ends as cancelled.
 pub(super) fn cancel(state: &mut State, work: Work) {
-    if let Some(job) = state.jobs.remove(&work) {
+    if let Some(job) = state.end(work) {
         job.cancel();
         state.report(
             work,

@@ -1,11 +1,13 @@
 //! What a mock agent remembers: its jobs, its unacknowledged reports, what it was told.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use patchfleet_domain::{AgentState, Report, Work, WorkEvent};
 use patchfleet_proto::v1;
 use patchfleet_proto::v1::agent_message::Body;
 use patchfleet_proto::v1::coordinator_message::Body as Told;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -37,8 +39,8 @@ pub struct Seen {
     pub dropped: Vec<Work>,
     /// Attempts of which it was told that they are not its own any more.
     pub stale: Vec<Work>,
-    /// Attempts that were called off, with the reason and the grace in milliseconds.
-    pub cancelled: Vec<(Work, String, u64)>,
+    /// Attempts that were called off, with the reason.
+    pub cancelled: Vec<(Work, String)>,
     /// Answers to requests for credentials.
     pub credentials: BTreeMap<String, v1::credential::Answer>,
     /// How many reports were acknowledged; one said twice may count twice.
@@ -47,6 +49,8 @@ pub struct Seen {
     pub unacknowledged: usize,
     /// How many times leases were renewed.
     pub renewals: usize,
+    /// It ended by itself: another process has its id.
+    pub id_taken: bool,
     /// The most jobs that it had at once.
     pub most_jobs: usize,
     /// Assignments that came while no slot was free.
@@ -87,6 +91,11 @@ pub(super) struct State {
     last: BTreeMap<Work, Report>,
     /// Other messages that wait to be sent; lost with the stream.
     pub(super) outbox: VecDeque<Body>,
+    /// Requests for credentials that are not answered; sent again on each stream.
+    questions: BTreeMap<String, v1::CredentialRequest>,
+    /// How long leases live, and when each job's was renewed last.
+    lease: Duration,
+    renewed_at: BTreeMap<Work, Instant>,
 }
 
 impl Default for State {
@@ -104,6 +113,9 @@ impl Default for State {
             unacknowledged: VecDeque::new(),
             last: BTreeMap::new(),
             outbox: VecDeque::new(),
+            questions: BTreeMap::new(),
+            lease: Duration::MAX,
+            renewed_at: BTreeMap::new(),
         }
     }
 }
@@ -113,9 +125,43 @@ impl State {
         self.outbox.push_back(body);
     }
 
+    /// Asks on this stream and on each new one, until there is an answer.
+    pub(super) fn ask(&mut self, request: v1::CredentialRequest) {
+        let id = request.request_id.clone();
+        self.questions.insert(id, request.clone());
+        self.say(Body::CredentialRequest(request));
+    }
+
+    /// Takes a job on.
+    pub(super) fn begin(&mut self, work: Work, cancel: CancellationToken) {
+        self.jobs.insert(work, cancel);
+        self.renewed_at.insert(work, Instant::now());
+        self.seen.most_jobs = self.seen.most_jobs.max(self.jobs.len());
+    }
+
+    /// Ends a job.
+    pub(super) fn end(&mut self, work: Work) -> Option<CancellationToken> {
+        self.renewed_at.remove(&work);
+        self.jobs.remove(&work)
+    }
+
+    fn renewed(&mut self, works: &[v1::Work]) {
+        self.seen.renewals += 1;
+        let works = works.iter().filter_map(|it| work(Some(it)));
+        for work in works.filter(|it| self.jobs.contains_key(it)) {
+            self.renewed_at.insert(work, Instant::now());
+        }
+    }
+
+    /// True when a job's lease must have run out: no renewal of it was heard for that long.
+    pub(super) fn is_overdue(&self) -> bool {
+        let mut renewed = self.renewed_at.values();
+        renewed.any(|at| at.elapsed() > self.lease)
+    }
+
     pub(super) fn report(&mut self, work: Work, event: WorkEvent) {
         if matches!(event, WorkEvent::Finished(_) | WorkEvent::Refused { .. }) {
-            self.jobs.remove(&work);
+            self.end(work);
         }
         let seq = self.seqs.entry(work).or_default();
         *seq += 1;
@@ -177,16 +223,16 @@ impl State {
         match body {
             Told::Welcome(welcome) => self.welcome(welcome),
             Told::Assign(assign) => self.seen.assigns.push(assign.clone()),
-            Told::Renewed(_) => self.seen.renewals += 1,
+            Told::Renewed(renewed) => self.renewed(&renewed.works),
             Told::Cancel(cancel) => {
                 if let Some(work) = work(cancel.work.as_ref()) {
-                    let entry = (work, cancel.reason.clone(), cancel.grace_ms);
-                    self.seen.cancelled.push(entry);
+                    self.seen.cancelled.push((work, cancel.reason.clone()));
                 }
             }
             Told::Credential(credential) => {
                 if let Some(answer) = credential.answer.clone() {
                     let id = credential.request_id.clone();
+                    self.questions.remove(&id);
                     self.seen.credentials.insert(id, answer);
                 }
             }
@@ -210,6 +256,13 @@ impl State {
         for work in self.seen.dropped.clone() {
             self.forget(work);
         }
+        // The registration renewed the leases.
+        self.lease = Duration::from_millis(welcome.lease_ttl_ms);
+        for at in self.renewed_at.values_mut() {
+            *at = Instant::now();
+        }
+        let questions = self.questions.values().cloned();
+        self.outbox.extend(questions.map(Body::CredentialRequest));
     }
 
     fn acknowledged(&mut self, ack: &v1::ReportAck) {
@@ -223,9 +276,11 @@ impl State {
 
     /// Ends the job; nothing it said counts any more.
     fn forget(&mut self, work: Work) {
-        if let Some(job) = self.jobs.remove(&work) {
+        if let Some(job) = self.end(work) {
             job.cancel();
         }
+        let work_wire = Some(work.into());
+        self.questions.retain(|_, it| it.work != work_wire);
         self.unacknowledged
             .retain(|(_, report)| report.work != work);
         self.seen.unacknowledged = self.unacknowledged.len();
@@ -241,6 +296,8 @@ impl State {
         for (_, job) in std::mem::take(&mut self.jobs) {
             job.cancel();
         }
+        self.renewed_at.clear();
+        self.questions.clear();
         self.unacknowledged.clear();
         self.seen.unacknowledged = 0;
     }

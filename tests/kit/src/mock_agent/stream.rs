@@ -6,9 +6,9 @@ use std::time::Duration;
 use patchfleet_proto::v1::agent_message::Body;
 use patchfleet_proto::v1::coordinator_message::Body as Told;
 use patchfleet_proto::v1::fleet_client::FleetClient;
-use patchfleet_proto::{MAX_MESSAGE_BYTES, v1};
+use patchfleet_proto::{FREE_WITHIN, MAX_MESSAGE_BYTES, PUSHBACK, v1};
 use tokio::sync::{mpsc, watch};
-use tokio::time::Interval;
+use tokio::time::{Instant, Interval};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::metadata::MetadataValue;
@@ -20,6 +20,8 @@ use super::{Shared, conduct};
 
 /// Between two streams.
 const PAUSE: Duration = Duration::from_millis(50);
+/// How much longer to try than another process with the same id may be silent.
+const RIVAL_SLACK: Duration = Duration::from_secs(5);
 /// Messages on their way to the coordinator.
 const OUTGOING: usize = 64;
 
@@ -28,31 +30,50 @@ pub(super) async fn keep_connected(shared: Arc<Shared>) {
     let shutdown = shared.shutdown.clone();
     shutdown
         .run_until_cancelled(async {
+            let mut rival = None;
             loop {
-                let closed = one_stream(&shared).await;
-                let gives_up = is_verdict(closed.code);
+                let status = one_stream(&shared).await;
+                let id_taken = is_taken(&mut rival, &status);
+                rival.take_if(|_| id_taken);
+                let pushback = millis(&status, PUSHBACK).unwrap_or_default();
                 shared.state.send_modify(|state| {
-                    state.ended(closed);
-                    state.away |= gives_up;
+                    state.ended(closed(&status));
+                    state.seen.id_taken = id_taken;
+                    state.away |= id_taken;
                 });
-                tokio::time::sleep(PAUSE).await;
+                tokio::time::sleep(PAUSE + pushback).await;
             }
         })
         .await;
 }
 
-/// True where connecting again would only meet the same answer.
-fn is_verdict(code: Code) -> bool {
-    matches!(
-        code,
-        Code::Aborted | Code::FailedPrecondition | Code::InvalidArgument | Code::Unauthenticated
-    )
+/// True when another process has the agent's id: it took over, or had the time to end since the
+/// first refusal and did not.
+fn is_taken(rival: &mut Option<Instant>, status: &Status) -> bool {
+    match status.code() {
+        Code::Aborted => true,
+        Code::AlreadyExists => {
+            let free_within = millis(status, FREE_WITHIN).unwrap_or_default();
+            let since = rival.get_or_insert_with(Instant::now);
+            since.elapsed() > free_within + RIVAL_SLACK
+        }
+        _ => {
+            *rival = None;
+            false
+        }
+    }
 }
 
-async fn one_stream(shared: &Arc<Shared>) -> Closed {
+/// A time in a status's trailers.
+fn millis(status: &Status, trailer: &str) -> Option<Duration> {
+    let millis = status.metadata().get(trailer)?.to_str().ok()?;
+    Some(Duration::from_millis(millis.parse().ok()?))
+}
+
+async fn one_stream(shared: &Arc<Shared>) -> Status {
     let mut changes = shared.state.subscribe();
     if changes.wait_for(|state| !state.away).await.is_err() {
-        return closed(&Status::cancelled("dropped"));
+        return Status::cancelled("dropped");
     }
     let token = CancellationToken::new();
     shared.state.send_modify(|state| {
@@ -62,9 +83,9 @@ async fn one_stream(shared: &Arc<Shared>) -> Closed {
         }
     });
     match token.run_until_cancelled(Box::pin(converse(shared))).await {
-        Some(Ok(())) => closed(&Status::ok("the coordinator ended the stream")),
-        Some(Err(status)) => closed(&status),
-        None => closed(&Status::cancelled("cut by the mock agent")),
+        Some(Ok(())) => Status::ok("the coordinator ended the stream"),
+        Some(Err(status)) => status,
+        None => Status::cancelled("cut by the mock agent"),
     }
 }
 
@@ -95,7 +116,7 @@ async fn converse(shared: &Arc<Shared>) -> Result<(), Status> {
     let mut incoming = client.connect(request).await?.into_inner();
 
     let welcome = match incoming.message().await? {
-        Some(message) => hear(shared, &mut saying, message).await?,
+        Some(message) => hear(shared, message),
         None => None,
     };
     let Some(heartbeats) = welcome else {
@@ -144,10 +165,13 @@ async fn exchange(
         }
         tokio::select! {
             message = incoming.message() => match message? {
-                Some(message) => { hear(shared, saying, message).await?; }
+                Some(message) => { hear(shared, message); }
                 None => return Ok(()),
             },
             _ = heartbeats.tick() => {
+                if shared.state.borrow().is_overdue() {
+                    return Err(Status::cancelled("no lease was renewed for a whole lease"));
+                }
                 let heartbeat = shared.state.borrow().heartbeat(shared.profile.slots);
                 saying.say(Body::Heartbeat(heartbeat)).await?;
             }
@@ -168,13 +192,8 @@ async fn drain(mut incoming: Streaming<v1::CoordinatorMessage>) -> Result<(), St
         .map_err(late)?
 }
 
-/// Takes in a message and acknowledges it; a welcome gives the beat.
-async fn hear(
-    shared: &Arc<Shared>,
-    saying: &mut Saying,
-    message: v1::CoordinatorMessage,
-) -> Result<Option<Interval>, Status> {
-    let seq = message.seq;
+/// Takes in a message; a welcome gives the beat. A kind that it does not know is left out.
+fn hear(shared: &Arc<Shared>, message: v1::CoordinatorMessage) -> Option<Interval> {
     let mut beat = None;
     if let Some(body) = message.body {
         shared.state.send_modify(|state| state.told(&body));
@@ -194,33 +213,23 @@ async fn hear(
             _ => {}
         }
     }
-    saying.say(Body::Ack(v1::Ack { seq })).await?;
-    Ok(beat)
+    beat
 }
 
 /// The sending half of a stream.
 struct Saying {
     tx: mpsc::Sender<v1::AgentMessage>,
-    seq: u64,
     /// The newest report that was sent on this stream.
     reported: u64,
 }
 
 impl Saying {
     fn new(tx: mpsc::Sender<v1::AgentMessage>) -> Self {
-        Self {
-            tx,
-            seq: 0,
-            reported: 0,
-        }
+        Self { tx, reported: 0 }
     }
 
-    async fn say(&mut self, body: Body) -> Result<(), Status> {
-        self.seq += 1;
-        let message = v1::AgentMessage {
-            seq: self.seq,
-            body: Some(body),
-        };
+    async fn say(&self, body: Body) -> Result<(), Status> {
+        let message = v1::AgentMessage { body: Some(body) };
         let gone = |_| Status::unavailable("the stream is gone");
         self.tx.send(message).await.map_err(gone)
     }

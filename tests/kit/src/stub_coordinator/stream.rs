@@ -87,23 +87,23 @@ impl Stream {
                 state.open = Some(Open {
                     stream,
                     tx: self.tx.clone(),
-                    seq: 0,
                     cut: self.cut.clone(),
                 });
                 state.pending.push_front(Body::Welcome(welcome));
             }
             Some(Said::Heartbeat(heartbeat)) if state.answers.renew => {
                 let works = heartbeat.current;
-                state
-                    .pending
-                    .push_back(Body::Renewed(v1::Renewed { works }));
+                if !works.is_empty() {
+                    let renewed = Body::Renewed(v1::Renewed { works });
+                    state.pending.push_back(renewed);
+                }
             }
             Some(Said::Report(report)) => self.answer(state, &report),
             Some(Said::CredentialRequest(request)) => {
                 let credential = state.answers.credential(&request);
                 state.pending.push_back(Body::Credential(credential));
             }
-            Some(Said::Heartbeat(_) | Said::Ack(_) | Said::Goodbye(_)) | None => {}
+            Some(Said::Heartbeat(_) | Said::Goodbye(_)) | None => {}
         }
         state.flush();
     }
