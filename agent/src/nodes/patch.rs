@@ -31,6 +31,8 @@ use parse::{FileDiff, Line};
 
 /// Largest draft, and largest file that a draft may touch, in bytes.
 const MAX_BYTES: usize = 1 << 20;
+/// Most bytes that the files which a draft touches may have together, before it.
+const MAX_TOUCHED: u64 = 32 << 20;
 /// Most files that a draft may touch.
 const MAX_FILES: usize = 100;
 
@@ -84,19 +86,12 @@ impl Node for Patch {
             Err(rejected) => return Err(refused(Vec::new(), rejected)),
         };
         let base = Base::read(deps, &diffs).await?;
-        let (mut files, mut rejected) = (Vec::new(), Vec::new());
-        for diff in &diffs {
-            match base.apply(diff) {
-                Ok(patched) => files.extend(patched),
-                Err(rejection) => rejected.push(rejection),
-            }
-        }
-        files.retain(|file: &PatchedFile| {
-            file.original_content != file.patched_content || base.mode_differs(file)
-        });
+        let patched = tokio::task::spawn_blocking(move || base.apply_all(&diffs)).await;
+        let (files, mut rejected) = patched.map_err(|error| {
+            let message = format!("applying the draft failed: {error}");
+            permanent(FailureKind::Internal, message)
+        })?;
         let applied: Vec<_> = files.iter().map(|file| file.path.clone()).collect();
-        rejected.extend(files.iter().filter_map(too_large));
-        rejected.extend(files.iter().filter_map(with_registered_secret));
         if files.is_empty() && rejected.is_empty() {
             rejected.push(Rejection::whole("it changes nothing"));
         }
@@ -268,6 +263,13 @@ impl Base {
             .filter_map(|path| entries.get(path))
             .filter(|entry| is_file(entry.kind) && entry.size <= MAX_BYTES as u64)
             .collect();
+        let bytes: u64 = wanted.iter().map(|entry| entry.size).sum();
+        if bytes > MAX_TOUCHED {
+            let reason = format!(
+                "it touches files of {bytes} bytes together; at most {MAX_TOUCHED} are allowed"
+            );
+            return Err(refused(Vec::new(), vec![Rejection::whole(reason)]));
+        }
         let ids: Vec<_> = wanted.iter().map(|entry| entry.id.clone()).collect();
         let blobs = workspace.repository.blobs(&ids).await.map_err(git)?;
         let texts = wanted
@@ -276,6 +278,23 @@ impl Base {
             .zip(blobs)
             .collect();
         Ok(Self { entries, texts })
+    }
+
+    /// The files that a draft leads to, and why some are refused.
+    fn apply_all(&self, diffs: &[FileDiff]) -> (Vec<PatchedFile>, Vec<Rejection>) {
+        let (mut files, mut rejected) = (Vec::new(), Vec::new());
+        for diff in diffs {
+            match self.apply(diff) {
+                Ok(patched) => files.extend(patched),
+                Err(rejection) => rejected.push(rejection),
+            }
+        }
+        files.retain(|file: &PatchedFile| {
+            file.original_content != file.patched_content || self.mode_differs(file)
+        });
+        rejected.extend(files.iter().filter_map(too_large));
+        rejected.extend(files.iter().filter_map(with_registered_secret));
+        (files, rejected)
     }
 
     /// The files that a diff of one file leads to: two for a rename.

@@ -1,5 +1,6 @@
 //! Hunks on a text, in memory. No fuzz: what a hunk says was there has to be there, though it may
-//! have moved.
+//! have moved. The work is bounded by the length of text and hunks, whatever the hunks say of their
+//! places.
 
 use super::parse::{Hunk, Line};
 
@@ -18,25 +19,34 @@ pub(super) fn apply(original: &str, hunks: &[Hunk]) -> Result<String, Misfit> {
     let mut output: Vec<&str> = Vec::with_capacity(lines.len());
     let mut done = 0;
     let mut shift: isize = 0;
+    // How much of the output is known to have a line end everywhere.
+    let mut ended = 0;
+    let mut search = Search {
+        lines: &lines,
+        steps: SPARE_STEPS + STEPS_PER_LINE * lines.len(),
+    };
     for hunk in hunks {
         let before: Vec<&str> = hunk.before().collect();
         let said = hunk
             .old_start
             .saturating_sub(usize::from(!before.is_empty()));
         let wanted = said.saturating_add_signed(shift);
-        let found =
-            find(&lines, &before, done, wanted).ok_or_else(|| misfit(hunk, &lines, said))?;
+        let found = match search.find(&before, done, wanted) {
+            Some(found) => found,
+            None if search.steps == 0 => return Err(lost(hunk)),
+            None => return Err(misfit(hunk, &lines, said)),
+        };
         output.extend(&lines[done..found]);
         output.extend(hunk.after());
         done = found + before.len();
         shift = found.cast_signed() - said.cast_signed();
-        let rest = &lines[done..];
-        if output
-            .iter()
-            .rev()
-            .skip(usize::from(rest.is_empty()))
-            .any(|line| !line.ends_with('\n'))
-        {
+        // The last line of all may be without one.
+        let inner = output
+            .len()
+            .saturating_sub(usize::from(done == lines.len()));
+        let new = ended.min(inner)..inner;
+        ended = inner;
+        if output[new].iter().any(|line| !line.ends_with('\n')) {
             return Err(Misfit {
                 header: hunk.header.clone(),
                 reason: "text would follow a line that has no line end".to_owned(),
@@ -47,24 +57,55 @@ pub(super) fn apply(original: &str, hunks: &[Hunk]) -> Result<String, Misfit> {
     Ok(output.concat())
 }
 
-/// Where the lines stand: at the wanted place, or the nearest other that is not done yet.
-fn find(lines: &[&str], before: &[&str], done: usize, wanted: usize) -> Option<usize> {
-    let last = lines.len().checked_sub(before.len())?;
-    if done > last {
-        return None;
+/// How many comparisons of lines a search may take, for each line of the text.
+const STEPS_PER_LINE: usize = 16;
+/// Comparisons that are always allowed.
+const SPARE_STEPS: usize = 1 << 20;
+
+/// Looks for hunks that moved.
+struct Search<'a> {
+    lines: &'a [&'a str],
+    /// Comparisons that are left for all hunks together.
+    steps: usize,
+}
+
+impl Search<'_> {
+    /// Where the lines stand: at the wanted place, or the nearest other that is not done yet.
+    fn find(&mut self, before: &[&str], done: usize, wanted: usize) -> Option<usize> {
+        let last = self.lines.len().checked_sub(before.len())?;
+        if done > last {
+            return None;
+        }
+        let wanted = wanted.clamp(done, last);
+        // An insertion without context says nothing but its place.
+        if before.is_empty() {
+            return Some(wanted);
+        }
+        let farthest = (wanted - done).max(last - wanted);
+        for distance in 0..=farthest {
+            let down = wanted.checked_sub(distance).filter(|at| *at >= done);
+            let up = Some(wanted + distance).filter(|at| *at <= last);
+            for at in down.into_iter().chain(up) {
+                let there = self.lines[at..].iter().zip(before);
+                let same = there.take_while(|(line, wanted)| line == wanted).count();
+                if same == before.len() {
+                    return Some(at);
+                }
+                self.steps = self.steps.saturating_sub(same + 1);
+            }
+            if self.steps == 0 {
+                return None;
+            }
+        }
+        None
     }
-    let fits = |at: &usize| lines[*at..*at + before.len()] == *before;
-    let wanted = wanted.clamp(done, last);
-    // An insertion without context says nothing but its place.
-    if before.is_empty() {
-        return Some(wanted);
+}
+
+fn lost(hunk: &Hunk) -> Misfit {
+    Misfit {
+        header: hunk.header.clone(),
+        reason: "it and the hunks before are too far from where they say they are".to_owned(),
     }
-    let farthest = (wanted - done).max(last - wanted);
-    (0..=farthest).find_map(|distance| {
-        let down = wanted.checked_sub(distance).filter(|at| *at >= done);
-        let up = Some(wanted + distance).filter(|at| *at <= last);
-        down.into_iter().chain(up).find(fits)
-    })
 }
 
 fn misfit(hunk: &Hunk, lines: &[&str], said: usize) -> Misfit {
