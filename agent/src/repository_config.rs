@@ -39,6 +39,9 @@ pub struct RepositoryConfig {
     /// What must not be changed, besides what is always protected.
     #[serde(default)]
     pub protected_paths: Globs,
+    /// What may be changed although it is always protected; never this file.
+    #[serde(default)]
+    pub unprotected_paths: Globs,
     /// The agent type that tasks of this repository want.
     #[serde(default, deserialize_with = "agent_type")]
     pub agent_type: Option<AgentType>,
@@ -293,6 +296,7 @@ test: python3 -m unittest -k 'a b'
 test_timeout: 5m
 allowed_paths: ['orders/**', '*.md']
 protected_paths: [orders/secret/**]
+unprotected_paths: [.vscode/**]
 agent_type: backend
 author: Orders Bot <bot@example.com>
 ";
@@ -304,6 +308,7 @@ author: Orders Bot <bot@example.com>
         assert!(config.allowed_paths.matches("README.md"));
         assert!(!config.allowed_paths.matches("docs/README.md"));
         assert!(config.protected_paths.matches("orders/secret/key.py"));
+        assert!(config.unprotected_paths.matches(".vscode/tasks.json"));
         assert_eq!(config.author.unwrap().name, "Orders Bot");
     }
 

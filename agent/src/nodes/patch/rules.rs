@@ -4,31 +4,107 @@ use std::sync::LazyLock;
 
 use crate::repository_config::{Globs, RepositoryConfig};
 
-/// Files that say what runs on GitHub or what agents are told. Compared in lower case, because
-/// some work trees do not tell case apart.
+/// Files that run without anybody asking for it, or that say what runs or what agents are told:
+/// whoever merges a change to code does not expect it to change these. Compared in lower case,
+/// because some work trees do not tell case apart.
 const PROTECTED: &[&str] = &[
+    // Continuous integration.
     ".github/workflows/**",
     ".github/actions/**",
-    ".github/instructions/**",
-    ".github/copilot-instructions.md",
+    ".gitlab-ci.yml",
+    ".gitlab/ci/**",
+    ".circleci/**",
+    ".travis.yml",
+    ".buildkite/**",
+    ".drone.yml",
+    ".woodpecker.yml",
+    ".woodpecker/**",
+    ".gitea/workflows/**",
+    ".forgejo/workflows/**",
+    ".semaphore/**",
+    ".teamcity/**",
+    ".cirrus.yml",
+    ".appveyor.yml",
+    "appveyor.yml",
+    "azure-pipelines.{yml,yaml}",
+    ".azure-pipelines/**",
+    ".azuredevops/**",
+    "bitbucket-pipelines.yml",
+    "buildspec.{yml,yaml}",
+    "cloudbuild.{yml,yaml}",
+    "**/jenkinsfile",
+    // Who reviews, and what updates by itself.
     ".github/codeowners",
     "codeowners",
     "docs/codeowners",
-    ".gitlab-ci.yml",
-    ".circleci/**",
-    "azure-pipelines.yml",
-    "jenkinsfile",
-    ".patchfleet.yaml",
+    ".gitlab/codeowners",
+    // Hooks and attributes of git, which run or convert on whoever checks out or commits.
     ".gitmodules",
+    "**/.gitattributes",
+    "**/.husky/**",
+    ".githooks/**",
+    "**/.pre-commit-config.{yml,yaml}",
+    "**/.pre-commit-hooks.yaml",
+    "**/lefthook.{yml,yaml,toml,json}",
+    "**/.lefthook.{yml,yaml,toml,json}",
+    "**/.lefthook/**",
+    "**/.lefthook-local.{yml,yaml}",
+    "**/.overcommit.yml",
+    "**/.lintstagedrc*",
+    // Tasks and containers of editors, and what a shell loads by itself.
+    "**/.devcontainer/**",
+    "**/.devcontainer.json",
+    "**/.vscode/**",
+    "**/*.code-workspace",
+    "**/.idea/**",
+    "**/.fleet/**",
+    "**/.zed/**",
+    "**/.envrc",
+    "**/.gitpod.yml",
+    // What agents are told, and the servers and hooks that they start.
+    ".patchfleet.yaml",
+    ".github/instructions/**",
+    ".github/prompts/**",
+    ".github/chatmodes/**",
+    ".github/agents/**",
+    ".github/hooks/**",
+    ".github/copilot-instructions.md",
     "**/agents.md",
+    "**/agents.override.md",
+    "**/agent.md",
     "**/claude.md",
+    "**/claude.local.md",
     "**/gemini.md",
+    "**/qwen.md",
+    "**/.mcp.json",
+    "**/mcp.json",
     "**/.cursorrules",
     "**/.windsurfrules",
     "**/.clinerules",
+    "**/.clinerules/**",
+    "**/.roorules",
+    "**/.roo/**",
+    "**/.rules",
+    "**/.goosehints",
     "**/.claude/**",
     "**/.cursor/**",
+    "**/.windsurf/**",
+    "**/.codex/**",
+    "**/.gemini/**",
+    "**/.qwen/**",
+    "**/.opencode/**",
+    "**/opencode.json*",
+    "**/.continue/**",
+    "**/.amazonq/**",
+    "**/.kiro/**",
+    "**/.junie/**",
+    "**/.augment/**",
+    "**/.agents/**",
+    "**/.aider*",
 ];
+
+/// What no configuration opens: it would open everything else.
+const NEVER_OPENED: &str = ".patchfleet.yaml";
 
 static ALWAYS_PROTECTED: LazyLock<Globs> = LazyLock::new(|| {
     let patterns = PROTECTED
@@ -43,7 +119,9 @@ pub(super) fn refusal(path: &str, config: &RepositoryConfig) -> Option<String> {
     if let Some(reason) = hostile(path) {
         return Some(reason);
     }
-    if ALWAYS_PROTECTED.matches(&path.to_lowercase()) || config.protected_paths.matches(path) {
+    let lower = path.to_lowercase();
+    let opened = config.unprotected_paths.matches(path) && lower != NEVER_OPENED;
+    if (ALWAYS_PROTECTED.matches(&lower) && !opened) || config.protected_paths.matches(path) {
         return Some("the path is protected".to_owned());
     }
     if !config.allowed_paths.is_empty() && !config.allowed_paths.matches(path) {
@@ -156,9 +234,61 @@ mod tests {
             "Jenkinsfile",
             ".claude/settings.json",
             ".cursor/rules/x.mdc",
+            ".gitattributes",
+            "src/.gitattributes",
+            ".husky/pre-commit",
+            "web/.husky/pre-commit",
+            ".pre-commit-config.yaml",
+            ".devcontainer/devcontainer.json",
+            ".vscode/tasks.json",
+            ".mcp.json",
+            ".clinerules/rule.md",
+            ".travis.yml",
+            ".buildkite/pipeline.yml",
+            "azure-pipelines.yaml",
+            "ci/Jenkinsfile",
+            "lefthook.yml",
+            ".envrc",
+            ".idea/runConfigurations/x.xml",
+            ".aider.conf.yml",
+            ".windsurf/rules/x.md",
         ] {
             let reason = refusal(path, &plain);
             assert_eq!(reason.as_deref(), Some("the path is protected"), "{path}");
+        }
+    }
+
+    #[test]
+    fn ordinary_files_with_similar_names_may_be_touched() {
+        let plain = RepositoryConfig::default();
+        for path in [
+            "docs/agents/list.md",
+            "src/vscode/tasks.json",
+            "src/hooks/pre_commit.py",
+            ".env.example",
+            "src/rules",
+            "src/fleet/a.rs",
+            "Makefile",
+            "package.json",
+        ] {
+            assert_eq!(refusal(path, &plain), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn the_default_branch_may_open_what_is_protected_but_not_its_own_configuration() {
+        let config = config(
+            "unprotected_paths: ['.vscode/*', '**/.gitattributes', '*.yaml']\nprotected_paths: ['.vscode/keys']\n",
+        );
+        assert_eq!(refusal(".vscode/tasks.json", &config), None);
+        assert_eq!(refusal("a/.gitattributes", &config), None);
+        for path in [
+            ".vscode/keys",
+            ".patchfleet.yaml",
+            ".Patchfleet.yaml",
+            ".husky/x",
+        ] {
+            assert!(refusal(path, &config).is_some(), "{path}");
         }
     }
 
