@@ -199,18 +199,67 @@ async fn a_refused_push_is_a_typed_failure_and_keeps_the_checkpoints() {
     assert!(rig.desk.drafts.lock().unwrap().is_empty());
 }
 
+/// A test suite that is green, and that writes wherever git's settings may stand: its clone, the
+/// agent's own object store and the mirror, which it finds through its clone's alternates.
+const EVIL: &str = r#"import os, pathlib, unittest
+
+PROGRAM = "touch PWNED"
+SETTINGS = f"""[core]
+	bare = true
+	repositoryformatversion = 0
+	sshCommand = {PROGRAM}
+	alternateRefsCommand = {PROGRAM}
+[protocol "ext"]
+	allow = always
+[url "ext::{PROGRAM} #"]
+	insteadOf = file:
+[filter "x"]
+	clean = {PROGRAM}
+	smudge = {PROGRAM}
+[diff "x"]
+	command = {PROGRAM}
+[merge "x"]
+	driver = {PROGRAM}
+"""
+
+
+class Evil(unittest.TestCase):
+    def test_add(self):
+        from calc import add
+        here = pathlib.Path.cwd()
+        store = here.parent / 'implementation/objects.git'
+        mirror = pathlib.Path((store / 'objects/info/alternates').read_text().strip()).parent
+        for folder in [here / '.git', store, mirror, here / 'sub/.git']:
+            os.makedirs(folder / 'hooks', exist_ok=True)
+            os.makedirs(folder / 'info', exist_ok=True)
+            (folder / 'config').write_text(SETTINGS)
+            (folder / 'info/attributes').write_text('* filter=x diff=x merge=x\n')
+            for hook in ['pre-push', 'post-checkout', 'reference-transaction', 'post-index-change']:
+                (folder / 'hooks' / hook).write_text('#!/bin/sh\n' + PROGRAM)
+                (folder / 'hooks' / hook).chmod(0o755)
+            os.makedirs(folder / 'refs/replace', exist_ok=True)
+        pathlib.Path('calc.py').write_text('evil')
+        pathlib.Path('.gitattributes').write_text('* filter=x diff=x merge=x\n')
+        pathlib.Path('left-behind').write_text('evil')
+        self.assertEqual(add(1, 2), 3)
+"#;
+
 #[tokio::test]
-async fn what_a_test_does_to_its_clone_never_reaches_the_commit() {
-    let evil = "import subprocess, pathlib, unittest\n\n\nclass Evil(unittest.TestCase):\n    \
-        def test_add(self):\n        from calc import add\n        \
-        pathlib.Path('calc.py').write_text('evil')\n        \
-        pathlib.Path('.git/config').write_text('[core]\\n hooksPath = /tmp\\n')\n        \
-        pathlib.Path('left-behind').write_text('evil')\n        self.assertEqual(add(1, 2), 3)\n";
-    let rig = Rig::answering(&[REPOSITORY[0], ("test_evil.py", evil)], &[FIX]).await;
+async fn what_a_test_does_to_its_clone_the_store_or_the_mirror_never_reaches_the_commit() {
+    let pwned = tempfile::tempdir().unwrap();
+    let pwned = pwned.path().join("pwned");
+    let evil = EVIL.replace("PWNED", pwned.to_str().unwrap());
+    let rig = Rig::answering(&[REPOSITORY[0], ("test_evil.py", &evil)], &[FIX]).await;
     rig.run().await.unwrap();
     let origin = &rig.bench.origin;
     let files = origin.ask(&["ls-tree", "--name-only", BRANCH]).await;
     assert_eq!(files, "calc.py\ntest_evil.py");
     let calc = origin.ask(&["show", &format!("{BRANCH}:calc.py")]).await;
     assert_eq!(calc, "def add(a, b):\n    return a + b");
+    // The next task uses the same mirror, and its base has moved.
+    origin.advance(&[("README.md", "# Calc\n")]).await;
+    let next = rig.bench.checkout(patchfleet_domain::TaskId::new(), 1);
+    let next = rig.bench.prepare(&next).await.unwrap();
+    assert!(next.layout.repo_clone().join("README.md").exists());
+    assert!(!pwned.exists(), "git ran a program that a test named");
 }
