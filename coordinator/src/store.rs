@@ -300,7 +300,8 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     async fn agents(&self) -> StoreResult<Vec<Agent>>;
 
     /// The first unsent entry of each issue whose time has come, oldest first, taken for
-    /// `hold` so that no other publisher takes it meanwhile; for longer when it was tried before.
+    /// `hold` so that no other publisher takes it meanwhile; for longer when it did not get through
+    /// before.
     async fn take_outbox(&self, limit: u32, hold: Duration) -> StoreResult<Vec<OutboxEntry>>;
     /// Says how sending went. `Done` for a status also settles older status entries of the task.
     async fn settle_outbox(&self, entry: &OutboxEntry, sent: &Sent) -> StoreResult<()>;

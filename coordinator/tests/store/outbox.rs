@@ -37,6 +37,21 @@ pub(crate) async fn an_entry_knows_since_when_it_is_tried_and_is_held_for_longer
     }
 }
 
+pub(crate) async fn one_whose_publisher_died_is_not_held_for_longer(fixture: &Fixture) {
+    fixture.create(1).await;
+    let hold = Duration::from_millis(1);
+    for tries in 1..=5 {
+        let mut looks = tokio::time::interval(hold);
+        let taken = loop {
+            looks.tick().await;
+            if let Some(entry) = fixture.store.take_outbox(10, hold).await.unwrap().pop() {
+                break entry;
+            }
+        };
+        assert_eq!((taken.tries, taken.hold), (tries, hold));
+    }
+}
+
 pub(crate) async fn what_was_dropped_is_in_the_history(fixture: &Fixture) {
     let id = fixture.create(1).await;
     let dropped = Sent::Dropped {

@@ -1,5 +1,6 @@
 //! The words of commit and pull request.
 
+use patchfleet_domain::task::task_mark;
 use patchfleet_guard::{redact, strip_hidden, without_references};
 
 use super::PullRequestDraft;
@@ -28,10 +29,10 @@ pub(super) fn draft(deps: &NodeDeps, summary: &Summary) -> PullRequestDraft {
     let task = &deps.task;
     let issue = task.issue.map(|issue| format!("Fixes #{issue}\n\n"));
     let body = format!(
-        "{}{}\n<!-- patchfleet:task:{} -->\n",
+        "{}{}\n{}\n",
         issue.unwrap_or_default(),
         summary.to_markdown(),
-        task.work.task,
+        task_mark(task.work.task),
     );
     PullRequestDraft {
         title: title_line(&task.title, TITLE),

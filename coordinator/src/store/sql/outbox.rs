@@ -24,7 +24,7 @@ pub(super) async fn take(
     let micros_now = now.timestamp_micros();
     // The first unsent entry of each issue; the later ones wait for it.
     let text = format!(
-        "SELECT id, repository, issue, effect, tries, first_taken_at FROM outbox o \
+        "SELECT id, repository, issue, effect, tries, first_taken_at, held_until FROM outbox o \
          WHERE done_at IS NULL AND next_at <= $1 AND held_until <= $2 AND NOT EXISTS (\
              SELECT 1 FROM outbox e WHERE e.repository = o.repository AND e.issue = o.issue \
              AND e.done_at IS NULL AND e.id < o.id) \
@@ -40,7 +40,10 @@ pub(super) async fn take(
     for row in &found {
         let id: i64 = row.try_get("id")?;
         let tries = number::<u32>(row, "tries")?;
-        let hold = hold.saturating_mul(2_u32.pow(tries.min(LONGER)));
+        // Whoever took it before and said nothing since has died, which says nothing of the entry.
+        let is_slow = row.try_get::<i64, _>("held_until")? == 0;
+        let doublings = if is_slow { tries.min(LONGER) } else { 0 };
+        let hold = hold.saturating_mul(2_u32.pow(doublings));
         let first: Option<i64> = row.try_get("first_taken_at")?;
         let first = first.map_or(Ok(now), moment)?;
         sqlx::query(
