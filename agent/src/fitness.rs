@@ -5,7 +5,9 @@
 //! gets the next one. An agent that notices says that it is in error and why, takes nothing, and
 //! gives the task back uncounted. It repeats the self-test with backoff and takes tasks again when
 //! it passes: one at a time at first, where the self-test had seen nothing wrong.
-//! Absent: judging the task. A failure after a draft was made is never the host's.
+//! What a tool says of itself (that it is not logged in) costs the task nothing either, but a single
+//! such word stops nobody: it may have come from an issue's text.
+//! Absent: judging the task. A failure after a draft was made is the task's, unless it says otherwise.
 
 mod record;
 mod self_test;
@@ -80,13 +82,8 @@ impl Fitness {
     /// Says whose fault a failure is: one of the host's own is told as such, which costs the task
     /// nothing.
     pub(crate) async fn judge(&self, failure: Failure, attempted: &Attempted) -> Failure {
-        if attempted.drafted {
+        if attempted.drafted && failure.kind != FailureKind::HostFault {
             self.works();
-            return failure;
-        }
-        if failure.kind == FailureKind::HostFault {
-            let fault = failure.message.clone();
-            self.breaks(|record| record.suspected(fault));
             return failure;
         }
         let Some(early) = Early::of(&failure, attempted) else {

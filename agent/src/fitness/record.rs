@@ -56,9 +56,10 @@ impl Early {
             FailureKind::RemoteUnavailable if failure.message.starts_with(NO_TOKEN) => {
                 attempted.repository.clone()
             }
-            FailureKind::DraftFailed | FailureKind::Internal | FailureKind::RemoteUnavailable => {
-                attempted.task.to_string()
-            }
+            FailureKind::DraftFailed
+            | FailureKind::HostFault
+            | FailureKind::Internal
+            | FailureKind::RemoteUnavailable => attempted.task.to_string(),
             _ => return None,
         };
         let mut lines = failure
@@ -121,7 +122,9 @@ impl Record {
         self.alike.drain(..spare);
         let about: BTreeSet<_> = self.alike.iter().map(|it| &it.about).collect();
         let last = self.alike.last()?;
-        let is_host = self.alike.len() >= MOST_ALIKE && (self.on_trial || about.len() > 1);
+        let is_told = last.kind == FailureKind::HostFault;
+        let is_one_thing = about.len() == 1 && !is_told && !self.on_trial;
+        let is_host = self.alike.len() >= MOST_ALIKE && !is_one_thing;
         is_host.then(|| {
             format!(
                 "{MOST_ALIKE} attempts in a row ended alike before anything was drafted (`{}`): {}",
@@ -232,6 +235,15 @@ mod tests {
         assert_eq!(record.early(away(unknown)), None);
         assert_eq!(record.early(away(unknown)), None);
         assert!(record.early(away(unknown)).is_some());
+    }
+
+    #[test]
+    fn a_tool_that_says_thrice_that_it_is_not_logged_in_stops_the_agent_also_for_one_task() {
+        let mut record = Record::default();
+        let told = early(FailureKind::HostFault, "it is not logged in", "acme/calc");
+        assert_eq!(record.early(told.clone()), None);
+        assert_eq!(record.early(told.clone()), None);
+        assert!(record.early(told).is_some());
     }
 
     #[test]
