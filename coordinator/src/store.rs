@@ -182,6 +182,12 @@ pub trait Store: Send + Sync + std::fmt::Debug {
         repository: &RepositoryName,
         issue: IssueNumber,
     ) -> StoreResult<Option<Task>>;
+    /// When the issue was triggered last, also if its task was removed since.
+    async fn last_triggered(
+        &self,
+        repository: &RepositoryName,
+        issue: IssueNumber,
+    ) -> StoreResult<Option<Timestamp>>;
     /// A page of a task's history, oldest first, after the event id `after` (0 for the first):
     /// [`HISTORY_PAGE`] events, or fewer when there are no more.
     async fn history(&self, task: TaskId, after: i64) -> StoreResult<Vec<TaskEvent>>;

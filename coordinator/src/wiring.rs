@@ -226,7 +226,8 @@ impl Parts<'_> {
         let intake = Arc::new(intake);
         let every = self.config.intake.sweep.0;
         if !every.is_zero() {
-            let sweeper = Sweeper::new(Arc::clone(&intake), self.metrics.clone());
+            let sweeper = Sweeper::new(Arc::clone(&intake), self.metrics.clone())
+                .remembering(self.config.retention.deliveries.0);
             let sweeping = sweep::run(sweeper, every, self.shutdown.clone());
             stages.spawn(async {
                 sweeping.await;

@@ -37,6 +37,12 @@ macro_rules! uuid_id {
                 Self(uuid)
             }
 
+            /// When it was made, to the millisecond, by the clock of who made it (RFC 9562, version 7).
+            pub fn made_at(self) -> Option<crate::Timestamp> {
+                let (seconds, nanos) = self.0.get_timestamp()?.to_unix();
+                chrono::DateTime::from_timestamp(i64::try_from(seconds).ok()?, nanos)
+            }
+
             /// The bare UUID, for rows and the wire.
             pub const fn as_uuid(&self) -> Uuid {
                 self.0

@@ -44,6 +44,8 @@ const SKEW: TimeDelta = TimeDelta::seconds(30);
 const RESERVED: u64 = 20;
 /// How far back deliveries are read again, so that those that fail over and over are known.
 const LOOK_BACK: Duration = Duration::from_hours(1);
+/// The maximum age of an event that counts as missed, unless deliveries are kept for another time.
+const MEMORY: Duration = Duration::from_hours(30 * 24);
 
 /// Finds what was missed.
 #[derive(Debug)]
@@ -53,6 +55,8 @@ pub struct Sweeper {
     /// What is younger may still be on its way.
     patience: Duration,
     look_back: Duration,
+    /// The maximum age of an event that counts as missed.
+    memory: Duration,
     /// The repository that the last sweep left off at.
     next: Mutex<Option<RepositoryName>>,
 }
@@ -105,6 +109,7 @@ impl Sweeper {
             metrics,
             patience: ON_ITS_WAY,
             look_back: LOOK_BACK,
+            memory: MEMORY,
             next: Mutex::new(None),
         }
     }
@@ -113,6 +118,12 @@ impl Sweeper {
     #[must_use]
     pub fn patient_for(self, patience: Duration) -> Self {
         Self { patience, ..self }
+    }
+
+    /// The maximum age of an event that counts as missed: how long deliveries are remembered.
+    #[must_use]
+    pub fn remembering(self, memory: Duration) -> Self {
+        Self { memory, ..self }
     }
 
     /// Sweeps, unless somebody did within that time.
@@ -164,6 +175,11 @@ impl Sweeper {
 
     fn is_recent(&self, at: Timestamp) -> bool {
         at + self.patience > Utc::now()
+    }
+
+    /// True for what may have been acted on and forgotten since: nobody waits for it any more.
+    fn is_forgotten(&self, at: Timestamp) -> bool {
+        Utc::now() - self.memory > at
     }
 
     async fn sweep_repository(
@@ -232,9 +248,12 @@ impl Sweeper {
         let Some((event, action)) = triggers.max_by_key(|(event, _)| event.id) else {
             return Ok(None);
         };
-        let newest = self.intake.store.task_of_issue(repository, found.number);
-        let led_to = |task: Task| task.created_at + SKEW >= event.created_at;
-        if self.is_recent(event.created_at) || newest.await?.is_some_and(led_to) {
+        let triggered = self.intake.store.last_triggered(repository, found.number);
+        let led_to = |at: Timestamp| at + SKEW >= event.created_at;
+        if self.is_recent(event.created_at)
+            || self.is_forgotten(event.created_at)
+            || triggered.await?.is_some_and(led_to)
+        {
             return Ok(None);
         }
         Ok(Some(Missed::Trigger {

@@ -305,6 +305,14 @@ impl Store for SqlStore {
         Ok(tasks::list(&self.database, &filter).await?.pop())
     }
 
+    async fn last_triggered(
+        &self,
+        repository: &RepositoryName,
+        issue: IssueNumber,
+    ) -> StoreResult<Option<Timestamp>> {
+        tasks::last_triggered(&self.database, repository, issue).await
+    }
+
     async fn history(&self, task: TaskId, after: i64) -> StoreResult<Vec<TaskEvent>> {
         tasks::history(&self.database, task, after).await
     }

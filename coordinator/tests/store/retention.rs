@@ -5,7 +5,7 @@ use std::time::Duration;
 use patchfleet_coordinator::store::{
     Act, Acted, Commanded, Retention, Sent, TaskFilter, WorkEvent,
 };
-use patchfleet_domain::TaskState;
+use patchfleet_domain::{IssueNumber, TaskState};
 
 use crate::fixture::{Fixture, failure, repository};
 
@@ -99,13 +99,17 @@ pub(crate) async fn what_is_over_goes_and_what_is_not_stays(fixture: &Fixture) {
     assert_eq!(store.tasks(&filter).await.unwrap().len(), 3);
     assert_eq!(store.history(failed.task, 0).await.unwrap(), []);
     assert_eq!(store.attempts(failed.task).await.unwrap(), []);
-    // Its trigger is forgotten with it; those of the others are not.
+    // Its trigger is not forgotten with it: nobody has asked again.
     let again = patchfleet_coordinator::store::NewTask {
         id: patchfleet_domain::TaskId::new(),
         ..new
     };
     let again = Act::Create(Box::new(again));
-    assert!(matches!(fixture.act(again).await, Acted::Created(_)));
+    assert_eq!(fixture.act(again).await, Acted::Exists(cancelled));
+    let triggered = store.last_triggered(&repository(), IssueNumber(2)).await;
+    assert_eq!(triggered.unwrap(), cancelled.made_at());
+    let none = store.last_triggered(&repository(), IssueNumber(99)).await;
+    assert_eq!(none.unwrap(), None);
     // What waits is released as ever, and what works reports.
     store.cancel(queued, "maintainer").await.unwrap();
     assert_eq!(fixture.task(waiting).await.state, TaskState::Cancelled);

@@ -7,7 +7,7 @@ use anyhow::Result;
 use patchfleet_coordinator::cache::Cache;
 use patchfleet_coordinator::intake::sweep::{Sweeper, Swept};
 use patchfleet_coordinator::intake::{Intake, IntakePolicy};
-use patchfleet_coordinator::store::{Commanded, Effect};
+use patchfleet_coordinator::store::{Commanded, Effect, Retention, Sent};
 use patchfleet_domain::TaskState;
 use patchfleet_github::Credentials;
 use patchfleet_telemetry::Metrics;
@@ -354,5 +354,46 @@ async fn an_app_has_github_deliver_again() -> Result<()> {
         Some(Swept::default()),
         "what arrived is not asked for"
     );
+    Ok(())
+}
+
+/// A failed task is removed after a while; its issue is open and labelled still.
+#[tokio::test]
+async fn an_issue_whose_task_was_removed_is_not_taken_up_again() -> Result<()> {
+    let (scene, sweeper) = scene().await?;
+    let issue = scene.open("octocat", &[])?;
+    scene
+        .simulator
+        .add_label(REPOSITORY, "mona", issue, "patchfleet")?;
+    assert_eq!(sweep(&sweeper).await?, 1);
+    let task = scene.task(issue).await?;
+    scene.store.cancel(task.id, "mona").await?;
+    while let Some(entry) = scene.store.take_outbox(1, ALWAYS).await?.pop() {
+        let sent = Sent::Done { comment: None };
+        scene.store.settle_outbox(&entry, &sent).await?;
+    }
+    let nothing = Retention {
+        tasks: Duration::ZERO,
+        deliveries: Duration::ZERO,
+    };
+    while !scene.tasks().await?.is_empty() {
+        scene.store.retire(nothing).await?;
+    }
+    assert_eq!(sweep(&sweeper).await?, 0);
+    assert!(scene.tasks().await?.is_empty(), "nobody asked again");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_trigger_that_is_older_than_what_is_remembered_is_not_missed() -> Result<()> {
+    let (scene, sweeper) = scene().await?;
+    let issue = scene.open("octocat", &[])?;
+    scene
+        .simulator
+        .add_label(REPOSITORY, "mona", issue, "patchfleet")?;
+    let sweeper = sweeper.remembering(Duration::from_mins(30));
+    assert_eq!(sweep(&sweeper).await?, 0);
+    let sweeper = sweeper.remembering(Duration::from_hours(2));
+    assert_eq!(sweep(&sweeper).await?, 1);
     Ok(())
 }

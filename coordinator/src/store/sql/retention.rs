@@ -2,7 +2,8 @@
 //!
 //! Nothing needs an index for that but deliveries: ids of tasks and of entries grow with time, so
 //! the oldest are at the beginning, and few of those are still wanted. Any number of replicas may
-//! do it at once: each takes what no other has.
+//! do it at once: each takes what no other has. Triggers stay for good, a hundred bytes each: the
+//! issue of a removed task may be open and labelled still, and nobody has asked for it again.
 
 use std::time::Duration;
 
@@ -85,12 +86,8 @@ async fn retire_tasks(unit: &mut Unit<'_>, age: Duration) -> StoreResult<usize> 
     let among = unit.dialect.among();
     let beside =
         BESIDE.map(|(table, column)| format!("DELETE FROM {table} WHERE {column} {among}"));
-    let triggers = format!(
-        "DELETE FROM task_triggers WHERE (repository, task) IN (\
-            SELECT repository, id FROM tasks WHERE id {among})"
-    );
     let own = format!("DELETE FROM tasks WHERE id {among}");
-    for text in beside.into_iter().chain([triggers, own]) {
+    for text in beside.into_iter().chain([own]) {
         sqlx::query(sqlx::AssertSqlSafe(text))
             .bind(tasks_json.as_str())
             .execute(unit.sql().await?)

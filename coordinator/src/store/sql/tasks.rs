@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use patchfleet_domain::{IssueNumber, RepositoryName, Task, TaskAnalysis, TaskId, TaskState};
+use patchfleet_domain::{
+    IssueNumber, RepositoryName, Task, TaskAnalysis, TaskId, TaskState, Timestamp,
+};
 use sqlx::Row as _;
 
 use super::rows::{self, word};
@@ -185,6 +187,24 @@ pub(super) async fn retry_in(
         Some(held) => held.retry(actor),
         None => Ok(Commanded::NotFound),
     }
+}
+
+/// When the issue's newest task was made, which its id says. Triggers are never removed.
+pub(super) async fn last_triggered(
+    database: &Database,
+    repository: &RepositoryName,
+    issue: IssueNumber,
+) -> StoreResult<Option<Timestamp>> {
+    let row = sqlx::query(
+        "SELECT task FROM task_triggers WHERE repository = $1 AND issue = $2 \
+         ORDER BY task DESC LIMIT 1",
+    )
+    .bind(repository.as_str())
+    .bind(big(issue.0))
+    .fetch_optional(&database.readers)
+    .await?;
+    let newest: Option<TaskId> = row.map(|row| word(&row, "task")).transpose()?;
+    Ok(newest.and_then(TaskId::made_at))
 }
 
 /// The issue's newest task.
