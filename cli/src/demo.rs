@@ -62,9 +62,13 @@ pub(crate) async fn run(args: DemoArgs, output: Output) -> anyhow::Result<ExitCo
     let scene = Scene::set(&args).await?;
     let mut fleet = Fleet::start(&args, &scene).await?;
     let deadline = Duration::from_secs(args.timeout);
-    let good = tokio::time::timeout(deadline, show(&scene, &mut fleet, output))
-        .await
-        .with_context(|| format!("the demo did not end within {} s", args.timeout))??;
+    let shown = tokio::time::timeout(deadline, show(&scene, &mut fleet, output));
+    let good = tokio::select! {
+        shown = shown => {
+            shown.with_context(|| format!("the demo did not end within {} s", args.timeout))??
+        }
+        () = shutdown.cancelled() => anyhow::bail!("the demo was interrupted"),
+    };
     if args.keep {
         let environment = fleet.write_environment(scene.folder())?;
         output.object(&serde_json::json!({ "event": "kept", "environment": environment }));
@@ -96,7 +100,10 @@ async fn show(scene: &Scene, fleet: &mut Fleet, output: Output) -> anyhow::Resul
     ));
     output.line("");
     let settled = [TaskState::Review, TaskState::Failed, TaskState::Cancelled];
-    let mut task = timeline.follow(issue, &settled, fleet).await?;
+    let labelled = ("issues", "labeled");
+    let mut task = timeline
+        .follow(issue, &settled, (scene, fleet, labelled))
+        .await?;
     verdict::show_change(scene, fleet, &task, output).await?;
     if task.state == TaskState::Review {
         task = merge(scene, &task, issue, (&mut timeline, fleet)).await?;
@@ -122,6 +129,10 @@ async fn merge(
     );
     scene.merge(number)?;
     timeline
-        .follow(issue, &[TaskState::Completed, TaskState::Failed], fleet)
+        .follow(
+            issue,
+            &[TaskState::Completed, TaskState::Failed],
+            (scene, fleet, ("pull_request", "closed")),
+        )
         .await
 }

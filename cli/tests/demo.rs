@@ -22,6 +22,23 @@ fn run(program: impl AsRef<std::ffi::OsStr>, args: &[&str]) -> Output {
     command.args(args).output().unwrap()
 }
 
+/// The sample as a git repository, and its issue with the trigger's label on it.
+fn labelled(folder: &Path) -> [String; 2] {
+    let repository = folder.join("repository").display().to_string();
+    let sample = kit().join("sample/repository").display().to_string();
+    let script = "cp -r \"$1\" \"$2\" && cd \"$2\" && git init -q -b main && git add -A && \
+        git -c user.name=t -c user.email=t@localhost commit -qm sample";
+    let made = run("sh", &["-c", script, "sh", &sample, &repository]);
+    assert!(made.status.success(), "{made:?}");
+    let text = std::fs::read_to_string(kit().join("sample/issue.json")).unwrap();
+    let mut issue: Value = serde_json::from_str(&text).unwrap();
+    let labels = issue["issue"]["labels"].as_array_mut().unwrap();
+    labels.push(serde_json::json!({"name": "Patchfleet"}));
+    let file = folder.join("issue.json");
+    std::fs::write(&file, issue.to_string()).unwrap();
+    [repository, file.display().to_string()]
+}
+
 /// Runs the demo with JSON output and gives its objects; the exit code has to be 0.
 fn demo(args: &[&str]) -> Vec<Value> {
     let args = [&["demo", "--json", "--timeout", "120"], args].concat();
@@ -118,6 +135,22 @@ fn a_real_package_gets_its_published_fix_back() {
         "python3 -m unittest -v",
     ]);
     assert_merged(&objects);
+}
+
+#[test]
+fn an_issue_that_has_the_label_already_is_worked_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let [repository, issue] = labelled(folder.path());
+    let answer = kit().join("sample/answers/1.diff").canonicalize().unwrap();
+    let command = format!("git apply {}", answer.display());
+    assert_merged(&demo(&[
+        "--repository",
+        &repository,
+        "--issue",
+        &issue,
+        "--draft-command",
+        &command,
+    ]));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use patchfleet_domain::RepositoryName;
-use patchfleet_testkit::github::{Permission, Simulator};
+use patchfleet_testkit::github::{Attempt, Delivery, Permission, Simulator};
 use rust_embed::Embed;
 use secrecy::SecretString;
 use serde_json::Value;
@@ -47,11 +47,12 @@ impl Scene {
     pub(super) async fn set(args: &DemoArgs) -> anyhow::Result<Self> {
         let folder = Folder::make(args.keep)?;
         let github = Simulator::start().await?;
-        let issue = issue_payload(args)?;
+        let mut issue = issue_payload(args)?;
+        remove_trigger(&mut issue);
         let repository = repository_name(&issue)?;
         match &args.repository {
             Some(origin) => github
-                .import_repository(repository.as_str(), origin)
+                .import_repository(repository.as_str(), &absolute(origin))
                 .with_context(|| format!("can't take over the repository {origin}"))?,
             None => {
                 let source = folder.path().join("sample");
@@ -79,6 +80,24 @@ impl Scene {
     pub(super) fn connect(&self, fleet: &Fleet) {
         self.github
             .add_webhook(&fleet.webhook_url(), fleet.webhook_secret());
+    }
+
+    /// An error when the delivery of this event and action did not make the coordinator act; of
+    /// labels, only the one that starts the work is meant to.
+    pub(super) fn check_delivery(&self, (event, action): (&str, &str)) -> anyhow::Result<()> {
+        let is_meant = |delivery: &Delivery| {
+            let is_cause = delivery.event == event && delivery.action.as_deref() == Some(action);
+            let label = || delivery.payload()["label"]["name"] == TRIGGER;
+            is_cause && (action != "labeled" || label())
+        };
+        for delivery in self.github.deliveries().iter().filter(|it| is_meant(it)) {
+            if let Some(reason) = delivery.attempts.last().and_then(why_nothing) {
+                anyhow::bail!(
+                    "the coordinator did nothing about the delivery `{event}` ({action}): {reason}"
+                );
+            }
+        }
+        Ok(())
     }
 
     /// Opens the issue; then the maintainer labels it, which starts the work.
@@ -198,6 +217,41 @@ fn issue_payload(args: &DemoArgs) -> anyhow::Result<Value> {
     Ok(payload)
 }
 
+/// Why a delivery led to nothing; none when it led to something.
+fn why_nothing(attempt: &Attempt) -> Option<String> {
+    let answer: Value = serde_json::from_str(&attempt.answer).unwrap_or_default();
+    let word = |field: &str| answer[field].as_str().map(str::to_owned);
+    match attempt.status {
+        None => Some("it did not answer; see coordinator.log".to_owned()),
+        Some(202) if answer["outcome"] == "ignored" => {
+            Some(word("reason").unwrap_or_else(|| "ignored".to_owned()))
+        }
+        Some(202) if answer["tasks"].as_array().is_some_and(Vec::is_empty) => {
+            Some("it led to no task".to_owned())
+        }
+        Some(202) => None,
+        Some(status) => Some(word("detail").unwrap_or_else(|| format!("HTTP status {status}"))),
+    }
+}
+
+/// Takes the label off that is put on later: a label that is there already tells nobody.
+fn remove_trigger(payload: &mut Value) {
+    if let Some(labels) = payload["issue"]["labels"].as_array_mut() {
+        labels.retain(|label| {
+            let name = label["name"].as_str().or(label.as_str());
+            !name.is_some_and(|name| name.eq_ignore_ascii_case(TRIGGER))
+        });
+    }
+}
+
+/// A path, wherever git is run, or any other address as it is.
+fn absolute(origin: &str) -> String {
+    match Path::new(origin).canonicalize() {
+        Ok(path) => path.to_string_lossy().into_owned(),
+        Err(_) => origin.to_owned(),
+    }
+}
+
 /// The repository that the payload names.
 fn repository_name(payload: &Value) -> anyhow::Result<RepositoryName> {
     let name = payload["repository"]["full_name"]
@@ -222,4 +276,49 @@ fn extract(prefix: &str, folder: &Path) -> anyhow::Result<()> {
             .with_context(|| format!("can't write {}", path.display()))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn attempt(status: Option<u16>, answer: &Value) -> Attempt {
+        Attempt {
+            id: 1,
+            at: chrono::Utc::now(),
+            status,
+            answer: answer.to_string(),
+            duration: std::time::Duration::ZERO,
+            redelivery: false,
+        }
+    }
+
+    #[test]
+    fn a_delivery_that_led_to_nothing_says_why() {
+        let acted = json!({"outcome": "acted", "tasks": ["1"]});
+        assert_eq!(why_nothing(&attempt(Some(202), &acted)), None);
+        for (status, answer, expected) in [
+            (
+                Some(202),
+                json!({"outcome": "ignored", "reason": "no trigger", "tasks": []}),
+                "no trigger",
+            ),
+            (
+                Some(202),
+                json!({"outcome": "acted", "tasks": []}),
+                "no task",
+            ),
+            (
+                Some(503),
+                json!({"detail": "The database is unavailable"}),
+                "database",
+            ),
+            (Some(500), Value::Null, "500"),
+            (None, Value::Null, "did not answer"),
+        ] {
+            let why = why_nothing(&attempt(status, &answer)).unwrap();
+            assert!(why.contains(expected), "{why}");
+        }
+    }
 }

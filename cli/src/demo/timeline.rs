@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use crate::client::{ApiClient, TaskPage};
 use crate::demo::fleet::Fleet;
+use crate::demo::scene::Scene;
 use crate::output::{Line, Output, Tone};
 use crate::task::tone;
 
@@ -51,15 +52,17 @@ impl Timeline {
         }
     }
 
-    /// Shows what happens until the issue's newest task is in one of the states.
+    /// Shows what happens until the issue's newest task is in one of the states. Nothing more
+    /// would when the delivery of what has to lead there, an event and its action, did nothing.
     pub(super) async fn follow(
         &mut self,
         issue: u64,
         until: &[TaskState],
-        fleet: &mut Fleet,
+        (scene, fleet, cause): (&Scene, &mut Fleet, (&str, &str)),
     ) -> anyhow::Result<Task> {
         loop {
             fleet.check()?;
+            scene.check_delivery(cause)?;
             let page: TaskPage = self
                 .client
                 .get(&format!("api/v1/tasks?issue={issue}&limit=1"))

@@ -93,6 +93,8 @@ pub struct Attempt {
     pub at: DateTime<Utc>,
     /// HTTP status of the answer; none when there was no answer.
     pub status: Option<u16>,
+    /// Text of the answer.
+    pub answer: String,
     /// How long it took.
     pub duration: Duration,
     /// Whether somebody asked for it again.

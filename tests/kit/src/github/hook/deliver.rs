@@ -55,11 +55,11 @@ async fn deliver(shared: &Shared, client: &reqwest::Client, queued: Queued, fate
     for _ in 0..times {
         let outgoing = outgoing(shared, queued);
         let started = Instant::now();
-        let status = match outgoing {
+        let answer = match outgoing {
             Some(outgoing) => post(client, outgoing).await,
             None => None,
         };
-        record(shared, queued, status, started.elapsed());
+        record(shared, queued, answer, started.elapsed());
     }
     shared.state().hooks.landed();
     shared.changed.notify_waiters();
@@ -93,13 +93,17 @@ fn outgoing(shared: &Shared, queued: Queued) -> Option<Outgoing> {
     })
 }
 
-async fn post(client: &reqwest::Client, outgoing: Outgoing) -> Option<u16> {
+/// Status and text of the answer.
+async fn post(client: &reqwest::Client, outgoing: Outgoing) -> Option<(u16, String)> {
     let mut request = client.post(&outgoing.url).body(outgoing.body.to_string());
     for (name, value) in outgoing.headers {
         request = request.header(name, value);
     }
     match request.send().await {
-        Ok(answer) => Some(answer.status().as_u16()),
+        Ok(answer) => {
+            let status = answer.status().as_u16();
+            Some((status, answer.text().await.unwrap_or_default()))
+        }
         Err(error) => {
             tracing::debug!(%error, "a webhook delivery had no answer");
             None
@@ -107,7 +111,8 @@ async fn post(client: &reqwest::Client, outgoing: Outgoing) -> Option<u16> {
     }
 }
 
-fn record(shared: &Shared, queued: Queued, status: Option<u16>, duration: Duration) {
+fn record(shared: &Shared, queued: Queued, answer: Option<(u16, String)>, duration: Duration) {
+    let (status, answer) = answer.unzip();
     let mut state = shared.state();
     let (id, at) = (state.next_id(), state.now());
     if let Some(delivery) = state.hooks.deliveries.get_mut(queued.index) {
@@ -116,6 +121,7 @@ fn record(shared: &Shared, queued: Queued, status: Option<u16>, duration: Durati
             id,
             at,
             status,
+            answer: answer.unwrap_or_default(),
             duration,
             redelivery,
         });

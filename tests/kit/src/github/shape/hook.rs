@@ -46,7 +46,7 @@ pub(crate) fn full(state: &State, delivery: &Delivery, attempt: &Attempt) -> Val
             },
             "payload": delivery.payload(),
         },
-        "response": { "headers": {}, "payload": null },
+        "response": { "headers": {}, "payload": attempt.answer },
     });
     merge(&mut body, more);
     body
