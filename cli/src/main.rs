@@ -12,6 +12,7 @@ mod output;
 mod queue;
 mod restore;
 mod runtime;
+mod simulator;
 mod task;
 mod up;
 
@@ -53,6 +54,8 @@ enum Command {
     Backup(backup::BackupArgs),
     /// Bring a backup back.
     Restore(restore::RestoreArgs),
+    /// Run a simulated GitHub, for flows, plugins and tests.
+    Simulator(simulator::SimulatorArgs),
     /// Move everything from SQLite to PostgreSQL, or back.
     Migrate(migrate::MigrateArgs),
 }
@@ -90,6 +93,7 @@ fn run() -> ExitCode {
             Command::Doctor(args) => doctor::run(args, output).await,
             Command::Backup(args) => backup::run(args, output).await,
             Command::Restore(args) => restore::run(args, output).await,
+            Command::Simulator(args) => simulator::run(args, output).await,
             Command::Migrate(args) => migrate::run(args, output).await,
         }
     });

@@ -12,5 +12,6 @@ mod operator;
 mod owners;
 mod rounds;
 mod secrets;
+mod simulator;
 mod traces;
 mod world;

@@ -10,7 +10,7 @@ use patchfleet_testkit::postgres::Database;
 use patchfleet_testkit::process::{Process, Ready, Start};
 
 use settings::Keys;
-pub(crate) use settings::kit;
+pub(crate) use settings::{address, issue, kit};
 pub(crate) use watch::DraftGate;
 
 /// The repository that is worked on.

@@ -45,7 +45,7 @@ impl Keys {
 }
 
 /// An address of the loopback's own; any port.
-pub(super) fn address() -> SocketAddr {
+pub(crate) fn address() -> SocketAddr {
     let [_, b, c, d] = rand::rng().random::<u32>().to_be_bytes();
     let d = d.clamp(2, 254);
     SocketAddr::from((Ipv4Addr::new(127, b.max(1), c, d), 0))
@@ -173,7 +173,7 @@ fn replay_folder(world: &World, answers: &[String]) -> String {
 }
 
 /// Title and body of the sample's issue.
-pub(super) fn issue() -> (String, String) {
+pub(crate) fn issue() -> (String, String) {
     let text = std::fs::read_to_string(kit("sample/issue.json")).unwrap();
     let payload: Value = serde_json::from_str(&text).unwrap();
     let field = |name: &str| payload["issue"][name].as_str().unwrap().to_owned();

@@ -5,7 +5,7 @@
 //! accounts and repositories, `person` acts as somebody, `read` looks without
 //! leaving traces, `control` makes things go wrong.
 //!
-//! Invariants: it listens on loopback only; every change is announced before
+//! Invariants: it listens on loopback unless told otherwise; every change is announced before
 //! the call that caused it is answered; webhooks go out in order, one at a time,
 //! unless told otherwise. Absent: GraphQL, forks, organizations, branch
 //! protection, review comments on lines, web pages.
@@ -33,7 +33,7 @@ mod smart_http;
 mod state;
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -64,6 +64,8 @@ const SHUTDOWN: Duration = Duration::from_secs(5);
 /// How a simulator differs from the usual one.
 #[derive(Clone)]
 pub struct Options {
+    /// Where it listens.
+    pub listen: SocketAddr,
     /// Where the time comes from.
     pub clock: Clock,
     /// Folder for the bare repositories; a temporary one when none is given.
@@ -77,6 +79,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
+            listen: (Ipv4Addr::LOCALHOST, 0).into(),
             clock: Arc::new(chrono::Utc::now),
             root: None,
             bot_login: "patchfleet-bot".to_owned(),
@@ -88,6 +91,7 @@ impl Default for Options {
 impl fmt::Debug for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Options")
+            .field("listen", &self.listen)
             .field("root", &self.root)
             .field("bot_login", &self.bot_login)
             .field("rate_limit", &self.rate_limit)
@@ -119,10 +123,10 @@ impl Simulator {
 
     /// Starts one that differs from the usual.
     pub async fn start_with(options: Options) -> Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+        let listener = TcpListener::bind(options.listen)
             .await
-            .context("the simulator found no free port on 127.0.0.1")?;
-        let base_url = format!("http://{}", listener.local_addr()?);
+            .with_context(|| format!("the simulator can't listen on {}", options.listen))?;
+        let base_url = base_url(listener.local_addr()?);
         let (root, folder) = root_folder(options.root)?;
         let shared = Shared::new(State::new(Seed {
             base_url: base_url.clone(),
@@ -184,6 +188,14 @@ impl Drop for Simulator {
         self.shared.interference.open_all();
         self.shared.stop.cancel();
     }
+}
+
+/// Where programs on this host reach it; everywhere is no address to go to.
+fn base_url(mut address: SocketAddr) -> String {
+    if address.ip().is_unspecified() {
+        address.set_ip(Ipv4Addr::LOCALHOST.into());
+    }
+    format!("http://{address}")
 }
 
 fn root_folder(given: Option<PathBuf>) -> Result<(PathBuf, Option<TempDir>)> {

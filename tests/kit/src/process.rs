@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
@@ -86,6 +87,14 @@ impl Process {
     /// # Errors
     /// When it ends or says something else first; the end of its log is told.
     pub async fn ready(&mut self) -> anyhow::Result<Ready> {
+        self.ready_as().await
+    }
+
+    /// The same for another kind of process, whose word has another form.
+    ///
+    /// # Errors
+    /// When it ends or says something else first; the end of its log is told.
+    pub async fn ready_as<T: DeserializeOwned>(&mut self) -> anyhow::Result<T> {
         let out = self
             .child
             .stdout

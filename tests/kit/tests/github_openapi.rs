@@ -20,6 +20,7 @@ const REPO: &str = "octo/app";
 async fn answers_and_webhooks_fit_the_description_of_github() -> Result<()> {
     let mut checker = set_up().await?;
     let tokens = apps(&mut checker).await?;
+    repositories(&mut checker).await?;
     issues(&mut checker).await?;
     pulls(&mut checker).await?;
     commits(&mut checker, &tokens).await?;
@@ -101,6 +102,18 @@ async fn apps(checker: &mut Checker) -> Result<Tokens> {
         app,
         installation: token,
     })
+}
+
+async fn repositories(checker: &mut Checker) -> Result<()> {
+    let bot = checker.github.bot_token();
+    let new = json!({ "name": "fresh", "private": true });
+    checker
+        .call(send(("POST", 201), "/user/repos", &[], new.clone()), &bot)
+        .await?;
+    checker
+        .call(send(("POST", 422), "/user/repos", &[], new), &bot)
+        .await?;
+    Ok(())
 }
 
 async fn issues(checker: &mut Checker) -> Result<()> {

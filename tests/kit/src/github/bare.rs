@@ -24,13 +24,19 @@ fi
 ";
 const REFUSAL: &str = "refuse-push";
 
-/// Makes a bare repository whose `main` has one commit: the files of `seed`.
-pub(crate) fn create(folder: &Path, seed: &Path, author: &Signature) -> Result<()> {
+/// Makes an empty bare repository whose default branch will be `main`.
+pub(crate) fn init(folder: &Path) -> Result<()> {
     fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     git::run(
         folder,
         &["init", "--quiet", "--bare", "--initial-branch=main", "."],
     )?;
+    configure(folder)
+}
+
+/// Makes a bare repository whose `main` has one commit: the files of `seed`.
+pub(crate) fn create(folder: &Path, seed: &Path, author: &Signature) -> Result<()> {
+    init(folder)?;
     let seed = seed
         .canonicalize()
         .with_context(|| format!("the seed folder {} is missing", seed.display()))?;
@@ -47,8 +53,7 @@ pub(crate) fn create(folder: &Path, seed: &Path, author: &Signature) -> Result<(
         &["commit-tree", tree.as_str()],
         b"Initial commit\n",
     )?;
-    set_ref(folder, "refs/heads/main", &commit)?;
-    configure(folder)
+    set_ref(folder, "refs/heads/main", &commit)
 }
 
 /// Makes a bare copy of another repository: a path or any address git knows.
@@ -95,6 +100,7 @@ pub(crate) fn refuse_pushes(folder: &Path, message: Option<&str>) -> Result<()> 
 /// The branch that HEAD names.
 pub(crate) fn default_branch(folder: &Path) -> Result<String> {
     git::run(folder, &["symbolic-ref", "--short", "HEAD"])
+        .context("HEAD names no branch; check out the one that is to be the default")
 }
 
 /// Branches and tags with the commits they point at.

@@ -130,6 +130,20 @@ impl Simulator {
     }
 }
 
+/// Makes an empty repository of an account.
+pub(super) fn create_empty(
+    state: &mut State,
+    full_name: &str,
+    private: bool,
+) -> Result<RepositoryId> {
+    let (_, folder) = vacant(state, full_name)?;
+    bare::init(&folder)?;
+    register(state, full_name, folder)?;
+    let id = find(state, full_name)?;
+    state.repository_mut(id).private = private;
+    Ok(id)
+}
+
 /// The repository of that name, or an error that says what to do.
 pub(super) fn find(state: &State, full_name: &str) -> Result<RepositoryId> {
     state.find_repository(full_name).with_context(|| {

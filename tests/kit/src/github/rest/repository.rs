@@ -2,16 +2,41 @@
 
 use serde_json::Value;
 
+use super::super::account::Actor;
 use super::super::bare::{self, tree};
 use super::super::model::Permission;
 use super::super::problem::Problem;
+use super::super::setup::create_empty;
 use super::super::shape;
-use super::call::{Call, Result, ok, raw};
+use super::call::{Call, Result, created, ok, raw};
 
 pub(super) fn get(call: &mut Call<'_>) -> Result {
     let id = call.repository(Permission::Read)?;
     let permission = call.permission(id);
     ok(shape::repository::full(
+        call.state,
+        call.repo(id),
+        permission,
+    ))
+}
+
+/// A new one of the caller's, without a commit.
+pub(super) fn create(call: &mut Call<'_>) -> Result {
+    let Actor::Account(login) = call.actor else {
+        return Err(call.actor.refusal());
+    };
+    let missing = Problem::invalid("Repository", "name", "missing_field");
+    let name = call.text("name")?.ok_or(missing)?;
+    let private = call.flag("private")?;
+    let full_name = format!("{login}/{name}");
+    if call.state.find_repository(&full_name).is_some() {
+        let message = "name already exists on this account".to_owned();
+        return Err(Problem::custom("Repository", message));
+    }
+    let id = create_empty(call.state, &full_name, private)
+        .map_err(|error| Problem::custom("Repository", format!("{error:#}")))?;
+    let permission = call.permission(id);
+    created(shape::repository::full(
         call.state,
         call.repo(id),
         permission,

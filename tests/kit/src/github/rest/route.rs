@@ -17,6 +17,7 @@ const GREEDY: [&str; 3] = ["path", "ref", "branch"];
 pub(crate) const ROUTES: &[Route] = &[
     ("GET", "/user", user::me),
     ("GET", "/user/repos", user::repositories),
+    ("POST", "/user/repos", repository::create),
     ("GET", "/rate_limit", user::rate_limit),
     ("GET", "/app", app::get),
     ("GET", "/app/installations", app::installations),
