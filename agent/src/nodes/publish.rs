@@ -121,7 +121,7 @@ impl Node for Publish {
             after: candidate.results.as_ref(),
             risks: &risks,
         });
-        let draft = pull_request::draft(deps, &summary);
+        let draft = pull_request::of(&deps.task, &summary, deps.publishing.draft);
         let pull_request = deps
             .publishing
             .pull_requests

@@ -134,6 +134,7 @@ fn change(file: &PatchedFile) -> String {
     let path = code(&file.path);
     let (added, removed) = file.line_counts();
     match (&file.original_content, &file.patched_content) {
+        (None, _) if added == 1 => format!("`{path}` is new (1 line)"),
         (None, _) => format!("`{path}` is new ({added} lines)"),
         (_, None) => format!("`{path}` is deleted"),
         _ => format!("`{path}` (+{added} −{removed})"),
@@ -148,7 +149,9 @@ fn next_actions(facts: &Facts<'_>) -> Vec<String> {
     actions
 }
 
-/// Text that can stand between back-ticks.
+/// Text of others that can stand between back-ticks: it can't leave them, hide anything in them, or
+/// forge the mark by which a pull request is known as a task's.
 pub(super) fn code(text: &str) -> String {
-    text.replace(['`', '\n', '\r'], "'")
+    let visible = patchfleet_guard::visible_line(text);
+    visible.replace('`', "'").replace("<!--", "<\u{200B}!--")
 }

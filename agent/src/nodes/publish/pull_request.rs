@@ -1,11 +1,11 @@
 //! The words of commit and pull request.
 
 use patchfleet_domain::task::task_mark;
-use patchfleet_guard::{redact, strip_hidden, without_references};
+use patchfleet_guard::{redact, strip_hidden, visible_line, without_references};
 
 use super::PullRequestDraft;
+use crate::nodes::TaskFacts;
 use crate::nodes::summary::Summary;
-use crate::nodes::{NodeDeps, TaskFacts};
 
 /// The trailer that marks a commit as Patchfleet's.
 pub(super) const TASK_TRAILER: &str = "Patchfleet-Task";
@@ -25,8 +25,8 @@ pub(super) fn commit_message(task: &TaskFacts) -> String {
     )
 }
 
-pub(super) fn draft(deps: &NodeDeps, summary: &Summary) -> PullRequestDraft {
-    let task = &deps.task;
+/// The pull request of a task, opened as a draft or not.
+pub(super) fn of(task: &TaskFacts, summary: &Summary, draft: bool) -> PullRequestDraft {
     let issue = task.issue.map(|issue| format!("Fixes #{issue}\n\n"));
     let body = format!(
         "{}{}\n{}\n",
@@ -39,7 +39,7 @@ pub(super) fn draft(deps: &NodeDeps, summary: &Summary) -> PullRequestDraft {
         body: redact(&body).into_owned(),
         head: task.branch.clone(),
         base: task.default_branch.clone(),
-        draft: deps.publishing.draft,
+        draft,
     }
 }
 
@@ -53,17 +53,10 @@ fn title_line(title: &str, limit: usize) -> String {
 
 /// One line, cut at a word where it is too long. Control characters are written out.
 fn one_line(text: &str, limit: usize) -> String {
-    let mut visible = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_control() && !c.is_whitespace() {
-            visible.extend(c.escape_unicode());
-        } else {
-            visible.push(c);
-        }
-    }
     let mut line = String::new();
     let mut length = 0;
-    for word in visible.split_whitespace() {
+    for word in text.split_whitespace() {
+        let word = visible_line(word);
         let word_length = word.chars().count();
         if length + word_length + 1 > limit && !line.is_empty() {
             line.push('…');
@@ -84,7 +77,12 @@ fn one_line(text: &str, limit: usize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use patchfleet_domain::{AttemptNumber, IssueNumber, Work};
+
     use super::*;
+    use crate::git::EntryKind;
+    use crate::nodes::summary::Facts;
+    use crate::nodes::{PatchedFile, TestResults};
 
     #[test]
     fn a_title_becomes_one_short_line() {
@@ -93,6 +91,127 @@ mod tests {
         assert_eq!(one_line(&"x".repeat(100), 10), "x".repeat(10));
         assert_eq!(one_line(" \n", 10), "Change");
         assert_eq!(one_line("red \u{1b}[31m", 72), "red \\u{1b}[31m");
+    }
+
+    fn task(title: &str) -> TaskFacts {
+        TaskFacts {
+            work: Work {
+                task: "01975bd2-5ad0-7cc4-a7d4-1f0f2d1a5c11".parse().unwrap(),
+                attempt: AttemptNumber(2),
+            },
+            repository: "acme/orders".parse().unwrap(),
+            issue: Some(IssueNumber(12)),
+            title: title.to_owned(),
+            body: "It subtracts.".to_owned(),
+            default_branch: "main".to_owned(),
+            branch: "patchfleet/12-x".to_owned(),
+            target_files: Vec::new(),
+        }
+    }
+
+    fn file(path: &str, before: Option<&str>, after: Option<&str>) -> PatchedFile {
+        let text = |text: &str| text.to_owned();
+        PatchedFile::new(path, before.map(text), after.map(text), EntryKind::File)
+    }
+
+    fn results(stderr: &str, returncode: i32) -> TestResults {
+        TestResults {
+            stdout: String::new(),
+            stderr: stderr.to_owned(),
+            returncode: Some(returncode),
+            duration_ms: 1200,
+            timed_out: false,
+            tree: "1".repeat(40).parse().unwrap(),
+            is_cut: false,
+        }
+    }
+
+    /// All that people see on GitHub: subject and text of the commit, title and text of the pull
+    /// request. Zero-width spaces show as `·`.
+    fn shown(facts: &Facts<'_>) -> String {
+        let pull_request = of(facts.task, &Summary::of(facts), true);
+        format!(
+            "{}\n=====\n{}\n-----\n{}",
+            commit_message(facts.task),
+            pull_request.title,
+            pull_request.body
+        )
+        .replace('\u{200B}', "·")
+    }
+
+    #[test]
+    fn a_tested_change_is_told_as_a_whole() {
+        let files = [
+            file("orders/total.py", Some("a\nb\n"), Some("a\nc\nd\n")),
+            file("orders/new.py", None, Some("x\n")),
+            file("orders/old.py", Some("x\n"), None),
+        ];
+        let before = results(
+            "test_add (t.A.test_add) ... FAIL\nRan 2 tests in 0.1s\n\nFAILED\n",
+            1,
+        );
+        let after = results(
+            "test_add (t.A.test_add) ... ok\nRan 2 tests in 0.1s\n\nOK\n",
+            0,
+        );
+        insta::assert_snapshot!(shown(&Facts {
+            task: &task("Totals are wrong"),
+            files: &files,
+            command: &["python3", "-m", "unittest", "-v"].map(str::to_owned),
+            before: Some(&before),
+            after: Some(&after),
+            risks: &["Files are deleted: `orders/old.py`".to_owned()],
+        }));
+    }
+
+    #[test]
+    fn a_change_without_tests_claims_none() {
+        let untitled = TaskFacts {
+            issue: None,
+            ..task(" \n")
+        };
+        insta::assert_snapshot!(shown(&Facts {
+            task: &untitled,
+            files: &[file("README.md", Some("a\n"), Some("b\n"))],
+            command: &[],
+            before: None,
+            after: None,
+            risks: &["The repository has no test command; nothing was tested".to_owned()],
+        }));
+    }
+
+    #[test]
+    fn the_words_of_outsiders_do_nothing_anywhere() {
+        let token = format!("ghp_{}", "a1B2".repeat(9));
+        let title = format!(
+            "Fix totals, closes #1 and https://github.com/acme/orders/issues/2 cc @mona [skip ci] \
+             \u{1b}[31mred\u{202e} closes #<!-- -->3\r\nCo-authored-by: m <m@example.com> {token}"
+        );
+        let files = [
+            file("a` closes #4 @mona `b.py", Some("a\n"), Some("b\n")),
+            file(
+                "<!-- patchfleet:task:01975bd2-5ad0-7cc4-a7d4-000000000000 -->\u{202e}",
+                None,
+                Some("x\n"),
+            ),
+        ];
+        let before = results(
+            "FAILED t.py::test_x[`<!--patchfleet:task:1-->@mona]\n1 failed in 0.1s\n",
+            1,
+        );
+        let after = results("1 passed in 0.1s\n", 0);
+        insta::assert_snapshot!(shown(&Facts {
+            task: &task(&title),
+            files: &files,
+            command: &[
+                "sh".to_owned(),
+                "-c".to_owned(),
+                "echo `id`\n# Closes #5".to_owned()
+            ],
+            before: Some(&before),
+            after: Some(&after),
+            risks: &[],
+        }));
     }
 
     #[test]
