@@ -61,7 +61,7 @@ impl Silence {
             std::future::pending::<()>().await;
         }
         loop {
-            let quiet = self.span - self.span / PROBE;
+            let quiet = self.span.saturating_sub(self.span / PROBE);
             let begun = SystemTime::from(chrono::Utc::now());
             if tokio::time::timeout(quiet, self.said.news.notified())
                 .await
@@ -178,10 +178,10 @@ mod tests {
     fn files_and_processes_below_the_folder_are_seen() {
         let folder = tempfile::tempdir().unwrap();
         let now = SystemTime::from(chrono::Utc::now());
-        let later = now + Duration::from_secs(60);
+        let later = now + Duration::from_mins(1);
         std::fs::create_dir_all(folder.path().join("a/b")).unwrap();
         std::fs::write(folder.path().join("a/b/c"), "x").unwrap();
-        assert!(changed_since(folder.path(), now - Duration::from_secs(60)));
+        assert!(changed_since(folder.path(), now - Duration::from_mins(1)));
         assert!(!changed_since(folder.path(), later));
         assert!(ticks(Path::new("/proc/self")).is_some());
         assert_eq!(processor_time(folder.path()), Duration::ZERO);

@@ -180,7 +180,7 @@ async fn a_command_that_hangs_is_noticed_by_its_silence() {
         timeout, silence, ..
     } = &mut rig.drafter
     {
-        *timeout = Duration::from_secs(600);
+        *timeout = Duration::from_mins(10);
         *silence = Duration::from_secs(2);
     }
     let failure = rig.fails().await;

@@ -199,7 +199,7 @@ pub(super) fn holds_registered_secret(diff: &str) -> Option<&str> {
     let found = find_secrets(diff);
     let found = found.iter().find(|it| it.kind == SecretKind::Registered)?;
     let before = diff[..found.span.start].lines();
-    let path = before.filter_map(|line| line.strip_prefix("+++ b/")).last();
+    let path = before.rev().find_map(|line| line.strip_prefix("+++ b/"));
     Some(path.unwrap_or("a file"))
 }
 

@@ -282,18 +282,19 @@ async fn a_draft_applies_whole_or_not_at_all() {
 fn hunks_that_lie_about_their_places_cost_no_more_than_the_text_is_long() {
     // Each hunk stands right after the one before, and says that it is at the other end.
     let lines = 150_000;
-    let text: String = (0..lines).map(|at| format!("{at}\n")).collect();
+    let text: Vec<_> = (0..lines).map(|at| format!("{at}\n")).collect();
+    let text = text.concat();
     let hunk = |at: usize| format!("@@ -{0},1 +{0},1 @@\n-{at}\n+x\n", (at + 1) * lines);
-    let hunks: String = (0..30_000).map(hunk).collect();
-    let files = parse(&format!("--- a/x\n+++ b/x\n{hunks}")).unwrap();
+    let hunks: Vec<_> = (0..30_000).map(hunk).collect();
+    let files = parse(&format!("--- a/x\n+++ b/x\n{}", hunks.concat())).unwrap();
     let misfit = apply(&text, &files[0].hunks).unwrap_err();
     assert!(misfit.reason.contains("too far"), "{misfit:?}");
     // Many hunks that fit, one after the other, in a text of one long run.
     let text = "a\n".repeat(200_000);
-    let hunks: String = (0..50_000)
+    let hunks: Vec<_> = (0..50_000)
         .map(|at| format!("@@ -{0},1 +{0},1 @@\n-a\n+b\n", at * 2 + 1))
         .collect();
-    let files = parse(&format!("--- a/x\n+++ b/x\n{hunks}")).unwrap();
+    let files = parse(&format!("--- a/x\n+++ b/x\n{}", hunks.concat())).unwrap();
     let patched = apply(&text, &files[0].hunks).unwrap();
     assert!(patched.starts_with("b\na\nb\na\n"));
 }
