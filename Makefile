@@ -3,8 +3,9 @@
 ARGS ?=
 
 CHAOS_SECONDS ?= 180
+SOAK_SECONDS ?= 1800
 
-.PHONY: help setup demo test lint fmt bench chaos
+.PHONY: help setup demo test lint fmt bench chaos soak
 
 help:
 	@echo 'make demo    a GitHub issue becomes a merged pull request, on this machine (ARGS=--help)'
@@ -12,6 +13,7 @@ help:
 	@echo 'make lint    formatting, clippy, documentation, licenses and sources of dependencies'
 	@echo 'make bench   benchmarks of a release build, as JSON lines (ARGS=lifecycle: a part of them)'
 	@echo 'make chaos   a fleet under faults for CHAOS_SECONDS=180; PATCHFLEET_SEED=N runs a schedule again'
+	@echo 'make soak    a fleet whose weeks pass in SOAK_SECONDS=1800; nothing may grow'
 	@echo 'make fmt     format the code'
 	@echo 'make setup   install what the above need and this machine lacks; each of them does it too'
 
@@ -44,3 +46,7 @@ bench:
 chaos: setup
 	PATCHFLEET_CHAOS_SECONDS=$(CHAOS_SECONDS) \
 		cargo nextest run --locked --profile chaos -p patchfleet --test chaos --no-capture
+
+soak: setup
+	PATCHFLEET_SOAK_SECONDS=$(SOAK_SECONDS) \
+		cargo nextest run --locked --profile soak -p patchfleet --test soak --no-capture

@@ -43,8 +43,10 @@ pub use session::IdTaken;
 use session::desk::Stop;
 use workspace::{Retention, Workspaces};
 
-/// How often old workspaces are looked for.
+/// How often old workspaces are looked for, at the least.
 const SWEEP_INTERVAL: Duration = Duration::from_hours(1);
+/// Sweeps in the time that a workspace is kept, so that none outlives it by much.
+const SWEEPS: u32 = 10;
 /// How long after a sweep a full disk is no reason for another one.
 const SWEEP_PAUSE: Duration = Duration::from_mins(1);
 
@@ -134,7 +136,9 @@ async fn serve(http: Option<Http>, member: &Arc<Member>) {
 /// Sweeps at the beginning, every hour, and when the disk is found full.
 async fn sweep_now_and_then(member: &Member) {
     let root = &member.config.workspace.root;
-    let mut interval = tokio::time::interval(SWEEP_INTERVAL);
+    let kept = member.config.workspace.retention.0;
+    let every = (kept / SWEEPS).clamp(Duration::from_millis(100), SWEEP_INTERVAL);
+    let mut interval = tokio::time::interval(every);
     loop {
         tokio::select! {
             _ = interval.tick() => {}
@@ -146,6 +150,6 @@ async fn sweep_now_and_then(member: &Member) {
             Ok(swept) => tracing::debug!(?swept, "old workspaces removed"),
             Err(error) => tracing::warn!(%error, "old workspaces can't be removed"),
         }
-        tokio::time::sleep(SWEEP_PAUSE).await;
+        tokio::time::sleep(SWEEP_PAUSE.min(every)).await;
     }
 }

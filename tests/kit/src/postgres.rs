@@ -7,6 +7,8 @@ mod data;
 mod programs;
 mod server;
 
+use std::collections::BTreeMap;
+
 use anyhow::Context as _;
 use sqlx::{Connection as _, Executor as _, PgConnection};
 
@@ -94,6 +96,24 @@ impl Database {
         restore.arg(&other.url).arg(&file);
         programs::finish(restore)?;
         Ok(())
+    }
+
+    /// Counts the rows of every table.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub async fn row_counts(&self) -> anyhow::Result<BTreeMap<String, i64>> {
+        let mut connection = PgConnection::connect(&self.url).await?;
+        let names = "SELECT relname::text FROM pg_stat_user_tables";
+        let names: Vec<String> = sqlx::query_scalar(names).fetch_all(&mut connection).await?;
+        let mut counts = BTreeMap::new();
+        for name in names {
+            let count = sqlx::AssertSqlSafe(format!("SELECT count(*) FROM {name}"));
+            let count: i64 = sqlx::query_scalar(count).fetch_one(&mut connection).await?;
+            counts.insert(name, count);
+        }
+        connection.close().await?;
+        Ok(counts)
     }
 
     /// Ends this database's server at once, as a crash would, and starts it again.
