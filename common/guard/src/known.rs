@@ -140,7 +140,12 @@ fn secret_parts(value: &str) -> Vec<String> {
     let Some((user, _)) = authority.rsplit_once('@') else {
         return Vec::new();
     };
-    let secret = user.split_once(':').map_or(user, |(_, password)| password);
+    let secret = match user.split_once(':') {
+        Some((_, password)) => password,
+        // GitHub takes a token in place of a user; a database's user is no secret.
+        None if scheme.starts_with("http") => user,
+        None => return Vec::new(),
+    };
     let decoded = percent_decode_str(secret).decode_utf8_lossy().into_owned();
     vec![secret.to_owned(), decoded]
 }
@@ -172,12 +177,14 @@ mod tests {
     fn of_a_url_the_credentials_alone_are_secret() {
         register_secret("postgres://fleet:p%40ssw0rd-one@db.example/fleet");
         register_secret("https://models.example.com/v1");
+        register_secret("https://a-token-as-user@host.example/v1");
+        register_secret("postgres://patchfleet@db.example/patchfleet");
         register_secret("sqlite:patchfleet.db");
-        let text = "p%40ssw0rd-one p@ssw0rd-one db.example/fleet \
+        let text = "p%40ssw0rd-one p@ssw0rd-one a-token-as-user patchfleet db.example/fleet \
                     https://models.example.com/v1 sqlite:patchfleet.db";
         assert_eq!(
             redact(text),
-            "[redacted] [redacted] db.example/fleet \
+            "[redacted] [redacted] [redacted] patchfleet db.example/fleet \
              https://models.example.com/v1 sqlite:patchfleet.db"
         );
     }
