@@ -376,7 +376,7 @@ pub(super) mod tests {
         assert_eq!(room(&entry), 2);
         assert!(!entry.give(Order::Renewed(Vec::new()), (work(), topic())));
         assert_eq!(room(&entry), 0, "else it would be tried again at once");
-        entry.heartbeat(said(2, &[]));
+        entry.heartbeat(said(3, &[]));
         assert_eq!(room(&entry), 2, "what it did not get takes no slot");
     }
 
