@@ -3,13 +3,14 @@
 //! agents say.
 //!
 //! For tests of agents and of anything that speaks `fleet.v1` as one. Absent: a store, leases,
-//! planning. It never decides; what it answers was said before.
+//! planning. It decides one thing: an agent id has one process at a time.
 
 mod answers;
 mod stream;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -42,8 +43,25 @@ pub struct Heard {
 #[derive(Debug)]
 struct Open {
     stream: usize,
+    agent: String,
+    instance: String,
     tx: mpsc::Sender<Result<v1::CoordinatorMessage, Status>>,
-    cut: CancellationToken,
+    end: End,
+}
+
+/// Ends a stream, with a reason.
+#[derive(Debug, Clone, Default)]
+struct End {
+    ended: CancellationToken,
+    why: Arc<OnceLock<Status>>,
+}
+
+impl End {
+    /// The first reason counts.
+    fn with(&self, status: Status) {
+        let _ = self.why.set(status);
+        self.ended.cancel();
+    }
 }
 
 #[derive(Debug, Default)]
@@ -52,6 +70,8 @@ struct State {
     answers: Answers,
     streams: usize,
     open: Option<Open>,
+    /// How the next registrations are refused.
+    refusals: VecDeque<Status>,
     /// What waits for an agent to be there.
     pending: VecDeque<Body>,
 }
@@ -164,6 +184,12 @@ impl StubCoordinator {
         });
     }
 
+    /// From now on, grants that token to requests for a credential.
+    pub fn grant(&self, token: v1::Token) {
+        self.state
+            .send_modify(|state| state.answers.credential = Ok(token));
+    }
+
     /// From now on, treats what agents want to resume so.
     pub fn on_resume(&self, resume: Resume) {
         self.state
@@ -172,9 +198,31 @@ impl StubCoordinator {
 
     /// Cuts the open stream, if there is one.
     pub fn cut(&self) {
+        self.end(Status::unavailable("cut by the stub"));
+    }
+
+    /// Ends the open stream with that status, if there is one.
+    pub fn end(&self, status: Status) {
         self.state.send_modify(|state| {
             if let Some(open) = state.open.take() {
-                open.cut.cancel();
+                open.end.with(status);
+            }
+        });
+    }
+
+    /// Refuses the next registration so; asked several times, the next ones in order.
+    pub fn refuse_once(&self, status: Status) {
+        self.state
+            .send_modify(|state| state.refusals.push_back(status));
+    }
+
+    /// Sends a message without a body, as one of a kind that the agent does not know.
+    pub fn send_unknown(&self) {
+        self.state.send_modify(|state| {
+            if let Some(open) = &state.open {
+                let unknown = v1::CoordinatorMessage { body: None };
+                // A channel that is full has ended the stream already.
+                let _ = open.tx.try_send(Ok(unknown));
             }
         });
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use patchfleet_domain::{Outcome, PullRequestRef, Work, WorkEvent};
+use patchfleet_domain::{AgentState, Outcome, PullRequestRef, Work, WorkEvent};
 use patchfleet_proto::v1;
 use tokio_util::sync::CancellationToken;
 
@@ -80,6 +80,11 @@ pub(super) fn take(shared: &Arc<Shared>, assign: v1::Assign) {
 
 fn begin(state: &mut State, work: Work, slots: u32) -> Option<CancellationToken> {
     if state.jobs.contains_key(&work) {
+        return None;
+    }
+    if state.says == Some(AgentState::Maintenance) {
+        let reason = "the agent is draining".to_owned();
+        state.report(work, WorkEvent::Refused { reason });
         return None;
     }
     if state.jobs.len() >= slots as usize {

@@ -1,17 +1,18 @@
 //! The stub's side of one stream: record, answer, cut.
 
-use patchfleet_proto::v1;
 use patchfleet_proto::v1::agent_message::Body as Said;
 use patchfleet_proto::v1::coordinator_message::Body;
 use patchfleet_proto::v1::fleet_server::Fleet;
+use patchfleet_proto::{FREE_WITHIN, v1};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tonic::metadata::MetadataValue;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::answers::{Answer, Step};
-use super::{Heard, Open, State};
+use super::{End, Heard, Open, State};
 
 /// Messages on their way to an agent.
 const OUTGOING: usize = 1024;
@@ -38,21 +39,41 @@ impl Fleet for Service {
             return Err(Status::unauthenticated("authentication failed"));
         }
         let (tx, rx) = mpsc::channel(OUTGOING);
-        let cut = self.shutdown.child_token();
+        let end = End {
+            ended: self.shutdown.child_token(),
+            ..End::default()
+        };
         let state = self.state.clone();
         self.tasks.spawn(async move {
-            let stream = Stream { state, tx, cut };
+            let stream = Stream { state, tx, end };
             stream.run(request.into_inner()).await;
         });
         Ok(Response::new(ReceiverStream::new(rx)))
     }
 }
 
+/// Why the registration is refused, if it is: as asked for, or because another process has the id.
+fn refusal(state: &mut State, register: &v1::Register) -> Option<Status> {
+    if let Some(refusal) = state.refusals.pop_front() {
+        return Some(refusal);
+    }
+    let open = state.open.as_ref()?;
+    if open.agent != register.agent_id || open.instance == register.instance {
+        return None;
+    }
+    let text = format!("another process with the id `{}` is connected", open.agent);
+    let mut status = Status::already_exists(text);
+    let lease = state.answers.lease_ttl.as_millis();
+    let free_within = MetadataValue::from(u64::try_from(lease).unwrap_or(u64::MAX));
+    status.metadata_mut().insert(FREE_WITHIN, free_within);
+    Some(status)
+}
+
 /// One stream; it becomes the open one with its registration.
 struct Stream {
     state: watch::Sender<State>,
     tx: mpsc::Sender<Result<v1::CoordinatorMessage, Status>>,
-    cut: CancellationToken,
+    end: End,
 }
 
 impl Stream {
@@ -62,16 +83,16 @@ impl Stream {
             state.streams += 1;
             number = state.streams;
         });
-        let cut = self.cut.clone();
-        while let Some(Ok(Some(message))) = cut.run_until_cancelled(incoming.message()).await {
+        let ended = self.end.ended.clone();
+        while let Some(Ok(Some(message))) = ended.run_until_cancelled(incoming.message()).await {
             self.state
                 .send_modify(|state| self.hear(state, number, message));
         }
-        if self.cut.is_cancelled() {
+        if ended.is_cancelled() {
+            let why = self.end.why.get().cloned();
+            let why = why.unwrap_or_else(|| Status::unavailable("the stub ends"));
             // When the channel is full, dropping it ends the stream as well.
-            let _ = self
-                .tx
-                .try_send(Err(Status::unavailable("cut by the stub")));
+            let _ = self.tx.try_send(Err(why));
         }
         self.state.send_modify(|state| {
             state.open.take_if(|open| open.stream == number);
@@ -83,11 +104,20 @@ impl Stream {
         state.heard.push(Heard { stream, message });
         match said {
             Some(Said::Register(register)) => {
+                if let Some(refusal) = refusal(state, &register) {
+                    return self.end.with(refusal);
+                }
+                let older = state.open.take_if(|it| it.agent == register.agent_id);
+                if let Some(older) = older {
+                    older.end.with(Status::aborted("a newer stream took over"));
+                }
                 let welcome = state.answers.welcome(stream, &register);
                 state.open = Some(Open {
                     stream,
+                    agent: register.agent_id,
+                    instance: register.instance,
                     tx: self.tx.clone(),
-                    cut: self.cut.clone(),
+                    end: self.end.clone(),
                 });
                 state.pending.push_front(Body::Welcome(welcome));
             }
@@ -119,7 +149,7 @@ impl Stream {
             }
             Answer::Silence => {}
             Answer::Stale => state.pending.push_back(Body::Stale(v1::Stale { work })),
-            Answer::Cut => self.cut.cancel(),
+            Answer::Cut => self.end.with(Status::unavailable("cut by the stub")),
         }
     }
 }
