@@ -253,14 +253,14 @@ impl World {
                 tokio::time::sleep(LOOK).await;
             }
         };
-        match tokio::time::timeout(PATIENCE, search).await {
-            Ok(found) => found,
-            Err(_) => panic!(
-                "there was never {what}: {:#?}\n{}",
-                self.tasks().await,
-                self.logs()
-            ),
+        if let Ok(found) = tokio::time::timeout(PATIENCE, search).await {
+            return found;
         }
+        panic!(
+            "there was never {what}: {:#?}\n{}",
+            self.tasks().await,
+            self.logs()
+        )
     }
 
     /// The ends of the logs.
@@ -281,7 +281,7 @@ impl World {
         let look = async || {
             let rows = self.database.row_counts().await.unwrap();
             let is_empty = |table: &&str| rows.get(*table) == Some(&0);
-            let gone = RETIRED.iter().all(|table| is_empty(&table));
+            let gone = RETIRED.iter().all(|table| is_empty(table));
             (gone && self.kept_workspaces() == 0).then_some(())
         };
         self.eventually("an end of what is over", look).await;

@@ -77,7 +77,7 @@ pub(super) async fn serve(
     let shutdown = shared.shutdown.clone();
     let outgoing = Outgoing::new(tx);
     let registered = shutdown
-        .run_until_cancelled(start::register(&shared, &mut incoming, &outgoing))
+        .run_until_cancelled(Box::pin(start::register(&shared, &mut incoming, &outgoing)))
         .await;
     let started = match registered.unwrap_or_else(|| Err(shutting_down())) {
         Ok(started) => started,

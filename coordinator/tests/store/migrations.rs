@@ -45,7 +45,8 @@ async fn a_migration_waits_for_a_lock_without_holding_up_others() {
     let lock = "LOCK TABLE _sqlx_migrations IN ACCESS EXCLUSIVE MODE";
     operator.execute(lock).await.unwrap();
     let url = database.url().to_owned();
-    let opening = tokio::spawn(async move { SqlStore::postgres(&url, 2).await });
+    let mut opening = tokio::task::JoinSet::new();
+    opening.spawn(async move { SqlStore::postgres(&url, 2).await });
     let mut observer = connect(&database).await;
     let mut sessions = std::collections::BTreeSet::new();
     let mut looks = tokio::time::interval(std::time::Duration::from_millis(20));
@@ -58,10 +59,10 @@ async fn a_migration_waits_for_a_lock_without_holding_up_others() {
             .unwrap();
         sessions.extend(pids);
         looks.tick().await;
-        assert!(!opening.is_finished(), "it goes on trying");
+        assert!(opening.try_join_next().is_none(), "it goes on trying");
     }
     operator.execute("COMMIT").await.unwrap();
-    opening.await.unwrap().unwrap();
+    opening.join_next().await.unwrap().unwrap().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

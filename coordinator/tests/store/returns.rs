@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use patchfleet_coordinator::scheduler::unfit;
 use patchfleet_coordinator::store::{
-    Cas, Checkpoint, Commanded, Look, NewPresence, QueuedTask, Sent, WorkEvent,
+    Cas, Checkpoint, Commanded, Look, NewPresence, QueuedTask, Sent, TaskFilter, WorkEvent,
 };
 use patchfleet_domain::outcome::Failure;
 use patchfleet_domain::{
@@ -257,7 +257,7 @@ pub(crate) async fn a_reason_of_a_newer_version_stops_nobody(fixture: &Fixture) 
     ] {
         fixture.place.execute(text).await;
     }
-    let all = fixture.store.tasks(&Default::default()).await.unwrap();
+    let all = fixture.store.tasks(&TaskFilter::default()).await.unwrap();
     assert_eq!(all.len(), 2);
     let waits = fixture.task(waits.id).await;
     assert_eq!(waits.wait_reason, Some(WaitReason::Unknown));
