@@ -3,12 +3,13 @@
 //! agents say.
 //!
 //! For tests of agents and of anything that speaks `fleet.v1` as one. Absent: a store, leases,
-//! planning. It decides one thing: an agent id has one process at a time.
+//! planning. What it decides is what every coordinator does, and the contract suite holds it to
+//! that: who may register, and whose an attempt is.
 
 mod answers;
 mod stream;
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -70,6 +71,8 @@ struct State {
     answers: Answers,
     streams: usize,
     open: Option<Open>,
+    /// The attempts that were assigned.
+    given: HashSet<v1::Work>,
     /// How the next registrations are refused.
     refusals: VecDeque<Status>,
     /// What waits for an agent to be there.
@@ -77,12 +80,19 @@ struct State {
 }
 
 impl State {
+    fn is_given(&self, work: Option<&v1::Work>) -> bool {
+        work.is_some_and(|work| self.given.contains(work))
+    }
+
     /// Sends what waits, as far as the stream takes it.
     fn flush(&mut self) {
         let Some(open) = self.open.as_mut() else {
             return;
         };
         while let Some(body) = self.pending.pop_front() {
+            if let Body::Assign(assign) = &body {
+                self.given.extend(assign.work.clone());
+            }
             let body_again = body.clone();
             let message = v1::CoordinatorMessage { body: Some(body) };
             if open.tx.try_send(Ok(message)).is_err() {

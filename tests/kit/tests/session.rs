@@ -131,8 +131,13 @@ async fn credentials_are_what_the_stub_was_given() {
     };
     let stub = StubCoordinator::start(answers).await.unwrap();
     let agent = MockAgent::start(profile(&stub), |_| Conduct::Ignore);
-    agent.wait_connected().await.unwrap();
-    agent.request_credential(work(), v1::CredentialScope::Read, "1");
+    let work = work();
+    stub.assign(sample_assign(work));
+    agent
+        .wait("an assignment", |seen| !seen.assigns.is_empty())
+        .await
+        .unwrap();
+    agent.request_credential(work, v1::CredentialScope::Read, "1");
     let seen = agent
         .wait("a credential", |seen| !seen.credentials.is_empty())
         .await

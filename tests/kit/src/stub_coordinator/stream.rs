@@ -1,9 +1,10 @@
 //! The stub's side of one stream: record, answer, cut.
 
+use patchfleet_domain::Agent;
 use patchfleet_proto::v1::agent_message::Body as Said;
 use patchfleet_proto::v1::coordinator_message::Body;
 use patchfleet_proto::v1::fleet_server::Fleet;
-use patchfleet_proto::{FREE_WITHIN, v1};
+use patchfleet_proto::{FREE_WITHIN, PROTOCOL, v1};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -57,6 +58,13 @@ fn refusal(state: &mut State, register: &v1::Register) -> Option<Status> {
     if let Some(refusal) = state.refusals.pop_front() {
         return Some(refusal);
     }
+    if register.protocol != PROTOCOL {
+        let text = format!("field `register.protocol`: this stub speaks version {PROTOCOL}");
+        return Some(Status::failed_precondition(text));
+    }
+    if let Err(error) = Agent::try_from(register) {
+        return Some(Status::invalid_argument(error.to_string()));
+    }
     let open = state.open.as_ref()?;
     if open.agent != register.agent_id || open.instance == register.instance {
         return None;
@@ -85,8 +93,12 @@ impl Stream {
         });
         let ended = self.end.ended.clone();
         while let Some(Ok(Some(message))) = ended.run_until_cancelled(incoming.message()).await {
+            let leaves = matches!(message.body, Some(Said::Goodbye(_)));
             self.state
                 .send_modify(|state| self.hear(state, number, message));
+            if leaves {
+                break;
+            }
         }
         if ended.is_cancelled() {
             let why = self.end.why.get().cloned();
@@ -101,6 +113,16 @@ impl Stream {
 
     fn hear(&self, state: &mut State, stream: usize, message: v1::AgentMessage) {
         let said = message.body.clone();
+        let registers = matches!(said, Some(Said::Register(_)));
+        let is_first = !state.heard.iter().any(|it| it.stream == stream);
+        if registers != is_first {
+            let wrong = if is_first {
+                "the first message has to be `register`"
+            } else {
+                "`register` comes once, and first"
+            };
+            return self.end.with(Status::invalid_argument(wrong));
+        }
         state.heard.push(Heard { stream, message });
         match said {
             Some(Said::Register(register)) => {
@@ -130,7 +152,15 @@ impl Stream {
             }
             Some(Said::Report(report)) => self.answer(state, &report),
             Some(Said::CredentialRequest(request)) => {
-                let credential = state.answers.credential(&request);
+                let credential = if state.is_given(request.work.as_ref()) {
+                    state.answers.credential(&request)
+                } else {
+                    let refused = "the attempt is not this agent's".to_owned();
+                    v1::Credential {
+                        request_id: request.request_id,
+                        answer: Some(v1::credential::Answer::Refused(refused)),
+                    }
+                };
                 state.pending.push_back(Body::Credential(credential));
             }
             Some(Said::Heartbeat(_) | Said::Goodbye(_)) | None => {}
@@ -139,6 +169,10 @@ impl Stream {
     }
 
     fn answer(&self, state: &mut State, report: &v1::Report) {
+        if !state.is_given(report.work.as_ref()) {
+            let work = report.work.clone();
+            return state.pending.push_back(Body::Stale(v1::Stale { work }));
+        }
         let answer = Step::of(report).map(|step| state.answers.next(step));
         let work = report.work.clone();
         match answer.unwrap_or_default() {
