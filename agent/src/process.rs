@@ -1,7 +1,7 @@
 //! The one spawner: every child process of the agent starts here.
 //!
 //! A child gets a clean environment (only what is named), a timeout and an output cap, and a
-//! supervisor ([`supervise`]) between the agent and it: all its descendants are dead when
+//! supervisor (`supervise`) between the agent and it: all its descendants are dead when
 //! [`Spawn::run`] returns, and die when the future is dropped or the agent dies, however it dies.
 //! There is no shell anywhere: arguments go to the program as they are.
 //!

@@ -281,7 +281,7 @@ impl World {
         let look = async || {
             let rows = self.database.row_counts().await.unwrap();
             let is_empty = |table: &&str| rows.get(*table) == Some(&0);
-            let gone = RETIRED.iter().all(|table| is_empty(table));
+            let gone = RETIRED.iter().all(is_empty);
             (gone && self.kept_workspaces() == 0).then_some(())
         };
         self.eventually("an end of what is over", look).await;

@@ -23,12 +23,12 @@ fn register(instance: Uuid) -> v1::Register {
     }
 }
 
-fn work() -> Option<v1::Work> {
+fn work() -> v1::Work {
     let work = Work {
         task: TaskId::new(),
         attempt: AttemptNumber(1),
     };
-    Some(work.into())
+    work.into()
 }
 
 async fn open(part: &impl Part) -> Client {
@@ -79,7 +79,7 @@ pub(crate) async fn a_wrong_registration_is_refused_by_field<P: Part>() {
     let slots = refused(|it| it.slots = 0).await;
     assert_eq!(slots.code(), Code::InvalidArgument);
     assert!(slots.message().contains("register.slots"));
-    let id = refused(|it| it.agent_id = "../x".to_owned()).await;
+    let id = refused(|it| "../x".clone_into(&mut it.agent_id)).await;
     assert!(id.message().contains("register.agent_id"));
 }
 
@@ -136,7 +136,7 @@ pub(crate) async fn a_goodbye_ends_the_stream<P: Part>() {
 pub(crate) async fn what_is_said_of_an_attempt_of_nobody_is_stale<P: Part>() {
     let part = P::start().await;
     let mut client = here(&part).await;
-    let work = work();
+    let work = Some(work());
     let accept = v1::Report {
         work: work.clone(),
         seq: 1,
@@ -151,7 +151,7 @@ pub(crate) async fn a_credential_is_for_an_attempt_of_the_agent<P: Part>() {
     let part = P::start().await;
     let mut client = here(&part).await;
     let request = v1::CredentialRequest {
-        work: work(),
+        work: Some(work()),
         scope: v1::CredentialScope::Read.into(),
         request_id: "1".to_owned(),
     };
