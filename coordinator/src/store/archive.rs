@@ -141,19 +141,38 @@ pub async fn restore(store: &Address, from: &Path) -> Result<Restored, ArchiveEr
     let tasks = inspect(from).await?;
     let partial = with_suffix(to, ".partial");
     fs::copy(from, &partial).map_err(ArchiveError::file(&partial))?;
-    let kept = if to.exists() {
-        unused(store).await?;
-        let stamp = chrono::Utc::now().format("%Y%m%dT%H%M%S%.3fZ");
-        let kept = with_suffix(to, &format!(".before-restore-{stamp}"));
-        fs::rename(to, &kept).map_err(ArchiveError::file(to))?;
-        Some(kept)
-    } else {
-        None
-    };
+    if to.exists() {
+        match unused(store).await {
+            // What can't be opened is replaced, which is what a backup is for.
+            Ok(()) | Err(ArchiveError::Store(_)) => {}
+            Err(error) => {
+                remove(&partial)?;
+                return Err(error);
+            }
+        }
+    }
+    let kept = put_aside(to)?;
     put(&partial, to)?;
     // Brings an older backup up to date, and shows that it can be opened.
     store.visit().await?;
     Ok(Restored { tasks, kept })
+}
+
+/// Renames the store and the files that SQLite keeps beside it. A log of the old store must not lie
+/// beside the new one: SQLite would play it back into it.
+fn put_aside(store: &Path) -> Result<Option<PathBuf>, ArchiveError> {
+    let stamp = chrono::Utc::now().format("%Y%m%dT%H%M%S%.3fZ");
+    let aside = with_suffix(store, &format!(".before-restore-{stamp}"));
+    let mut kept = None;
+    for beside in ["", "-wal", "-shm", "-journal"] {
+        let (from, to) = (with_suffix(store, beside), with_suffix(&aside, beside));
+        match fs::rename(&from, &to) {
+            Ok(()) => kept = kept.or(Some(to)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(ArchiveError::file(&from)(error)),
+        }
+    }
+    Ok(kept)
 }
 
 /// Says whether nobody works with the store.
@@ -168,20 +187,20 @@ pub async fn unused(store: &Address) -> Result<(), ArchiveError> {
     }
 }
 
-/// Coordinators name their sessions `patchfleet`, unless the address has another name for them.
+/// Any session may be a coordinator's: a pooler, or the address, gives it another name.
 async fn no_sessions(url: &str) -> Result<(), ArchiveError> {
     sqlx::any::install_default_drivers();
     let mut connection = AnyConnection::connect(url).await?;
     let sessions: i64 = sqlx::query_scalar(
         "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() \
-         AND pid <> pg_backend_pid() AND application_name = 'patchfleet'",
+         AND pid <> pg_backend_pid() AND usesysid IS NOT NULL",
     )
     .fetch_one(&mut connection)
     .await?;
     connection.close().await?;
     if sessions > 0 {
         return Err(ArchiveError::InUse(format!(
-            "the database ({sessions} sessions)"
+            "the database ({sessions} other sessions; pg_stat_activity lists them)"
         )));
     }
     Ok(())

@@ -212,3 +212,55 @@ async fn who_works_with_a_server_is_seen() {
         Err(ArchiveError::Postgres)
     ));
 }
+
+/// The store's file and what SQLite keeps beside it.
+fn beside(file: &std::path::Path, suffix: &str) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_log_of_a_store_that_is_gone_is_not_played_into_the_backup() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, saved) = (folder.path().join("pf.db"), folder.path().join("backup"));
+    let address = Address::Sqlite(file.clone());
+    let fixture = Fixture::sqlite().await;
+    let store = SqlStore::sqlite(&file).await.unwrap();
+    let deliver = async |issue| {
+        let act = [Act::Create(Box::new(fixture.new_task(issue)))];
+        let recorded = store.record_delivery(&fixture.delivery(), &act).await;
+        recorded.unwrap();
+    };
+    deliver(1).await;
+    assert_eq!(backup(&address, &saved).await.unwrap().tasks, 1);
+    for issue in 2..6 {
+        deliver(issue).await;
+    }
+    // Somebody moved the damaged file away after a crash and left its log.
+    let log = std::fs::read(beside(&file, "-wal")).unwrap();
+    assert!(!log.is_empty(), "the log holds the later tasks");
+    drop(store);
+    std::fs::remove_file(&file).unwrap();
+    std::fs::write(beside(&file, "-wal"), &log).unwrap();
+    let restored = restore(&address, &saved).await.unwrap();
+    let kept = restored.kept.unwrap();
+    assert_eq!(std::fs::read(&kept).unwrap(), log, "nothing is thrown away");
+    let store = SqlStore::sqlite(&file).await.unwrap();
+    let tasks = store.tasks(&TaskFilter::default()).await.unwrap();
+    assert_eq!(tasks.len(), 1, "what the backup holds");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_store_is_replaced_and_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, saved) = (folder.path().join("pf.db"), folder.path().join("backup"));
+    let address = Address::Sqlite(file.clone());
+    drop(SqlStore::sqlite(&file).await.unwrap());
+    backup(&address, &saved).await.unwrap();
+    std::fs::write(&file, "this is no database at all".repeat(500)).unwrap();
+    let restored = restore(&address, &saved).await.unwrap();
+    let kept = std::fs::read_to_string(restored.kept.unwrap()).unwrap();
+    assert!(kept.starts_with("this is no database"));
+    SqlStore::sqlite(&file).await.unwrap();
+}
