@@ -7,31 +7,30 @@
 //! Absent: what an event leads to; that is `intake`'s.
 
 mod answer;
+mod body;
 pub mod event;
 pub mod payload;
 mod signature;
 
 use std::sync::Arc;
 
-use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::body::Body;
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use patchfleet_telemetry::{Metrics, trace};
 use secrecy::SecretString;
 use tracing::{Instrument as _, field};
 
 use self::answer::{Accepted, Refused};
+use self::body::Bodies;
 use self::event::Event;
 use self::payload::Payload;
 use crate::intake::Intake;
 use crate::store::Delivery;
 
-/// GitHub sends no more than this.
-const MAX_BODY: usize = 25 * 1024 * 1024;
 /// GitHub's delivery ids are UUIDs; this leaves room without letting anything in.
 const MAX_DELIVERY_ID: usize = 128;
 
@@ -50,14 +49,15 @@ pub struct WebhookState {
 pub fn router(state: WebhookState) -> Router {
     Router::new()
         .route("/webhooks/github", post(receive))
-        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(Extension(Bodies::default()))
         .with_state(state)
 }
 
 async fn receive(
     State(state): State<WebhookState>,
+    Extension(bodies): Extension<Bodies>,
     headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
+    body: Body,
 ) -> Response {
     let event = event::known_name(text(&headers, "x-github-event").unwrap_or_default());
     // What others say of traces is not followed: anybody may send a header.
@@ -66,7 +66,7 @@ async fn receive(
         trace_id = field::Empty
     );
     trace::follow(&span, None);
-    let result = accept(&state, &headers, body)
+    let result = accept(&state, &headers, (&bodies, body))
         .instrument(span.clone())
         .await;
     let outcome = result.as_ref().map_or_else(Refused::word, Accepted::word);
@@ -85,9 +85,9 @@ async fn receive(
 async fn accept(
     state: &WebhookState,
     headers: &HeaderMap,
-    body: Result<Bytes, BytesRejection>,
+    (bodies, body): (&Bodies, Body),
 ) -> Result<Accepted, Refused> {
-    let body = body.map_err(|rejection| Refused::unread(rejection.status()))?;
+    let body = bodies.read(headers, body).await?;
     let given = text(headers, "x-hub-signature-256");
     if !signature::is_valid(&state.secrets, given, &body) {
         return Err(Refused::Signature);

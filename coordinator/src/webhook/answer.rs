@@ -55,6 +55,8 @@ fn tasks(acted: &[Acted]) -> Vec<TaskId> {
 #[derive(Debug)]
 pub(super) enum Refused {
     TooLarge,
+    TooSlow,
+    Crowded,
     Unreadable,
     Signature,
     MissingHeader(&'static str),
@@ -72,6 +74,8 @@ impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::TooLarge => f.write_str("the body is larger than 25 MiB"),
+            Self::TooSlow => f.write_str("the body did not arrive within 10 seconds"),
+            Self::Crowded => f.write_str("too many deliveries arrive at once"),
             Self::Unreadable => f.write_str("the body could not be read to its end"),
             Self::Signature => f.write_str("X-Hub-Signature-256 is missing or wrong"),
             Self::MissingHeader(name) => write!(f, "the header {name} is missing or odd"),
@@ -82,17 +86,11 @@ impl fmt::Display for Refused {
 }
 
 impl Refused {
-    pub(super) fn unread(status: StatusCode) -> Self {
-        if status == StatusCode::PAYLOAD_TOO_LARGE {
-            Self::TooLarge
-        } else {
-            Self::Unreadable
-        }
-    }
-
     pub(super) const fn word(&self) -> &'static str {
         match self {
             Self::TooLarge => "too_large",
+            Self::TooSlow => "too_slow",
+            Self::Crowded => "crowded",
             Self::Unreadable | Self::MissingHeader(_) | Self::Malformed(_) => "bad_request",
             Self::Signature => "bad_signature",
             Self::Undecided(_) => "unavailable",
@@ -103,6 +101,13 @@ impl Refused {
     pub(super) fn problem(&self) -> Problem {
         let (status, advice) = match self {
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "GitHub does not send more."),
+            Self::TooSlow => (StatusCode::REQUEST_TIMEOUT, "Send it again."),
+            Self::Crowded => {
+                let detail =
+                    "Too many deliveries arrive at once; nothing was stored. Redeliver it later.";
+                let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail);
+                return problem.retry_after(Duration::from_secs(5));
+            }
             Self::Signature => (
                 StatusCode::UNAUTHORIZED,
                 "Set the same secret at GitHub's webhook and in `coordinator.github.webhook_secrets`.",
