@@ -1,6 +1,6 @@
 //! The REST API `/api/v1`, metrics and health.
 //!
-//! Everything but `/health` wants `Authorization: Bearer KEY`. Errors are problem documents
+//! Everything but `/health` and what is below it wants `Authorization: Bearer KEY`. Errors are problem documents
 //! (RFC 9457). Absent: people, roles and sessions; one operator's key is all there is.
 
 mod agents;
@@ -9,14 +9,13 @@ mod key;
 mod measure;
 mod overload;
 mod queue;
-mod rate;
 mod tasks;
 
 use std::sync::Arc;
 
 use axum::http::StatusCode;
 use axum::routing::{get, post};
-use axum::{Router, middleware};
+use axum::{Extension, Router, middleware};
 use patchfleet_config::ApiKey;
 use patchfleet_resilience::Health;
 use patchfleet_telemetry::Metrics;
@@ -42,7 +41,7 @@ pub struct ApiState {
     pub key: ApiKey,
     /// How much of the coordinator it may take.
     pub bounds: Bounds,
-    /// How often an address may ask.
+    /// How often the operator may ask, and how often an address without the key.
     pub rate: Rate,
     /// The agents that are connected here.
     pub registry: Registry,
@@ -74,15 +73,19 @@ pub fn router(state: ApiState) -> Router {
         ))
         .route("/metrics", get(health::metrics))
         .route_layer(middleware::from_fn_with_state(
-            state.key.clone(),
+            key::Guard {
+                key: state.key.clone(),
+                callers: Buckets::new(state.cache.clone(), "principal", state.rate),
+                strangers: Buckets::new(state.cache.clone(), "address", state.rate),
+            },
             key::require,
-        ))
-        .route_layer(middleware::from_fn_with_state(
-            Buckets::new(state.cache.clone(), "address", state.rate),
-            rate::bound,
         ));
+    let ready = health::Readiness::new(Arc::clone(&state.store));
     Router::new()
-        .route("/health", get(health::health))
+        .route("/health", get(health::ready))
+        .route("/health/ready", get(health::ready))
+        .route("/health/live", get(health::live))
+        .layer(Extension(ready))
         .merge(guarded)
         .route_layer(middleware::from_fn_with_state(
             state.metrics.clone(),

@@ -168,19 +168,25 @@ async fn too_many_requests_are_asked_to_come_back() {
 }
 
 #[tokio::test]
-async fn an_address_that_asks_too_often_is_asked_to_wait() {
+async fn strangers_empty_no_bucket_but_that_of_their_address() {
     let few = Rate {
         per_minute: NonZeroU32::new(6).unwrap(),
         burst: NonZeroU32::new(2).unwrap(),
     };
     let api = Api::with(Bounds::default(), few, Cache::default()).await;
-    // A wrong key counts as well, or it could be guessed.
-    let wrong = api
-        .http
-        .get(format!("{}/api/v1/queue", api.url))
-        .send()
-        .await;
-    assert_eq!(wrong.unwrap().status(), StatusCode::UNAUTHORIZED);
+    let stranger = async || {
+        let url = format!("{}/api/v1/queue", api.url);
+        api.http.get(url).send().await.unwrap().status()
+    };
+    for expected in [
+        StatusCode::UNAUTHORIZED,
+        StatusCode::UNAUTHORIZED,
+        StatusCode::TOO_MANY_REQUESTS,
+    ] {
+        assert_eq!(stranger().await, expected);
+    }
+    // The operator has the same address here, as behind a proxy.
+    assert_eq!(api.get("/api/v1/queue").await.status(), StatusCode::OK);
     assert_eq!(api.get("/api/v1/queue").await.status(), StatusCode::OK);
     let refused = api.get("/api/v1/queue").await;
     assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
@@ -248,4 +254,34 @@ async fn agents_of_other_replicas_show_what_they_said_last_while_redis_is_there(
     );
     let counted = r#"patchfleet_api_requests_total{endpoint="/api/v1/agents",method="GET",status_code="200"} 6"#;
     assert!(metrics.contains(counted), "{metrics}");
+}
+
+#[tokio::test]
+async fn a_database_that_is_away_is_told_to_readiness_and_not_to_liveness() {
+    let Api {
+        url,
+        http,
+        database,
+        _server,
+        ..
+    } = Api::start(Bounds::default()).await;
+    let ask = async |path: &str| {
+        let answer = http.get(format!("{url}{path}")).send().await;
+        answer.unwrap().status()
+    };
+    for path in ["/health", "/health/ready", "/health/live"] {
+        assert_eq!(ask(path).await, StatusCode::OK, "{path} wants no key");
+    }
+    drop(database);
+    let away = async {
+        let mut looks = tokio::time::interval(Duration::from_millis(20));
+        // What was answered a moment ago counts for a second.
+        while ask("/health/ready").await == StatusCode::OK {
+            looks.tick().await;
+        }
+    };
+    let away = tokio::time::timeout(Duration::from_secs(20), away).await;
+    away.expect("readiness tells");
+    assert_eq!(ask("/health").await, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(ask("/health/live").await, StatusCode::OK);
 }

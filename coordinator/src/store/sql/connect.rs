@@ -37,6 +37,8 @@ const SQLITE_READER: [&str; 2] = ["PRAGMA busy_timeout = 5000", "PRAGMA query_on
 /// How many of them there are.
 const SQLITE_READERS: u32 = 4;
 
+/// How long a caller waits for a connection: GitHub waits ten seconds for an answer.
+const ACQUIRE_WITHIN: Duration = Duration::from_secs(5);
 /// How long after its last use a connection is taken for one that is there.
 pub(super) const TRUSTED: Duration = Duration::from_secs(1);
 
@@ -55,7 +57,7 @@ pub(super) async fn sqlite(path: &Path) -> StoreResult<(AnyPool, AnyPool)> {
 pub(super) async fn postgres(url: &str, max_connections: u32) -> StoreResult<AnyPool> {
     let pool = AnyPoolOptions::new()
         .max_connections(max_connections)
-        .acquire_timeout(Duration::from_secs(10));
+        .acquire_timeout(ACQUIRE_WITHIN);
     schema::migrate_postgres(url).await?;
     connect(url, pool, &POSTGRES_SESSION).await
 }
