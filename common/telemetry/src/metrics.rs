@@ -107,7 +107,7 @@ impl Metrics {
             ),
             agents: gauges(
                 &registry,
-                "patchfleet_agents_total",
+                "patchfleet_agents",
                 "Agents.",
                 &["state", "agent_type"],
             ),
@@ -183,30 +183,48 @@ where
     collector
 }
 
+/// The name of a counter, which ends in `_total`; no other may (`promtool check metrics`).
+fn counted(name: &str) -> &str {
+    assert!(name.ends_with("_total"), "{name} is a counter");
+    name
+}
+
+/// The name of what is no counter.
+fn uncounted(name: &str) -> &str {
+    assert!(!name.ends_with("_total"), "{name} is no counter");
+    name
+}
+
 fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
     register(
         registry,
-        IntCounterVec::new(Opts::new(name, help), labels).expect(CONSTANT),
+        IntCounterVec::new(Opts::new(counted(name), help), labels).expect(CONSTANT),
     )
 }
 
 fn counter(registry: &Registry, name: &str, help: &str) -> IntCounter {
-    register(registry, IntCounter::new(name, help).expect(CONSTANT))
+    register(
+        registry,
+        IntCounter::new(counted(name), help).expect(CONSTANT),
+    )
 }
 
 fn gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
     register(
         registry,
-        IntGaugeVec::new(Opts::new(name, help), labels).expect(CONSTANT),
+        IntGaugeVec::new(Opts::new(uncounted(name), help), labels).expect(CONSTANT),
     )
 }
 
 fn gauge(registry: &Registry, name: &str, help: &str) -> IntGauge {
-    register(registry, IntGauge::new(name, help).expect(CONSTANT))
+    register(
+        registry,
+        IntGauge::new(uncounted(name), help).expect(CONSTANT),
+    )
 }
 
 fn histogram(registry: &Registry, name: &str, help: &str) -> Histogram {
-    let options = HistogramOpts::new(name, help).buckets(LATENCY.to_vec());
+    let options = HistogramOpts::new(uncounted(name), help).buckets(LATENCY.to_vec());
     register(registry, Histogram::with_opts(options).expect(CONSTANT))
 }
 
@@ -216,7 +234,7 @@ fn histograms(
     help: &str,
     (labels, buckets): (&[&str], &[f64]),
 ) -> HistogramVec {
-    let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
+    let options = HistogramOpts::new(uncounted(name), help).buckets(buckets.to_vec());
     register(
         registry,
         HistogramVec::new(options, labels).expect(CONSTANT),
@@ -226,6 +244,17 @@ fn histograms(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_gauge_of_agents_has_the_name_of_a_gauge() {
+        let metrics = Metrics::new();
+        metrics
+            .agents
+            .with_label_values(&["idle", "general"])
+            .set(1);
+        let text = metrics.render();
+        assert!(text.contains("# TYPE patchfleet_agents gauge"), "{text}");
+    }
 
     #[test]
     fn clones_count_together() {
