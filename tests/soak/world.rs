@@ -1,5 +1,6 @@
 //! The fleet, what a maintainer does to its issues, and what must be true when all is over.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -278,13 +279,19 @@ impl World {
 
     /// What is over is removed everywhere once it was kept for long enough.
     pub(crate) async fn nothing_is_left(&self) {
-        let look = async || {
-            let rows = self.database.row_counts().await.unwrap();
-            let is_empty = |table: &&str| rows.get(*table) == Some(&0);
-            let gone = RETIRED.iter().all(is_empty);
-            (gone && self.kept_workspaces() == 0).then_some(())
+        let left = async || {
+            let mut rows = self.database.row_counts().await.unwrap();
+            rows.retain(|table, rows| RETIRED.contains(&table.as_str()) && *rows > 0);
+            (rows, self.kept_workspaces())
         };
-        self.eventually("an end of what is over", look).await;
+        let gone = async {
+            while left().await != (BTreeMap::new(), 0) {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        if tokio::time::timeout(PATIENCE, gone).await.is_err() {
+            panic!("what is over stays: {:?}\n{}", left().await, self.logs());
+        }
     }
 
     fn kept_workspaces(&self) -> usize {

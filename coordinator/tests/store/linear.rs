@@ -4,7 +4,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use futures::future::join_all;
-use patchfleet_coordinator::store::{Cas, Claim, Commanded, QueuedTask, Report, Store, WorkEvent};
+use patchfleet_coordinator::store::{
+    Cas, Claim, Commanded, QueuedTask, Report, Store, StoreError, WorkEvent,
+};
 use patchfleet_domain::{AttemptNumber, Outcome, TaskState, Work};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
@@ -210,8 +212,12 @@ async fn carry_out(store: &dyn Store, scene: &Scene, op: &Op) -> bool {
                 attempt: AttemptNumber(newest),
                 ..Claim::new(&scene.task, &agent("backend-1"))
             };
-            let won = store.claim_all(&[claim], LEASE).await.unwrap();
-            won.iter().any(|won| *won != Cas::Stale)
+            match store.claim_all(&[claim], LEASE).await {
+                Ok(won) => won.iter().any(|won| *won != Cas::Stale),
+                // Somebody else was faster; the scheduler looks again.
+                Err(StoreError::Contended(_)) => false,
+                Err(error) => panic!("{error}"),
+            }
         }
         Op::Accept(attempt) => report(attempt, 1, WorkEvent::Accepted).await,
         Op::Refuse(attempt) => report(attempt, 1, WorkEvent::Refused { reason }).await,
