@@ -159,7 +159,8 @@ impl Workspaces {
         (checkout, base): (&Checkout, &ObjectId),
         lock: &FolderLock,
     ) -> Result<Workspace, GitError> {
-        let staged = TaskLayout::at(self.layout.staging(checkout.work));
+        let staging = self.layout.staging(checkout.work);
+        let staged = TaskLayout::at(staging.folder.clone());
         let filled = fill(&staged, git, &mirror.repository, (checkout, base)).await;
         let layout = self.layout.task(checkout.work.task);
         let placed = match filled {

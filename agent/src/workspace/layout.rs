@@ -73,9 +73,12 @@ impl AgentLayout {
     }
 
     /// Where the workspace of an attempt is built.
-    pub(super) fn staging(&self, work: Work) -> PathBuf {
+    pub(super) fn staging(&self, work: Work) -> Staging {
         let name = format!("{UNFINISHED}{}-{}", work.task, Uuid::now_v7());
-        self.tasks().join(name)
+        Staging {
+            folder: self.tasks().join(name),
+            doomed: self.doomed(),
+        }
     }
 
     /// Puts a built workspace in its place; what was there is gone. The folder's lock is kept
@@ -144,6 +147,26 @@ impl AgentLayout {
             }
         }
         left
+    }
+}
+
+/// A folder that a workspace is built in. What is left of it when whoever builds gives up, also by
+/// being cancelled, is for the next sweep to delete.
+#[derive(Debug)]
+pub(super) struct Staging {
+    pub(super) folder: PathBuf,
+    doomed: PathBuf,
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        // A workspace that was built has its place by now.
+        match std::fs::rename(&self.folder, &self.doomed) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(folder = %self.folder.display(), %error, "a folder can't be deleted");
+            }
+            _ => {}
+        }
     }
 }
 

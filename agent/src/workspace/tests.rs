@@ -605,3 +605,27 @@ async fn what_a_crash_left_half_built_or_half_deleted_is_cleared() {
     again.sweep(now, &BTreeSet::new(), &|| false).await.unwrap();
     assert_eq!(listing(&agent.join("tasks")), [""; 0]);
 }
+
+#[tokio::test]
+async fn what_was_half_built_when_the_attempt_was_called_off_goes_with_the_next_sweep() {
+    let bench = Bench::with(&[("a", "1\n")]).await;
+    let tasks = bench.agent().join("tasks");
+    let checkout = bench.checkout(TaskId::new(), 1);
+    let begun = async {
+        let mut looks = tokio::time::interval(std::time::Duration::from_millis(1));
+        while listing(&tasks).is_empty() {
+            looks.tick().await;
+        }
+    };
+    tokio::select! {
+        biased;
+        () = begun => {}
+        _ = bench.prepare(&checkout) => {}
+    }
+    assert!(!listing(&tasks).is_empty(), "it was begun");
+    let late = chrono::Utc::now() + TimeDelta::days(8);
+    let none = std::collections::BTreeSet::new();
+    let swept = bench.workspaces.sweep(late, &none, &|| false).await;
+    swept.unwrap();
+    assert_eq!(listing(&tasks), [""; 0]);
+}
