@@ -207,7 +207,7 @@ pub(super) async fn last_triggered(
     Ok(newest.and_then(TaskId::made_at))
 }
 
-/// The issue's newest task.
+/// The issue's newest task that is there: its newest trigger may be of one that was removed.
 pub(super) async fn newest(
     unit: &mut Unit<'_>,
     repository: &RepositoryName,
@@ -215,7 +215,7 @@ pub(super) async fn newest(
 ) -> StoreResult<Option<TaskId>> {
     let row = sqlx::query(
         "SELECT task FROM task_triggers WHERE repository = $1 AND issue = $2 \
-         ORDER BY task DESC LIMIT 1",
+         AND EXISTS (SELECT 1 FROM tasks WHERE id = task) ORDER BY task DESC LIMIT 1",
     )
     .bind(repository.as_str())
     .bind(big(issue.0))
