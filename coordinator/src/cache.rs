@@ -16,6 +16,7 @@ mod fanout;
 mod presence;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use patchfleet_resilience::{CallError, Failure, FailureKind, Policy, Remote};
@@ -28,6 +29,8 @@ pub use fanout::run as fan_out;
 
 /// How long an answer may take. Whoever is slower than the store is of no use.
 const PATIENCE: Duration = Duration::from_millis(100);
+/// The same where somebody wants to know why.
+const CHECK_PATIENCE: Duration = Duration::from_secs(5);
 /// How a Redis that fails is left alone.
 const POLICY: Policy = Policy {
     tries: 1,
@@ -50,6 +53,8 @@ struct Redis {
     remote: Remote,
     prefix: String,
     metrics: Metrics,
+    /// What was asked last was not answered.
+    is_away: AtomicBool,
 }
 
 /// A connection that is made again when it breaks.
@@ -89,7 +94,7 @@ impl Cache {
         let config = ConnectionManagerConfig::new()
             .set_connection_timeout(Some(PATIENCE))
             .set_response_timeout(Some(PATIENCE))
-            .set_number_of_retries(1)
+            .set_number_of_retries(0)
             .set_max_delay(PATIENCE);
         let connection = ConnectionManager::new_lazy_with_config(client.clone(), config);
         let connection = Connection(connection.map_err(wrong)?);
@@ -99,6 +104,7 @@ impl Cache {
             remote: Remote::new("redis", POLICY),
             prefix: prefix.to_owned(),
             metrics,
+            is_away: AtomicBool::new(false),
         };
         Ok(Self {
             redis: Some(Arc::new(redis)),
@@ -130,10 +136,18 @@ impl Cache {
             Ok(_) => "ok",
             Err(CallError::Open { .. }) => "skipped",
             Err(CallError::Failed(error)) => {
-                tracing::debug!(%error, operation, "Redis did not answer");
+                // Once, until it answers again: all the rest says the same.
+                if redis.is_away.swap(true, Ordering::Relaxed) {
+                    tracing::debug!(%error, operation, "Redis did not answer");
+                } else {
+                    tracing::warn!(%error, operation, "Redis does not answer; going on without it");
+                }
                 "failed"
             }
         };
+        if answer.is_ok() && redis.is_away.swap(false, Ordering::Relaxed) {
+            tracing::info!("Redis answers again");
+        }
         let operations = &redis.metrics.cache_operations;
         operations.with_label_values(&[operation, outcome]).inc();
         answer.ok()
@@ -144,6 +158,22 @@ impl Cache {
         let prefix = self.redis.as_ref().map_or("", |redis| &redis.prefix);
         format!("{prefix}:{kind}:{name}")
     }
+}
+
+/// Asks the Redis at that address for a sign of life.
+///
+/// # Errors
+/// The reason that Redis or the system gives.
+pub(crate) async fn check(url: &str) -> anyhow::Result<()> {
+    let client = Client::open(url).map_err(|error| InvalidRedis(error.category().to_owned()))?;
+    let asked = async {
+        let mut connection = client.get_multiplexed_async_connection().await?;
+        let _: String = redis::cmd("PING").query_async(&mut connection).await?;
+        Ok(())
+    };
+    tokio::time::timeout(CHECK_PATIENCE, asked)
+        .await
+        .map_err(|_| anyhow::anyhow!("no answer within {CHECK_PATIENCE:?}"))?
 }
 
 /// What was given is no address of a Redis; it is not repeated, as it may hold a password.

@@ -32,4 +32,4 @@ pub mod problem;
 mod wake;
 mod wiring;
 
-pub use wiring::{Coordinator, check_database, check_github};
+pub use wiring::{Coordinator, check_database, check_github, check_redis};

@@ -9,6 +9,7 @@
 mod address;
 pub mod archive;
 mod deliveries;
+mod examine;
 mod held;
 mod limits;
 mod outbox;
@@ -32,6 +33,7 @@ pub const HISTORY_PAGE: u32 = 1000;
 
 pub use address::{Address, InvalidAddress};
 pub use deliveries::{Act, Acted, Delivery, NewTask, Recorded, Reply, SemanticKey, command_id};
+pub use examine::examine;
 pub use limits::{AtWork, Caps, Pause, Room, Scope};
 pub use outbox::{Effect, OutboxEntry, Sent};
 pub use sql::{Hints, SqlStore, Transferred};

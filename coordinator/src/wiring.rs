@@ -21,7 +21,7 @@ use crate::intake::sweep::{self, Sweeper};
 use crate::intake::{Intake, IntakePolicy};
 use crate::report::Publisher;
 use crate::scheduler::{Scheduler, SchedulerOptions, leases, unfit};
-use crate::store::{Hints, Retention, SqlStore, Store};
+use crate::store::{Hints, Retention, SqlStore, Store, examine};
 use crate::webhook::WebhookState;
 use crate::{analysis, api, cache, dispatch, report, retention, tally, webhook};
 
@@ -383,13 +383,12 @@ fn github(config: &GitHubConfig) -> anyhow::Result<GitHub> {
     .context("coordinator.github")
 }
 
-/// Opens the database, brings its schema up to date and says that it answers.
+/// Says how the database is, and changes nothing there.
 ///
 /// # Errors
 /// When it can't be used.
 pub async fn check_database(config: &DatabaseConfig) -> anyhow::Result<String> {
-    open_store(config).await?.ping().await?;
-    Ok("answers, schema up to date".to_owned())
+    examine(&config.address()?).await
 }
 
 /// Asks GitHub who we are.
@@ -399,4 +398,14 @@ pub async fn check_database(config: &DatabaseConfig) -> anyhow::Result<String> {
 pub async fn check_github(config: &GitHubConfig) -> anyhow::Result<String> {
     let identity = github(config)?.identity().await?;
     Ok(format!("{} as {}", config.api_url, identity.login))
+}
+
+/// Asks Redis whether it is there and lets us in.
+///
+/// # Errors
+/// Redis' own reason, or the system's.
+pub async fn check_redis(config: &RedisConfig) -> anyhow::Result<String> {
+    let url = config.url.reveal("coordinator.redis.url")?;
+    cache::check(url.expose_secret()).await?;
+    Ok("answers".to_owned())
 }

@@ -20,6 +20,8 @@ mod commands;
 mod dependencies;
 #[path = "store/endings.rs"]
 mod endings;
+#[path = "store/examining.rs"]
+mod examining;
 #[path = "store/fixture.rs"]
 mod fixture;
 #[path = "store/limits.rs"]

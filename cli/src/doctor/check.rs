@@ -68,7 +68,8 @@ impl Check {
     ) -> Self {
         match result {
             Ok(found) => Self::good(name, found),
-            Err(error) => Self::bad(name, error.to_string(), mend),
+            // With all its causes: the innermost is what the operator has to know.
+            Err(error) => Self::bad(name, format!("{error:#}"), mend),
         }
     }
 }

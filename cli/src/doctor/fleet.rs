@@ -7,6 +7,7 @@ use patchfleet_agent::AgentConfig;
 use patchfleet_agent::process::find_program;
 use patchfleet_coordinator::config::CoordinatorConfig;
 use tokio::net::TcpStream;
+use url::Host;
 
 use crate::config::Config;
 use crate::doctor::agents;
@@ -24,6 +25,11 @@ pub(super) async fn checks(config: &Config) -> Vec<Check> {
     }
     for agent in &config.agents {
         checks.extend(agent_checks(agent).await);
+    }
+    if nix::unistd::geteuid().is_root() {
+        let found = "this is root: what the service's user may do is not what is shown here";
+        let mend = "run it as that user: runuser -u USER -- patchfleet doctor";
+        checks.push(Check::notice("user", found, mend));
     }
     if config.coordinator.is_none() && config.agents.is_empty() {
         let mend = "add a [coordinator] or an [[agents]] section";
@@ -67,6 +73,12 @@ async fn coordinator_checks(config: &CoordinatorConfig) -> Vec<Check> {
         database,
         "start the database, or mend coordinator.database.url",
     ));
+    if let Some(redis) = &config.redis {
+        let found = patchfleet_coordinator::check_redis(redis).await;
+        let mend =
+            "start Redis, or mend coordinator.redis.url; without it everything works, slower";
+        checks.push(Check::of("Redis", found, mend));
+    }
     let github = patchfleet_coordinator::check_github(&config.github).await;
     checks.push(Check::of(
         "GitHub",
@@ -119,19 +131,28 @@ async fn agent_checks(config: &AgentConfig) -> Vec<Check> {
     checks
 }
 
+/// Looks whether this user may write to a folder, or make it, and makes nothing.
 fn writable(folder: &Path) -> Result<String, String> {
-    std::fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
-    tempfile::tempfile_in(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
-    Ok(folder.display().to_string())
+    let there = folder.ancestors().find(|it| it.exists());
+    let there = there.unwrap_or(Path::new("."));
+    nix::unistd::access(there, nix::unistd::AccessFlags::W_OK)
+        .map_err(|error| format!("{}: {error}", there.display()))?;
+    Ok(if there == folder {
+        folder.display().to_string()
+    } else {
+        format!("{} will be made by the first start", folder.display())
+    })
 }
 
 async fn coordinator_reachable(config: &AgentConfig) -> Check {
     let name = format!("{}: coordinator", config.id);
     let url = &config.coordinator.url;
-    let address = (
-        url.host_str().unwrap_or_default(),
-        url.port_or_known_default().unwrap_or(0),
-    );
+    // Without the brackets that an address of IPv6 has in a URL.
+    let host = match url.host() {
+        Some(Host::Ipv6(ip)) => ip.to_string(),
+        host => host.map(|host| host.to_string()).unwrap_or_default(),
+    };
+    let address = (host, url.port_or_known_default().unwrap_or(0));
     match tokio::time::timeout(PATIENCE, TcpStream::connect(address)).await {
         Ok(Ok(_)) => Check::good(name, url.to_string()),
         Ok(Err(error)) => Check::notice(
@@ -144,5 +165,26 @@ async fn coordinator_reachable(config: &AgentConfig) -> Check {
             format!("{url}: no answer"),
             "check the address and the network",
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_is_looked_at_and_not_made() {
+        let root = tempfile::tempdir().unwrap();
+        let wanted = root.path().join("a/b");
+        let found = writable(&wanted).unwrap();
+        assert!(
+            found.ends_with("will be made by the first start"),
+            "{found}"
+        );
+        assert!(!root.path().join("a").exists());
+        assert_eq!(
+            writable(root.path()).unwrap(),
+            root.path().display().to_string()
+        );
     }
 }

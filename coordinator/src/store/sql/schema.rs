@@ -19,7 +19,7 @@ use super::connect::connect;
 use crate::store::{StoreError, StoreResult};
 
 pub(in crate::store) static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
-static POSTGRES_MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
+pub(in crate::store) static POSTGRES_MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
 
 /// What a session for migrations begins with, whatever the server or the role has as a default.
 const POSTGRES_SESSION: [&str; 4] = [
