@@ -289,9 +289,13 @@ impl World {
                 tokio::time::sleep(LOOK).await;
             }
         };
-        if tokio::time::timeout(PATIENCE, gone).await.is_err() {
-            panic!("what is over stays: {:?}\n{}", left().await, self.logs());
-        }
+        let all_gone = tokio::time::timeout(PATIENCE, gone).await.is_ok();
+        let (rows, workspaces) = left().await;
+        assert!(
+            all_gone,
+            "what is over stays: {rows:?}, {workspaces} workspaces\n{}",
+            self.logs()
+        );
     }
 
     fn kept_workspaces(&self) -> usize {
