@@ -15,8 +15,11 @@ use super::answer::Refused;
 
 /// GitHub sends no more than this.
 const MAX_BODY: usize = 25 * 1024 * 1024;
-/// How much all bodies may take that are read at once.
-const MAX_BODIES: usize = 10 * MAX_BODY;
+/// Nearly all deliveries are smaller than this.
+const SMALL: usize = 1024 * 1024;
+/// How much all small bodies may take that are read at once, and all others.
+const MAX_SMALL: usize = 128 * SMALL;
+const MAX_LARGE: usize = 6 * MAX_BODY;
 /// What memory is counted in.
 const UNIT: usize = 1024;
 /// GitHub gives a delivery up after ten seconds.
@@ -24,13 +27,21 @@ const DEADLINE: Duration = Duration::from_secs(10);
 /// How long a delivery waits for room.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// The memory for bodies. Cheap to clone; clones share it.
+/// The memory for bodies, in which large ones keep no room from small ones. Cheap to clone; clones
+/// share it.
 #[derive(Debug, Clone)]
-pub(super) struct Bodies(Arc<Semaphore>);
+pub(super) struct Bodies {
+    small: Arc<Semaphore>,
+    large: Arc<Semaphore>,
+}
 
 impl Default for Bodies {
     fn default() -> Self {
-        Self(Arc::new(Semaphore::new(MAX_BODIES / UNIT)))
+        let room = |bytes: usize| Arc::new(Semaphore::new(bytes / UNIT));
+        Self {
+            small: room(MAX_SMALL),
+            large: room(MAX_LARGE),
+        }
     }
 }
 
@@ -42,10 +53,17 @@ impl Bodies {
     pub(super) async fn read(&self, headers: &HeaderMap, body: Body) -> Result<Bytes, Refused> {
         let length = announced(headers);
         if length > MAX_BODY {
+            // Who is cut off while it sends does not read the answer.
+            let _ = tokio::time::timeout(DEADLINE, discard(body)).await;
             return Err(Refused::TooLarge);
         }
         let units = u32::try_from(length.div_ceil(UNIT)).map_err(|_| Refused::TooLarge)?;
-        let room = tokio::time::timeout(PATIENCE, self.0.acquire_many(units)).await;
+        let room = if length <= SMALL {
+            &self.small
+        } else {
+            &self.large
+        };
+        let room = tokio::time::timeout(PATIENCE, room.acquire_many(units)).await;
         let Ok(Ok(_room)) = room else {
             return Err(Refused::Crowded);
         };
@@ -55,6 +73,17 @@ impl Bodies {
             Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Refused::TooLarge),
             Ok(Err(_)) => Err(Refused::Unreadable),
             Err(_) => Err(Refused::TooSlow),
+        }
+    }
+}
+
+/// Reads as much of a body as would have been taken, and keeps nothing.
+async fn discard(mut body: Body) {
+    let mut left = MAX_BODY;
+    while let Some(Ok(frame)) = body.frame().await {
+        left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+        if left == 0 {
+            return;
         }
     }
 }
@@ -96,13 +125,20 @@ mod tests {
     async fn bodies_that_announce_more_than_there_is_room_for_wait_and_are_refused() {
         let bodies = Bodies::default();
         let large = headers(MAX_BODY);
-        let many = (0..11).map(|_| bodies.read(&large, endless()));
-        let refused = futures::future::join_all(many).await;
+        let many = futures::future::join_all((0..7).map(|_| bodies.read(&large, endless())));
+        let beside = async {
+            // Those have all the room there is for such by then.
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let small = bodies.read(&headers(2), Body::from("{}")).await;
+            assert_eq!(small.unwrap(), "{}", "large ones keep nobody else out");
+        };
+        let (refused, ()) = tokio::join!(many, beside);
         let crowded = |it: &&Result<Bytes, Refused>| matches!(it, Err(Refused::Crowded));
         assert_eq!(refused.iter().filter(crowded).count(), 1, "{refused:?}");
         // They are gone, and there is room again.
-        let small = bodies.read(&headers(2), Body::from("{}")).await;
-        assert_eq!(small.unwrap(), "{}");
+        let whole = vec![b'x'; MAX_BODY];
+        let again = bodies.read(&large, Body::from(whole)).await;
+        assert_eq!(again.unwrap().len(), MAX_BODY);
     }
 
     #[tokio::test]
