@@ -78,8 +78,6 @@ const PASSED_ON: &[(&str, &str)] = &[
     ("https_proxy", "https_proxy"),
     ("ALL_PROXY", "all_proxy"),
     ("all_proxy", "all_proxy"),
-    ("NO_PROXY", "no_proxy"),
-    ("no_proxy", "no_proxy"),
     ("SSL_CERT_FILE", "SSL_CERT_FILE"),
     ("SSL_CERT_DIR", "SSL_CERT_DIR"),
     ("GIT_SSL_CAINFO", "GIT_SSL_CAINFO"),
@@ -261,6 +259,7 @@ fn environment(remote: Option<&Remote>) -> Vec<(String, OsString)> {
             let value = std::env::var_os(theirs)?;
             Some(((*name).to_owned(), value))
         }));
+        env.push(("no_proxy".to_owned(), patchfleet_proxy::exceptions().into()));
     }
     let credential = remote.and_then(Remote::credential);
     let pairs = CONFIGURATION

@@ -3,6 +3,7 @@
 use anyhow::{Context as _, bail};
 use clap::Args;
 use patchfleet_domain::Task;
+use patchfleet_proxy::Proxies;
 use reqwest::{Method, RequestBuilder};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
@@ -55,26 +56,26 @@ impl ApiArgs {
     /// A client for what the arguments or the configuration name.
     pub(crate) fn client(self) -> anyhow::Result<ApiClient> {
         if let (Some(url), Some(key)) = (self.url, self.key) {
-            return Ok(ApiClient::new(url, key.into()));
+            return ApiClient::new(url, key.into());
         }
         let config = self.config.load()?;
         let coordinator = config.coordinator(self.config.file())?;
         let url = Url::parse(&format!("http://{}", coordinator.listen))?;
-        Ok(ApiClient::new(
-            url,
-            coordinator.api.key.reveal("coordinator.api.key")?,
-        ))
+        let key = coordinator.api.key.reveal("coordinator.api.key")?;
+        ApiClient::new(url, key)
     }
 }
 
 impl ApiClient {
-    /// A client of the coordinator at `root`.
-    pub(crate) fn new(root: Url, key: SecretString) -> Self {
-        Self {
-            root,
-            key,
-            http: reqwest::Client::new(),
+    /// A client of the coordinator at `root`, through the environment's proxy if it is elsewhere.
+    pub(crate) fn new(root: Url, key: SecretString) -> anyhow::Result<Self> {
+        let mut builder = Proxies::from_environment()?.client();
+        if root.scheme() == "http" {
+            // A host without certificates can ask its own coordinator all the same.
+            builder = builder.tls_certs_only([]);
         }
+        let http = builder.build().context("the HTTP client can't start")?;
+        Ok(Self { root, key, http })
     }
 
     /// Fetches a document.

@@ -396,8 +396,11 @@ pub async fn check_database(config: &DatabaseConfig) -> anyhow::Result<String> {
 /// # Errors
 /// When GitHub can't be asked or does not know the credentials.
 pub async fn check_github(config: &GitHubConfig) -> anyhow::Result<String> {
-    let identity = github(config)?.identity().await?;
-    Ok(format!("{} as {}", config.api_url, identity.login))
+    let github = github(config)?;
+    let identity = github.identity().await?;
+    let proxy = github.proxy();
+    let way = proxy.map_or_else(String::new, |proxy| format!(", through the proxy {proxy}"));
+    Ok(format!("{} as {}{way}", config.api_url, identity.login))
 }
 
 /// Asks Redis whether it is there and lets us in.

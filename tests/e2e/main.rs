@@ -10,6 +10,7 @@ mod fitness;
 mod kills;
 mod operator;
 mod owners;
+mod proxies;
 mod rounds;
 mod secrets;
 mod simulator;

@@ -418,7 +418,15 @@ fn proxies_are_for_talk_with_remotes_alone() {
         .filter(|(theirs, _)| std::env::var_os(theirs).is_some())
         .count();
     let remote = Remote::new("https://git.example.com/a/b.git", None).unwrap();
-    assert_eq!((proxies(None), proxies(Some(&remote))), (0, configured));
+    let with_exceptions = configured + 1;
+    assert_eq!(
+        (proxies(None), proxies(Some(&remote))),
+        (0, with_exceptions)
+    );
+    let environment = environment(Some(&remote));
+    let except = environment.iter().find(|(name, _)| name == "no_proxy");
+    let except = except.unwrap().1.to_string_lossy().into_owned();
+    assert!(except.ends_with("localhost,127.0.0.1,::1"), "{except}");
 }
 
 /// Settings that have git run a program or go elsewhere, in every place of a git folder.

@@ -54,7 +54,7 @@ impl Fleet {
         })?;
         let ready = coordinator.ready().await?;
         let root = Url::parse(&format!("http://{}", ready.http))?;
-        let client = ApiClient::new(root, secrets.api_key());
+        let client = ApiClient::new(root, secrets.api_key())?;
         let mut processes = vec![coordinator];
         for (name, specialty) in AGENTS {
             let config = settings::agent(

@@ -44,7 +44,7 @@ pub(super) async fn checks(config: &CoordinatorConfig) -> Vec<Check> {
 async fn ask(config: &CoordinatorConfig) -> Option<AgentList> {
     let key = config.api.key.reveal("coordinator.api.key").ok()?;
     let root = Url::parse(&format!("http://{}", reachable(config.listen))).ok()?;
-    let client = ApiClient::new(root, key);
+    let client = ApiClient::new(root, key).ok()?;
     let answer = tokio::time::timeout(PATIENCE, client.get("api/v1/agents"));
     answer.await.ok()?.ok()
 }

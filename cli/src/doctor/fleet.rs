@@ -83,7 +83,8 @@ async fn coordinator_checks(config: &CoordinatorConfig) -> Vec<Check> {
     checks.push(Check::of(
         "GitHub",
         github,
-        "check coordinator.github: the address, and a token or App that is still valid",
+        "check coordinator.github: the address, and a token or App that is still valid; and \
+         HTTPS_PROXY and NO_PROXY, if there is a proxy between",
     ));
     for (name, address) in [
         ("coordinator.listen", config.listen),

@@ -7,6 +7,7 @@ use std::time::Duration;
 use http::Uri;
 use octocrab::Octocrab;
 use patchfleet_domain::RepositoryName;
+use patchfleet_proxy::Proxies;
 use patchfleet_resilience::{Health, Policy, Remote};
 use tokio::sync::OnceCell;
 use url::Url;
@@ -14,6 +15,7 @@ use url::Url;
 use crate::GitHubResult;
 use crate::budget::{Budget, Budgets, Spender};
 use crate::credentials::{Credentials, SetupError};
+use crate::error::chain;
 use crate::identity::Identity;
 use crate::installation::Installations;
 use crate::kept::Keeper;
@@ -30,13 +32,15 @@ pub struct GitHubOptions {
     pub credentials: Credentials,
 }
 
-/// How patient the client is.
-#[derive(Debug, Clone, Copy)]
+/// How patient the client is, and how it gets there.
+#[derive(Debug, Clone)]
 pub struct Settings {
     /// How calls are tried again and when GitHub is left alone.
     pub policy: Policy,
     /// How long one try may take.
     pub timeout: Duration,
+    /// The proxies between here and GitHub.
+    pub proxies: Proxies,
 }
 
 impl Default for Settings {
@@ -44,6 +48,7 @@ impl Default for Settings {
         Self {
             policy: Policy::default(),
             timeout: Duration::from_secs(30),
+            proxies: Proxies::default(),
         }
     }
 }
@@ -72,6 +77,8 @@ pub(crate) struct Shared {
     pub(crate) credentials: Credentials,
     pub(crate) remote: Remote,
     pub(crate) timeout: Duration,
+    /// The proxy between here and GitHub, as it may be shown.
+    pub(crate) proxy: Option<String>,
     pub(crate) identity: OnceCell<Identity>,
     pub(crate) installations: Installations,
     pub(crate) budgets: Budgets,
@@ -94,20 +101,26 @@ impl fmt::Debug for GitHub {
 }
 
 impl GitHub {
-    /// Makes a client; nothing is asked yet. Has to be called inside a runtime.
+    /// Makes a client that uses the environment's proxies; nothing is asked yet. Has to be called
+    /// inside a runtime.
     ///
     /// # Errors
-    /// [`SetupError`] when address or credentials can't be used.
+    /// [`SetupError`] when address, credentials or a proxy can't be used.
     pub fn new(options: GitHubOptions) -> Result<Self, SetupError> {
-        Self::with_settings(options, Settings::default())
+        let settings = Settings {
+            proxies: Proxies::from_environment()?,
+            ..Settings::default()
+        };
+        Self::with_settings(options, settings)
     }
 
-    /// Makes a client that is more or less patient than usual.
+    /// Makes a client that is more or less patient than usual, or uses other proxies.
     ///
     /// # Errors
     /// [`SetupError`] when address or credentials can't be used.
     pub fn with_settings(options: GitHubOptions, settings: Settings) -> Result<Self, SetupError> {
-        let octocrab = octocrab(&options, settings)?;
+        let octocrab = octocrab(&options, &settings)?;
+        let proxy = settings.proxies.between(&options.api_url);
         let name = options.api_url.host_str().unwrap_or("github").to_owned();
         Ok(Self {
             shared: Arc::new(Shared {
@@ -115,6 +128,7 @@ impl GitHub {
                 credentials: options.credentials,
                 remote: Remote::new(name, settings.policy),
                 timeout: settings.timeout,
+                proxy: proxy.map(ToString::to_string),
                 identity: OnceCell::new(),
                 installations: Installations::default(),
                 budgets: Budgets::default(),
@@ -140,6 +154,11 @@ impl GitHub {
     /// How GitHub is doing, as seen from here.
     pub fn health(&self) -> Health {
         self.shared.remote.health()
+    }
+
+    /// The proxy between here and GitHub, without its credentials.
+    pub fn proxy(&self) -> Option<&str> {
+        self.shared.proxy.as_deref()
     }
 
     /// What is left of the limit that requests about a repository are spent from; nothing before
@@ -172,7 +191,7 @@ impl GitHub {
     }
 }
 
-fn octocrab(options: &GitHubOptions, settings: Settings) -> Result<Octocrab, SetupError> {
+fn octocrab(options: &GitHubOptions, settings: &Settings) -> Result<Octocrab, SetupError> {
     let address = options.api_url.as_str().trim_end_matches('/');
     let bad_address = || SetupError::Address(options.api_url.to_string());
     let uri: Uri = address.parse().map_err(|_| bad_address())?;
@@ -188,9 +207,19 @@ fn octocrab(options: &GitHubOptions, settings: Settings) -> Result<Octocrab, Set
     builder
         .base_uri(uri)
         .map_err(client)?
-        .set_connect_timeout(Some(CONNECT))
-        .set_read_timeout(Some(settings.timeout))
         .add_header(http::header::USER_AGENT, "patchfleet".to_owned())
-        .build()
+        .build_with_reqwest(http_client(settings)?)
         .map_err(client)
+}
+
+fn http_client(settings: &Settings) -> Result<reqwest::Client, SetupError> {
+    // Octocrab follows redirections itself, as it has to take its credentials along or not.
+    let builder = settings
+        .proxies
+        .client()
+        .redirect(reqwest::redirect::Policy::none())
+        .connect_timeout(CONNECT)
+        .read_timeout(settings.timeout);
+    let built = builder.build();
+    built.map_err(|error| SetupError::Client(chain(&error)))
 }

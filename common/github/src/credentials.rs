@@ -44,6 +44,9 @@ pub enum SetupError {
     /// The address is of no use.
     #[error("the GitHub API address `{0}` is not an http or https address")]
     Address(String),
+    /// The environment names a proxy that is none.
+    #[error(transparent)]
+    Proxy(#[from] patchfleet_proxy::InvalidProxy),
     /// The HTTP client can't start.
     #[error("the HTTP client can't start: {0}")]
     Client(String),

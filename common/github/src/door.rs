@@ -181,6 +181,10 @@ impl GitHub {
                 "no answer within {timeout:?}"
             ))),
         };
+        let answer = match &self.shared.proxy {
+            Some(proxy) => answer.map_err(|error| error.behind(proxy, heard.status)),
+            None => answer,
+        };
         if let Some(budget) = heard.budget {
             self.shared.budgets.note(caller.spender, budget);
         }
@@ -216,6 +220,7 @@ impl GitHub {
         }
         let request = client.build_request(request, ask.body.as_ref())?;
         let response = client.execute(request).await?;
+        heard.status = Some(response.status());
         heard.budget = Budget::of(response.headers());
         heard.cursor = cursor_of(response.headers());
         if response.status() == StatusCode::NOT_MODIFIED
@@ -250,6 +255,8 @@ async fn keep(
 /// What an answer says besides.
 #[derive(Debug, Default)]
 struct Heard {
+    /// The answer's status.
+    status: Option<StatusCode>,
     /// What GitHub says of its limit, whatever else it answers.
     budget: Option<Budget>,
     /// Where the next page begins.

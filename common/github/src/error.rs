@@ -3,9 +3,14 @@
 use std::error::Error as StdError;
 use std::time::Duration;
 
+use http::StatusCode;
 use octocrab::Error as Octo;
 
 use crate::limit;
+
+/// Why a proxy lets nothing through.
+const AUTHORIZATION: &str = "it wants another user and password, or any at all; write them into \
+                             its address, http://USER:PASSWORD@HOST:PORT";
 
 /// A call that did not succeed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -87,6 +92,29 @@ impl GitHubError {
         }
     }
 
+    /// The same error, which names the proxy between here and GitHub: it may be the one that
+    /// failed, and answers in GitHub's place when it wants to know who asks.
+    pub(crate) fn behind(self, proxy: &str, status: Option<StatusCode>) -> Self {
+        let named = |text: &str| format!("through the proxy {proxy}: {text}");
+        match self {
+            _ if status == Some(StatusCode::PROXY_AUTHENTICATION_REQUIRED) => {
+                Self::unavailable(named(AUTHORIZATION))
+            }
+            Self::Unavailable {
+                message,
+                retry_after,
+            } => Self::Unavailable {
+                message: named(if message.contains("proxy authorization required") {
+                    AUTHORIZATION
+                } else {
+                    &message
+                }),
+                retry_after,
+            },
+            other => other,
+        }
+    }
+
     pub(crate) fn unexpected(message: impl Into<String>) -> Self {
         Self::Unexpected {
             message: message.into(),
@@ -112,6 +140,8 @@ impl From<Octo> for GitHubError {
             Octo::Serde { source, .. } => malformed(&source, "."),
             Octo::Service { source, .. } => Self::unavailable(chain(source.as_ref())),
             Octo::Hyper { source, .. } => Self::unavailable(chain(&source)),
+            Octo::Reqwest { source, .. } if source.is_builder() => Self::unexpected(chain(&source)),
+            Octo::Reqwest { source, .. } => Self::unavailable(chain(&source)),
             Octo::JWT { source, .. } => {
                 Self::unexpected(format!("the App's private key can't sign: {source}"))
             }
@@ -165,7 +195,7 @@ fn findings(refusal: &octocrab::GitHubError) -> Vec<String> {
 }
 
 /// The error and its causes; libraries tend to hide the reason in the last one.
-fn chain(error: &dyn StdError) -> String {
+pub(crate) fn chain(error: &dyn StdError) -> String {
     let mut text = first_line(error);
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -9,5 +9,7 @@ pub mod mock_agent;
 pub mod otlp;
 pub mod postgres;
 pub mod process;
+pub mod proxy;
 pub mod redis;
 pub mod stub_coordinator;
+pub mod tls;

@@ -18,7 +18,7 @@ async fn world() -> Result<(Simulator, Octocrab)> {
     let client = Octocrab::builder()
         .base_uri(github.base_url())?
         .personal_token(github.bot_token())
-        .build()?;
+        .build_with_reqwest(reqwest::Client::new())?;
     Ok((github, client))
 }
 
@@ -116,7 +116,7 @@ async fn a_github_app() -> Result<()> {
     let client = Octocrab::builder()
         .base_uri(github.base_url())?
         .app(AppId(app.id), key)
-        .build()?;
+        .build_with_reqwest(reqwest::Client::new())?;
     let found = client
         .apps()
         .get_repository_installation(OWNER, NAME)

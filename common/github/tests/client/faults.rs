@@ -121,6 +121,7 @@ async fn a_slow_answer_is_given_up_and_an_open_circuit_spares_github() -> Result
             threshold: 3,
             ..quick().policy
         },
+        ..quick()
     };
     let token = Credentials::Token(scene.simulator.bot_token().into());
     let outcomes = Arc::new(Mutex::new(Vec::new()));

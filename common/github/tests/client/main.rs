@@ -3,6 +3,7 @@
 mod app;
 mod faults;
 mod kept;
+mod proxies;
 mod pulls;
 mod reading;
 mod scene;

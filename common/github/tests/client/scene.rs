@@ -30,6 +30,7 @@ pub(crate) fn quick() -> Settings {
             ..Policy::default()
         },
         timeout: Duration::from_secs(5),
+        ..Settings::default()
     }
 }
 
