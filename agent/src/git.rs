@@ -1,5 +1,7 @@
-//! The one wrapper around git's command line: clean environment, typed errors.
+//! Git, split by trust: libgit2 in this process for all that is local, and one wrapper around the
+//! command line for what talks to a remote or is heavy. Typed errors from both.
 //!
+//! The command line has a clean environment.
 //! No configuration of the host, of a user or of a repository is read, no hook runs, no prompt
 //! appears, and only http, https and local repositories are spoken to. A credential reaches git
 //! through a socket that is read once: never as an argument, a variable or a file, never in an
@@ -7,12 +9,16 @@
 //!
 //! Absent: ssh, submodules, LFS, SHA-256 repositories.
 
+mod compare;
 mod credential;
 mod error;
 mod folder;
+mod local;
 mod remote;
+mod snapshot;
 mod tree;
 mod work_tree;
+mod write;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -26,7 +32,8 @@ use tokio_util::sync::CancellationToken;
 pub use credential::Credential;
 pub use error::GitError;
 pub use remote::Remote;
-pub use tree::{Author, Change, Entry, EntryKind};
+pub use tree::{Entry, EntryKind};
+pub use write::{Author, Change};
 
 use crate::process::{Finished, Input, Spawn};
 use error::Talk;
@@ -190,18 +197,6 @@ impl Git {
             work_tree: None,
             lock: None,
         }
-    }
-
-    /// Makes an empty bare repository.
-    ///
-    /// # Errors
-    /// When the folder can't be written.
-    pub async fn init_bare(&self, dir: &Path) -> Result<Repository, GitError> {
-        let args = ["init", "--quiet", "--bare", "--template="];
-        let mut call = Call::outside(args);
-        call.args.push(absolute(dir)?);
-        self.run(call).await?;
-        Ok(self.repository(dir))
     }
 
     async fn run(&self, call: Call<'_>) -> Result<Finished, GitError> {
@@ -391,38 +386,6 @@ impl Repository {
 
     async fn object(&self, call: Call<'_>) -> Result<ObjectId, GitError> {
         self.output(call).await?.parse()
-    }
-
-    /// The object that a revision names; `None` when there is none.
-    ///
-    /// # Errors
-    /// When the repository can't be read.
-    pub async fn resolve(&self, revision: &str) -> Result<Option<ObjectId>, GitError> {
-        let call = self.call([
-            "rev-parse",
-            "--verify",
-            "--quiet",
-            "--end-of-options",
-            revision,
-        ]);
-        match self.output(call).await {
-            Ok(text) => text.parse().map(Some),
-            Err(GitError::Other { reason, .. }) if reason.is_empty() => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// True when the commit and its tree can be read.
-    ///
-    /// # Errors
-    /// When git can't be run.
-    pub async fn has_commit(&self, commit: &ObjectId) -> Result<bool, GitError> {
-        let tree = format!("{commit}^{{tree}}");
-        match self.output(self.call(["cat-file", "-e", &tree])).await {
-            Ok(_) => Ok(true),
-            Err(GitError::Other { .. }) => Ok(false),
-            Err(error) => Err(error),
-        }
     }
 }
 

@@ -115,6 +115,12 @@ const HOST: &[&str] = &[
     "unable to create temporary file",
 ];
 
+/// True for words about this host, not about a repository.
+pub(super) fn is_host(reason: &str) -> bool {
+    let lower = reason.to_lowercase();
+    HOST.iter().any(|words| lower.contains(words))
+}
+
 const UNREADABLE: &[&str] = &[
     "returned error: 4",
     "not found",

@@ -14,8 +14,11 @@ use std::path::Path;
 use crate::disk::remove_all;
 
 /// The configuration of a bare repository, all of it.
-const CONFIGURATION: &str =
-    "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = true\n";
+///
+/// Without the last two, libgit2 looks for such files in the user's home.
+const CONFIGURATION: &str = "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\
+                             \tbare = true\n\tattributesFile = /dev/null\n\
+                             \texcludesFile = /dev/null\n";
 
 /// Further places that git takes settings or history from; a folder of ours has none of them.
 const FOREIGN: &[&str] = &[

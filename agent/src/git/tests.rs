@@ -119,6 +119,8 @@ impl Origin {
     }
 }
 
+mod oracle;
+
 async fn cloned(origin: &Origin) -> (TempDir, Repository, ObjectId) {
     let folder = tempfile::tempdir().unwrap();
     let git = Git::new();

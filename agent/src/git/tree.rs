@@ -1,16 +1,11 @@
-//! Trees and commits, made and compared in the object store.
+//! Revisions, trees and blobs, read from the object store.
 
-use std::collections::BTreeSet;
-use std::ffi::OsString;
-use std::fmt::Write as _;
-use std::path::Path;
+use git2::{ErrorCode, ObjectType, Oid};
 
-use super::error::TOO_LONG;
-use super::work_tree::{self, Paths, Strange};
-use super::{GitError, OUTPUT_CAP, ObjectId, Repository, in_background};
+use super::local::failed;
+use super::{GitError, OUTPUT_CAP, ObjectId, Repository};
 
-/// Most strange things that an error names.
-const NAMED: usize = 5;
+const LISTING: &str = "listing a tree";
 
 /// What an entry of a tree is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +41,27 @@ impl EntryKind {
             Self::Submodule => "160000",
         }
     }
+
+    /// Git's mode as a number.
+    pub(super) const fn number(self) -> i32 {
+        match self {
+            Self::File => 0o100_644,
+            Self::Executable => 0o100_755,
+            Self::Symlink => 0o120_000,
+            Self::Submodule => 0o160_000,
+        }
+    }
+
+    /// From the mode in a tree, however old the git that wrote it.
+    fn from_number(mode: i32) -> Option<Self> {
+        match (mode & 0o170_000, mode & 0o100) {
+            (0o100_000, 0) => Some(Self::File),
+            (0o100_000, _) => Some(Self::Executable),
+            (0o120_000, _) => Some(Self::Symlink),
+            (0o160_000, _) => Some(Self::Submodule),
+            _ => None,
+        }
+    }
 }
 
 /// A file of a tree.
@@ -61,363 +77,158 @@ pub struct Entry {
     pub size: u64,
 }
 
-/// A file that a new tree has otherwise than its base.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Change {
-    /// Where.
-    pub path: String,
-    /// The content; `None` takes the file away.
-    pub content: Option<Vec<u8>>,
-    /// What it is to be.
-    pub kind: EntryKind,
-}
-
-/// Who a commit is by.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Author {
-    /// The name.
-    pub name: String,
-    /// The e-mail address.
-    pub email: String,
+/// A file of a tree, for use within this module.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Blob {
+    pub(super) kind: EntryKind,
+    pub(super) id: Oid,
 }
 
 impl Repository {
+    /// The object that a revision names; `None` when there is none.
+    ///
+    /// # Errors
+    /// When the repository can't be read.
+    pub async fn resolve(&self, revision: &str) -> Result<Option<ObjectId>, GitError> {
+        let revision = revision.to_owned();
+        self.local("resolving a revision", move |repository| {
+            match repository.revparse_single(&revision) {
+                Ok(object) => Ok(Some(object.id().into())),
+                Err(error) if error.code() == ErrorCode::NotFound => Ok(None),
+                Err(error) => Err(GitError::library("resolving a revision", &error)),
+            }
+        })
+        .await
+    }
+
+    /// True when the commit and its tree can be read.
+    ///
+    /// # Errors
+    /// When the repository can't be read.
+    pub async fn has_commit(&self, commit: &ObjectId) -> Result<bool, GitError> {
+        let what = "looking for a commit";
+        let commit = commit.clone();
+        self.local(what, move |repository| {
+            let commit = commit.to_oid();
+            let found = commit.and_then(|id| {
+                let commit = repository.find_commit(id).map_err(failed(what))?;
+                commit.tree().map_err(failed(what))
+            });
+            match found {
+                Ok(_) => Ok(true),
+                Err(GitError::Other { .. }) => Ok(false),
+                Err(error) => Err(error),
+            }
+        })
+        .await
+    }
+
     /// Every file of a tree or commit.
     ///
     /// # Errors
     /// When it can't be read.
     pub async fn entries(&self, tree: &ObjectId) -> Result<Vec<Entry>, GitError> {
-        let call = self.call(["ls-tree", "-r", "-z", "-l", "--full-tree", tree.as_str()]);
-        let listing = self.git.run(call).await?.stdout;
-        let lines = listing
-            .split(|byte| *byte == 0)
-            .filter(|line| !line.is_empty());
-        lines
-            .map(|line| {
-                let line = String::from_utf8_lossy(line);
-                entry(&line).ok_or_else(|| GitError::other("git ls-tree", format!("`{line}`")))
-            })
-            .collect()
+        let what = LISTING;
+        let tree = tree.clone();
+        self.local(what, move |repository| {
+            let odb = repository.odb().map_err(failed(what))?;
+            let mut entries = Vec::new();
+            for (path, blob) in files(repository, tree.to_oid()?)? {
+                let size = match blob.kind {
+                    EntryKind::Submodule => 0,
+                    _ => odb.read_header(blob.id).map_err(failed(what))?.0,
+                };
+                entries.push(Entry {
+                    path: String::from_utf8_lossy(&path).into_owned(),
+                    kind: blob.kind,
+                    id: blob.id.into(),
+                    size: size as u64,
+                });
+            }
+            Ok(entries)
+        })
+        .await
     }
 
-    /// The contents of blobs, in the order asked for.
+    /// The contents of blobs, in the order asked for. More than a process can be trusted with is
+    /// refused before it is read.
     ///
     /// # Errors
     /// When one can't be read.
     pub async fn blobs(&self, ids: &[ObjectId]) -> Result<Vec<Vec<u8>>, GitError> {
-        let asked = ids.iter().fold(String::new(), |mut asked, id| {
-            let _ = writeln!(asked, "{id}");
-            asked
-        });
-        let call = self.call(["cat-file", "--batch"]).input(asked);
-        let output = self.git.run(call).await?.stdout;
-        let mut rest = output.as_slice();
-        let mut blobs = Vec::with_capacity(ids.len());
-        for id in ids {
-            let blob = next_blob(&mut rest);
-            blobs.push(blob.ok_or_else(|| GitError::other("git cat-file", format!("no {id}")))?);
-        }
-        Ok(blobs)
-    }
-
-    /// Writes the tree that a base becomes by changes. Neither work tree nor index is touched.
-    ///
-    /// # Errors
-    /// When an object can't be written.
-    pub async fn write_tree(
-        &self,
-        base: &ObjectId,
-        changes: &[Change],
-    ) -> Result<ObjectId, GitError> {
-        let scratch = tempfile::tempdir_in(&self.dir).map_err(io)?;
-        let ids = self.write_blobs(scratch.path(), changes).await?;
-        let index: OsString = scratch.path().join("index").into();
-        let with_index = |args: Vec<&str>| {
-            let mut call = self.call(args);
-            call.env.push(("GIT_INDEX_FILE", index.clone()));
-            call
-        };
-        self.git
-            .run(with_index(vec!["read-tree", base.as_str()]))
-            .await?;
-        let info = index_info(changes, &ids);
-        let update = with_index(vec!["update-index", "-z", "--index-info"]).input(info);
-        self.git.run(update).await?;
-        self.object(with_index(vec!["write-tree"])).await
-    }
-
-    /// Writes the contents of changes as blobs; one id for each change that has a content.
-    async fn write_blobs(
-        &self,
-        scratch: &Path,
-        changes: &[Change],
-    ) -> Result<Vec<ObjectId>, GitError> {
-        let mut paths = String::new();
-        for (number, change) in changes.iter().enumerate() {
-            if let Some(content) = &change.content {
-                let path = scratch.join(number.to_string());
-                tokio::fs::write(&path, content).await.map_err(io)?;
-                paths.push_str(&path.to_string_lossy());
-                paths.push('\n');
+        let what = "reading blobs";
+        let ids = ids.to_vec();
+        self.local(what, move |repository| {
+            let odb = repository.odb().map_err(failed(what))?;
+            let ids = ids
+                .iter()
+                .map(ObjectId::to_oid)
+                .collect::<Result<Vec<_>, _>>()?;
+            let mut total = 0;
+            for id in &ids {
+                let (size, kind) = odb.read_header(*id).map_err(failed(what))?;
+                total += size;
+                if kind != ObjectType::Blob || total > OUTPUT_CAP {
+                    let reason = match kind {
+                        ObjectType::Blob => format!("they have more than {OUTPUT_CAP} bytes"),
+                        _ => format!("{id} is none"),
+                    };
+                    return Err(GitError::other(what, reason));
+                }
             }
-        }
-        let args = ["hash-object", "-w", "--no-filters", "--stdin-paths"];
-        let ids = self.output(self.call(args).input(paths)).await?;
-        ids.lines().map(str::parse).collect()
-    }
-
-    /// Has this repository, which is empty, use another's objects in place.
-    ///
-    /// # Errors
-    /// When a file can't be written.
-    pub async fn borrow_from(&self, objects: &Self) -> std::io::Result<()> {
-        let info = self.dir.join("objects/info");
-        tokio::fs::create_dir_all(&info).await?;
-        let line = format!("{}\n", objects.dir.join("objects").display());
-        tokio::fs::write(info.join("alternates"), line).await
-    }
-
-    /// Makes the work tree exactly this tree, whatever was left there: nothing else stays in it,
-    /// neither ignored files nor repositories.
-    ///
-    /// # Errors
-    /// When the work tree can't be written.
-    pub async fn check_out(&self, tree: &ObjectId) -> Result<(), GitError> {
-        let kept = self.paths(tree).await?;
-        let (root, lock) = self.untrusted();
-        let folder_lock = self.lock();
-        in_background("clearing the work tree", move || {
-            let _lock = folder_lock;
-            crate::disk::remove_all(&lock)?;
-            work_tree::clear(&root, &kept)
+            let contents = ids.into_iter().map(|id| {
+                let object = odb.read(id).map_err(failed(what))?;
+                Ok(object.data().to_vec())
+            });
+            contents.collect()
         })
-        .await?;
-        let call = self.call(["read-tree", "--reset", "-u", tree.as_str()]);
-        self.git.run(call).await.map(drop)
+        .await
     }
+}
 
-    /// The tree that the work tree is now, without what is ignored. Submodules stay as they are
-    /// in the tree that was checked out.
-    ///
-    /// # Errors
-    /// [`GitError::Unfit`] when it holds what no tree can hold; else when it can't be read.
-    pub async fn snapshot(&self) -> Result<ObjectId, GitError> {
-        let submodules = self.submodules().await?;
-        let (root, lock) = self.untrusted();
-        let folder_lock = self.lock();
-        let strange = in_background("reading the work tree", move || {
-            let _lock = folder_lock;
-            crate::disk::remove_all(&lock)?;
-            work_tree::prepare(&root, &submodules)
-        });
-        self.refuse(strange.await?).await?;
-        let added = self.git.run(self.call(["add", "--all", "--", "."])).await;
-        added.map_err(GitError::of_work_tree)?;
-        self.object(self.call(["write-tree"])).await
-    }
+/// Every file of a tree or commit, in git's order.
+pub(super) fn files(
+    repository: &git2::Repository,
+    id: Oid,
+) -> Result<Vec<(Vec<u8>, Blob)>, GitError> {
+    let mut files = Vec::new();
+    let tree = tree_of(repository, id).map_err(failed(LISTING))?;
+    add_files(repository, &tree, &[], &mut files)?;
+    Ok(files)
+}
 
-    /// The work tree, and the lock that a killed git may have left on its index.
-    fn untrusted(&self) -> (std::path::PathBuf, std::path::PathBuf) {
-        let root = self.work_tree.as_ref().unwrap_or(&self.dir);
-        (root.clone(), self.dir.join("index.lock"))
-    }
-
-    async fn paths(&self, tree: &ObjectId) -> Result<Paths, GitError> {
-        let mut call = self.call(["ls-tree", "-r", "-z", "--full-tree", tree.as_str()]);
-        // The work tree need not be there.
-        call.cwd = &self.dir;
-        Ok(paths(&self.git.run(call).await?.stdout).collect())
-    }
-
-    async fn submodules(&self) -> Result<BTreeSet<Vec<u8>>, GitError> {
-        let listing = self
-            .git
-            .run(self.call(["ls-files", "--stage", "-z"]))
-            .await?;
-        let submodules = paths(&listing.stdout).filter(|(_, kind)| *kind == EntryKind::Submodule);
-        Ok(submodules.map(|(path, _)| path).collect())
-    }
-
-    /// An error that names what is strange and not ignored.
-    async fn refuse(&self, strange: Vec<Strange>) -> Result<(), GitError> {
-        if strange.is_empty() {
-            return Ok(());
+fn add_files(
+    repository: &git2::Repository,
+    tree: &git2::Tree<'_>,
+    prefix: &[u8],
+    files: &mut Vec<(Vec<u8>, Blob)>,
+) -> Result<(), GitError> {
+    for entry in tree {
+        let path = [prefix, entry.name_bytes()].concat();
+        let id = entry.id();
+        if entry.kind() == Some(ObjectType::Tree) {
+            let below = repository.find_tree(id).map_err(failed(LISTING))?;
+            add_files(
+                repository,
+                &below,
+                &[&path, b"/".as_slice()].concat(),
+                files,
+            )?;
+            continue;
         }
-        let asked = strange.iter().flat_map(|it| [it.path.as_slice(), b"\0"]);
-        let call = self.call(["check-ignore", "-z", "--stdin"]);
-        let answer = self
-            .git
-            .run_any(call.input(asked.collect::<Vec<_>>().concat()));
-        let answer = answer.await?.stdout;
-        let ignored: BTreeSet<_> = answer.split(|byte| *byte == 0).collect();
-        let refused: Vec<_> = strange
-            .iter()
-            .filter(|it| !ignored.contains(it.path.as_slice()))
-            .map(|it| format!("`{}` {}", String::from_utf8_lossy(&it.path), it.what))
-            .collect();
-        let more = match refused.len() {
-            0 => return Ok(()),
-            count if count > NAMED => format!("; and {} more", count - NAMED),
-            _ => String::new(),
+        let Some(kind) = EntryKind::from_number(entry.filemode_raw()) else {
+            let reason = format!("`{}` is of no known kind", String::from_utf8_lossy(&path));
+            return Err(GitError::other(LISTING, reason));
         };
-        let named = refused.iter().take(NAMED).map(String::as_str);
-        let reason = named.collect::<Vec<_>>().join("; ") + &more;
-        Err(GitError::Unfit { reason })
+        files.push((path, Blob { kind, id }));
     }
-
-    /// The difference between two trees as git writes it, without renames.
-    ///
-    /// # Errors
-    /// [`GitError::Unfit`] when it is too long; else when a tree can't be read.
-    pub async fn diff(&self, from: &ObjectId, to: &ObjectId) -> Result<Vec<u8>, GitError> {
-        let args = [
-            "diff-tree",
-            "-r",
-            "-p",
-            "--no-renames",
-            "--no-ext-diff",
-            "--no-textconv",
-        ];
-        let call = self.call(args.iter().copied().chain([from.as_str(), to.as_str()]));
-        match self.git.run(call).await {
-            Ok(finished) => Ok(finished.stdout),
-            Err(GitError::Other { reason, .. }) if reason == TOO_LONG => Err(GitError::Unfit {
-                reason: format!("the change is longer than {} MiB", OUTPUT_CAP >> 20),
-            }),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Commits a tree on a parent. No branch moves.
-    ///
-    /// # Errors
-    /// When the commit can't be written.
-    pub async fn commit_tree(
-        &self,
-        tree: &ObjectId,
-        parent: &ObjectId,
-        message: &str,
-        author: &Author,
-    ) -> Result<ObjectId, GitError> {
-        let args = [
-            "commit-tree",
-            tree.as_str(),
-            "-p",
-            parent.as_str(),
-            "-F",
-            "-",
-        ];
-        let mut call = self.call(args).input(message);
-        for (name, value) in [
-            ("GIT_AUTHOR_NAME", &author.name),
-            ("GIT_AUTHOR_EMAIL", &author.email),
-            ("GIT_COMMITTER_NAME", &author.name),
-            ("GIT_COMMITTER_EMAIL", &author.email),
-        ] {
-            call.env.push((name, value.into()));
-        }
-        self.object(call).await
-    }
-
-    /// The tree of two commits merged.
-    ///
-    /// # Errors
-    /// [`GitError::Conflict`] when they meet in the same place.
-    pub async fn merge(&self, ours: &ObjectId, theirs: &ObjectId) -> Result<ObjectId, GitError> {
-        let args = [
-            "merge-tree",
-            "--write-tree",
-            "--no-messages",
-            "--name-only",
-            "-z",
-        ];
-        let call = self.call(args.iter().copied().chain([ours.as_str(), theirs.as_str()]));
-        let finished = self.git.run_any(call).await?;
-        let output = finished.stdout_text();
-        let mut parts = output
-            .split('\0')
-            .map(str::trim)
-            .filter(|part| !part.is_empty());
-        match (finished.returncode, parts.next()) {
-            (Some(0), Some(tree)) => tree.parse(),
-            (Some(1), Some(_)) => Err(GitError::Conflict {
-                paths: parts.map(str::to_owned).collect(),
-            }),
-            _ => Err(GitError::other("git merge-tree", finished.stderr_text())),
-        }
-    }
-
-    /// Commits that `head` has and `base` has not, each with the values of a trailer.
-    ///
-    /// # Errors
-    /// When the commits can't be read.
-    pub async fn trailers_since(
-        &self,
-        base: &ObjectId,
-        head: &ObjectId,
-        key: &str,
-    ) -> Result<Vec<(ObjectId, String)>, GitError> {
-        let format = format!("--format=%H %(trailers:key={key},valueonly,separator=%x20)");
-        let range = format!("{base}..{head}");
-        let listing = self.output(self.call(["log", &format, &range])).await?;
-        let mut commits = Vec::new();
-        for line in listing.lines() {
-            let (id, values) = line.split_once(' ').unwrap_or((line, ""));
-            commits.push((id.parse()?, values.trim().to_owned()));
-        }
-        Ok(commits)
-    }
+    Ok(())
 }
 
-/// Paths and kinds of a listing by `ls-tree -z` or `ls-files --stage -z`.
-fn paths(listing: &[u8]) -> impl Iterator<Item = (Vec<u8>, EntryKind)> {
-    listing.split(|byte| *byte == 0).filter_map(|line| {
-        let tab = line.iter().position(|byte| *byte == b'\t')?;
-        let mode = std::str::from_utf8(line.get(..6)?).ok()?;
-        Some((line[tab + 1..].to_vec(), EntryKind::from_mode(mode)?))
-    })
-}
-
-fn entry(line: &str) -> Option<Entry> {
-    let (facts, path) = line.split_once('\t')?;
-    let mut facts = facts.split_ascii_whitespace();
-    let kind = EntryKind::from_mode(facts.next()?)?;
-    let id = facts.nth(1)?.parse().ok()?;
-    Some(Entry {
-        path: path.to_owned(),
-        kind,
-        id,
-        size: facts.next()?.parse().unwrap_or(0),
-    })
-}
-
-/// One `<id> blob <size>\n<content>\n` of a batch.
-fn next_blob(rest: &mut &[u8]) -> Option<Vec<u8>> {
-    let end = rest.iter().position(|byte| *byte == b'\n')?;
-    let header = std::str::from_utf8(&rest[..end]).ok()?;
-    let size: usize = header.rsplit_once(" blob ")?.1.parse().ok()?;
-    let content = rest.get(end + 1..end + 1 + size)?.to_vec();
-    *rest = rest.get(end + 2 + size..)?;
-    Some(content)
-}
-
-/// Removals first: a file may make room for a folder.
-fn index_info(changes: &[Change], ids: &[ObjectId]) -> String {
-    let (mut removals, mut additions) = (String::new(), String::new());
-    let mut ids = ids.iter();
-    for change in changes {
-        match change.content.as_ref().and_then(|_| ids.next()) {
-            Some(id) => {
-                let _ = write!(additions, "{} {id}\t{}\0", change.kind.mode(), change.path);
-            }
-            None => {
-                let _ = write!(removals, "0 {}\t{}\0", "0".repeat(40), change.path);
-            }
-        }
-    }
-    removals + &additions
-}
-
-fn io(error: std::io::Error) -> GitError {
-    GitError::host("writing objects", error)
+/// A tree by its name or by that of a commit.
+pub(super) fn tree_of(
+    repository: &git2::Repository,
+    id: Oid,
+) -> Result<git2::Tree<'_>, git2::Error> {
+    repository.find_object(id, None)?.peel_to_tree()
 }

@@ -1,0 +1,213 @@
+//! Trees compared, commits merged, and what was written about commits.
+
+use git2::{DiffFormat, DiffLine, DiffLineType, DiffOptions, ErrorCode, MergeOptions, Sort};
+
+use super::local::failed;
+use super::tree::tree_of;
+use super::{GitError, OUTPUT_CAP, ObjectId, Repository};
+
+impl Repository {
+    /// The difference between two trees as git writes it, without renames.
+    ///
+    /// What is text is told by the content alone: no attribute hides it.
+    ///
+    /// # Errors
+    /// [`GitError::Unfit`] when it is too long; else when a tree can't be read.
+    pub async fn diff(&self, from: &ObjectId, to: &ObjectId) -> Result<Vec<u8>, GitError> {
+        let what = "comparing trees";
+        let (from, to) = (from.clone(), to.clone());
+        self.local(what, move |repository| {
+            let tree = |id: &ObjectId| tree_of(repository, id.to_oid()?).map_err(failed(what));
+            let (from, to) = (tree(&from)?, tree(&to)?);
+            let mut options = DiffOptions::new();
+            options.indent_heuristic(true);
+            let diff = repository
+                .diff_tree_to_tree(Some(&from), Some(&to), Some(&mut options))
+                .map_err(failed(what))?;
+            let mut patch = Patch::default();
+            let printed = diff.print(DiffFormat::Patch, |_, _, line| {
+                patch.push(&line);
+                patch.text.len() <= OUTPUT_CAP
+            });
+            match printed {
+                Err(error) if error.code() == ErrorCode::User => Err(GitError::Unfit {
+                    reason: format!("the change is longer than {} MiB", OUTPUT_CAP >> 20),
+                }),
+                printed => printed.map(|()| patch.text).map_err(failed(what)),
+            }
+        })
+        .await
+    }
+
+    /// The tree of two commits merged.
+    ///
+    /// # Errors
+    /// [`GitError::Conflict`] when they meet in the same place.
+    pub async fn merge(&self, ours: &ObjectId, theirs: &ObjectId) -> Result<ObjectId, GitError> {
+        let what = "merging";
+        let (ours, theirs) = (ours.clone(), theirs.clone());
+        self.local(what, move |repository| {
+            let commit = |id: &ObjectId| repository.find_commit(id.to_oid()?).map_err(failed(what));
+            let (ours, theirs) = (commit(&ours)?, commit(&theirs)?);
+            let mut options = MergeOptions::new();
+            options.find_renames(true);
+            let merged = repository.merge_commits(&ours, &theirs, Some(&options));
+            let mut merged = merged.map_err(failed(what))?;
+            if merged.has_conflicts() {
+                let paths = conflicts(&merged).map_err(failed(what))?;
+                return Err(GitError::Conflict { paths });
+            }
+            let tree = merged.write_tree_to(repository);
+            tree.map(Into::into).map_err(failed(what))
+        })
+        .await
+    }
+
+    /// Commits that `head` has and `base` has not, newest first, each with the values of a trailer.
+    ///
+    /// # Errors
+    /// When the commits can't be read.
+    pub async fn trailers_since(
+        &self,
+        base: &ObjectId,
+        head: &ObjectId,
+        key: &str,
+    ) -> Result<Vec<(ObjectId, String)>, GitError> {
+        let what = "reading commits";
+        let (base, head, key) = (base.clone(), head.clone(), key.to_owned());
+        self.local(what, move |repository| {
+            let (base, head) = (base.to_oid()?, head.to_oid()?);
+            let read = || -> Result<Vec<_>, git2::Error> {
+                let mut walk = repository.revwalk()?;
+                walk.set_sorting(Sort::TOPOLOGICAL | Sort::TIME)?;
+                walk.push(head)?;
+                walk.hide(base)?;
+                walk.map(|id| {
+                    let commit = repository.find_commit(id?)?;
+                    Ok((commit.id().into(), trailer(&commit, &key)?))
+                })
+                .collect()
+            };
+            read().map_err(failed(what))
+        })
+        .await
+    }
+}
+
+/// A patch as git prints it.
+#[derive(Default)]
+struct Patch {
+    text: Vec<u8>,
+    /// `---` and `+++` of a file, which git only prints before a hunk.
+    names: Vec<u8>,
+}
+
+impl Patch {
+    fn push(&mut self, line: &DiffLine<'_>) {
+        let content = line.content();
+        match line.origin_value() {
+            DiffLineType::FileHeader => {
+                self.names.clear();
+                for line in content.split_inclusive(|byte| *byte == b'\n') {
+                    let mut line = readable(line);
+                    let name = line
+                        .strip_prefix(b"--- ")
+                        .or_else(|| line.strip_prefix(b"+++ "));
+                    match name {
+                        Some(name) => {
+                            if name.contains(&b' ') {
+                                // So that a time can't be taken for a part of the name.
+                                line.insert(line.len() - 1, b'\t');
+                            }
+                            self.names.extend(line);
+                        }
+                        None => self.text.extend(line),
+                    }
+                }
+            }
+            DiffLineType::HunkHeader => {
+                self.text.append(&mut self.names);
+                self.text.extend(content);
+            }
+            DiffLineType::Binary => self.text.extend(readable(content)),
+            DiffLineType::Context | DiffLineType::Addition | DiffLineType::Deletion => {
+                self.text.extend(line.origin().to_string().bytes());
+                self.text.extend(content);
+            }
+            _ => self.text.extend(content),
+        }
+    }
+}
+
+/// A line of a file's head whose names are quoted for control characters, quotes and backslashes
+/// alone, as git does it with `core.quotePath` off: letters of other scripts stay readable.
+fn readable(line: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::with_capacity(line.len());
+    let mut rest = line;
+    while let Some(start) = rest.iter().position(|byte| *byte == b'"') {
+        let (name, after) = quoted(&rest[start + 1..]);
+        plain.extend(&rest[..start]);
+        if name.contains(&b'\\') {
+            plain.push(b'"');
+            plain.extend(name);
+            plain.push(b'"');
+        } else {
+            plain.extend(name);
+        }
+        rest = after;
+    }
+    plain.extend(rest);
+    plain
+}
+
+/// A quoted name up to its closing quote, with the bytes that are no ASCII as they are, and what
+/// follows it.
+fn quoted(text: &[u8]) -> (Vec<u8>, &[u8]) {
+    let mut name = Vec::new();
+    let mut at = 0;
+    while let Some(byte) = text.get(at) {
+        let octal = text.get(at + 1..at + 4).and_then(|digits| {
+            let digits = std::str::from_utf8(digits).ok()?;
+            u8::from_str_radix(digits, 8).ok()
+        });
+        match (byte, octal) {
+            (b'"', _) => return (name, &text[at + 1..]),
+            (b'\\', Some(letter)) if !letter.is_ascii() => {
+                name.push(letter);
+                at += 4;
+            }
+            (b'\\', _) => {
+                name.extend(text.get(at..at + 2).unwrap_or(&text[at..]));
+                at += 2;
+            }
+            _ => {
+                name.push(*byte);
+                at += 1;
+            }
+        }
+    }
+    (name, &[])
+}
+
+/// Where a merge has conflicts, each path once.
+fn conflicts(merged: &git2::Index) -> Result<Vec<String>, git2::Error> {
+    let mut paths = std::collections::BTreeSet::new();
+    for conflict in merged.conflicts()? {
+        let conflict = conflict?;
+        let sides = [conflict.our, conflict.their, conflict.ancestor];
+        let path = sides.into_iter().flatten().next().map(|entry| entry.path);
+        paths.extend(path.map(|path| String::from_utf8_lossy(&path).into_owned()));
+    }
+    Ok(paths.into_iter().collect())
+}
+
+/// The values of a trailer in a commit's message.
+fn trailer(commit: &git2::Commit<'_>, key: &str) -> Result<String, git2::Error> {
+    let trailers = git2::message_trailers_bytes(commit.message_raw_bytes())?;
+    let values: Vec<_> = trailers
+        .iter()
+        .filter(|(found, _)| found.eq_ignore_ascii_case(key.as_bytes()))
+        .map(|(_, value)| String::from_utf8_lossy(value).trim().to_owned())
+        .collect();
+    Ok(values.join(" "))
+}
