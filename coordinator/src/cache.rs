@@ -11,9 +11,12 @@
 
 mod answers;
 mod buckets;
+mod check;
+mod connection;
 mod deliveries;
 mod fanout;
 mod presence;
+mod server;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,16 +24,17 @@ use std::time::Duration;
 
 use patchfleet_resilience::{CallError, Failure, FailureKind, Policy, Remote};
 use patchfleet_telemetry::Metrics;
-use redis::aio::{ConnectionManager, ConnectionManagerConfig};
-use redis::{Client, RedisError, RedisResult};
+use redis::RedisResult;
+use redis::aio::MultiplexedConnection;
 
+use self::connection::Connection;
 pub use buckets::{Buckets, Rate};
+pub(crate) use check::check;
 pub use fanout::run as fan_out;
+pub use server::{InvalidRedis, Server};
 
 /// How long an answer may take. Whoever is slower than the store is of no use.
 const PATIENCE: Duration = Duration::from_millis(100);
-/// The same where somebody wants to know why.
-const CHECK_PATIENCE: Duration = Duration::from_secs(5);
 /// How a Redis that fails is left alone.
 const POLICY: Policy = Policy {
     tries: 1,
@@ -48,7 +52,7 @@ pub struct Cache {
 
 #[derive(Debug)]
 struct Redis {
-    client: Client,
+    server: Server,
     connection: Connection,
     remote: Remote,
     prefix: String,
@@ -57,21 +61,11 @@ struct Redis {
     is_away: AtomicBool,
 }
 
-/// A connection that is made again when it breaks.
-#[derive(Clone)]
-struct Connection(ConnectionManager);
-
-impl std::fmt::Debug for Connection {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Connection")
-    }
-}
-
 /// Why Redis did not answer.
 #[derive(Debug, thiserror::Error)]
 enum Away {
-    #[error(transparent)]
-    Redis(#[from] RedisError),
+    #[error("{0}")]
+    Refused(String),
     #[error("no answer within {PATIENCE:?}")]
     Slow,
 }
@@ -83,32 +77,20 @@ impl Failure for Away {
 }
 
 impl Cache {
-    /// A Redis at that address, whose keys begin with `prefix`. It is connected to when it is
-    /// first asked, and need not be there.
-    ///
-    /// # Errors
-    /// When the address is none of Redis.
-    pub fn open(url: &str, prefix: &str, metrics: Metrics) -> Result<Self, InvalidRedis> {
-        let wrong = |error: RedisError| InvalidRedis(error.category().to_owned());
-        let client = Client::open(url).map_err(wrong)?;
-        let config = ConnectionManagerConfig::new()
-            .set_connection_timeout(Some(PATIENCE))
-            .set_response_timeout(Some(PATIENCE))
-            .set_number_of_retries(0)
-            .set_max_delay(PATIENCE);
-        let connection = ConnectionManager::new_lazy_with_config(client.clone(), config);
-        let connection = Connection(connection.map_err(wrong)?);
+    /// A Redis whose keys begin with `prefix`. It is connected to when it is first asked, and need
+    /// not be there.
+    pub fn open(server: Server, prefix: &str, metrics: Metrics) -> Self {
         let redis = Redis {
-            client,
-            connection,
+            connection: Connection::new(server.client.clone(), PATIENCE),
+            server,
             remote: Remote::new("redis", POLICY),
             prefix: prefix.to_owned(),
             metrics,
             is_away: AtomicBool::new(false),
         };
-        Ok(Self {
+        Self {
             redis: Some(Arc::new(redis)),
-        })
+        }
     }
 
     /// Redis as a remote, for health and metrics.
@@ -120,16 +102,16 @@ impl Cache {
     async fn ask<T, F>(
         &self,
         operation: &'static str,
-        question: impl Fn(ConnectionManager) -> F,
+        question: impl Fn(MultiplexedConnection) -> F,
     ) -> Option<T>
     where
         F: Future<Output = RedisResult<T>>,
     {
         let redis = self.redis.as_ref()?;
         let call = || async {
-            let asked = question(redis.connection.0.clone());
-            let answer = tokio::time::timeout(PATIENCE, asked).await;
-            Ok(answer.map_err(|_| Away::Slow)??)
+            let asked = redis.connection.ask(&question);
+            let answer = asked.await.ok_or(Away::Slow)?;
+            answer.map_err(|error| Away::Refused(redis.server.why(&error)))
         };
         let answer: Result<T, CallError<Away>> = redis.remote.call(call).await;
         let outcome = match &answer {
@@ -159,24 +141,3 @@ impl Cache {
         format!("{prefix}:{kind}:{name}")
     }
 }
-
-/// Asks the Redis at that address for a sign of life.
-///
-/// # Errors
-/// The reason that Redis or the system gives.
-pub(crate) async fn check(url: &str) -> anyhow::Result<()> {
-    let client = Client::open(url).map_err(|error| InvalidRedis(error.category().to_owned()))?;
-    let asked = async {
-        let mut connection = client.get_multiplexed_async_connection().await?;
-        let _: String = redis::cmd("PING").query_async(&mut connection).await?;
-        Ok(())
-    };
-    tokio::time::timeout(CHECK_PATIENCE, asked)
-        .await
-        .map_err(|_| anyhow::anyhow!("no answer within {CHECK_PATIENCE:?}"))?
-}
-
-/// What was given is no address of a Redis; it is not repeated, as it may hold a password.
-#[derive(Debug, thiserror::Error)]
-#[error("not an address of Redis, which is redis://HOST:PORT/DB or redis+unix:///PATH: {0}")]
-pub struct InvalidRedis(String);

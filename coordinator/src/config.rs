@@ -97,8 +97,11 @@ impl DatabaseConfig {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RedisConfig {
-    /// `redis://HOST:PORT/DB`, or `redis+unix:///PATH`.
+    /// `redis://USER:PASSWORD@HOST:PORT/DB`, `rediss://…` over TLS, or `redis+unix:///PATH`.
     pub url: Secret,
+    /// The authority (PEM) of the certificate that Redis shows over TLS; those that the host trusts
+    /// when left out.
+    pub ca_file: Option<PathBuf>,
     /// What its keys begin with; installations that share a Redis need different ones.
     #[serde(default = "default_prefix")]
     pub prefix: String,

@@ -357,9 +357,13 @@ fn open_cache(config: Option<&RedisConfig>, metrics: &Metrics) -> anyhow::Result
     let Some(config) = config else {
         return Ok(Cache::default());
     };
-    let field = "coordinator.redis.url";
-    let url = config.url.reveal(field)?;
-    Cache::open(url.expose_secret(), &config.prefix, metrics.clone()).context(field)
+    let server = redis_server(config)?;
+    Ok(Cache::open(server, &config.prefix, metrics.clone()))
+}
+
+fn redis_server(config: &RedisConfig) -> anyhow::Result<cache::Server> {
+    let url = config.url.reveal("coordinator.redis.url")?;
+    cache::Server::new(url.expose_secret(), config.ca_file.as_deref()).context("coordinator.redis")
 }
 
 fn github(config: &GitHubConfig) -> anyhow::Result<GitHub> {
@@ -408,7 +412,6 @@ pub async fn check_github(config: &GitHubConfig) -> anyhow::Result<String> {
 /// # Errors
 /// Redis' own reason, or the system's.
 pub async fn check_redis(config: &RedisConfig) -> anyhow::Result<String> {
-    let url = config.url.reveal("coordinator.redis.url")?;
-    cache::check(url.expose_secret()).await?;
-    Ok("answers".to_owned())
+    cache::check(&redis_server(config)?, &config.prefix).await?;
+    Ok("answers, and may be used".to_owned())
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use patchfleet_coordinator::api::{ApiState, Bounds, router};
-use patchfleet_coordinator::cache::{Cache, Rate};
+use patchfleet_coordinator::cache::{Cache, Rate, Server};
 use patchfleet_coordinator::dispatch::Registry;
 use patchfleet_coordinator::store::{Cas, NewPresence, SqlStore, Store};
 use patchfleet_domain::{Agent, AgentState, AgentType, SecurityLevel, SessionId};
@@ -218,7 +218,11 @@ fn agent(load: f32) -> Agent {
 #[tokio::test]
 async fn agents_of_other_replicas_show_what_they_said_last_while_redis_is_there() {
     let mut redis = Redis::start().await.unwrap();
-    let cache = Cache::open(&redis.url(), "test", Metrics::new()).unwrap();
+    let cache = Cache::open(
+        Server::new(&redis.url(), None).unwrap(),
+        "test",
+        Metrics::new(),
+    );
     let api = Api::with(Bounds::default(), PLENTY, cache.clone()).await;
     let minute = Duration::from_mins(1);
     let (known, session) = (agent(0.0), SessionId::new());

@@ -2,11 +2,16 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "cache/access.rs"]
+mod access;
+#[path = "cache/line.rs"]
+mod line;
+
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use patchfleet_coordinator::cache::{Buckets, Cache, Rate, fan_out};
+use patchfleet_coordinator::cache::{Buckets, Cache, Rate, Server, fan_out};
 use patchfleet_coordinator::store::{Scope, SqlStore, Store as _};
 use patchfleet_domain::{Agent, AgentId, AgentState, AgentType, SecurityLevel};
 use patchfleet_github::{Keeper as _, KeptAnswer};
@@ -21,7 +26,11 @@ const RATE: Rate = Rate {
 };
 
 fn open(redis: &Redis, metrics: &Metrics) -> Cache {
-    Cache::open(&redis.url(), "test", metrics.clone()).unwrap()
+    Cache::open(
+        Server::new(&redis.url(), None).unwrap(),
+        "test",
+        metrics.clone(),
+    )
 }
 
 /// Redis that was away is asked again when its circuit has rested.
@@ -61,7 +70,8 @@ async fn a_delivery_is_known_until_redis_is_lost_and_then_nobody_can_say() {
     assert_eq!(cache.may_know_delivery("one").await, Some(false));
     cache.remember_delivery("one").await;
     assert_eq!(cache.may_know_delivery("one").await, Some(true));
-    let other = Cache::open(&redis.url(), "other", metrics.clone()).unwrap();
+    let server = Server::new(&redis.url(), None).unwrap();
+    let other = Cache::open(server, "other", metrics.clone());
     assert_eq!(other.may_know_delivery("one").await, Some(false));
 
     redis.kill();
@@ -128,9 +138,7 @@ async fn without_redis_nothing_is_known_and_nothing_fails() {
     assert!(buckets.take("a").await.unwrap_err() > Duration::from_secs(30));
     buckets.take("b").await.unwrap();
     for bad in ["", "http://x", "redis://:secret@"] {
-        let error = Cache::open(bad, "test", Metrics::new())
-            .unwrap_err()
-            .to_string();
+        let error = Server::new(bad, None).unwrap_err().to_string();
         assert!(!error.contains("secret"), "{error}");
     }
 }

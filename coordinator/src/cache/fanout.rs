@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use anyhow::anyhow;
 use futures::StreamExt as _;
 use redis::{AsyncCommands as _, RedisResult};
 use tokio_util::sync::CancellationToken;
@@ -14,6 +15,8 @@ use crate::store::Hints;
 const PAUSE: Duration = Duration::from_millis(10);
 /// Before a listener that failed connects again.
 const AGAIN: Duration = Duration::from_secs(1);
+/// How long a subscription may take to be made.
+const CONNECT: Duration = Duration::from_secs(5);
 
 /// Tells other replicas of this one's commits, and hears of theirs, until told to end.
 pub async fn run(cache: Cache, hints: Hints, shutdown: CancellationToken) {
@@ -50,12 +53,18 @@ async fn hear(cache: &Cache, hints: &Hints, own: &str) {
     }
 }
 
-async fn listen(cache: &Cache, hints: &Hints, own: &str) -> RedisResult<()> {
+async fn listen(cache: &Cache, hints: &Hints, own: &str) -> anyhow::Result<()> {
     let Some(redis) = &cache.redis else {
         return Ok(());
     };
-    let mut subscription = redis.client.get_async_pubsub().await?;
-    subscription.subscribe(cache.key("changed", "")).await?;
+    let subscribing = async {
+        let mut subscription = redis.server.client.get_async_pubsub().await?;
+        subscription.subscribe(cache.key("changed", "")).await?;
+        RedisResult::Ok(subscription)
+    };
+    let subscribed = tokio::time::timeout(CONNECT, subscribing).await;
+    let subscription = subscribed.map_err(|_| anyhow!("no answer within {CONNECT:?}"))?;
+    let subscription = subscription.map_err(|error| anyhow!(redis.server.why(&error)))?;
     // What was said before nobody heard.
     hints.hint();
     let mut messages = subscription.into_on_message();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use patchfleet_coordinator::cache::Cache;
+use patchfleet_coordinator::cache::{Cache, Server};
 use patchfleet_coordinator::intake::IntakePolicy;
 use patchfleet_telemetry::Metrics;
 use patchfleet_testkit::github::{Fault, Matcher};
@@ -112,7 +112,7 @@ async fn bad_credentials_of_ours_lose_nothing() -> Result<()> {
 #[tokio::test]
 async fn what_redis_alone_knows_is_not_known() -> Result<()> {
     let mut redis = Redis::start().await?;
-    let cache = Cache::open(&redis.url(), "test", Metrics::new())?;
+    let cache = Cache::open(Server::new(&redis.url(), None)?, "test", Metrics::new());
     let scene = Scene::with(IntakePolicy::default(), cache.clone()).await?;
     scene.connect();
     let issue = scene.open("mona", &[])?;

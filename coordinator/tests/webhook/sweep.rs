@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
-use patchfleet_coordinator::cache::Cache;
+use patchfleet_coordinator::cache::{Cache, Server};
 use patchfleet_coordinator::intake::sweep::{Sweeper, Swept};
 use patchfleet_coordinator::intake::{Intake, IntakePolicy};
 use patchfleet_coordinator::store::{Commanded, Effect, Retention, Sent};
@@ -83,7 +83,7 @@ async fn cost(scene: &Scene, sweeper: &Sweeper, taken: usize) -> Result<usize> {
 #[tokio::test]
 async fn a_sweep_that_finds_nothing_new_costs_nothing_of_the_limit() -> Result<()> {
     let mut redis = Redis::start().await?;
-    let cache = Cache::open(&redis.url(), "test", Metrics::new())?;
+    let cache = Cache::open(Server::new(&redis.url(), None)?, "test", Metrics::new());
     let (scene, sweeper) = scene_with(cache).await?;
     for _ in 0..3 {
         scene.open("mona", &["patchfleet"])?;
