@@ -23,6 +23,7 @@ use patchfleet_telemetry::Metrics;
 use crate::cache::{Buckets, Cache, Rate};
 use crate::dispatch::Registry;
 use crate::problem::Problem;
+use crate::stages::Liveness;
 use crate::store::{Store, StoreError};
 
 pub use overload::Bounds;
@@ -49,6 +50,8 @@ pub struct ApiState {
     pub cache: Cache,
     /// How the things outside are.
     pub remotes: Remotes,
+    /// Which stages of this process ended.
+    pub liveness: Liveness,
 }
 
 /// Tells how the things outside are.

@@ -29,6 +29,7 @@ pub mod api;
 
 pub mod config;
 pub mod problem;
+pub mod stages;
 mod wake;
 mod wiring;
 

@@ -11,7 +11,6 @@ use patchfleet_resilience::Remote;
 use patchfleet_telemetry::Metrics;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::net::TcpListener;
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::cache::{Cache, Rate};
@@ -21,6 +20,7 @@ use crate::intake::sweep::{self, Sweeper};
 use crate::intake::{Intake, IntakePolicy};
 use crate::report::Publisher;
 use crate::scheduler::{Scheduler, SchedulerOptions, leases, unfit};
+use crate::stages::{Liveness, Running};
 use crate::store::{Hints, Retention, SqlStore, Store, examine};
 use crate::webhook::WebhookState;
 use crate::{analysis, api, cache, dispatch, report, retention, tally, webhook};
@@ -35,7 +35,8 @@ const UNFIT_INTERVAL: Duration = Duration::from_secs(5);
 pub struct Coordinator {
     http: SocketAddr,
     fleet: SocketAddr,
-    stages: JoinSet<anyhow::Result<()>>,
+    running: Running,
+    liveness: Liveness,
     shutdown: CancellationToken,
     deadline: Duration,
 }
@@ -56,12 +57,15 @@ impl Coordinator {
             .limited(config.limits.clone());
         let cache = open_cache(config.redis.as_ref(), &metrics)?;
         let hints = store.hints();
+        let workers = store.clone();
         let store: Arc<dyn Store> = Arc::new(store);
         let github = github(&config.github)?.observed(observer(&metrics));
         let github = github.kept_by(Arc::new(cache.clone()));
         let registry = Registry::new(metrics.clone());
         let http = listen(config.listen).await?;
         let fleet = listen(config.fleet.listen).await?;
+        let liveness = Liveness::default();
+        let mut running = Running::new(&liveness, &shutdown);
         let parts = Parts {
             config,
             store,
@@ -70,18 +74,23 @@ impl Coordinator {
             registry,
             cache,
             hints,
-            shutdown,
+            liveness,
         };
         let (http_address, fleet_address) = (http.local_addr()?, fleet.local_addr()?);
-        let mut stages = JoinSet::new();
-        parts.start_loops(&mut stages);
-        parts.start_http(http, &mut stages)?;
-        parts.start_fleet(fleet, &mut stages)?;
+        let stop = running.loops.stop();
+        running.loops.try_start("store", async move {
+            let ended = stop.run_until_cancelled(workers.worker_ended()).await;
+            ended.map_or(Ok(()), Err)
+        });
+        parts.start_loops(&mut running);
+        parts.start_http(http, &mut running)?;
+        parts.start_fleet(fleet, &mut running)?;
         Ok(Self {
             http: http_address,
             fleet: fleet_address,
-            stages,
-            shutdown: parts.shutdown,
+            running,
+            liveness: parts.liveness,
+            shutdown,
             deadline: config.shutdown_deadline.0,
         })
     }
@@ -96,26 +105,19 @@ impl Coordinator {
         self.fleet
     }
 
+    /// Waits for the end of a stage that nobody had asked to end; whatever depends on the coordinator
+    /// is to be ended then, and [`Self::join`] ends the rest.
+    pub fn failed(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.liveness.failed()
+    }
+
     /// Waits until it was told to end and has ended, by the deadline.
     ///
     /// # Errors
-    /// When a stage failed; the others are ended then.
-    pub async fn join(mut self) -> anyhow::Result<()> {
-        let first = self.stages.join_next().await;
-        self.shutdown.cancel();
-        let rest = async {
-            let mut result = first.map_or(Ok(()), |ended| ended?);
-            while let Some(ended) = self.stages.join_next().await {
-                result = result.and(ended.map_err(anyhow::Error::from).and_then(|ended| ended));
-            }
-            result
-        };
-        tokio::time::timeout(self.deadline, rest)
-            .await
-            .unwrap_or_else(|_| {
-                tracing::warn!("not everything ended in time; the rest is dropped");
-                Ok(())
-            })
+    /// When a stage ended without having been asked to: the error names it, and the others are
+    /// ended then.
+    pub async fn join(self) -> anyhow::Result<()> {
+        Ok(self.running.join(self.shutdown, self.deadline).await?)
     }
 }
 
@@ -128,12 +130,22 @@ struct Parts<'a> {
     registry: Registry,
     cache: Cache,
     hints: Hints,
-    shutdown: CancellationToken,
+    liveness: Liveness,
 }
 
 impl Parts<'_> {
-    fn start_loops(&self, stages: &mut JoinSet<anyhow::Result<()>>) {
+    fn start_loops(&self, running: &mut Running) {
         let (store, metrics) = (&self.store, &self.metrics);
+        let stages = &mut running.loops;
+        let stop = || stages.stop();
+        let analyzing = analysis::run(
+            Arc::clone(store),
+            analysis::AnalysisPolicy {
+                on_dependency_failure: self.config.intake.on_dependency_failure,
+                ..analysis::AnalysisPolicy::default()
+            },
+            stop(),
+        );
         let options = SchedulerOptions {
             lease: self.config.fleet.lease.0,
             ..SchedulerOptions::default()
@@ -144,74 +156,30 @@ impl Parts<'_> {
             metrics.clone(),
             options,
         );
-        let shutdown = self.shutdown.clone();
-        stages.spawn(async move {
-            scheduler.run(shutdown).await;
-            Ok(())
-        });
+        let stop_scheduler = stop();
+        let scheduling = async move { scheduler.run(stop_scheduler).await };
+        let expiry = leases::run(Arc::clone(store), metrics.clone(), LEASE_INTERVAL, stop());
+        let setting_aside = unfit::run(Arc::clone(store), UNFIT_INTERVAL, stop());
         let publisher = Publisher::new(Arc::clone(store), self.github.clone(), metrics.clone());
-        let outbox = report::run(publisher, self.shutdown.clone());
-        let expiry = leases::run(
-            Arc::clone(store),
-            metrics.clone(),
-            LEASE_INTERVAL,
-            self.shutdown.clone(),
-        );
-        let unfit = unfit::run(Arc::clone(store), UNFIT_INTERVAL, self.shutdown.clone());
-        stages.spawn(async {
-            unfit.await;
-            Ok(())
-        });
-        let analyzing = analysis::run(
-            Arc::clone(store),
-            analysis::AnalysisPolicy {
-                on_dependency_failure: self.config.intake.on_dependency_failure,
-                ..analysis::AnalysisPolicy::default()
-            },
-            self.shutdown.clone(),
-        );
+        let outbox = report::run(publisher, stop());
         let kept = Retention {
             tasks: self.config.retention.tasks.0,
             deliveries: self.config.retention.deliveries.0,
         };
-        let removing = retention::run(Arc::clone(store), kept, self.shutdown.clone());
-        stages.spawn(async {
-            removing.await;
-            Ok(())
-        });
-        let counting = tally::run(Arc::clone(store), metrics.clone(), self.shutdown.clone());
-        stages.spawn(async {
-            counting.await;
-            Ok(())
-        });
-        let fan_out = cache::fan_out(
-            self.cache.clone(),
-            self.hints.clone(),
-            self.shutdown.clone(),
-        );
-        stages.spawn(async {
-            fan_out.await;
-            Ok(())
-        });
-        stages.spawn(async {
-            outbox.await;
-            Ok(())
-        });
-        stages.spawn(async {
-            expiry.await;
-            Ok(())
-        });
-        stages.spawn(async {
-            analyzing.await;
-            Ok(())
-        });
+        let removing = retention::run(Arc::clone(store), kept, stop());
+        let counting = tally::run(Arc::clone(store), metrics.clone(), stop());
+        let fan_out = cache::fan_out(self.cache.clone(), self.hints.clone(), stop());
+        stages.start("analysis", analyzing);
+        stages.start("scheduler", scheduling);
+        stages.start("leases", expiry);
+        stages.start("unfit agents", setting_aside);
+        stages.start("outbox", outbox);
+        stages.start("retention", removing);
+        stages.start("tally", counting);
+        stages.start("cache", fan_out);
     }
 
-    fn start_http(
-        &self,
-        listener: TcpListener,
-        stages: &mut JoinSet<anyhow::Result<()>>,
-    ) -> anyhow::Result<()> {
+    fn start_http(&self, listener: TcpListener, running: &mut Running) -> anyhow::Result<()> {
         let secrets = self.config.github.webhook_secrets.iter();
         let secrets: Vec<_> = secrets
             .map(|secret| secret.reveal("coordinator.github.webhook_secrets"))
@@ -228,11 +196,8 @@ impl Parts<'_> {
         if !every.is_zero() {
             let sweeper = Sweeper::new(Arc::clone(&intake), self.metrics.clone())
                 .remembering(self.config.retention.deliveries.0);
-            let sweeping = sweep::run(sweeper, every, self.shutdown.clone());
-            stages.spawn(async {
-                sweeping.await;
-                Ok(())
-            });
+            let sweeping = sweep::run(sweeper, every, running.loops.stop());
+            running.loops.start("sweep", sweeping);
         }
         let state = WebhookState {
             secrets: secrets.into(),
@@ -247,25 +212,18 @@ impl Parts<'_> {
             registry: self.registry.clone(),
             cache: self.cache.clone(),
             remotes: self.remotes(),
+            liveness: self.liveness.clone(),
             key: self.config.api.key.api_key("coordinator.api.key")?,
         };
         let app = webhook::router(state).merge(api::router(api));
         let app = app.into_make_service_with_connect_info::<SocketAddr>();
-        let shutdown = self.shutdown.clone();
-        stages.spawn(async move {
-            axum::serve(listener, app)
-                .with_graceful_shutdown(shutdown.cancelled_owned())
-                .await?;
-            Ok(())
-        });
+        let stop = running.http.stop();
+        let serving = axum::serve(listener, app).with_graceful_shutdown(stop.cancelled_owned());
+        running.http.try_start("http", serving.into_future());
         Ok(())
     }
 
-    fn start_fleet(
-        &self,
-        listener: TcpListener,
-        stages: &mut JoinSet<anyhow::Result<()>>,
-    ) -> anyhow::Result<()> {
+    fn start_fleet(&self, listener: TcpListener, running: &mut Running) -> anyhow::Result<()> {
         let config = &self.config.fleet;
         let options = FleetOptions {
             key: config.key.api_key("coordinator.fleet.key")?,
@@ -293,7 +251,9 @@ impl Parts<'_> {
             Arc::new(tokens),
             (options, self.cache.clone()),
         );
-        stages.spawn(dispatch::serve(listener, service, self.shutdown.clone()));
+        let stages = &mut running.loops;
+        let serving = dispatch::serve(listener, service, stages.stop());
+        stages.try_start("dispatch", serving);
         Ok(())
     }
 

@@ -12,9 +12,10 @@ use futures::future::join_all;
 use patchfleet_coordinator::api::{ApiState, Bounds, router};
 use patchfleet_coordinator::cache::{Cache, Rate, Server};
 use patchfleet_coordinator::dispatch::Registry;
+use patchfleet_coordinator::stages::Liveness;
 use patchfleet_coordinator::store::{Cas, NewPresence, SqlStore, Store};
 use patchfleet_domain::{Agent, AgentState, AgentType, SecurityLevel, SessionId};
-use patchfleet_resilience::Remote;
+use patchfleet_resilience::{Remote, StageEnded};
 use patchfleet_telemetry::Metrics;
 use patchfleet_testkit::postgres::Database;
 use patchfleet_testkit::redis::Redis;
@@ -37,6 +38,7 @@ struct Api {
     http: reqwest::Client,
     database: Database,
     store: Arc<dyn Store>,
+    liveness: Liveness,
     _server: JoinSet<()>,
 }
 
@@ -51,6 +53,7 @@ impl Api {
         let store: Arc<dyn Store> = Arc::new(store);
         let metrics = Metrics::new();
         let health = cache.remote().cloned();
+        let liveness = Liveness::default();
         let app = router(ApiState {
             store: Arc::clone(&store),
             registry: Registry::new(metrics.clone()),
@@ -59,6 +62,7 @@ impl Api {
             bounds,
             rate,
             remotes: Arc::new(move || health.iter().map(Remote::health).collect()),
+            liveness: liveness.clone(),
             cache: cache.clone(),
         });
         let app = app.into_make_service_with_connect_info::<SocketAddr>();
@@ -71,6 +75,7 @@ impl Api {
             http: reqwest::Client::new(),
             database,
             store,
+            liveness,
             _server: server,
         }
     }
@@ -288,4 +293,17 @@ async fn a_database_that_is_away_is_told_to_readiness_and_not_to_liveness() {
     away.expect("readiness tells");
     assert_eq!(ask("/health").await, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(ask("/health/live").await, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_stage_that_ended_is_told_to_liveness_and_to_readiness() {
+    let api = Api::start(Bounds::default()).await;
+    api.liveness.note(StageEnded::returned("outbox"));
+    for path in ["/health/live", "/health/ready", "/health"] {
+        let answer = api.get(path).await;
+        assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE, "{path}");
+        let report: Value = answer.json().await.unwrap();
+        assert_eq!(report["status"], "failing");
+        assert_eq!(report["failed_stages"], json!(["outbox"]));
+    }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::response::{IntoResponse as _, Response};
+use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use patchfleet_resilience::{CircuitState, Health};
 use serde::Serialize;
@@ -18,8 +18,12 @@ use crate::store::Store;
 /// One process's health.
 #[derive(Debug, Serialize)]
 struct Report {
-    /// `ok`, or `unavailable` while the database does not answer.
+    /// `ok`; `unavailable` while the database does not answer; `failing` when a stage has ended and
+    /// the process is about to.
     status: &'static str,
+    /// The stages that ended without having been asked to; why is in the log.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    failed_stages: Vec<&'static str>,
     /// What it asks over the network, as far as it was asked.
     remotes: Vec<Health>,
 }
@@ -68,14 +72,15 @@ impl Readiness {
     }
 }
 
-/// For probes of liveness: this process runs, and gets over whatever is away by itself. A stage that
-/// ends takes the process with it, so there is nothing that only a restart would mend.
-pub(super) async fn live() -> Response {
+/// For probes of liveness: this process runs, all its stages do, and it gets over whatever is away by
+/// itself. A stage that ends takes the process with it; until that has ended in order, this tells.
+pub(super) async fn live(State(state): State<ApiState>) -> Response {
     let report = Report {
         status: "ok",
+        failed_stages: failed_stages(&state),
         remotes: Vec::new(),
     };
-    Json(report).into_response()
+    report.into_response()
 }
 
 /// For probes of readiness, and for people.
@@ -83,17 +88,35 @@ pub(super) async fn ready(
     Extension(ready): Extension<Arc<Readiness>>,
     State(state): State<ApiState>,
 ) -> Response {
-    let (status, word) = if ready.is_ready().await {
-        (StatusCode::OK, "ok")
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "unavailable")
-    };
-    let remotes = (state.remotes)();
     let report = Report {
-        status: word,
-        remotes,
+        status: if ready.is_ready().await {
+            "ok"
+        } else {
+            "unavailable"
+        },
+        failed_stages: failed_stages(&state),
+        remotes: (state.remotes)(),
     };
-    (status, Json(report)).into_response()
+    report.into_response()
+}
+
+fn failed_stages(state: &ApiState) -> Vec<&'static str> {
+    let ended = state.liveness.ended();
+    ended.iter().map(|ended| ended.stage).collect()
+}
+
+impl IntoResponse for Report {
+    fn into_response(mut self) -> Response {
+        if !self.failed_stages.is_empty() {
+            self.status = "failing";
+        }
+        let status = if self.status == "ok" {
+            StatusCode::OK
+        } else {
+            StatusCode::SERVICE_UNAVAILABLE
+        };
+        (status, Json(self)).into_response()
+    }
 }
 
 pub(super) async fn metrics(State(state): State<ApiState>) -> String {

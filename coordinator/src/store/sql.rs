@@ -51,6 +51,7 @@ use patchfleet_telemetry::Metrics;
 use sqlx::AnyPool;
 use tokio::sync::{broadcast, watch};
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use batch::{Batcher, persistently};
@@ -141,7 +142,25 @@ pub struct SqlStore {
     deliveries: Arc<Batcher<Record, Recorded>>,
     reports: Arc<[Batcher<Reports, Vec<Cas>>; LANES]>,
     /// What keeps replicas in touch; ends with the store.
-    replicas: Arc<JoinSet<()>>,
+    replicas: Arc<Replicas>,
+}
+
+/// The tasks that keep replicas in touch.
+#[derive(Debug, Default)]
+struct Replicas {
+    tasks: JoinSet<()>,
+    /// Cancelled when one of them ends, however.
+    ended: CancellationToken,
+}
+
+impl Replicas {
+    fn start(&mut self, task: impl Future<Output = ()> + Send + 'static) {
+        let ended = self.ended.clone().drop_guard();
+        self.tasks.spawn(async move {
+            let _ended = ended;
+            task.await;
+        });
+    }
 }
 
 impl SqlStore {
@@ -187,14 +206,26 @@ impl SqlStore {
         let own = Uuid::now_v7();
         let changed = database.changed.clone();
         let committed = database.committed.subscribe();
-        let mut replicas = JoinSet::new();
-        replicas.spawn(replicas::listener(url, own, changed).await?);
+        let mut replicas = Replicas::default();
+        replicas.start(replicas::listener(url, own, changed).await?);
         let announcing = Arc::new(database.clone());
-        replicas.spawn(replicas::announce(announcing, own, committed));
+        replicas.start(replicas::announce(announcing, own, committed));
         Ok(Self {
             replicas: Arc::new(replicas),
             ..Self::on(database)
         })
+    }
+
+    /// Waits for the end of a task of the store's own, without which it does not do all its work:
+    /// only a fault ends one. Says which.
+    pub async fn worker_ended(&self) -> &'static str {
+        let [first, second] = self.reports.as_ref();
+        tokio::select! {
+            () = self.deliveries.ended() => "what makes deliveries durable broke off",
+            () = first.ended() => "what makes reports durable broke off",
+            () = second.ended() => "what makes reports durable broke off",
+            () = self.replicas.ended.cancelled() => "what keeps replicas in touch broke off",
+        }
     }
 
     /// For telling other replicas of commits in other ways than the database's own.

@@ -40,6 +40,11 @@ impl<J: Send + Sync + 'static, R: Send + 'static> Batcher<J, R> {
         }
     }
 
+    /// Waits until nobody does jobs any more, which is so only after a fault.
+    pub(super) async fn ended(&self) {
+        self.jobs.closed().await;
+    }
+
     /// Waits until the job is durable. A caller that goes away does not take the job back.
     pub(super) async fn submit(&self, job: J) -> StoreResult<R> {
         let gone = || StoreError::Unavailable("the store is being closed".to_owned());
