@@ -1,6 +1,6 @@
 //! The agent's own HTTP interface: health, status, metrics, and calling a task off.
 //!
-//! Only `/health` answers without the key. Absent: TLS, for which a proxy stands in front, and
+//! Only `/health` and what is below it answer without the key. Absent: TLS, for which a proxy stands in front, and
 //! handing in tasks; those come from the coordinator alone.
 
 use std::fmt::Write as _;
@@ -48,11 +48,11 @@ impl Http {
     }
 
     /// Answers until it is dropped.
-    pub(crate) async fn serve(self, member: Arc<Member>) {
-        let router = router(member, self.key);
-        if let Err(error) = axum::serve(self.listener, router).await {
-            tracing::error!(%error, "the agent's HTTP interface failed");
-        }
+    ///
+    /// # Errors
+    /// When it can't any more.
+    pub(crate) async fn serve(self, member: Arc<Member>) -> std::io::Result<()> {
+        axum::serve(self.listener, router(member, self.key)).await
     }
 }
 
@@ -62,7 +62,9 @@ fn router(member: Arc<Member>, key: ApiKey) -> Router {
         .route("/metrics", get(metrics))
         .route("/cancel_task/{id}", post(cancel_task))
         .route_layer(middleware::from_fn_with_state(key, authenticate))
-        .route("/health", get(health))
+        .route("/health", get(live))
+        .route("/health/live", get(live))
+        .route("/health/ready", get(ready))
         .layer(TimeoutLayer::with_status_code(
             StatusCode::SERVICE_UNAVAILABLE,
             PATIENCE,
@@ -79,8 +81,20 @@ async fn authenticate(State(key): State<ApiKey>, request: Request, next: Next) -
     }
 }
 
-async fn health() -> Json<serde_json::Value> {
+/// For probes of liveness: the process works. A stage of the agent that ends takes the process with
+/// it, and what is away comes back without a restart.
+async fn live() -> Json<serde_json::Value> {
     Json(json!({"status": "ok"}))
+}
+
+/// For probes of readiness: it is connected, fit and not draining, so that it takes tasks.
+async fn ready(State(member): State<Arc<Member>>) -> Response {
+    let obstacles = member.obstacles();
+    if obstacles.is_empty() {
+        return Json(json!({"status": "ok"})).into_response();
+    }
+    let body = json!({"status": "unavailable", "reasons": obstacles});
+    (StatusCode::SERVICE_UNAVAILABLE, Json(body)).into_response()
 }
 
 async fn status(State(member): State<Arc<Member>>) -> Json<serde_json::Value> {

@@ -29,6 +29,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use patchfleet_resilience::{StageEnded, watch, watch_endless};
 use tokio_util::sync::CancellationToken;
 
 pub use config::{
@@ -39,8 +40,8 @@ pub use draft::fingerprint;
 
 use http::Http;
 use member::Member;
-pub use session::IdTaken;
 use session::desk::Stop;
+pub use session::{IdTaken, NotAdmitted};
 use workspace::{Retention, Workspaces};
 
 /// How often old workspaces are looked for, at the least.
@@ -56,7 +57,8 @@ const SWEEP_PAUSE: Duration = Duration::from_mins(1);
 /// # Errors
 /// When it can't begin: the folder can't be written, a key can't be read or its HTTP address can't
 /// be had. A coordinator that is away is no error; the agent goes on trying. [`IdTaken`] when
-/// another process has the agent's id.
+/// another process has the agent's id, [`NotAdmitted`] when the coordinator does not take this one,
+/// [`StageEnded`] when a part of the agent ended that should not.
 pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> anyhow::Result<()> {
     let retention = Retention {
         keep: chrono::TimeDelta::from_std(config.workspace.retention.0)
@@ -85,14 +87,21 @@ pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> anyhow::Re
     };
     let deadline = config.shutdown_deadline.0;
     let member = Arc::new(Member::new(config, workspaces)?);
-    member.fitness.check().await;
     let goodbye = CancellationToken::new();
-    let ended = tokio::select! {
-        ended = session::run(Arc::clone(&member), goodbye.clone()) => ended,
-        () = sweep_now_and_then(&member) => Ok(()),
-        () = member.fitness.recover(|| member.desk.news.notify_one()) => Ok(()),
-        () = serve(http, &member) => Ok(()),
-        () = end(&member, shutdown, (deadline, &goodbye)) => Ok(()),
+    let session = connect(Arc::clone(&member), goodbye.clone());
+    let recovering = member.fitness.recover(|| member.desk.news.notify_one());
+    let ended: anyhow::Result<()> = tokio::select! {
+        ended = watch("session", session) => ended.unwrap_or_else(|ended| Err(ended.into())),
+        ended = watch_endless("workspaces", sweep_now_and_then(&member)) => Err(ended.into()),
+        ended = watch_endless("self-test", recovering) => Err(ended.into()),
+        ended = watch("http", serve(http, &member)) => Err(match ended {
+            Ok(Ok(())) => StageEnded::returned("http"),
+            Ok(Err(error)) => StageEnded::failed("http", error),
+            Err(ended) => ended,
+        }.into()),
+        ended = watch_endless("shutdown", end(&member, shutdown, (deadline, &goodbye))) => {
+            Err(ended.into())
+        }
     };
     if ended.is_err() {
         // What this process works on is the other one's, or lost.
@@ -101,7 +110,16 @@ pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> anyhow::Re
         member.jobs.close();
         let _ = tokio::time::timeout(deadline, member.jobs.wait()).await;
     }
-    Ok(ended?)
+    ended
+}
+
+/// Tests the host, then connects; probes are answered meanwhile, and the way down is open.
+async fn connect(member: Arc<Member>, goodbye: CancellationToken) -> anyhow::Result<()> {
+    let tested = goodbye.run_until_cancelled(member.fitness.check()).await;
+    if tested.is_none() {
+        return Ok(());
+    }
+    session::run(member, goodbye).await
 }
 
 /// The way down, in order; the session goes on meanwhile, so that ends can be reported.
@@ -125,12 +143,12 @@ async fn end(
     std::future::pending::<()>().await;
 }
 
-/// An agent whose HTTP interface is off, or fails later, works on without it.
-async fn serve(http: Option<Http>, member: &Arc<Member>) {
-    if let Some(http) = http {
-        http.serve(Arc::clone(member)).await;
+/// Answers over HTTP, if the interface is on.
+async fn serve(http: Option<Http>, member: &Arc<Member>) -> std::io::Result<()> {
+    match http {
+        Some(http) => http.serve(Arc::clone(member)).await,
+        None => std::future::pending().await,
     }
-    std::future::pending::<()>().await;
 }
 
 /// Sweeps at the beginning, every hour, and when the disk is found full.

@@ -32,6 +32,19 @@ pub(crate) struct Member {
     pub(crate) fitness: Fitness,
     instance: Uuid,
     draining: AtomicBool,
+    /// There is a stream that the coordinator welcomed.
+    connected: AtomicBool,
+    /// There was one at some time.
+    admitted: AtomicBool,
+}
+
+/// A stream that the coordinator welcomed; the agent counts as connected until it is dropped.
+pub(crate) struct Connected<'a>(&'a Member);
+
+impl Drop for Connected<'_> {
+    fn drop(&mut self) {
+        self.0.connected.store(false, Ordering::Relaxed);
+    }
 }
 
 impl Member {
@@ -46,6 +59,8 @@ impl Member {
             instance: Uuid::now_v7(),
             fitness: Fitness::of(&config),
             draining: AtomicBool::new(false),
+            connected: AtomicBool::new(false),
+            admitted: AtomicBool::new(false),
             config,
         })
     }
@@ -58,6 +73,32 @@ impl Member {
 
     fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Says that the coordinator welcomed a stream.
+    pub(crate) fn connected(&self) -> Connected<'_> {
+        self.connected.store(true, Ordering::Relaxed);
+        self.admitted.store(true, Ordering::Relaxed);
+        Connected(self)
+    }
+
+    /// True when the coordinator welcomed this process before.
+    pub(crate) fn was_admitted(&self) -> bool {
+        self.admitted.load(Ordering::Relaxed)
+    }
+
+    /// Why it is not ready for tasks; nothing when it is. Anybody may read it.
+    pub(crate) fn obstacles(&self) -> Vec<&'static str> {
+        let is_connected = self.connected.load(Ordering::Relaxed);
+        let is_unfit = self.fitness.fault().is_some();
+        let all = [
+            (!is_connected, "the coordinator is not connected"),
+            (is_unfit, "the host is unfit to work; /status says why"),
+            (self.is_draining(), "the agent is draining"),
+        ];
+        all.into_iter()
+            .filter_map(|(holds, why)| holds.then_some(why))
+            .collect()
     }
 
     /// Who this is, and what it is working on.

@@ -4,25 +4,25 @@
 //! says again what was not acknowledged, to whichever coordinator answers.
 
 pub(crate) mod desk;
+mod refusal;
 pub(crate) mod reporter;
 mod stream;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use patchfleet_domain::AgentId;
 use patchfleet_proto::v1::fleet_client::FleetClient;
-use patchfleet_proto::{FREE_WITHIN, MAX_MESSAGE_BYTES, PUSHBACK};
+use patchfleet_proto::{MAX_MESSAGE_BYTES, PUSHBACK};
 use rand::Rng as _;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Request, Status};
-use url::Url;
+use tonic::{Request, Status};
 
 use crate::member::Member;
+pub use refusal::{IdTaken, NotAdmitted};
+use refusal::{Refusals, Verdict};
 use stream::{Ended, Stream};
 
 /// The first pause before connecting again.
@@ -31,9 +31,6 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// The longest that a coordinator may ask for.
 const LONGEST_PUSHBACK: Duration = Duration::from_mins(1);
-/// How much longer to try than the coordinator says that another process with this id may be
-/// silent: its look at silence, and one of our pauses, come on top of that.
-const RIVAL_SLACK: Duration = Duration::from_secs(5);
 /// How long a connection may take.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
 /// How often HTTP/2 asks whether the other side is there, and how long it waits for an answer.
@@ -66,25 +63,13 @@ impl ShowKey {
     }
 }
 
-/// Another process has this agent's id, and the coordinator takes one of them only.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "another process with the id `{id}` is connected to the coordinator at {coordinator}; end that \
-     process, or give this agent an `id` of its own"
-)]
-pub struct IdTaken {
-    id: AgentId,
-    coordinator: Url,
-}
-
 /// Keeps a stream to the coordinator until told to say goodbye.
-pub(crate) async fn run(member: Arc<Member>, goodbye: CancellationToken) -> Result<(), IdTaken> {
-    let taken = || IdTaken {
-        id: member.config.id.clone(),
-        coordinator: member.config.coordinator.url.clone(),
-    };
+///
+/// # Errors
+/// [`IdTaken`] or [`NotAdmitted`] when the coordinator refuses this agent for good.
+pub(crate) async fn run(member: Arc<Member>, goodbye: CancellationToken) -> anyhow::Result<()> {
     let mut pause = FIRST_PAUSE;
-    let mut rival = Rival::default();
+    let mut refusals = Refusals::default();
     loop {
         let mut asked = Duration::ZERO;
         let ended = tokio::select! {
@@ -93,17 +78,19 @@ pub(crate) async fn run(member: Arc<Member>, goodbye: CancellationToken) -> Resu
         };
         match ended {
             Ok(Ended::Goodbye) => return Ok(()),
-            Ok(Ended::TakenOver) => return Err(taken()),
+            Ok(Ended::TakenOver) => return Err(refused(&member, Verdict::IdTaken)),
             Ok(Ended::Broken { lasted, why }) => {
                 tracing::warn!(why, "the stream to the coordinator broke");
-                rival = Rival::default();
+                refusals.admitted();
                 if lasted > LONGEST_PAUSE {
                     pause = FIRST_PAUSE;
                 }
             }
             Err(error) => {
-                if rival.outlasts(status(&error)) {
-                    return Err(taken());
+                let before = member.was_admitted();
+                match refusals.judge(status(&error), before) {
+                    Verdict::TryAgain => {}
+                    verdict => return Err(refused(&member, verdict)),
                 }
                 tracing::warn!(error = format!("{error:#}"), "can't reach the coordinator");
                 asked = pushback(&error).unwrap_or_default();
@@ -118,28 +105,18 @@ pub(crate) async fn run(member: Arc<Member>, goodbye: CancellationToken) -> Resu
     }
 }
 
-/// Another process that has this agent's id. Often it is about to end: an agent that was started
-/// anew meets the one before it, or what the coordinator has not noticed the end of yet.
-#[derive(Debug, Default)]
-struct Rival {
-    since: Option<Instant>,
-}
-
-impl Rival {
-    /// Takes in how a stream was refused; true when the other process had the time to end.
-    fn outlasts(&mut self, status: Option<&Status>) -> bool {
-        let Some(status) = status.filter(|it| it.code() == Code::AlreadyExists) else {
-            self.since = None;
-            return false;
-        };
-        let free_within = millis(status, FREE_WITHIN).unwrap_or(LONGEST_PUSHBACK);
-        let since = *self.since.get_or_insert_with(Instant::now);
-        let left = (free_within + RIVAL_SLACK).saturating_sub(since.elapsed());
-        tracing::warn!(
-            reason = status.message(),
-            "another process has this agent's id; trying again for {left:?}"
-        );
-        left.is_zero()
+/// The end of an agent that the coordinator refuses for good.
+fn refused(member: &Member, verdict: Verdict) -> anyhow::Error {
+    let id = member.config.id.clone();
+    let coordinator = member.config.coordinator.url.clone();
+    match verdict {
+        Verdict::NotAdmitted(reason) => NotAdmitted {
+            id,
+            coordinator,
+            reason,
+        }
+        .into(),
+        Verdict::IdTaken | Verdict::TryAgain => IdTaken { id, coordinator }.into(),
     }
 }
 

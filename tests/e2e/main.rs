@@ -6,6 +6,7 @@
 mod bad_input;
 mod commands;
 mod deliveries;
+mod endings;
 mod fitness;
 mod kills;
 mod operator;

@@ -48,6 +48,8 @@ pub(crate) struct Plan {
     pub(crate) traces: Option<String>,
     /// How often GitHub is compared with the tasks.
     pub(crate) sweep: &'static str,
+    /// How long an attempt lives without a sign of life; heartbeats come five times as often.
+    pub(crate) lease: Option<&'static str>,
 }
 
 impl Default for Plan {
@@ -59,6 +61,7 @@ impl Default for Plan {
             together: false,
             traces: None,
             sweep: NEVER,
+            lease: None,
         }
     }
 }
@@ -216,6 +219,11 @@ impl World {
 
     pub(crate) fn webhook_url(&self) -> String {
         format!("http://{}/webhooks/github", self.ready.http)
+    }
+
+    /// Where agents connect.
+    pub(crate) fn fleet_url(&self) -> String {
+        format!("http://{}", self.ready.fleet)
     }
 
     /// A path of the coordinator's API.

@@ -72,6 +72,8 @@ async fn only_health_answers_without_the_key() {
         (status, body.as_str()),
         (StatusCode::OK, r#"{"status":"ok"}"#)
     );
+    let (status, _) = scene.ask("GET", "/health/live", None).await;
+    assert_eq!(status, StatusCode::OK);
     let cancel = format!("/cancel_task/{}", TaskId::new());
     for (method, path) in [("GET", "/status"), ("GET", "/metrics"), ("POST", &cancel)] {
         for key in [None, Some("fleet-key"), Some("")] {
@@ -123,4 +125,44 @@ async fn a_task_is_called_off_when_it_runs_here() {
     assert_eq!(scene.cancel(&here).await, StatusCode::ACCEPTED);
     assert!(cancel.is_cancelled());
     assert_eq!(scene.member.desk.stopped(work), Some(Stop::CalledOff));
+}
+
+#[tokio::test]
+async fn an_agent_is_ready_while_it_is_connected_fit_and_not_draining() {
+    let scene = Scene::new().await;
+    let ready = async || {
+        let (status, body) = scene.ask("GET", "/health/ready", None).await;
+        let body: Value = serde_json::from_str(&body).unwrap();
+        (status.as_u16(), body["reasons"].clone())
+    };
+    let away = json!(["the coordinator is not connected"]);
+    assert_eq!(ready().await, (503, away.clone()));
+    let connected = scene.member.connected();
+    assert_eq!(ready().await, (200, Value::Null));
+    drop(connected);
+    assert_eq!(ready().await, (503, away));
+
+    let _connected = scene.member.connected();
+    scene.member.drain();
+    assert_eq!(ready().await, (503, json!(["the agent is draining"])));
+    let live = scene.ask("GET", "/health/live", None).await;
+    assert_eq!(live.0, StatusCode::OK, "nothing that a restart would mend");
+}
+
+#[tokio::test]
+async fn an_agent_whose_host_is_unfit_is_not_ready_and_tells_nobody_without_the_key_why() {
+    let mut scene = Scene::new().await;
+    let config = &mut Arc::get_mut(&mut scene.member).unwrap().config;
+    config.draft = serde_json::from_value(json!({
+        "mode": "cli", "command": ["a-tool-that-is-not-installed"],
+    }))
+    .unwrap();
+    let member = Arc::get_mut(&mut scene.member).unwrap();
+    member.fitness = crate::fitness::Fitness::of(&member.config);
+    assert!(member.fitness.check().await.is_some());
+    let _connected = scene.member.connected();
+    let (status, body) = scene.ask("GET", "/health/ready", None).await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(body.contains("unfit"), "{body}");
+    assert!(!body.contains("a-tool"), "{body}");
 }

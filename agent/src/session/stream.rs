@@ -16,7 +16,7 @@ use tonic::{Code, Streaming};
 
 use super::Client;
 use super::desk::Stop;
-use crate::member::Member;
+use crate::member::{Connected, Member};
 
 /// Messages on their way out.
 const OUTGOING: usize = 64;
@@ -47,6 +47,7 @@ pub(super) struct Stream<'a> {
     heartbeat: Duration,
     lease: Duration,
     opened: Instant,
+    _connected: Connected<'a>,
 }
 
 impl<'a> Stream<'a> {
@@ -89,6 +90,7 @@ impl<'a> Stream<'a> {
             heartbeat: Duration::from_millis(welcome.heartbeat_interval_ms.max(100)),
             lease: Duration::from_millis(welcome.lease_ttl_ms),
             opened: Instant::now(),
+            _connected: member.connected(),
         })
     }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use patchfleet_agent::NotAdmitted;
 use patchfleet_proto::v1;
 use patchfleet_proto::v1::agent_message::Body as Said;
 use patchfleet_proto::v1::coordinator_message::Body;
@@ -52,21 +53,19 @@ async fn an_agent_says_who_it_is_and_how_it_does() {
 }
 
 #[tokio::test]
-async fn an_agent_with_a_wrong_key_stays_outside_and_can_be_ended() {
+async fn an_agent_with_a_wrong_key_stays_outside_and_ends_with_the_reason() {
     let scene = Scene::new().await;
     let mut config = scene.config(FIX);
     config.id = "outsider-1".parse().unwrap();
     config.coordinator.key = patchfleet_config::Secret::Inline("wrong".into());
-    let outsider = Agent::start(config);
-    let agent = scene.agent(FIX);
-    scene.heartbeat("the right key", 1, |_| true).await;
-    outsider.end().await;
-    let names: Vec<_> = registers(&scene.stub.heard())
-        .into_iter()
-        .map(|register| register.agent_id)
-        .collect();
-    assert_eq!(names, ["general-1"]);
-    agent.end().await;
+    let refused = Agent::start(config).ended().await.unwrap_err();
+    assert!(refused.is::<NotAdmitted>(), "{refused:#}");
+    let says = refused.to_string();
+    assert!(
+        says.contains("does not admit the agent `outsider-1`: its key is wrong"),
+        "{says}"
+    );
+    assert_eq!(registers(&scene.stub.heard()), []);
 }
 
 #[tokio::test]

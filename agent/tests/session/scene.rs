@@ -179,8 +179,13 @@ impl Agent {
     /// Tells it to end and waits until it has.
     pub(crate) async fn end(self) {
         self.shutdown.cancel();
+        self.ended().await.unwrap();
+    }
+
+    /// Waits until it has ended, and says how.
+    pub(crate) async fn ended(self) -> anyhow::Result<()> {
         let ended = tokio::time::timeout(PATIENCE, self.running);
-        ended.await.expect("it ends in time").unwrap().unwrap();
+        ended.await.expect("it ends in time").unwrap()
     }
 
     /// Ends it the way a power cut would.

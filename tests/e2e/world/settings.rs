@@ -100,6 +100,10 @@ pub(super) fn coordinator(world: &World) -> String {
         // It is to be swept although nothing was ever heard of it.
         tree["coordinator"]["intake"]["repositories"] = json!([REPOSITORY]);
     }
+    if let Some(lease) = world.plan.lease {
+        tree["coordinator"]["fleet"]["lease"] = json!(lease);
+        tree["coordinator"]["fleet"]["heartbeat"] = json!("200ms");
+    }
     trace(world, &mut tree);
     if world.plan.together {
         tree["agents"] = json!([agent_tree(world)]);

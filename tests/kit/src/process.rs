@@ -5,7 +5,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -187,13 +187,12 @@ impl Process {
         Ok(nix::sys::signal::kill(id, signal)?)
     }
 
-    /// Waits until it has ended, however.
+    /// Waits until it has ended, and says how.
     ///
     /// # Errors
     /// When it can't be waited for.
-    pub async fn ended(&mut self) -> anyhow::Result<()> {
-        self.child.wait().await?;
-        Ok(())
+    pub async fn ended(&mut self) -> anyhow::Result<ExitStatus> {
+        Ok(self.child.wait().await?)
     }
 
     /// The process's number, for people who want to look at it.
