@@ -19,8 +19,11 @@ use std::time::Duration;
 
 use patchfleet_domain::{AgentType, RepositoryName};
 use patchfleet_github::{GitHub, GitHubError, Permission};
+use tokio::sync::Semaphore;
 
+use self::decide::Deciding;
 pub(crate) use self::own::LABEL_PREFIX;
+use crate::budget::Budget;
 use crate::cache::Cache;
 use crate::store::{Act, Acted, Delivery, Recorded, Store, StoreError};
 use crate::webhook::event::Event;
@@ -38,8 +41,15 @@ pub struct IntakePolicy {
     pub repositories: Option<BTreeSet<RepositoryName>>,
     /// What `--agent` may name; anything when empty.
     pub agent_types: BTreeSet<AgentType>,
-    /// How long a decision may take. GitHub hangs up after 10 s.
-    pub deadline: Duration,
+    /// How long GitHub may take in all for one event. It hangs up after 10 s, so that all of these
+    /// together have to be less.
+    pub github_deadline: Duration,
+    /// How long the database may take in all to decide about one event and to record it.
+    pub store_deadline: Duration,
+    /// How many events are taken in at once.
+    pub at_once: usize,
+    /// How long an event waits for a place.
+    pub patience: Duration,
 }
 
 impl Default for IntakePolicy {
@@ -50,7 +60,10 @@ impl Default for IntakePolicy {
             max_attempts: 3,
             repositories: None,
             agent_types: BTreeSet::new(),
-            deadline: Duration::from_secs(8),
+            github_deadline: Duration::from_secs(5),
+            store_deadline: Duration::from_secs(3),
+            at_once: 1024,
+            patience: Duration::from_secs(1),
         }
     }
 }
@@ -80,6 +93,12 @@ pub enum IntakeError {
     /// The store can't be asked.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The store did not say that the delivery is recorded; it may be.
+    #[error("whether the delivery is recorded is not known: {0}")]
+    InDoubt(StoreError),
+    /// Too many events are taken in at the moment.
+    #[error("too many deliveries arrive at once")]
+    Crowded,
 }
 
 impl From<GitHubError> for IntakeError {
@@ -119,6 +138,7 @@ pub struct Intake {
     github: GitHub,
     policy: IntakePolicy,
     cache: Cache,
+    places: Semaphore,
 }
 
 impl Intake {
@@ -127,6 +147,7 @@ impl Intake {
         Self {
             store,
             github,
+            places: Semaphore::new(policy.at_once),
             policy,
             cache: Cache::default(),
         }
@@ -141,15 +162,22 @@ impl Intake {
     /// Decides about an event and stores delivery and acts together.
     ///
     /// # Errors
-    /// [`IntakeError`] when it can't be decided or stored now; then nothing was stored.
+    /// [`IntakeError`] when it can't be decided or stored now; then nothing was stored, unless it is
+    /// [`IntakeError::InDoubt`].
     pub async fn take(&self, delivery: &Delivery, event: &Event) -> Result<Taken, IntakeError> {
-        let decision = self.decide_in_time(&delivery.id, event).await?;
+        let place = tokio::time::timeout(self.policy.patience, self.places.acquire()).await;
+        let Ok(Ok(_place)) = place else {
+            return Err(IntakeError::Crowded);
+        };
+        let deciding = self.deciding();
+        let decision = deciding.decide(&delivery.id, event).await?;
         let acts = match &decision {
             Decision::Act(acts) => acts.as_slice(),
             Decision::Ignore(_) => &[],
             Decision::Known => return Ok(Taken::Duplicate),
         };
-        let recorded = self.store.record_delivery(delivery, acts).await?;
+        let recording = self.store.record_delivery(delivery, acts);
+        let recorded = deciding.store(recording).await.map_err(in_doubt)?;
         self.cache.remember_delivery(&delivery.id).await;
         let taken = match (recorded, decision) {
             (Recorded::Duplicate, _) | (_, Decision::Known) => Taken::Duplicate,
@@ -165,24 +193,20 @@ impl Intake {
         Ok(taken)
     }
 
-    /// A quick look that saves asking GitHub; whether it counts, recording it decides.
-    async fn is_known(&self, delivery: &str) -> Result<bool, IntakeError> {
-        if self.cache.may_know_delivery(delivery).await == Some(false) {
-            return Ok(false);
+    /// A decision, with all the time there is for one.
+    fn deciding(&self) -> Deciding<'_> {
+        Deciding {
+            intake: self,
+            github: Budget::new(self.policy.github_deadline),
+            store: Budget::new(self.policy.store_deadline),
         }
-        Ok(self.store.delivery_seen(delivery).await?)
     }
+}
 
-    async fn decide_in_time(&self, delivery: &str, event: &Event) -> Result<Decision, IntakeError> {
-        let deciding = self.decide(delivery, event);
-        let decided = tokio::time::timeout(self.policy.deadline, deciding).await;
-        decided.unwrap_or_else(|_| {
-            let message = format!("no decision within {:?}", self.policy.deadline);
-            let late = GitHubError::Unavailable {
-                message,
-                retry_after: None,
-            };
-            Err(late.into())
-        })
+/// A transaction that was broken off may have been committed.
+fn in_doubt(error: StoreError) -> IntakeError {
+    match error {
+        StoreError::Unavailable(_) => IntakeError::InDoubt(error),
+        other => IntakeError::Store(other),
     }
 }

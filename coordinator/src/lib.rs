@@ -27,6 +27,7 @@ pub mod tally;
 
 pub mod api;
 
+mod budget;
 pub mod config;
 pub mod problem;
 pub mod stages;

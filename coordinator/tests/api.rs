@@ -17,6 +17,7 @@ use patchfleet_coordinator::store::{Cas, NewPresence, SqlStore, Store};
 use patchfleet_domain::{Agent, AgentState, AgentType, SecurityLevel, SessionId};
 use patchfleet_resilience::{Remote, StageEnded};
 use patchfleet_telemetry::Metrics;
+use patchfleet_testkit::gateway::{Gateway, Line};
 use patchfleet_testkit::postgres::Database;
 use patchfleet_testkit::redis::Redis;
 use reqwest::StatusCode;
@@ -37,6 +38,8 @@ struct Api {
     url: String,
     http: reqwest::Client,
     database: Database,
+    /// What is between the API and the database.
+    gateway: Gateway,
     store: Arc<dyn Store>,
     liveness: Liveness,
     _server: JoinSet<()>,
@@ -49,7 +52,9 @@ impl Api {
 
     async fn with(bounds: Bounds, rate: Rate, cache: Cache) -> Self {
         let database = Database::create().await.unwrap();
-        let store = SqlStore::postgres(database.url(), 10).await.unwrap();
+        let gateway = Gateway::start(1).await.unwrap();
+        let url = database.url_through(&gateway).unwrap();
+        let store = SqlStore::postgres(&url, 10).await.unwrap();
         let store: Arc<dyn Store> = Arc::new(store);
         let metrics = Metrics::new();
         let health = cache.remote().cloned();
@@ -74,6 +79,7 @@ impl Api {
             url,
             http: reqwest::Client::new(),
             database,
+            gateway,
             store,
             liveness,
             _server: server,
@@ -140,6 +146,7 @@ async fn too_many_requests_are_asked_to_come_back() {
         at_once: 2,
         waiting: 3,
         patience: Duration::from_secs(1),
+        ..Bounds::default()
     })
     .await;
     let mut other = sqlx::PgConnection::connect(api.database.url())
@@ -271,6 +278,7 @@ async fn a_database_that_is_away_is_told_to_readiness_and_not_to_liveness() {
         url,
         http,
         database,
+        gateway: _gateway,
         _server,
         ..
     } = Api::start(Bounds::default()).await;
@@ -306,4 +314,33 @@ async fn a_stage_that_ended_is_told_to_liveness_and_to_readiness() {
         assert_eq!(report["status"], "failing");
         assert_eq!(report["failed_stages"], json!(["outbox"]));
     }
+}
+
+#[tokio::test]
+async fn a_database_that_hangs_is_named_by_readiness_and_by_the_api_and_not_by_liveness() {
+    let api = Api::start(Bounds {
+        deadline: Duration::from_millis(200),
+        ..Bounds::default()
+    })
+    .await;
+    let health = async || -> Value { api.get("/health/ready").await.json().await.unwrap() };
+    assert_eq!(health().await["database"], "ok");
+    api.gateway.pass(Line::Held);
+    let hangs = async {
+        // What was answered a moment ago counts for a second.
+        while health().await["status"] == "ok" {}
+    };
+    let hangs = tokio::time::timeout(Duration::from_secs(20), hangs).await;
+    hangs.expect("readiness tells");
+    assert_eq!(health().await["database"], "hangs");
+    assert_eq!(api.get("/health/live").await.status(), StatusCode::OK);
+    let answer = api.get("/api/v1/tasks").await;
+    assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(answer.headers()["retry-after"], "5");
+    let problem: Value = answer.json().await.unwrap();
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(
+        detail.starts_with("The database did not answer"),
+        "{detail}"
+    );
 }

@@ -24,6 +24,8 @@ mod endings;
 mod examining;
 #[path = "store/fixture.rs"]
 mod fixture;
+#[path = "store/hanging.rs"]
+mod hanging;
 #[path = "store/limits.rs"]
 mod limits;
 #[path = "store/linear.rs"]

@@ -14,6 +14,8 @@ mod doubt;
 mod endings;
 #[path = "webhook/examples.rs"]
 mod examples;
+#[path = "webhook/hanging.rs"]
+mod hanging;
 #[path = "webhook/scene.rs"]
 mod scene;
 #[path = "webhook/sweep.rs"]

@@ -12,7 +12,6 @@
 mod agents;
 mod daemons;
 mod faults;
-mod gateway;
 mod verdict;
 mod world;
 

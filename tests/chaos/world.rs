@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
+use patchfleet_testkit::gateway::{Gateway, Line};
 use patchfleet_testkit::github::{Fault as Trouble, Matcher, Order, Permission, Simulator};
 use patchfleet_testkit::mock_agent::MockAgent;
 use patchfleet_testkit::postgres::Database;
@@ -17,7 +18,6 @@ use serde_json::json;
 use crate::agents;
 use crate::daemons::{Daemon, may_mount, sample};
 use crate::faults::Fault;
-use crate::gateway::{Gateway, Line};
 
 pub(crate) const REPOSITORY: &str = "acme/orders";
 const MAINTAINER: &str = "maintainer";
@@ -66,8 +66,8 @@ impl World {
             agents: Vec::new(),
             daemons: Vec::new(),
             coordinators: (0..COORDINATORS).map(|_| None).collect(),
-            http: Gateway::start(COORDINATORS).await,
-            fleet: Gateway::start(COORDINATORS).await,
+            http: Gateway::start(COORDINATORS).await.unwrap(),
+            fleet: Gateway::start(COORDINATORS).await.unwrap(),
             folder,
         };
         for index in 0..COORDINATORS {

@@ -24,10 +24,15 @@ struct Report {
     /// The stages that ended without having been asked to; why is in the log.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     failed_stages: Vec<&'static str>,
+    /// The database: `ok`, `unreachable`, or `hangs` when it does not answer in time; readiness only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    database: Option<&'static str>,
     /// What it asks over the network, as far as it was asked.
     remotes: Vec<Health>,
 }
 
+/// The word for what works.
+const OK: &str = "ok";
 /// How long an answer of the database counts, however many ask.
 const FRESH: Duration = Duration::from_secs(1);
 /// How long the database may take: probes wait for a few seconds at the most.
@@ -37,7 +42,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(super) struct Readiness {
     store: Arc<dyn Store>,
-    last: Mutex<Option<(Instant, bool)>>,
+    last: Mutex<Option<(Instant, &'static str)>>,
 }
 
 impl Readiness {
@@ -48,7 +53,7 @@ impl Readiness {
         })
     }
 
-    async fn is_ready(&self) -> bool {
+    async fn database(&self) -> &'static str {
         // Who comes meanwhile waits for the same answer.
         let mut last = self.last.lock().await;
         if let Some((at, answer)) = *last
@@ -57,14 +62,14 @@ impl Readiness {
             return answer;
         }
         let answer = match tokio::time::timeout(PATIENCE, self.store.ping()).await {
-            Ok(Ok(())) => true,
+            Ok(Ok(())) => OK,
             Ok(Err(error)) => {
                 tracing::error!(%error, "the database is away");
-                false
+                "unreachable"
             }
             Err(_) => {
                 tracing::error!("the database did not answer within {PATIENCE:?}");
-                false
+                "hangs"
             }
         };
         *last = Some((Instant::now(), answer));
@@ -76,7 +81,8 @@ impl Readiness {
 /// itself. A stage that ends takes the process with it; until that has ended in order, this tells.
 pub(super) async fn live(State(state): State<ApiState>) -> Response {
     let report = Report {
-        status: "ok",
+        status: OK,
+        database: None,
         failed_stages: failed_stages(&state),
         remotes: Vec::new(),
     };
@@ -88,12 +94,10 @@ pub(super) async fn ready(
     Extension(ready): Extension<Arc<Readiness>>,
     State(state): State<ApiState>,
 ) -> Response {
+    let database = ready.database().await;
     let report = Report {
-        status: if ready.is_ready().await {
-            "ok"
-        } else {
-            "unavailable"
-        },
+        status: if database == OK { OK } else { "unavailable" },
+        database: Some(database),
         failed_stages: failed_stages(&state),
         remotes: (state.remotes)(),
     };
@@ -110,7 +114,7 @@ impl IntoResponse for Report {
         if !self.failed_stages.is_empty() {
             self.status = "failing";
         }
-        let status = if self.status == "ok" {
+        let status = if self.status == OK {
             StatusCode::OK
         } else {
             StatusCode::SERVICE_UNAVAILABLE

@@ -21,6 +21,8 @@ pub struct Bounds {
     pub waiting: usize,
     /// How long one waits before it is refused.
     pub patience: Duration,
+    /// How long the database may take for one.
+    pub deadline: Duration,
 }
 
 impl Default for Bounds {
@@ -30,9 +32,13 @@ impl Default for Bounds {
             at_once: 4,
             waiting: 256,
             patience: Duration::from_secs(2),
+            deadline: Duration::from_secs(8),
         }
     }
 }
+
+/// When to come back after the database was late.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// Lets requests in, one after the other when there are many.
 #[derive(Debug, Clone)]
@@ -40,6 +46,7 @@ pub(super) struct Gate {
     inside: Arc<Semaphore>,
     present: Arc<Semaphore>,
     patience: Duration,
+    deadline: Duration,
 }
 
 impl Gate {
@@ -48,11 +55,13 @@ impl Gate {
             inside: Arc::new(Semaphore::new(bounds.at_once)),
             present: Arc::new(Semaphore::new(bounds.at_once + bounds.waiting)),
             patience: bounds.patience,
+            deadline: bounds.deadline,
         }
     }
 }
 
-/// Answers 429 with `Retry-After` when there is no room.
+/// Answers 429 with `Retry-After` when there is no room, and 503 when there is no answer in time:
+/// nothing but the database is asked.
 pub(super) async fn bound(
     State(gate): State<Gate>,
     request: Request,
@@ -64,7 +73,16 @@ pub(super) async fn bound(
     let Ok(Ok(_inside)) = inside else {
         return Err(full(gate.patience));
     };
-    Ok(next.run(request).await)
+    let answered = tokio::time::timeout(gate.deadline, next.run(request)).await;
+    answered.map_err(|_| late(gate.deadline))
+}
+
+fn late(deadline: Duration) -> Problem {
+    let detail = format!(
+        "The database did not answer within {deadline:?}. What was asked for may be done \
+         nevertheless; look before you repeat it."
+    );
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(RETRY_AFTER)
 }
 
 fn full(patience: Duration) -> Problem {

@@ -6,7 +6,8 @@ use patchfleet_github::{GitHubError, Identity, Permission};
 
 use super::command::{self, Parsed};
 use super::{Decision, Intake, IntakeError, key, order, own, request};
-use crate::store::{Act, command_id};
+use crate::budget::Budget;
+use crate::store::{Act, StoreError, StoreResult, command_id};
 use crate::webhook::event::{
     CommentEvent, Event, IssueAction, IssueEvent, PullRequestClosed, Repository,
 };
@@ -16,7 +17,38 @@ const BRANCHES: &str = "patchfleet/";
 const ON_A_PULL_REQUEST: &str =
     "Commands work on issues. Give this one on the issue that the pull request is for.";
 
-impl Intake {
+/// One decision, and the time that is left for it.
+#[derive(Debug)]
+pub(super) struct Deciding<'a> {
+    pub(super) intake: &'a Intake,
+    pub(super) github: Budget,
+    pub(super) store: Budget,
+}
+
+impl Deciding<'_> {
+    /// Asks the store, which answers in time or is what is away.
+    pub(super) async fn store<T>(
+        &self,
+        asking: impl Future<Output = StoreResult<T>>,
+    ) -> StoreResult<T> {
+        let answer = self.store.ask(asking).await;
+        answer.unwrap_or_else(|spent| Err(StoreError::Unavailable(spent.to_string())))
+    }
+
+    /// Asks GitHub, which answers in time or is what is away.
+    async fn github<T>(
+        &self,
+        asking: impl Future<Output = Result<T, GitHubError>>,
+    ) -> Result<T, GitHubError> {
+        let answer = self.github.ask(asking).await;
+        answer.unwrap_or_else(|spent| {
+            Err(GitHubError::Unavailable {
+                message: spent.to_string(),
+                retry_after: None,
+            })
+        })
+    }
+
     pub(super) async fn decide(
         &self,
         delivery: &str,
@@ -31,7 +63,8 @@ impl Intake {
         if !self.is_listed(repository) {
             return Ok(Decision::Ignore("the repository is not on the list"));
         }
-        let identity = self.github.identity().await?;
+        let github = &self.intake.github;
+        let identity = self.github(github.identity()).await?;
         if own::is_own(&identity, event) {
             return Ok(Decision::Ignore("an event of our own"));
         }
@@ -45,7 +78,7 @@ impl Intake {
     }
 
     fn is_listed(&self, repository: &Repository) -> bool {
-        let listed = &self.policy.repositories;
+        let listed = &self.intake.policy.repositories;
         listed
             .as_ref()
             .is_none_or(|listed| listed.contains(&repository.name))
@@ -57,7 +90,7 @@ impl Intake {
         delivery: &str,
         (identity, event): (&Identity, &IssueEvent),
     ) -> Result<Decision, IntakeError> {
-        let Some(key) = key::of_issue_event(&self.policy.label, identity, event) else {
+        let Some(key) = key::of_issue_event(&self.intake.policy.label, identity, event) else {
             return Ok(Decision::Ignore("no trigger"));
         };
         if event.issue.is_pull_request || !event.issue.is_open {
@@ -76,7 +109,7 @@ impl Intake {
             key,
         };
         Ok(Decision::one(Act::Create(Box::new(
-            asked.task(&self.policy),
+            asked.task(&self.intake.policy),
         ))))
     }
 
@@ -86,7 +119,7 @@ impl Intake {
         delivery: &str,
         event: &CommentEvent,
     ) -> Result<Decision, IntakeError> {
-        let parsed = command::parse(&event.comment.body, &self.policy.agent_types);
+        let parsed = command::parse(&event.comment.body, &self.intake.policy.agent_types);
         if parsed == Parsed::Nothing {
             return Ok(Decision::Ignore("no command"));
         }
@@ -95,7 +128,7 @@ impl Intake {
         }
         // Two webhooks for one repository deliver each comment twice, under ids of their own.
         let id = command_id(event.comment.id);
-        if self.store.delivery_seen(&id).await? {
+        if self.store(self.intake.store.delivery_seen(&id)).await? {
             return Ok(Decision::Ignore("the comment was acted on before"));
         }
         if !self.may(&event.repository, &event.sender).await? {
@@ -109,7 +142,7 @@ impl Intake {
             }
             Parsed::Command(command) => {
                 let newest = self.newest(&event.repository, event.issue.number).await?;
-                order::decide(&self.policy, event, command, newest.as_ref())
+                order::decide(&self.intake.policy, event, command, newest.as_ref())
             }
         };
         Ok(Decision::one(order::once(event, act)))
@@ -138,10 +171,9 @@ impl Intake {
     /// A fast person merges before the agent could report its pull request. An earlier task of the
     /// issue may have left a merged one on the same branch, so the task's mark decides.
     async fn is_merged(&self, repository: &Repository, task: &Task) -> Result<bool, IntakeError> {
-        let found = self
-            .github
-            .pull_requests_of(&repository.name, &task.branch)
-            .await;
+        let github = &self.intake.github;
+        let asking = github.pull_requests_of(&repository.name, &task.branch);
+        let found = self.github(asking).await;
         let mark = task_mark(task.id);
         match found {
             Ok(found) => Ok(found.iter().any(|it| it.merged && it.body.contains(&mark))),
@@ -150,12 +182,24 @@ impl Intake {
         }
     }
 
+    /// A quick look that saves asking GitHub; whether it counts, recording it decides.
+    async fn is_known(&self, delivery: &str) -> Result<bool, IntakeError> {
+        let Intake { cache, store, .. } = self.intake;
+        if cache.may_know_delivery(delivery).await == Some(false) {
+            return Ok(false);
+        }
+        Ok(self.store(store.delivery_seen(delivery)).await?)
+    }
+
     async fn newest(
         &self,
         repository: &Repository,
         issue: IssueNumber,
     ) -> Result<Option<Task>, IntakeError> {
-        Ok(self.store.task_of_issue(&repository.name, issue).await?)
+        let store = &self.intake.store;
+        Ok(self
+            .store(store.task_of_issue(&repository.name, issue))
+            .await?)
     }
 
     /// True when GitHub says that the actor may. What it hides or forbids is a no.
@@ -164,12 +208,13 @@ impl Intake {
         repository: &Repository,
         login: &str,
     ) -> Result<bool, IntakeError> {
-        let permission = match self.github.permission(&repository.name, login).await {
+        let asking = self.intake.github.permission(&repository.name, login);
+        let permission = match self.github(asking).await {
             Ok(permission) => permission,
             Err(GitHubError::NotFound | GitHubError::Forbidden { .. }) => Permission::None,
             Err(error) => return Err(error.into()),
         };
-        Ok(permission >= self.policy.least)
+        Ok(permission >= self.intake.policy.least)
     }
 }
 

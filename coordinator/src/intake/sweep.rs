@@ -305,8 +305,8 @@ struct Tally {
 }
 
 impl Tally {
-    /// Passes over what GitHub does not answer about one thing; without the store there is no use in
-    /// going on.
+    /// Passes over what GitHub does not answer about one thing; without the store, or a place, there
+    /// is no use in going on.
     fn note<T>(
         &mut self,
         repository: &RepositoryName,
@@ -327,7 +327,9 @@ impl Tally {
                 }
                 Ok(None)
             }
-            Err(error @ IntakeError::Store(_)) => Err(error),
+            Err(
+                error @ (IntakeError::Store(_) | IntakeError::InDoubt(_) | IntakeError::Crowded),
+            ) => Err(error),
         }
     }
 }

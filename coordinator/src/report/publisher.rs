@@ -13,6 +13,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::send::{Sender, late};
+use crate::budget::Budget;
 use crate::store::{OutboxEntry, Sent, Store, StoreResult};
 use crate::wake::Wake;
 
@@ -98,13 +99,16 @@ impl Publisher {
     }
 
     async fn publish(&self, entry: OutboxEntry) {
+        // Less than the hold, so that nobody sends the same meanwhile.
+        let limit = entry.hold * 4 / 5;
+        // A part of it is the store's, so that what is late is known.
+        let budget = Budget::new(limit / 3);
         let sender = Sender {
             store: self.store.as_ref(),
             github: &self.github,
             entry: &entry,
+            budget: &budget,
         };
-        // Less than the hold, so that nobody sends the same meanwhile.
-        let limit = entry.hold * 4 / 5;
         let sent = match tokio::time::timeout(limit, sender.send()).await {
             Ok(Ok(comment)) => Sent::Done { comment },
             Ok(Err(error)) => error.fate(&entry),

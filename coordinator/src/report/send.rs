@@ -11,8 +11,9 @@ use tracing::{Instrument as _, field};
 
 use super::render::{self, Told, status_label};
 use super::timeline::NEWEST_EVENTS;
+use crate::budget::Budget;
 use crate::intake::LABEL_PREFIX;
-use crate::store::{Effect, OutboxEntry, Reply, Sent, Store, StoreError};
+use crate::store::{Effect, OutboxEntry, Reply, Sent, Store, StoreError, StoreResult};
 
 /// First wait after an error that says nothing of when to come back; it doubles.
 const BACKOFF: Duration = Duration::from_secs(2);
@@ -70,7 +71,11 @@ impl SendError {
 
 /// What is to become of an entry that was not sent in time.
 pub(super) fn late(entry: &OutboxEntry, limit: Duration) -> Sent {
-    for_a_day(entry, MAX_BACKOFF, format!("not sent within {limit:?}"))
+    for_a_day(
+        entry,
+        MAX_BACKOFF,
+        format!("GitHub did not take it within {limit:?}"),
+    )
 }
 
 /// Again, unless it was tried for a day: those behind it wait.
@@ -93,9 +98,17 @@ pub(super) struct Sender<'a> {
     pub(super) store: &'a dyn Store,
     pub(super) github: &'a GitHub,
     pub(super) entry: &'a OutboxEntry,
+    /// The time that the store may take.
+    pub(super) budget: &'a Budget,
 }
 
 impl Sender<'_> {
+    /// Asks the store, which answers in time or is what is late.
+    async fn ask<T>(self, asking: impl Future<Output = StoreResult<T>>) -> StoreResult<T> {
+        let answer = self.budget.ask(asking).await;
+        answer.unwrap_or_else(|spent| Err(StoreError::Unavailable(spent.to_string())))
+    }
+
     /// Sends the entry; the comment's id, where it is to be kept.
     pub(super) async fn send(self) -> Result<Option<u64>, SendError> {
         match &self.entry.effect {
@@ -105,7 +118,7 @@ impl Sender<'_> {
     }
 
     async fn status(self, id: TaskId) -> Result<Option<u64>, SendError> {
-        let Some(task) = self.store.task(id).await? else {
+        let Some(task) = self.ask(self.store.task(id)).await? else {
             return Ok(None);
         };
         let span = tracing::info_span!(
@@ -129,7 +142,7 @@ impl Sender<'_> {
     /// a process ended between GitHub's answer and the store.
     async fn put_comment(self, task: &Task, body: &str) -> Result<u64, SendError> {
         let mark = task_mark(task.id);
-        let known = match self.store.status_comment(task.id).await? {
+        let known = match self.ask(self.store.status_comment(task.id)).await? {
             Some(comment) => Some(comment),
             None => self.find(&mark, task.created_at).await?,
         };
@@ -205,7 +218,10 @@ impl Sender<'_> {
         }
         let body = match reply {
             Reply::Problem { message } => render::problem(entry, message),
-            Reply::Status => match self.store.task_of_issue(repository, issue).await? {
+            Reply::Status => match self
+                .ask(self.store.task_of_issue(repository, issue))
+                .await?
+            {
                 Some(task) => {
                     self.told(&task, |told| render::answer(entry, Some(told)))
                         .await?
@@ -222,8 +238,9 @@ impl Sender<'_> {
         task: &Task,
         render: impl FnOnce(Told<'_>) -> String,
     ) -> Result<String, SendError> {
-        let attempts = self.store.attempts(task.id).await?;
-        let history = self.store.newest_history(task.id, NEWEST_EVENTS).await?;
+        let attempts = self.ask(self.store.attempts(task.id)).await?;
+        let newest = self.store.newest_history(task.id, NEWEST_EVENTS);
+        let history = self.ask(newest).await?;
         Ok(render(Told {
             task,
             attempts: &attempts,

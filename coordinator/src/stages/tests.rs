@@ -52,12 +52,21 @@ async fn a_stage_that_returns_fails_or_panics_unasked_is_named_and_ends_the_othe
     let fails = async { Err(anyhow::anyhow!("the disk").context("can't listen")) };
     scene.running.http.try_start("intake", fails);
     let ended = scene.join().await.unwrap_err();
-    assert_eq!((ended.stage, ended.reason.as_str()), ("intake", "can't listen: the disk"));
+    assert_eq!(
+        (ended.stage, ended.reason.as_str()),
+        ("intake", "can't listen: the disk")
+    );
 
     let mut scene = Scene::new();
-    scene.running.loops.start("sweep", async { panic!("no such place") });
+    scene
+        .running
+        .loops
+        .start("sweep", async { panic!("no such place") });
     let ended = scene.join().await.unwrap_err();
-    assert_eq!((ended.stage, ended.reason.as_str()), ("sweep", "it panicked: no such place"));
+    assert_eq!(
+        (ended.stage, ended.reason.as_str()),
+        ("sweep", "it panicked: no such place")
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -20,6 +20,7 @@ mod errors;
 mod lanes;
 mod memory;
 mod outbox;
+mod patience;
 mod replicas;
 mod reports;
 mod retention;
@@ -54,11 +55,12 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use batch::{Batcher, persistently};
+use batch::Batcher;
 use clock::Clock;
 use deliveries::Record;
 use dialect::Dialect;
 use memory::Memory;
+use patience::Patience;
 use reports::Reports;
 pub use transfer::Transferred;
 use warm::Warm;
@@ -102,12 +104,15 @@ struct Database {
     memory: Memory,
     /// The database's clock, as this process knows it.
     clock: Clock,
+    /// How long it may take.
+    patience: Patience,
 }
 
 impl Database {
-    fn new(dialect: Dialect, pool: AnyPool, readers: AnyPool) -> Self {
+    fn new(dialect: Dialect, (pool, readers): (AnyPool, AnyPool), patience: Patience) -> Self {
         Self {
-            warm: Warm::new(pool.clone()),
+            warm: Warm::new(pool.clone(), patience.clone()),
+            patience,
             pool,
             readers,
             dialect,
@@ -192,8 +197,9 @@ impl SqlStore {
     /// # Errors
     /// When the file can't be opened or its schema is not one that this version can bring up.
     pub async fn sqlite(path: &Path) -> StoreResult<Self> {
-        let (writer, readers) = connect::sqlite(path).await?;
-        Ok(Self::on(Database::new(Dialect::Sqlite, writer, readers)))
+        let patience = Patience::default();
+        let pools = connect::sqlite(path, &patience).await?;
+        Ok(Self::on(Database::new(Dialect::Sqlite, pools, patience)))
     }
 
     /// Connects to PostgreSQL and brings its schema up to date, under a lock of its own.
@@ -201,8 +207,9 @@ impl SqlStore {
     /// # Errors
     /// When it can't be reached or its schema is not one that this version can bring up.
     pub async fn postgres(url: &str, max_connections: u32) -> StoreResult<Self> {
-        let pool = connect::postgres(url, max_connections).await?;
-        let database = Database::new(Dialect::Postgres, pool.clone(), pool);
+        let patience = Patience::default();
+        let pool = connect::postgres(url, max_connections, &patience).await?;
+        let database = Database::new(Dialect::Postgres, (pool.clone(), pool), patience);
         let own = Uuid::now_v7();
         let changed = database.changed.clone();
         let committed = database.committed.subscribe();
@@ -234,6 +241,11 @@ impl SqlStore {
             committed: self.database.committed.subscribe(),
             changed: self.database.changed.clone(),
         }
+    }
+
+    /// Does an operation within its limit.
+    async fn bound<T>(&self, operation: impl Future<Output = StoreResult<T>>) -> StoreResult<T> {
+        self.database.patience.bound(operation).await
     }
 
     fn on(database: Database) -> Self {
@@ -286,7 +298,7 @@ impl Store for SqlStore {
     }
 
     async fn delivery_seen(&self, id: &str) -> StoreResult<bool> {
-        deliveries::seen(&self.database, id).await
+        self.bound(deliveries::seen(&self.database, id)).await
     }
 
     async fn record_delivery(&self, delivery: &Delivery, acts: &[Act]) -> StoreResult<Recorded> {
@@ -295,31 +307,32 @@ impl Store for SqlStore {
     }
 
     async fn task(&self, id: TaskId) -> StoreResult<Option<Task>> {
-        tasks::by_id(&self.database, id).await
+        self.bound(tasks::by_id(&self.database, id)).await
     }
 
     async fn tasks(&self, filter: &TaskFilter) -> StoreResult<Vec<Task>> {
-        tasks::list(&self.database, filter).await
+        self.bound(tasks::list(&self.database, filter)).await
     }
 
     async fn claim_sweep(&self, every: Duration) -> StoreResult<bool> {
-        sweeps::claim(&self.database, every).await
+        self.bound(sweeps::claim(&self.database, every)).await
     }
 
     async fn swept_until(&self, part: &str) -> StoreResult<Option<Timestamp>> {
-        sweeps::until(&self.database, part).await
+        self.bound(sweeps::until(&self.database, part)).await
     }
 
     async fn set_swept_until(&self, part: &str, at: Timestamp) -> StoreResult<()> {
-        sweeps::set_until(&self.database, part, at).await
+        self.bound(sweeps::set_until(&self.database, part, at))
+            .await
     }
 
     async fn repositories(&self) -> StoreResult<Vec<RepositoryName>> {
-        sweeps::repositories(&self.database).await
+        self.bound(sweeps::repositories(&self.database)).await
     }
 
     async fn active_tasks(&self, repository: &RepositoryName) -> StoreResult<Vec<Task>> {
-        sweeps::active(&self.database, repository).await
+        self.bound(sweeps::active(&self.database, repository)).await
     }
 
     async fn task_of_issue(
@@ -333,7 +346,7 @@ impl Store for SqlStore {
             limit: 1,
             ..TaskFilter::default()
         };
-        Ok(tasks::list(&self.database, &filter).await?.pop())
+        Ok(self.tasks(&filter).await?.pop())
     }
 
     async fn last_triggered(
@@ -341,63 +354,77 @@ impl Store for SqlStore {
         repository: &RepositoryName,
         issue: IssueNumber,
     ) -> StoreResult<Option<Timestamp>> {
-        tasks::last_triggered(&self.database, repository, issue).await
+        self.bound(tasks::last_triggered(&self.database, repository, issue))
+            .await
     }
 
     async fn history(&self, task: TaskId, after: i64) -> StoreResult<Vec<TaskEvent>> {
-        tasks::history(&self.database, task, after).await
+        self.bound(tasks::history(&self.database, task, after))
+            .await
     }
 
     async fn newest_history(&self, task: TaskId, limit: u32) -> StoreResult<Vec<TaskEvent>> {
-        tasks::newest_history(&self.database, task, limit).await
+        self.bound(tasks::newest_history(&self.database, task, limit))
+            .await
     }
 
     async fn attempts(&self, task: TaskId) -> StoreResult<Vec<AttemptRecord>> {
-        attempts::records(&self.database, task).await
+        self.bound(attempts::records(&self.database, task)).await
     }
 
     async fn logs(&self, task: TaskId) -> StoreResult<Vec<String>> {
-        tasks::logs(&self.database, task).await
+        self.bound(tasks::logs(&self.database, task)).await
     }
 
     async fn cancel(&self, task: TaskId, actor: &str) -> StoreResult<Commanded> {
-        persistently(|| tasks::cancel(&self.database, task, actor)).await
+        self.database
+            .persistently(|| tasks::cancel(&self.database, task, actor))
+            .await
     }
 
     async fn retry(&self, task: TaskId, actor: &str) -> StoreResult<Commanded> {
-        persistently(|| tasks::retry(&self.database, task, actor)).await
+        self.database
+            .persistently(|| tasks::retry(&self.database, task, actor))
+            .await
     }
 
     async fn unanalyzed(&self, limit: u32) -> StoreResult<Vec<Task>> {
-        tasks::unanalyzed(&self.database, limit).await
+        self.bound(tasks::unanalyzed(&self.database, limit)).await
     }
 
     async fn analyzed_all(&self, analyses: &[(TaskId, TaskAnalysis)]) -> StoreResult<Vec<Cas>> {
-        persistently(|| tasks::analyzed_all(&self.database, analyses)).await
+        self.database
+            .persistently(|| tasks::analyzed_all(&self.database, analyses))
+            .await
     }
 
     async fn queued(&self, look: &Look) -> StoreResult<Vec<QueuedTask>> {
-        claims::queued(&self.database, look).await
+        self.bound(claims::queued(&self.database, look)).await
     }
 
     async fn room(&self) -> StoreResult<Room> {
-        lanes::room(&self.database).await
+        self.bound(lanes::room(&self.database)).await
     }
 
     async fn at_work(&self) -> StoreResult<Vec<AtWork>> {
-        lanes::at_work(&mut *self.database.readers.acquire().await?).await
+        self.bound(async { lanes::at_work(&mut *self.database.readers.acquire().await?).await })
+            .await
     }
 
     async fn pause(&self, scope: &Scope, actor: &str, reason: Option<&str>) -> StoreResult<bool> {
-        persistently(|| lanes::pause(&self.database, scope, (actor, reason))).await
+        self.database
+            .persistently(|| lanes::pause(&self.database, scope, (actor, reason)))
+            .await
     }
 
     async fn resume(&self, scope: &Scope) -> StoreResult<bool> {
-        persistently(|| lanes::resume(&self.database, scope)).await
+        self.database
+            .persistently(|| lanes::resume(&self.database, scope))
+            .await
     }
 
     async fn pauses(&self) -> StoreResult<Vec<Pause>> {
-        lanes::pauses(&self.database).await
+        self.bound(lanes::pauses(&self.database)).await
     }
 
     async fn claim_all(
@@ -405,7 +432,9 @@ impl Store for SqlStore {
         claims: &[Claim],
         lease: Duration,
     ) -> StoreResult<Vec<Cas<Assignment>>> {
-        persistently(|| claims::claim_all(&self.database, claims, lease)).await
+        self.database
+            .persistently(|| claims::claim_all(&self.database, claims, lease))
+            .await
     }
 
     async fn set_aside(
@@ -414,19 +443,23 @@ impl Store for SqlStore {
         newest: AttemptNumber,
         unfit: &[(AgentId, String)],
     ) -> StoreResult<Cas> {
-        persistently(|| returns::set_aside(&self.database, (task, newest), unfit)).await
+        self.database
+            .persistently(|| returns::set_aside(&self.database, (task, newest), unfit))
+            .await
     }
 
     async fn waiting_for_agents(&self, limit: u32) -> StoreResult<Vec<(Task, bool)>> {
-        returns::waiting(&self.database, limit).await
+        self.bound(returns::waiting(&self.database, limit)).await
     }
 
     async fn offer_again(&self, tasks: &[TaskId], why: &str) -> StoreResult<usize> {
-        persistently(|| returns::offer_again(&self.database, tasks, why)).await
+        self.database
+            .persistently(|| returns::offer_again(&self.database, tasks, why))
+            .await
     }
 
     async fn assignment(&self, work: Work) -> StoreResult<Option<Assignment>> {
-        claims::assignment(&self.database, work).await
+        self.bound(claims::assignment(&self.database, work)).await
     }
 
     async fn report_all(&self, reports: &[Report]) -> StoreResult<Vec<Cas>> {
@@ -443,30 +476,38 @@ impl Store for SqlStore {
         agents: &[(AgentId, AgentState)],
         terms: Terms,
     ) -> StoreResult<Vec<(AgentId, Work)>> {
-        persistently(|| agents::renew(&self.database, agents, terms)).await
+        self.database
+            .persistently(|| agents::renew(&self.database, agents, terms))
+            .await
     }
 
     async fn taken_away(
         &self,
         since: Option<Timestamp>,
     ) -> StoreResult<(Timestamp, Vec<TakenAway>)> {
-        attempts::taken_away(&self.database, since).await
+        self.bound(attempts::taken_away(&self.database, since))
+            .await
     }
 
     async fn live_attempts(&self, agent: &AgentId) -> StoreResult<Vec<LiveAttempt>> {
-        attempts::live(&self.database, agent).await
+        self.bound(attempts::live(&self.database, agent)).await
     }
 
     async fn lose(&self, work: Work, why: &str) -> StoreResult<Cas<TaskState>> {
-        persistently(|| attempts::lose(&self.database, work, why)).await
+        self.database
+            .persistently(|| attempts::lose(&self.database, work, why))
+            .await
     }
 
     async fn expire(&self) -> StoreResult<Vec<LostAttempt>> {
-        persistently(|| attempts::expire(&self.database)).await
+        self.database
+            .persistently(|| attempts::expire(&self.database))
+            .await
     }
 
     async fn register_agent(&self, agent: &Agent, presence: NewPresence) -> StoreResult<Cas> {
-        agents::register(&self.database, agent, presence).await
+        self.bound(agents::register(&self.database, agent, presence))
+            .await
     }
 
     async fn agent_left(
@@ -475,45 +516,55 @@ impl Store for SqlStore {
         session: SessionId,
         grace: Option<Duration>,
     ) -> StoreResult<()> {
-        persistently(|| agents::leave(&self.database, agent, (session, grace))).await
+        self.database
+            .persistently(|| agents::leave(&self.database, agent, (session, grace)))
+            .await
     }
 
     async fn agents(&self) -> StoreResult<Vec<Agent>> {
-        agents::all(&self.database).await
+        self.bound(agents::all(&self.database)).await
     }
 
     async fn take_outbox(&self, limit: u32, hold: Duration) -> StoreResult<Vec<OutboxEntry>> {
-        outbox::take(&self.database, limit, hold).await
+        self.bound(outbox::take(&self.database, limit, hold)).await
     }
 
     async fn settle_outbox(&self, entry: &OutboxEntry, sent: &Sent) -> StoreResult<()> {
-        outbox::settle(&self.database, entry, sent).await
+        self.bound(outbox::settle(&self.database, entry, sent))
+            .await
     }
 
     async fn outbox_pending(&self) -> StoreResult<u64> {
-        outbox::pending(&self.database).await
+        self.bound(outbox::pending(&self.database)).await
     }
 
     async fn status_comment(&self, task: TaskId) -> StoreResult<Option<u64>> {
-        outbox::status_comment(&self.database, task).await
+        self.bound(outbox::status_comment(&self.database, task))
+            .await
     }
 
     async fn tally(&self, lag: Duration) -> StoreResult<bool> {
-        persistently(|| tallies::add_up(&self.database, lag)).await
+        self.database
+            .persistently(|| tallies::add_up(&self.database, lag))
+            .await
     }
 
     async fn tallies(&self) -> StoreResult<BTreeMap<TaskState, i64>> {
-        tallies::by_state(&self.database).await
+        self.bound(tallies::by_state(&self.database)).await
     }
 
     async fn retire(&self, retention: Retention) -> StoreResult<Retired> {
-        persistently(|| retention::retire(&self.database, retention)).await
+        self.database
+            .persistently(|| retention::retire(&self.database, retention))
+            .await
     }
 
     async fn ping(&self) -> StoreResult<()> {
-        sqlx::query("SELECT 1")
-            .execute(&self.database.readers)
-            .await?;
-        Ok(())
+        self.bound(async {
+            let one = sqlx::query("SELECT 1");
+            one.execute(&self.database.readers).await?;
+            Ok(())
+        })
+        .await
     }
 }

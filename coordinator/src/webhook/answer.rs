@@ -11,6 +11,9 @@ use crate::intake::{IntakeError, Taken};
 use crate::problem::Problem;
 use crate::store::{Acted, Delivery};
 
+/// When to come back after what is nobody's fault but ours.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
+
 /// The body of a 202.
 #[derive(Debug, Serialize)]
 pub(super) struct Accepted {
@@ -93,6 +96,7 @@ impl Refused {
             Self::Crowded => "crowded",
             Self::Unreadable | Self::MissingHeader(_) | Self::Malformed(_) => "bad_request",
             Self::Signature => "bad_signature",
+            Self::Undecided(IntakeError::Crowded) => "crowded",
             Self::Undecided(_) => "unavailable",
         }
     }
@@ -102,12 +106,7 @@ impl Refused {
         let (status, advice) = match self {
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "GitHub does not send more."),
             Self::TooSlow => (StatusCode::REQUEST_TIMEOUT, "Send it again."),
-            Self::Crowded => {
-                let detail =
-                    "Too many deliveries arrive at once; nothing was stored. Redeliver it later.";
-                let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail);
-                return problem.retry_after(Duration::from_secs(5));
-            }
+            Self::Crowded => return undecided(&IntakeError::Crowded),
             Self::Signature => (
                 StatusCode::UNAUTHORIZED,
                 "Set the same secret at GitHub's webhook and in `coordinator.github.webhook_secrets`.",
@@ -130,10 +129,17 @@ fn undecided(error: &IntakeError) -> Problem {
         IntakeError::Store(_) => {
             "The database is unavailable; nothing was stored. Redeliver it later."
         }
+        IntakeError::InDoubt(_) => {
+            "The database did not confirm that this is stored, which it may be. Redeliver it later; \
+             it counts once."
+        }
+        IntakeError::Crowded => {
+            "Too many deliveries arrive at once; nothing was stored. Redeliver it later."
+        }
     };
     let after = match error {
         IntakeError::GitHub { retry_after, .. } => *retry_after,
-        IntakeError::Store(_) => Duration::from_secs(5),
+        IntakeError::Store(_) | IntakeError::InDoubt(_) | IntakeError::Crowded => RETRY_AFTER,
     };
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(after)
 }

@@ -73,7 +73,7 @@ async fn the_answer_says_when_to_come_back() -> Result<()> {
 #[tokio::test]
 async fn a_slow_github_does_not_hold_the_webhook() -> Result<()> {
     let policy = IntakePolicy {
-        deadline: Duration::from_millis(200),
+        github_deadline: Duration::from_millis(200),
         ..IntakePolicy::default()
     };
     let scene = Scene::with_policy(policy).await?;

@@ -39,6 +39,15 @@ pub(crate) struct Scene {
     _server: JoinSet<()>,
 }
 
+/// What differs between scenes.
+struct Parts {
+    policy: IntakePolicy,
+    cache: Cache,
+    rate_limit: u64,
+    store: SqlStore,
+    folder: TempDir,
+}
+
 impl Scene {
     pub(crate) async fn start() -> Result<Self> {
         Self::with_policy(IntakePolicy::default()).await
@@ -59,6 +68,38 @@ impl Scene {
         cache: Cache,
         rate_limit: u64,
     ) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let store = SqlStore::sqlite(&folder.path().join("tasks.db")).await?;
+        Self::of(Parts {
+            policy,
+            cache,
+            rate_limit,
+            store,
+            folder,
+        })
+        .await
+    }
+
+    /// On a database that the test has in its hands.
+    pub(crate) async fn on(policy: IntakePolicy, store: SqlStore) -> Result<Self> {
+        Self::of(Parts {
+            policy,
+            cache: Cache::default(),
+            rate_limit: Options::default().rate_limit,
+            store,
+            folder: tempfile::tempdir()?,
+        })
+        .await
+    }
+
+    async fn of(parts: Parts) -> Result<Self> {
+        let Parts {
+            policy,
+            cache,
+            rate_limit,
+            store,
+            folder,
+        } = parts;
         let clock = Arc::new(AtomicI64::new(0));
         let ahead = Arc::clone(&clock);
         let options = Options {
@@ -69,14 +110,12 @@ impl Scene {
             ..Options::default()
         };
         let simulator = Simulator::start_with(options).await?;
-        let folder = tempfile::tempdir()?;
         let seed = folder.path().join("seed");
         std::fs::create_dir(&seed)?;
         std::fs::write(seed.join("README.md"), "# Orders\n")?;
         simulator.create_repository(REPOSITORY, &seed)?;
         simulator.set_permission(REPOSITORY, "mona", Permission::Write)?;
-        let store: Arc<dyn Store> =
-            Arc::new(SqlStore::sqlite(&folder.path().join("tasks.db")).await?);
+        let store: Arc<dyn Store> = Arc::new(store);
         let metrics = Metrics::new();
         let github = github(&simulator)?.kept_by(Arc::new(cache.clone()));
         let intake = Intake::new(Arc::clone(&store), github, policy).cached(cache);

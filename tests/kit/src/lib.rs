@@ -1,9 +1,11 @@
 //! Everything that tests and the demo need in place of the outside world:
-//! a GitHub, a mock agent, a stub coordinator, a receiver of traces, private servers.
+//! a GitHub, a mock agent, a stub coordinator, a receiver of traces, private servers,
+//! a network in between.
 //!
 //! Product code, as `patchfleet demo` uses it. Absent: any knowledge of how
 //! coordinator and agent work inside; the kit meets them over their protocols.
 
+pub mod gateway;
 pub mod github;
 pub mod mock_agent;
 pub mod otlp;

@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use anyhow::Context as _;
 use sqlx::{Connection as _, Executor as _, PgConnection};
 
+use crate::gateway::Gateway;
 use programs::Programs;
 use server::{Commit, Server};
 
@@ -75,6 +76,22 @@ impl Database {
     /// Where it is.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Where it is for those who come through a gateway: at its address instead of the server's.
+    ///
+    /// # Errors
+    /// When the server's address is no address and port.
+    pub fn url_through(&self, gateway: &Gateway) -> anyhow::Result<String> {
+        let mut url = url::Url::parse(&self.url)?;
+        let host = url.host_str().context("the server has no host")?;
+        let server = format!("{host}:{}", url.port().unwrap_or(5432));
+        gateway.set(0, Some(server.parse().context("the server's address")?));
+        let port = Some(gateway.address.port());
+        url.set_ip_host(gateway.address.ip())
+            .and_then(|()| url.set_port(port))
+            .map_err(|()| anyhow::anyhow!("the server's address has no host"))?;
+        Ok(url.into())
     }
 
     /// Copies everything into another database, as an operator does: `pg_dump`, then `pg_restore`.

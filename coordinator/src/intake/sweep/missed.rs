@@ -87,7 +87,7 @@ impl Sweeper {
         (found, event): (&Found, &Happened),
     ) -> Result<bool, IntakeError> {
         let is_as_it_was = found.updated_at <= event.created_at + SKEW;
-        Ok(!is_as_it_was && !self.intake.may(shown, &found.user).await?)
+        Ok(!is_as_it_was && !self.intake.deciding().may(shown, &found.user).await?)
     }
 
     /// Asks for the trigger once more, once.

@@ -45,7 +45,8 @@ impl<J: Send + Sync + 'static, R: Send + 'static> Batcher<J, R> {
         self.jobs.closed().await;
     }
 
-    /// Waits until the job is durable. A caller that goes away does not take the job back.
+    /// Waits until the job is durable. A caller that goes away before its turn takes the job back;
+    /// later it may be done or not.
     pub(super) async fn submit(&self, job: J) -> StoreResult<R> {
         let gone = || StoreError::Unavailable("the store is being closed".to_owned());
         let (done, result) = oneshot::channel();
@@ -61,6 +62,8 @@ async fn work<J: Send + Sync, R: Send>(
 ) {
     let mut taken = Vec::new();
     while waiting.recv_many(&mut taken, MOST).await > 0 {
+        // While the database was slow, many may have given up, who come again.
+        taken.retain(|(_, caller)| !caller.is_closed());
         let (jobs, callers): (Vec<J>, Vec<_>) = taken.drain(..).unzip();
         let results = together(&database, run, &jobs).await;
         for (caller, result) in callers.into_iter().zip(results) {
@@ -77,7 +80,7 @@ async fn together<J: Sync, R>(
     run: Run<J, R>,
     jobs: &[J],
 ) -> Vec<StoreResult<R>> {
-    match persistently(|| run(database, jobs)).await {
+    match database.persistently(|| run(database, jobs)).await {
         Ok(done) => done.into_iter().map(Ok).collect(),
         Err(error @ StoreError::Unavailable(_)) => {
             jobs.iter().map(|_| Err(error.clone())).collect()
@@ -87,7 +90,8 @@ async fn together<J: Sync, R>(
             tracing::warn!(%error, jobs = jobs.len(), "a batch is done one by one");
             let mut results = Vec::with_capacity(jobs.len());
             for job in jobs {
-                let alone = persistently(|| run(database, std::slice::from_ref(job))).await;
+                let one = std::slice::from_ref(job);
+                let alone = database.persistently(|| run(database, one)).await;
                 results.push(alone.and_then(|done| {
                     let none = || StoreError::Corrupt("a job without a result".to_owned());
                     done.into_iter().next().ok_or_else(none)
@@ -98,8 +102,18 @@ async fn together<J: Sync, R>(
     }
 }
 
+impl Database {
+    /// Tries again what lost against another transaction, within the limit of one operation.
+    pub(super) async fn persistently<T, F>(&self, once: impl FnMut() -> F) -> StoreResult<T>
+    where
+        F: Future<Output = StoreResult<T>>,
+    {
+        self.patience.bound(persistently(once)).await
+    }
+}
+
 /// Tries again what lost against another transaction; the database has undone it.
-pub(super) async fn persistently<T, F>(mut once: impl FnMut() -> F) -> StoreResult<T>
+async fn persistently<T, F>(mut once: impl FnMut() -> F) -> StoreResult<T>
 where
     F: Future<Output = StoreResult<T>>,
 {

@@ -5,8 +5,9 @@ use std::str::FromStr as _;
 use std::time::Duration;
 
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
-use sqlx::{AnyPool, ConnectOptions as _, Connection as _, Executor as _};
+use sqlx::{AnyPool, ConnectOptions as _, Executor as _};
 
+use super::patience::{Patience, ping};
 use super::schema;
 use crate::store::{StoreError, StoreResult};
 
@@ -43,19 +44,25 @@ const ACQUIRE_WITHIN: Duration = Duration::from_secs(5);
 pub(super) const TRUSTED: Duration = Duration::from_secs(1);
 
 /// The one connection that writes a file, made when it is not there, and those that read it.
-pub(super) async fn sqlite(path: &Path) -> StoreResult<(AnyPool, AnyPool)> {
+pub(super) async fn sqlite(path: &Path, patience: &Patience) -> StoreResult<(AnyPool, AnyPool)> {
     let url = sqlite_url(path)?;
-    let writer = AnyPoolOptions::new().max_connections(1).min_connections(1);
+    let pool = || patience.watch(AnyPoolOptions::new());
+    let writer = pool().max_connections(1).min_connections(1);
     let writer = connect(&url, writer, &SQLITE_SESSION).await?;
     schema::migrate_sqlite(path, &writer).await?;
-    let readers = AnyPoolOptions::new().max_connections(SQLITE_READERS);
+    let readers = pool().max_connections(SQLITE_READERS);
     let readers = connect(&url, readers, &SQLITE_READER).await?;
     Ok((writer, readers))
 }
 
 /// Connections to a PostgreSQL.
-pub(super) async fn postgres(url: &str, max_connections: u32) -> StoreResult<AnyPool> {
-    let pool = AnyPoolOptions::new()
+pub(super) async fn postgres(
+    url: &str,
+    max_connections: u32,
+    patience: &Patience,
+) -> StoreResult<AnyPool> {
+    let pool = patience.watch(AnyPoolOptions::new());
+    let pool = pool
         .max_connections(max_connections)
         .acquire_timeout(ACQUIRE_WITHIN);
     schema::migrate_postgres(url).await?;
@@ -90,7 +97,7 @@ pub(super) async fn connect(
     let pool = pool.before_acquire(|connection, known| {
         Box::pin(async move {
             if known.idle_for > TRUSTED {
-                connection.ping().await?;
+                ping(connection).await?;
             }
             Ok(true)
         })

@@ -22,6 +22,9 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// Before a listener that failed connects again.
 const AGAIN: Duration = Duration::from_secs(1);
 
+/// How long a connection may be silent before it is asked whether it is there, and for the answer.
+const SILENCE: Duration = Duration::from_secs(10);
+
 /// Listens until the future is dropped; the first connection is there when this returns.
 pub(super) async fn listener(
     url: &str,
@@ -60,12 +63,23 @@ async fn listen(
     let own = own.to_string();
     changed.send_modify(|count| *count += 1);
     loop {
+        let Ok(notification) = tokio::time::timeout(SILENCE, listener.try_recv()).await else {
+            is_there(&mut listener).await?;
+            continue;
+        };
         // Nothing: the connection was lost, and what was said meanwhile with it.
-        let notification = listener.try_recv().await?;
+        let notification = notification?;
         if notification.is_none_or(|it| it.payload() != own) {
             changed.send_modify(|count| *count += 1);
         }
     }
+}
+
+/// Asks whether the connection is there: of one that the network forgot nothing would ever be heard.
+async fn is_there(listener: &mut PgListener) -> Result<(), sqlx::Error> {
+    let asked = sqlx::query("SELECT 1").execute(listener);
+    let answer = tokio::time::timeout(SILENCE, asked).await;
+    answer.unwrap_or(Err(sqlx::Error::PoolTimedOut)).map(|_| ())
 }
 
 /// Tells the other replicas of this one's commits, until the future is dropped.

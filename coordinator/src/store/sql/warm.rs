@@ -12,6 +12,7 @@ use sqlx::{Any, AnyPool};
 
 use super::Sql;
 use super::connect::TRUSTED;
+use super::patience::Patience;
 
 /// One of so many connections may be at hand, so that the pool has enough for all else.
 const SHARE: u32 = 4;
@@ -25,6 +26,7 @@ const KEPT: Duration = Duration::from_mins(1);
 pub(super) struct Warm {
     pool: AnyPool,
     idle: Arc<Mutex<Vec<Connection>>>,
+    patience: Patience,
 }
 
 /// A connection outside of any transaction.
@@ -42,10 +44,11 @@ impl Connection {
 }
 
 impl Warm {
-    pub(super) fn new(pool: AnyPool) -> Self {
+    pub(super) fn new(pool: AnyPool, patience: Patience) -> Self {
         Self {
             pool,
             idle: Arc::default(),
+            patience,
         }
     }
 
@@ -56,8 +59,12 @@ impl Warm {
     /// One that was at hand, or one of the pool's.
     pub(super) async fn acquire(&self) -> sqlx::Result<Connection> {
         let idle = self.lock().pop();
-        if let Some(warm) = idle.filter(|warm| warm.used.elapsed() < TRUSTED) {
-            return Ok(warm);
+        if let Some(warm) = idle {
+            if warm.used.elapsed() < TRUSTED {
+                return Ok(warm);
+            }
+            // Nobody knows whether it is still there when it is given back.
+            self.patience.suspect();
         }
         let pooled = self.pool.acquire().await?;
         let now = Instant::now();

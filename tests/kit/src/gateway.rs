@@ -1,9 +1,10 @@
 //! One address before several backends, as a load balancer is: each connection goes to one that
-//! answers. All of them can be cut, slowed down, and held so that nothing passes while they seem
-//! to stand.
+//! answers. All of them can be cut, slowed down, held so that nothing passes while they seem to stand,
+//! and forgotten, as by a router that drops its table: those that stand hang for ever.
 
+use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -13,21 +14,25 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 /// A running gateway; its connections end with it.
-pub(crate) struct Gateway {
-    pub(crate) address: SocketAddr,
+#[derive(Debug)]
+pub struct Gateway {
+    /// Where it listens.
+    pub address: SocketAddr,
     shared: Arc<Shared>,
     _serving: JoinSet<()>,
 }
 
+#[derive(Debug)]
 struct Shared {
     backends: Mutex<Vec<Option<SocketAddr>>>,
     cut: Mutex<CancellationToken>,
+    forgotten: Mutex<CancellationToken>,
     line: watch::Sender<Line>,
 }
 
 /// How what is sent passes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Line {
+pub enum Line {
     /// Each piece waits that long.
     Open(Duration),
     /// Nothing passes.
@@ -38,37 +43,50 @@ pub(crate) enum Line {
 
 impl Gateway {
     /// A gateway with room for so many backends, none of which is there yet.
-    pub(crate) async fn start(backends: usize) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    ///
+    /// # Errors
+    /// When it can't listen.
+    pub async fn start(backends: usize) -> io::Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
         let shared = Arc::new(Shared {
             backends: Mutex::new(vec![None; backends]),
             cut: Mutex::default(),
+            forgotten: Mutex::default(),
             line: watch::Sender::new(Line::Open(Duration::ZERO)),
         });
-        let address = listener.local_addr().unwrap();
+        let address = listener.local_addr()?;
         let mut serving = JoinSet::new();
         serving.spawn(serve(listener, shared.clone()));
-        Self {
+        Ok(Self {
             address,
             shared,
             _serving: serving,
-        }
+        })
     }
 
     /// Says where a backend is, or that it is gone.
-    pub(crate) fn set(&self, index: usize, address: Option<SocketAddr>) {
-        self.shared.backends.lock().unwrap()[index] = address;
+    pub fn set(&self, index: usize, address: Option<SocketAddr>) {
+        lock(&self.shared.backends)[index] = address;
     }
 
     /// Changes how everything passes from now on.
-    pub(crate) fn pass(&self, line: Line) {
+    pub fn pass(&self, line: Line) {
         self.shared.line.send_replace(line);
     }
 
     /// Cuts all connections.
-    pub(crate) fn cut(&self) {
-        std::mem::take(&mut *self.shared.cut.lock().unwrap()).cancel();
+    pub fn cut(&self) {
+        std::mem::take(&mut *lock(&self.shared.cut)).cancel();
     }
+
+    /// Forgets all connections: nothing passes on them any more, and nobody is told.
+    pub fn forget(&self) {
+        std::mem::take(&mut *lock(&self.shared.forgotten)).cancel();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 async fn serve(listener: TcpListener, shared: Arc<Shared>) {
@@ -84,10 +102,11 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>) {
 /// Goes to the first backend that takes the connection; without one the caller is cut off.
 async fn forward(mut stream: TcpStream, shared: Arc<Shared>, turn: usize) {
     let mut backends: Vec<_> = {
-        let backends = shared.backends.lock().unwrap();
+        let backends = lock(&shared.backends);
         backends.iter().flatten().copied().collect()
     };
-    let cut = shared.cut.lock().unwrap().clone();
+    let cut = lock(&shared.cut).clone();
+    let forgotten = lock(&shared.forgotten).clone();
     if !backends.is_empty() {
         let first = turn % backends.len();
         backends.rotate_left(first);
@@ -100,7 +119,12 @@ async fn forward(mut stream: TcpStream, shared: Arc<Shared>, turn: usize) {
             let there = pump(from, back_to, (shared.line.subscribe(), &[Line::Held]));
             let closed = [Line::Held, Line::Deaf];
             let back = pump(back_from, to, (shared.line.subscribe(), &closed));
-            let both = async { tokio::join!(there, back) };
+            let passing = async { tokio::join!(there, back) };
+            let both = async {
+                if forgotten.run_until_cancelled(passing).await.is_none() {
+                    std::future::pending::<()>().await;
+                }
+            };
             let _ = cut.run_until_cancelled(both).await;
             return;
         }
