@@ -8,6 +8,8 @@
 //! Absent, and not pretended: isolation. The child may use the network and read what the agent's
 //! user may read. Run agents under a user that owns nothing else until isolation is there.
 
+pub mod egress;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 

@@ -1,0 +1,4 @@
+mod connect;
+mod forward;
+mod model;
+mod rig;
