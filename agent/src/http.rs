@@ -16,8 +16,10 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use patchfleet_config::ApiKey;
 use patchfleet_domain::TaskId;
+use patchfleet_listen::{Limits, serve};
 use serde_json::json;
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 use tower_http::timeout::TimeoutLayer;
 
 use crate::config::HttpConfig;
@@ -48,11 +50,10 @@ impl Http {
     }
 
     /// Answers until it is dropped.
-    ///
-    /// # Errors
-    /// When it can't any more.
-    pub(crate) async fn serve(self, member: Arc<Member>) -> std::io::Result<()> {
-        axum::serve(self.listener, router(member, self.key)).await
+    pub(crate) async fn serve(self, member: Arc<Member>) {
+        let router = router(member, self.key);
+        let never = CancellationToken::new();
+        serve(self.listener, router, Limits::default(), never).await;
     }
 }
 

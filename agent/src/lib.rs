@@ -29,7 +29,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use patchfleet_resilience::{StageEnded, watch, watch_endless};
+use patchfleet_resilience::{watch, watch_endless};
 use tokio_util::sync::CancellationToken;
 
 pub use config::{
@@ -94,11 +94,7 @@ pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> anyhow::Re
         ended = watch("session", session) => ended.unwrap_or_else(|ended| Err(ended.into())),
         ended = watch_endless("workspaces", sweep_now_and_then(&member)) => Err(ended.into()),
         ended = watch_endless("self-test", recovering) => Err(ended.into()),
-        ended = watch("http", serve(http, &member)) => Err(match ended {
-            Ok(Ok(())) => StageEnded::returned("http"),
-            Ok(Err(error)) => StageEnded::failed("http", error),
-            Err(ended) => ended,
-        }.into()),
+        ended = watch_endless("http", serve(http, &member)) => Err(ended.into()),
         ended = watch_endless("shutdown", end(&member, shutdown, (deadline, &goodbye))) => {
             Err(ended.into())
         }
@@ -144,7 +140,7 @@ async fn end(
 }
 
 /// Answers over HTTP, if the interface is on.
-async fn serve(http: Option<Http>, member: &Arc<Member>) -> std::io::Result<()> {
+async fn serve(http: Option<Http>, member: &Arc<Member>) {
     match http {
         Some(http) => http.serve(Arc::clone(member)).await,
         None => std::future::pending().await,

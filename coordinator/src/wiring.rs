@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use patchfleet_github::{Credentials as As, GitHub, GitHubOptions, Observation};
+use patchfleet_listen::{Limits, serve};
 use patchfleet_resilience::Remote;
 use patchfleet_telemetry::Metrics;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -216,10 +217,9 @@ impl Parts<'_> {
             key: self.config.api.key.api_key("coordinator.api.key")?,
         };
         let app = webhook::router(state).merge(api::router(api));
-        let app = app.into_make_service_with_connect_info::<SocketAddr>();
         let stop = running.http.stop();
-        let serving = axum::serve(listener, app).with_graceful_shutdown(stop.cancelled_owned());
-        running.http.try_start("http", serving.into_future());
+        let serving = serve(listener, app, Limits::default(), stop);
+        running.http.start("http", serving);
         Ok(())
     }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::answer::Refused;
 
@@ -45,12 +45,28 @@ impl Default for Bodies {
     }
 }
 
+/// A body that was read. Its memory counts until it is dropped: what is waited for with a body in
+/// hand, such as GitHub or the database, may take longer than reading it.
+#[derive(Debug)]
+pub(super) struct Whole {
+    bytes: Bytes,
+    _room: OwnedSemaphorePermit,
+}
+
+impl std::ops::Deref for Whole {
+    type Target = Bytes;
+
+    fn deref(&self) -> &Bytes {
+        &self.bytes
+    }
+}
+
 impl Bodies {
     /// Reads a body to its end.
     ///
     /// # Errors
     /// When it is too large, too slow, broken off, or there is no room for it now.
-    pub(super) async fn read(&self, headers: &HeaderMap, body: Body) -> Result<Bytes, Refused> {
+    pub(super) async fn read(&self, headers: &HeaderMap, body: Body) -> Result<Whole, Refused> {
         let length = announced(headers);
         if length > MAX_BODY {
             // Who is cut off while it sends does not read the answer.
@@ -59,17 +75,20 @@ impl Bodies {
         }
         let units = u32::try_from(length.div_ceil(UNIT)).map_err(|_| Refused::TooLarge)?;
         let room = if length <= SMALL {
-            &self.small
+            Arc::clone(&self.small)
         } else {
-            &self.large
+            Arc::clone(&self.large)
         };
-        let room = tokio::time::timeout(PATIENCE, room.acquire_many(units)).await;
-        let Ok(Ok(_room)) = room else {
+        let room = tokio::time::timeout(PATIENCE, room.acquire_many_owned(units)).await;
+        let Ok(Ok(room)) = room else {
             return Err(Refused::Crowded);
         };
         let whole = tokio::time::timeout(DEADLINE, Limited::new(body, length).collect()).await;
         match whole {
-            Ok(Ok(whole)) => Ok(whole.to_bytes()),
+            Ok(Ok(whole)) => Ok(Whole {
+                bytes: whole.to_bytes(),
+                _room: room,
+            }),
             Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Refused::TooLarge),
             Ok(Err(_)) => Err(Refused::Unreadable),
             Err(_) => Err(Refused::TooSlow),
@@ -130,15 +149,30 @@ mod tests {
             // Those have all the room there is for such by then.
             tokio::time::sleep(Duration::from_secs(1)).await;
             let small = bodies.read(&headers(2), Body::from("{}")).await;
-            assert_eq!(small.unwrap(), "{}", "large ones keep nobody else out");
+            assert_eq!(**small.unwrap(), *b"{}", "large ones keep nobody else out");
         };
         let (refused, ()) = tokio::join!(many, beside);
-        let crowded = |it: &&Result<Bytes, Refused>| matches!(it, Err(Refused::Crowded));
+        let crowded = |it: &&Result<Whole, Refused>| matches!(it, Err(Refused::Crowded));
         assert_eq!(refused.iter().filter(crowded).count(), 1, "{refused:?}");
         // They are gone, and there is room again.
         let whole = vec![b'x'; MAX_BODY];
         let again = bodies.read(&large, Body::from(whole)).await;
         assert_eq!(again.unwrap().len(), MAX_BODY);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_takes_its_room_until_it_is_handled() {
+        let bodies = Bodies::default();
+        let large = headers(MAX_BODY);
+        let read = || bodies.read(&large, Body::from("{}"));
+        let mut in_hand = Vec::new();
+        for _ in 0..6 {
+            in_hand.push(read().await.unwrap());
+        }
+        let crowded = read().await;
+        assert!(matches!(crowded, Err(Refused::Crowded)), "{crowded:?}");
+        in_hand.pop();
+        assert_eq!(**read().await.unwrap(), *b"{}");
     }
 
     #[tokio::test]

@@ -1,0 +1,159 @@
+//! HTTP/1.1 for whoever connects, so that nobody who is slow or does nothing keeps others out.
+//!
+//! A connection may be idle for a while, has a shorter time for the head of a request, and is closed
+//! when that is over. There is a bound of connections, which file descriptors bound as well. Where
+//! it is reached, the one that has done nothing for longest makes room for a new one; only when all
+//! of them are being answered is a new one refused, with 503. Absent: time limits of answers and
+//! bodies, which the routes have themselves; TLS and HTTP/2, for which a proxy stands in front.
+
+mod connections;
+mod phase;
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::ConnectInfo;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use nix::sys::resource::{Resource, getrlimit};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt as _;
+
+use self::connections::{Connections, Seat};
+use self::phase::{Phase, Watched};
+
+/// Between two tries to accept when the system has no more descriptors.
+const AGAIN: Duration = Duration::from_millis(100);
+/// What is said when there is no room. Nothing of the request has been read.
+const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\n\
+Content-Type: text/plain\r\nContent-Length: 44\r\n\r\nall connections are in use; try again later\n";
+
+/// What connections may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// How many there may be at once.
+    pub connections: usize,
+    /// How long the head of a request may take from its first byte on.
+    pub head: Duration,
+    /// How long nothing may be asked on a connection, and how long its answer may take to be read.
+    /// Longer than proxies keep their connections, so that it is they who close them.
+    pub idle: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 4096.min(descriptors() / 2),
+            head: Duration::from_secs(10),
+            idle: Duration::from_secs(90),
+        }
+    }
+}
+
+/// How many files this process may have open; half of them are for the database, git and agents.
+fn descriptors() -> usize {
+    let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft);
+    usize::try_from(limit).unwrap_or(usize::MAX)
+}
+
+/// Answers until told to end, and then until every request that has begun is answered.
+pub async fn serve(
+    listener: TcpListener,
+    app: Router,
+    limits: Limits,
+    shutdown: CancellationToken,
+) {
+    let connections = Connections::new(limits.connections);
+    let mut tasks = JoinSet::new();
+    while let Some(accepted) = shutdown.run_until_cancelled(listener.accept()).await {
+        while tasks.try_join_next().is_some() {}
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                connections.shed();
+                tokio::time::sleep(AGAIN).await;
+                continue;
+            }
+        };
+        let Some(seat) = connections.enter() else {
+            // Whether it is read is up to the other side.
+            let _ = stream.try_write(REFUSAL);
+            continue;
+        };
+        tasks.spawn(converse(
+            Conversation {
+                stream,
+                peer,
+                seat,
+                app: app.clone(),
+                limits,
+            },
+            shutdown.clone(),
+        ));
+    }
+    drop(listener);
+    while tasks.join_next().await.is_some() {}
+}
+
+/// A connection and what answers on it.
+struct Conversation {
+    stream: TcpStream,
+    peer: SocketAddr,
+    seat: Seat,
+    app: Router,
+    limits: Limits,
+}
+
+async fn converse(conversation: Conversation, shutdown: CancellationToken) {
+    let Conversation {
+        stream,
+        peer,
+        seat,
+        app,
+        limits,
+    } = conversation;
+    // Small answers are not held back for more to come.
+    let _ = stream.set_nodelay(true);
+    let phase = Arc::clone(&seat.phase);
+    let service = service_fn(move |request: Request<Incoming>| {
+        let (app, phase) = (app.clone(), Arc::clone(&phase));
+        async move {
+            phase.send_replace(Phase::Answering);
+            let answer = answer(app, peer, request).await;
+            phase.send_replace(Phase::idle());
+            answer
+        }
+    });
+    let io = TokioIo::new(Watched::new(stream, Arc::clone(&seat.phase)));
+    let mut connection = pin!(http1::Builder::new().serve_connection(io, service));
+    let overdue = phase::overdue(seat.phase.subscribe(), limits);
+    tokio::select! {
+        // What a client does wrong is of no interest.
+        _ = connection.as_mut() => return,
+        () = overdue => return,
+        () = seat.shed.cancelled() => return,
+        () = shutdown.cancelled() => connection.as_mut().graceful_shutdown(),
+    }
+    let _ = connection.await;
+}
+
+async fn answer(
+    app: Router,
+    peer: SocketAddr,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Infallible> {
+    let mut request = request.map(Body::new);
+    request.extensions_mut().insert(ConnectInfo(peer));
+    app.oneshot(request).await
+}
