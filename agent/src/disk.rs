@@ -3,32 +3,29 @@
 //! No link is followed. Whoever deletes is the owner of what is deleted, so that a folder that
 //! was made read-only, as Go's module cache is, can be made writable again first.
 
+mod handle;
+
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+
+pub(crate) use handle::{Folder, Kind, Stamp, Stat};
 
 /// What the owner of a folder needs to change what is in it.
 const OWNER: u32 = 0o700;
 
 /// Deletes a file, a link or a folder with all that is in it; nothing there is no error.
 pub(crate) fn remove_all(path: &Path) -> io::Result<()> {
-    let found = match fs::symlink_metadata(path) {
-        Err(error) if is_absent(&error) => return Ok(()),
-        found => found?,
+    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+    let parent = match path.parent() {
+        None => Path::new("/"),
+        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) => parent,
     };
-    let removed = if found.is_dir() {
-        fs::remove_dir_all(path)
-    } else {
-        fs::remove_file(path)
-    };
-    match removed {
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied && found.is_dir() => {
-            open_all(path)?;
-            fs::remove_dir_all(path)
-        }
+    match Folder::open(parent) {
         Err(error) if is_absent(&error) => Ok(()),
-        removed => removed,
+        parent => parent?.remove(name),
     }
 }
 
@@ -46,17 +43,6 @@ pub(crate) fn open_up(folder: &Path) -> io::Result<()> {
         return Ok(());
     }
     fs::set_permissions(folder, Permissions::from_mode(mode | OWNER))
-}
-
-fn open_all(folder: &Path) -> io::Result<()> {
-    open_up(folder)?;
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            open_all(&entry.path())?;
-        }
-    }
-    Ok(())
 }
 
 /// Copies a folder of files and folders; anything else in it is left out.

@@ -15,7 +15,6 @@ mod error;
 mod folder;
 mod local;
 mod remote;
-mod snapshot;
 mod tree;
 mod work_tree;
 mod write;
@@ -33,10 +32,12 @@ pub use credential::Credential;
 pub use error::GitError;
 pub use remote::Remote;
 pub use tree::{Entry, EntryKind};
+pub use work_tree::Snapshot;
 pub use write::{Author, Change};
 
 use crate::process::{Finished, Input, Spawn};
 use error::Talk;
+use work_tree::WorkTree;
 
 /// Longest that a local command may take.
 const LOCAL_TIMEOUT: Duration = Duration::from_mins(2);
@@ -152,7 +153,7 @@ pub struct Git {
 pub struct Repository {
     git: Git,
     dir: PathBuf,
-    work_tree: Option<PathBuf>,
+    work_tree: Option<WorkTree>,
     lock: Option<FolderLock>,
 }
 
@@ -316,11 +317,6 @@ impl<'a> Call<'a> {
         self
     }
 
-    fn input(mut self, bytes: impl Into<Vec<u8>>) -> Self {
-        self.input = bytes.into();
-        self
-    }
-
     /// The subcommand, for errors.
     fn what(&self) -> String {
         let word = self
@@ -336,9 +332,24 @@ impl Repository {
     /// The same repository with a work tree.
     pub fn with_work_tree(&self, work_tree: impl Into<PathBuf>) -> Self {
         Self {
-            work_tree: Some(work_tree.into()),
+            work_tree: Some(WorkTree::new(work_tree.into())),
             ..self.clone()
         }
+    }
+
+    /// The same repository after its folders were renamed.
+    pub fn moved(&self, dir: impl Into<PathBuf>, work_tree: impl Into<PathBuf>) -> Self {
+        let moved = self.work_tree.as_ref().map(|it| it.moved(work_tree.into()));
+        Self {
+            dir: dir.into(),
+            work_tree: moved,
+            ..self.clone()
+        }
+    }
+
+    fn work_tree(&self) -> Result<&WorkTree, GitError> {
+        let missing = || GitError::other("a work tree", "the repository has none");
+        self.work_tree.as_ref().ok_or_else(missing)
     }
 
     /// The same repository, whose work tree nobody else touches while this value or work of it
@@ -366,12 +377,12 @@ impl Repository {
         let mut all = vec![git_dir];
         if let Some(work_tree) = &self.work_tree {
             let mut option = OsString::from("--work-tree=");
-            option.push(work_tree);
+            option.push(&work_tree.root);
             all.push(option);
         }
         all.extend(args.into_iter().map(Into::into));
         Call {
-            cwd: self.work_tree.as_deref().unwrap_or(&self.dir),
+            cwd: &self.dir,
             folder: Some(&self.dir),
             ..Call::outside(all)
         }
@@ -382,10 +393,6 @@ impl Repository {
         Ok(String::from_utf8_lossy(&finished.stdout)
             .trim_end()
             .to_owned())
-    }
-
-    async fn object(&self, call: Call<'_>) -> Result<ObjectId, GitError> {
-        self.output(call).await?.parse()
     }
 }
 

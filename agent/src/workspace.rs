@@ -164,23 +164,26 @@ impl Workspaces {
         let filled = fill(&staged, git, &mirror.repository, (checkout, base)).await;
         let layout = self.layout.task(checkout.work.task);
         let placed = match filled {
-            Ok(()) => self
+            Ok(store) => self
                 .layout
                 .swap_in(staged.root(), &layout, Arc::clone(lock))
                 .await
+                .map(|()| store)
                 .map_err(disk),
             Err(error) => Err(error),
         };
-        if let Err(error) = placed {
-            layout::delete(staged.root()).await;
-            return Err(error);
-        }
+        let store = match placed {
+            Ok(store) => store,
+            Err(error) => {
+                layout::delete(staged.root()).await;
+                return Err(error);
+            }
+        };
         Ok(Workspace {
             work: checkout.work,
             base: base.clone(),
-            repository: git
-                .repository(layout.object_store())
-                .with_work_tree(layout.repo_clone())
+            repository: store
+                .moved(layout.object_store(), layout.repo_clone())
                 .locked(Arc::clone(lock)),
             logs: self.logs.clone(),
             layout,
@@ -239,13 +242,13 @@ impl Workspaces {
     }
 }
 
-/// Fills a task's folder.
+/// Fills a task's folder; its object store, with the work tree.
 async fn fill(
     layout: &TaskLayout,
     git: &Git,
     mirror: &Repository,
     (checkout, base): (&Checkout, &ObjectId),
-) -> Result<(), GitError> {
+) -> Result<Repository, GitError> {
     layout.create().await.map_err(disk)?;
     let store = git.init_bare(&layout.object_store()).await?;
     store.borrow_from(mirror).await.map_err(disk)?;
@@ -253,22 +256,27 @@ async fn fill(
     with_tree.check_out(base).await?;
     let template = layout.implementation().join("clone");
     git.clone_shared(mirror.dir(), &template).await?;
-    let (head, index) = (format!("{base}\n"), store.dir().join("index"));
+    let head = format!("{base}\n");
     let (clone_git, repo_clone) = (layout.clone_git(), layout.repo_clone());
+    let git_folder = clone_git.clone();
     let made = tokio::task::spawn_blocking(move || {
-        std::fs::rename(template.join(".git"), &clone_git)?;
+        std::fs::rename(template.join(".git"), &git_folder)?;
         std::fs::remove_dir(&template)?;
-        std::fs::write(clone_git.join("HEAD"), head)?;
-        // So that a checked-out file is not read again to see that it is unchanged.
-        std::fs::copy(index, clone_git.join("index"))?;
-        crate::disk::copy_all(&clone_git, &repo_clone.join(".git"))
+        std::fs::write(git_folder.join("HEAD"), head)
     });
     made.await
         .map_err(std::io::Error::other)
         .flatten()
         .map_err(disk)?;
+    with_tree.write_index(&clone_git.join("index")).await?;
+    let copied = tokio::task::spawn_blocking(move || {
+        crate::disk::copy_all(&clone_git, &repo_clone.join(".git"))
+    });
+    let copied = copied.await.map_err(std::io::Error::other);
+    copied.flatten().map_err(disk)?;
     let metadata = Metadata::begun(checkout, base);
-    metadata.write(&layout.metadata()).await.map_err(disk)
+    metadata.write(&layout.metadata()).await.map_err(disk)?;
+    Ok(with_tree)
 }
 
 impl Workspace {

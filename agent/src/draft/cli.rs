@@ -17,25 +17,13 @@ use super::silence::Silence;
 use super::words::{Cause, Words};
 use super::{DraftError, DraftRequest, DraftSurroundings, environment};
 use crate::disk;
-use crate::git::{GitError, ObjectId};
+use crate::git::{GitError, ObjectId, Snapshot};
 use crate::process::{Finished, OnLine, SpawnError};
 use crate::sandbox::{Run, Sandbox, SandboxError};
 use crate::workspace::Workspace;
 
 /// Longest text that fits into a variable on Linux, with room to spare.
 const VARIABLE_CAP: usize = 96 * 1024;
-/// Where coding tools keep chats, sessions and caches in a work tree.
-const DROPPINGS: &[&str] = &[
-    ".aider.",
-    ".claude/settings.local.json",
-    ".claude/projects/",
-    ".claude/todos/",
-    ".codex/sessions/",
-    ".codex/log/",
-    ".gemini/tmp/",
-    ".opencode/session",
-    ".specstory/",
-];
 
 pub(super) struct CliDraft<'a> {
     pub(super) command: &'a [String],
@@ -91,8 +79,12 @@ impl CliDraft<'_> {
             return Err(fruitless(how, &words));
         }
         let repository = &workspace.repository;
-        let tree = repository.snapshot().await?;
-        let diff = without_droppings(difference(workspace, &tree).await?);
+        let Snapshot { tree, left_out } = repository.snapshot().await?;
+        for (path, size) in left_out {
+            let line = format!("left out of the change: `{path}`, a new file of {size} bytes");
+            (surroundings.on_line)(&line);
+        }
+        let diff = difference(workspace, &tree).await?;
         if tree == *start || diff.is_empty() {
             let how = "ended well but changed no file".to_owned();
             return Err(match fruitless(how.clone(), &words) {
@@ -173,31 +165,6 @@ async fn difference(workspace: &Workspace, tree: &ObjectId) -> Result<String, Dr
     let base = base.ok_or_else(|| GitError::other("git rev-parse", "the base has no tree"))?;
     let diff = repository.diff(&base, tree).await?;
     String::from_utf8(diff).map_err(|_| DraftError::NotText)
-}
-
-/// The difference without new files that coding tools leave in the work tree for themselves:
-/// chats, sessions and caches.
-fn without_droppings(diff: String) -> String {
-    const HEAD: &str = "diff --git ";
-    let mut sections: Vec<&str> = Vec::new();
-    let mut begin = 0;
-    let heads = diff.match_indices("\ndiff --git ").map(|(at, _)| at + 1);
-    for end in heads.chain([diff.len()]) {
-        sections.push(&diff[begin..end]);
-        begin = end;
-    }
-    let is_dropping = |section: &&str| {
-        let mut lines = section.lines();
-        let head = lines.next().and_then(|line| line.strip_prefix(HEAD));
-        let path = head
-            .and_then(|head| head.rsplit_once(" b/"))
-            .map(|(_, path)| path);
-        let is_new = lines
-            .next()
-            .is_some_and(|line| line.starts_with("new file mode"));
-        is_new && path.is_some_and(|path| DROPPINGS.iter().any(|it| path.starts_with(it)))
-    };
-    sections.into_iter().filter(|it| !is_dropping(it)).collect()
 }
 
 /// The end of what a command that has to be killed said.

@@ -163,14 +163,6 @@ impl GitError {
         }
     }
 
-    /// The same, when nothing but the content of the work tree can be its cause.
-    pub(super) fn of_work_tree(self) -> Self {
-        match self {
-            Self::Other { reason, .. } => Self::Unfit { reason },
-            other => other,
-        }
-    }
-
     pub(super) fn classify(
         what: &str,
         talk: Talk,

@@ -120,6 +120,7 @@ impl Origin {
 }
 
 mod oracle;
+mod snapshot;
 
 async fn cloned(origin: &Origin) -> (TempDir, Repository, ObjectId) {
     let folder = tempfile::tempdir().unwrap();

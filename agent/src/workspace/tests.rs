@@ -119,7 +119,7 @@ async fn a_workspace_copies_no_history() {
         );
     }
     assert_eq!(
-        workspace.repository.snapshot().await.unwrap(),
+        workspace.repository.snapshot().await.unwrap().tree,
         workspace
             .repository
             .resolve(&format!("{}^{{tree}}", workspace.base))
@@ -212,13 +212,13 @@ async fn a_snapshot_enters_no_repository_that_lies_in_the_work_tree() {
 
     let base = format!("{}^{{tree}}", workspace.base);
     let base = workspace.repository.resolve(&base).await.unwrap().unwrap();
-    let tree = workspace.repository.snapshot().await.unwrap();
+    let tree = workspace.repository.snapshot().await.unwrap().tree;
     assert!(!pwned.exists(), "the nested repository's filter was run");
     let diff = workspace.repository.diff(&base, &tree).await.unwrap();
     let diff = String::from_utf8(diff).unwrap();
     assert!(diff.contains("+2") && !diff.contains("vendor"), "{diff}");
     std::fs::remove_dir_all(&nested).unwrap();
-    let again = workspace.repository.snapshot().await.unwrap();
+    let again = workspace.repository.snapshot().await.unwrap().tree;
     assert_eq!(
         again, tree,
         "a submodule's folder that is gone changes nothing"
@@ -287,7 +287,7 @@ async fn line_ends_are_as_the_attributes_say() {
     let file = workspace.layout.repo_clone().join("a.bat");
     assert_eq!(text(&file), "one\r\n");
     std::fs::write(&file, "one\r\ntwo\r\n").unwrap();
-    let tree = workspace.repository.snapshot().await.unwrap();
+    let tree = workspace.repository.snapshot().await.unwrap().tree;
     let diff = workspace.repository.diff(&workspace.base, &tree).await;
     let diff = String::from_utf8(diff.unwrap()).unwrap();
     assert!(diff.ends_with(" one\n+two\n"), "{diff}");

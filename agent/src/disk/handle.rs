@@ -1,0 +1,259 @@
+//! A folder by its handle, for places where untrusted code was.
+//!
+//! Names are single parts of a path and are looked up below the handle without following a link,
+//! so that whatever was swapped for a link, before or in the meantime, leads nowhere. A folder or
+//! file without rights is given back those of its owner, who is the agent.
+
+use std::ffi::{OsStr, OsString};
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
+use nix::dir::Dir;
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag};
+use nix::sys::stat::{FchmodatFlags, FileStat, Mode, SFlag};
+use nix::unistd::UnlinkatFlags;
+
+const FOLDER: OFlag = OFlag::O_RDONLY
+    .union(OFlag::O_DIRECTORY)
+    .union(OFlag::O_NOFOLLOW)
+    .union(OFlag::O_CLOEXEC);
+/// What the owner of a folder needs to change what is in it.
+const OWNER: u32 = 0o700;
+/// How deep folders are entered at once when they are removed: each takes a descriptor.
+const DEPTH: usize = 64;
+
+/// An open folder.
+#[derive(Debug)]
+pub(crate) struct Folder(OwnedFd);
+
+/// What is at a place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Folder,
+    File,
+    Link,
+    /// A FIFO, a socket or a device.
+    Special,
+}
+
+/// What the file system says of a place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stat {
+    pub(crate) kind: Kind,
+    pub(crate) mode: u32,
+    pub(crate) size: u64,
+    pub(crate) stamp: Stamp,
+}
+
+/// What differs after each change of a file. The time of the last change of its state can't be
+/// set by whoever changed it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    pub(crate) device: u64,
+    pub(crate) inode: u64,
+    pub(crate) size: u64,
+    pub(crate) mode: u32,
+    pub(crate) owner: u32,
+    pub(crate) group: u32,
+    pub(crate) modified: (i64, i64),
+    pub(crate) changed: (i64, i64),
+}
+
+impl Folder {
+    /// Opens a folder by its path, whose last part is no link.
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+        Ok(Self(nix::fcntl::openat(
+            AT_FDCWD,
+            path,
+            FOLDER,
+            Mode::empty(),
+        )?))
+    }
+
+    /// Opens a folder in this one, with all rights of its owner.
+    pub(crate) fn enter(&self, name: &OsStr) -> io::Result<Self> {
+        let opened = match nix::fcntl::openat(&self.0, name, FOLDER, Mode::empty()) {
+            Err(Errno::EACCES) => {
+                self.allow(name, OWNER)?;
+                nix::fcntl::openat(&self.0, name, FOLDER, Mode::empty())?
+            }
+            opened => opened?,
+        };
+        let mode = nix::sys::stat::fstat(&opened)?.st_mode;
+        if mode & OWNER != OWNER {
+            nix::sys::stat::fchmod(&opened, bits(mode | OWNER))?;
+        }
+        Ok(Self(opened))
+    }
+
+    /// The names in this folder, in the order of their bytes.
+    pub(crate) fn names(&self) -> io::Result<Vec<OsString>> {
+        let again = nix::fcntl::openat(&self.0, ".", FOLDER, Mode::empty())?;
+        let mut names = Vec::new();
+        for entry in Dir::from_fd(again)?.iter() {
+            let entry = entry?;
+            let name = entry.file_name().to_bytes();
+            if name != b"." && name != b".." {
+                names.push(OsStr::from_bytes(name).to_owned());
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    /// What is at a name; `None` when nothing is.
+    pub(crate) fn stat(&self, name: &OsStr) -> io::Result<Option<Stat>> {
+        match nix::sys::stat::fstatat(&self.0, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+            Ok(found) => Ok(Some(Stat::of(&found))),
+            Err(Errno::ENOENT) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Reads a plain file, at most so many bytes of it and one more.
+    pub(crate) fn read(&self, name: &OsStr, cap: u64) -> io::Result<Vec<u8>> {
+        // Opening a FIFO must not wait for somebody who writes into it.
+        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+        let opened = match nix::fcntl::openat(&self.0, name, flags, Mode::empty()) {
+            Err(Errno::EACCES) => {
+                self.allow(name, 0o600)?;
+                nix::fcntl::openat(&self.0, name, flags, Mode::empty())?
+            }
+            opened => opened?,
+        };
+        let found = Stat::of(&nix::sys::stat::fstat(&opened)?);
+        if found.kind != Kind::File {
+            return Err(Errno::ELOOP.into());
+        }
+        let mut content = Vec::new();
+        let mut file = std::fs::File::from(opened).take(cap.saturating_add(1));
+        file.read_to_end(&mut content)?;
+        Ok(content)
+    }
+
+    /// Where a link leads.
+    pub(crate) fn read_link(&self, name: &OsStr) -> io::Result<OsString> {
+        Ok(nix::fcntl::readlinkat(&self.0, name)?)
+    }
+
+    /// Writes a new file; there is nothing at its name.
+    pub(crate) fn write(&self, name: &OsStr, content: &[u8], mode: u32) -> io::Result<()> {
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
+        let opened = nix::fcntl::openat(&self.0, name, flags, bits(mode))?;
+        std::fs::File::from(opened).write_all(content)
+    }
+
+    /// Makes a link; there is nothing at its name.
+    pub(crate) fn link(&self, name: &OsStr, target: &OsStr) -> io::Result<()> {
+        Ok(nix::unistd::symlinkat(target, &self.0, name)?)
+    }
+
+    /// Enters a folder that is made when nothing is there.
+    pub(crate) fn make(&self, name: &OsStr) -> io::Result<Self> {
+        match nix::sys::stat::mkdirat(&self.0, name, bits(0o777)) {
+            Ok(()) | Err(Errno::EEXIST) => self.enter(name),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Removes what is at a name, with all that is in it; nothing there is no error.
+    pub(crate) fn remove(&self, name: &OsStr) -> io::Result<()> {
+        match self.stat(name)?.map(|found| found.kind) {
+            None => Ok(()),
+            Some(Kind::Folder) => {
+                let folder = self.enter(name)?;
+                // What lay too deep to be entered was brought up, so there may be more to do.
+                while !folder.names()?.is_empty() {
+                    folder.clear(&folder, 0)?;
+                }
+                absent_is_well(nix::unistd::unlinkat(
+                    &self.0,
+                    name,
+                    UnlinkatFlags::RemoveDir,
+                ))
+            }
+            Some(_) => self.unlink(name),
+        }
+    }
+
+    fn unlink(&self, name: &OsStr) -> io::Result<()> {
+        absent_is_well(nix::unistd::unlinkat(
+            &self.0,
+            name,
+            UnlinkatFlags::NoRemoveDir,
+        ))
+    }
+
+    /// Removes all that is in this folder, which lies so deep below `top`.
+    fn clear(&self, top: &Self, depth: usize) -> io::Result<()> {
+        for name in self.names()? {
+            match self.stat(&name)?.map(|found| found.kind) {
+                Some(Kind::Folder) if depth == DEPTH => {
+                    let raised = format!(".deep-{}", uuid::Uuid::now_v7());
+                    nix::fcntl::renameat(&self.0, name.as_os_str(), &top.0, raised.as_str())?;
+                }
+                Some(Kind::Folder) => {
+                    self.enter(&name)?.clear(top, depth + 1)?;
+                    let flag = UnlinkatFlags::RemoveDir;
+                    absent_is_well(nix::unistd::unlinkat(&self.0, name.as_os_str(), flag))?;
+                }
+                Some(_) => self.unlink(&name)?,
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds rights of the owner.
+    fn allow(&self, name: &OsStr, rights: u32) -> io::Result<()> {
+        let mode = self.stat(name)?.map_or(0, |found| found.mode);
+        let flag = FchmodatFlags::NoFollowSymlink;
+        Ok(nix::sys::stat::fchmodat(
+            &self.0,
+            name,
+            bits(mode | rights),
+            flag,
+        )?)
+    }
+}
+
+impl Stat {
+    fn of(found: &FileStat) -> Self {
+        let kind = match SFlag::from_bits_truncate(found.st_mode) & SFlag::S_IFMT {
+            SFlag::S_IFDIR => Kind::Folder,
+            SFlag::S_IFREG => Kind::File,
+            SFlag::S_IFLNK => Kind::Link,
+            _ => Kind::Special,
+        };
+        let size = u64::try_from(found.st_size).unwrap_or_default();
+        Self {
+            kind,
+            mode: found.st_mode,
+            size,
+            stamp: Stamp {
+                device: found.st_dev,
+                inode: found.st_ino,
+                size,
+                mode: found.st_mode,
+                owner: found.st_uid,
+                group: found.st_gid,
+                modified: (found.st_mtime, found.st_mtime_nsec),
+                changed: (found.st_ctime, found.st_ctime_nsec),
+            },
+        }
+    }
+}
+
+fn bits(mode: u32) -> Mode {
+    Mode::from_bits_truncate(mode)
+}
+
+fn absent_is_well(removed: nix::Result<()>) -> io::Result<()> {
+    match removed {
+        Ok(()) | Err(Errno::ENOENT) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}

@@ -1,0 +1,424 @@
+//! A snapshot beside `git add --all` in a clean clone: the same tree for the same edit.
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::PermissionsExt as _;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
+
+use super::oracle::check;
+use super::*;
+
+/// What a draft does to a work tree.
+#[derive(Debug, Clone)]
+enum Edit {
+    Write(Vec<u8>),
+    Append(Vec<u8>),
+    /// The same content once more.
+    Rewrite,
+    Link(&'static str),
+    Mode(u32),
+    Remove,
+    Rename(&'static [u8]),
+}
+
+type Files = Vec<(&'static [u8], Vec<u8>)>;
+
+fn path() -> impl Strategy<Value = &'static [u8]> {
+    const PATHS: [&[u8]; 13] = [
+        b"a.txt",
+        b"b.bin",
+        b"dir/c.txt",
+        b"dir/sub/d",
+        b"dir/sub/d/deep.txt",
+        b"dir",
+        b"e.bat",
+        b"x.ign",
+        b"keep/x.ign",
+        b"with space.txt",
+        b"\xc3\xbcn\xc3\xaf.txt",
+        b"\xff.txt",
+        b"keep/.gitignore",
+    ];
+    select(&PATHS[..])
+}
+
+fn lines(lines: &'static [&'static str]) -> impl Strategy<Value = Vec<u8>> {
+    vec(select(lines), 0..4).prop_map(|lines| {
+        let text: String = lines.iter().flat_map(|line| [line, "\n"]).collect();
+        text.into_bytes()
+    })
+}
+
+fn attributes() -> impl Strategy<Value = Vec<u8>> {
+    lines(&[
+        "* text=auto",
+        "* text=auto eol=crlf",
+        "*.txt text",
+        "*.txt -text",
+        "*.txt !text",
+        "*.txt eol=lf",
+        "*.txt crlf=input",
+        "a.txt ident",
+        "*.bat text eol=crlf",
+        "*.bin binary",
+        "dir/*.txt text eol=crlf",
+        "[attr]dos text eol=crlf",
+        "e.bat dos",
+        "dir/** -text",
+    ])
+}
+
+fn ignored() -> impl Strategy<Value = Vec<u8>> {
+    lines(&[
+        "*.ign",
+        "!keep/x.ign",
+        "/a.txt",
+        "sub/",
+        "dir/",
+        "**/d",
+        "# dir",
+        "x*",
+        "dir/**",
+        "!dir/sub/",
+        "*.t[xy]t",
+        "keep/*",
+        "e.ba?",
+        "!*.txt",
+        "d",
+        "/dir/sub",
+    ])
+}
+
+fn content() -> impl Strategy<Value = Vec<u8>> {
+    const PARTS: [&[u8]; 13] = [
+        b"one\n",
+        b"two\r\n",
+        b"three\n",
+        b"four\r\n",
+        b"lone\r",
+        b"nul\0\n",
+        b"no end",
+        b"$Id$\n",
+        b"$Id: an old one $\n",
+        b"gr\xfc\xdfe\n",
+        b"\xef\xbb\xbfmark\n",
+        b"\xff\xfeU\0T\0",
+        b"\x1a",
+    ];
+    vec(select(&PARTS[..]), 0..6).prop_map(|parts| parts.concat())
+}
+
+fn edit() -> impl Strategy<Value = Edit> {
+    prop_oneof![
+        4 => content().prop_map(Edit::Write),
+        2 => content().prop_map(Edit::Append),
+        1 => Just(Edit::Rewrite),
+        1 => select(&["a.txt", "dir", "/nowhere"][..]).prop_map(Edit::Link),
+        1 => select(&[0o644_u32, 0o755, 0o600, 0o711][..]).prop_map(Edit::Mode),
+        2 => Just(Edit::Remove),
+        1 => path().prop_map(Edit::Rename),
+    ]
+}
+
+/// Files of a first commit: no one is both file and folder.
+fn base() -> impl Strategy<Value = Files> {
+    let files = vec((path(), content()), 1..8);
+    (attributes(), ignored(), attributes(), files).prop_map(|(root, ignored, inner, mut files)| {
+        files.push((b".gitattributes", root));
+        files.push((b".gitignore", ignored));
+        files.push((b"dir/.gitattributes", inner));
+        let mut seen = BTreeSet::new();
+        files.retain(|(path, _)| {
+            let below = |it: &&[u8]| it.starts_with(&[*path, b"/".as_slice()].concat());
+            let above = |it: &&[u8]| path.starts_with(&[*it, b"/".as_slice()].concat());
+            let fresh = !seen.iter().any(|it| it == path || below(it) || above(it));
+            seen.insert(*path);
+            fresh
+        });
+        files
+    })
+}
+
+fn edits() -> impl Strategy<Value = Vec<(&'static [u8], Edit)>> {
+    let meta = prop_oneof![
+        (
+            Just(b".gitignore".as_slice()),
+            ignored().prop_map(Edit::Write)
+        ),
+        (
+            Just(b".gitattributes".as_slice()),
+            attributes().prop_map(Edit::Write)
+        ),
+        (
+            Just(b"dir/.gitattributes".as_slice()),
+            attributes().prop_map(Edit::Write)
+        ),
+    ];
+    (vec((path(), edit()), 1..7), vec(meta, 0..2)).prop_map(|(mut edits, meta)| {
+        edits.extend(meta);
+        edits
+    })
+}
+
+fn place(root: &Path, path: &[u8]) -> PathBuf {
+    root.join(OsStr::from_bytes(path))
+}
+
+/// Clears the way to a path, and what is there.
+fn make_room(root: &Path, path: &[u8]) {
+    let place = place(root, path);
+    let mut parent = root.to_owned();
+    for part in place.strip_prefix(root).unwrap().parent().unwrap() {
+        parent.push(part);
+        if parent.symlink_metadata().is_ok_and(|it| !it.is_dir()) {
+            fs::remove_file(&parent).unwrap();
+        }
+    }
+    fs::create_dir_all(parent).unwrap();
+    crate::disk::remove_all(&place).unwrap();
+}
+
+fn do_edit(root: &Path, path: &[u8], edit: &Edit) {
+    let place = place(root, path);
+    let is_file = place.symlink_metadata().is_ok_and(|it| it.is_file());
+    match edit {
+        Edit::Write(content) if is_file => fs::write(&place, content).unwrap(),
+        Edit::Write(content) => {
+            make_room(root, path);
+            fs::write(&place, content).unwrap();
+        }
+        Edit::Append(content) if is_file => {
+            let all = [fs::read(&place).unwrap(), content.clone()].concat();
+            fs::write(&place, all).unwrap();
+        }
+        Edit::Rewrite if is_file => {
+            let content = fs::read(&place).unwrap();
+            fs::write(&place, content).unwrap();
+        }
+        Edit::Link(target) => {
+            make_room(root, path);
+            std::os::unix::fs::symlink(target, &place).unwrap();
+        }
+        Edit::Mode(mode) if is_file => {
+            fs::set_permissions(&place, fs::Permissions::from_mode(*mode)).unwrap();
+        }
+        Edit::Remove => crate::disk::remove_all(&place).unwrap(),
+        Edit::Rename(to) if is_file => {
+            let content = fs::read(&place).unwrap();
+            crate::disk::remove_all(&place).unwrap();
+            make_room(root, to);
+            fs::write(self::place(root, to), content).unwrap();
+        }
+        Edit::Append(_) | Edit::Rewrite | Edit::Mode(_) | Edit::Rename(_) => {}
+    }
+}
+
+/// A clean clone whose files are older than its index, so that git looks only at what is edited.
+async fn clone(origin: &Path, place: &Path) {
+    let (origin, at) = (origin.to_str().unwrap(), place.to_str().unwrap());
+    Origin::git_in(Path::new("/"), &["clone", "-q", origin, at]).await;
+    let long_ago = std::time::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+    age(place, long_ago);
+    Origin::git_in(place, &["update-index", "-q", "--refresh"]).await;
+}
+
+fn age(folder: &Path, time: std::time::SystemTime) {
+    for entry in fs::read_dir(folder).unwrap().flatten() {
+        let kind = entry.file_type().unwrap();
+        if kind.is_dir() && entry.file_name() != ".git" {
+            age(&entry.path(), time);
+        } else if kind.is_file() {
+            let file = fs::File::options().append(true).open(entry.path());
+            file.unwrap().set_modified(time).unwrap();
+        }
+    }
+}
+
+async fn compared(files: &Files, edits: &[(&'static [u8], Edit)]) -> (String, String, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let [origin, clean, ours] = ["origin", "clean", "ours"].map(|name| folder.path().join(name));
+    fs::create_dir(&origin).unwrap();
+    Origin::git_in(&origin, &["init", "-q", "."]).await;
+    for (path, content) in files {
+        make_room(&origin, path);
+        fs::write(place(&origin, path), content).unwrap();
+    }
+    Origin::git_in(&origin, &["add", "-A"]).await;
+    Origin::git_in(&origin, &["commit", "-q", "--allow-empty", "-m", "x"]).await;
+    clone(&origin, &clean).await;
+    let store = Git::new().repository(origin.join(".git"));
+    let store = store.with_work_tree(&ours);
+    let head = store.resolve("HEAD^{tree}").await.unwrap().unwrap();
+    store.check_out(&head).await.unwrap();
+    // The second check-out is written by us, and has to be the same as git's.
+    store.work_tree.as_ref().unwrap().forget_stamps();
+    store.check_out(&head).await.unwrap();
+    for (path, edit) in edits {
+        do_edit(&clean, path, edit);
+        do_edit(&ours, path, edit);
+    }
+    let snapshot = store.snapshot().await.unwrap().tree;
+    Origin::git_in(&clean, &["add", "-A"]).await;
+    let tree = Origin::git_in(&clean, &["write-tree"]).await;
+    let objects = clean.join(".git/objects");
+    fs::write(
+        origin.join(".git/objects/info/alternates"),
+        format!("{}\n", objects.display()),
+    )
+    .unwrap();
+    let args = ["diff-tree", "-r", "-p", tree.as_str(), snapshot.as_str()];
+    let difference = Origin::git_in(&origin, &args).await;
+    (snapshot.to_string(), tree, difference)
+}
+
+#[test]
+fn a_snapshot_is_the_tree_that_git_add_would_make() {
+    check(40, &(base(), edits()), |runtime, (files, edits)| {
+        let (ours, theirs, difference) = runtime.block_on(compared(&files, &edits));
+        let text = |bytes: &[u8]| format!("{:?}", String::from_utf8_lossy(bytes));
+        let files: Vec<_> = files
+            .iter()
+            .map(|(path, content)| (text(path), text(content)))
+            .collect();
+        let edits: Vec<_> = edits
+            .iter()
+            .map(|(path, edit)| match edit {
+                Edit::Write(content) => (text(path), format!("write {}", text(content))),
+                Edit::Append(content) => (text(path), format!("append {}", text(content))),
+                edit => (text(path), format!("{edit:?}")),
+            })
+            .collect();
+        prop_assert_eq!(ours, theirs, "{}\n{:#?}\n{:#?}", difference, files, edits);
+        Ok(())
+    });
+}
+
+/// A work tree of a commit with these files, made by `make` with plain git.
+async fn checked_out(script: &str) -> (TempDir, Repository, ObjectId) {
+    let folder = tempfile::tempdir().unwrap();
+    let origin = folder.path().join("origin");
+    fs::create_dir(&origin).unwrap();
+    Origin::git_in(&origin, &["init", "-q", "-b", "main", "."]).await;
+    let finished = Spawn::new("sh", &origin)
+        .args(["-ec", script])
+        .env("GIT_CONFIG_GLOBAL", "/dev/null")
+        .run(&CancellationToken::new())
+        .await
+        .unwrap();
+    assert!(finished.succeeded(), "{}", finished.stderr_text());
+    let identity = ["commit", "-q", "--allow-empty", "-m", "x"];
+    Origin::git_in(&origin, &identity).await;
+    let store = Git::new().repository(origin.join(".git"));
+    let store = store.with_work_tree(folder.path().join("work"));
+    let head = store.resolve("HEAD^{tree}").await.unwrap().unwrap();
+    store.check_out(&head).await.unwrap();
+    (folder, store, head)
+}
+
+async fn changed(store: &Repository, head: &ObjectId) -> Vec<String> {
+    let tree = store.snapshot().await.unwrap().tree;
+    let before = store.entries(head).await.unwrap();
+    let after = store.entries(&tree).await.unwrap();
+    let differs = |one: &[Entry], other: &[Entry]| {
+        let only = one.iter().filter(|entry| !other.contains(entry));
+        only.map(|entry| entry.path.clone())
+            .collect::<BTreeSet<_>>()
+    };
+    let mut paths = differs(&before, &after);
+    paths.extend(differs(&after, &before));
+    paths.into_iter().collect()
+}
+
+#[tokio::test]
+async fn files_that_nobody_changed_do_not_appear_whatever_the_attributes_say_of_their_line_ends() {
+    let script = r"mkdir docs; for n in 1 2 3; do printf 'one\r\ntwo\r\n' > docs/$n.txt; done
+        echo x > app.py; git add -A; git -c user.name=a -c user.email=b commit -qm first
+        echo '*.txt text' > .gitattributes; git add .gitattributes";
+    let (folder, store, head) = checked_out(script).await;
+    let root = folder.path().join("work");
+    store.work_tree.as_ref().unwrap().forget_stamps();
+    fs::write(root.join("docs/1.txt"), "one\r\ntwo\r\n").unwrap();
+    assert_eq!(changed(&store, &head).await, [""; 0]);
+    fs::write(root.join("app.py"), "y\n").unwrap();
+    fs::write(root.join("docs/2.txt"), "one\r\nthree\r\n").unwrap();
+    assert_eq!(changed(&store, &head).await, ["app.py", "docs/2.txt"]);
+}
+
+#[tokio::test]
+async fn a_change_that_sets_length_and_time_back_is_seen() {
+    let (folder, store, head) = checked_out("echo one > a; git add a").await;
+    let path = folder.path().join("work/a");
+    let time = path.metadata().unwrap().modified().unwrap();
+    fs::write(&path, "two\n").unwrap();
+    let file = fs::File::options().append(true).open(&path).unwrap();
+    file.set_modified(time).unwrap();
+    assert_eq!(changed(&store, &head).await, ["a"]);
+    store.check_out(&head).await.unwrap();
+    assert_eq!(fs::read_to_string(&path).unwrap(), "one\n");
+}
+
+#[tokio::test]
+async fn what_tools_leave_for_themselves_is_left_out_unless_the_repository_has_it() {
+    let script = "mkdir node_modules; echo x > node_modules/own.js; echo '!kept.pyc' > .gitignore
+        git add -A";
+    let (folder, store, head) = checked_out(script).await;
+    let root = folder.path().join("work");
+    let tag = "Signature: 8a477f597d28d172789f06886806bc55\n# a cache\n";
+    for (path, content) in [
+        ("__pycache__/app.cpython-311.pyc", "x"),
+        ("pkg/__pycache__/app.cpython-311.pyc", "x"),
+        ("node_modules/other/index.js", "x"),
+        (".aider.chat.history.md", "x"),
+        ("target/CACHEDIR.TAG", tag),
+        ("target/debug/app", "x"),
+        ("kept.pyc", "x"),
+    ] {
+        make_room(&root, path.as_bytes());
+        fs::write(root.join(path), content).unwrap();
+    }
+    fs::write(root.join("node_modules/own.js"), "y\n").unwrap();
+    let log = fs::File::create(root.join("huge.log")).unwrap();
+    log.set_len(75 << 20).unwrap();
+    assert_eq!(
+        changed(&store, &head).await,
+        ["kept.pyc", "node_modules/own.js"]
+    );
+    let left_out = store.snapshot().await.unwrap().left_out;
+    assert_eq!(left_out, [("huge.log".to_owned(), 75 << 20)]);
+}
+
+#[tokio::test]
+async fn a_file_that_would_go_through_a_program_is_a_fault_with_its_path() {
+    let script = "echo '*.csv filter=lfs -text' > .gitattributes
+        echo 'version https://git-lfs.github.com/spec/v1' > data.csv; git add -A";
+    let (folder, store, head) = checked_out(script).await;
+    let data = folder.path().join("work/data.csv");
+    fs::write(&data, "version https://git-lfs.github.com/spec/v1\noid 7\n").unwrap();
+    assert_eq!(changed(&store, &head).await, ["data.csv"]);
+    fs::write(&data, "a,b\n").unwrap();
+    let error = store.snapshot().await.unwrap_err().to_string();
+    assert!(error.contains("`data.csv` belongs to Git LFS"), "{error}");
+}
+
+#[tokio::test]
+async fn folders_that_lie_too_deep_are_a_fault_and_cleared_away() {
+    let (folder, store, head) = checked_out("echo x > a; git add a").await;
+    let mut inner = crate::disk::Folder::open(&folder.path().join("work")).unwrap();
+    for _ in 0..3000 {
+        inner = inner.make(OsStr::new("deep")).unwrap();
+    }
+    inner.write(OsStr::new("file"), b"x", 0o644).unwrap();
+    let error = store.snapshot().await.unwrap_err();
+    assert!(
+        matches!(&error, GitError::Unfit { reason } if reason.contains("too deep")),
+        "{error}"
+    );
+    store.check_out(&head).await.unwrap();
+    assert!(!folder.path().join("work/deep").exists());
+    assert_eq!(changed(&store, &head).await, [""; 0]);
+}
