@@ -58,7 +58,7 @@ const SWEEP_PAUSE: Duration = Duration::from_mins(1);
 /// When it can't begin: the folder can't be written, a key can't be read or its HTTP address can't
 /// be had. A coordinator that is away is no error; the agent goes on trying. [`IdTaken`] when
 /// another process has the agent's id, [`NotAdmitted`] when the coordinator does not take this one,
-/// [`StageEnded`] when a part of the agent ended that should not.
+/// [`patchfleet_resilience::StageEnded`] when a part of the agent ended that should not.
 pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> anyhow::Result<()> {
     let retention = Retention {
         keep: chrono::TimeDelta::from_std(config.workspace.retention.0)

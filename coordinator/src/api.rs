@@ -20,7 +20,7 @@ use patchfleet_config::ApiKey;
 use patchfleet_resilience::Health;
 use patchfleet_telemetry::Metrics;
 
-use crate::cache::{Buckets, Cache, Rate};
+use crate::cache::{Cache, Rate};
 use crate::dispatch::Registry;
 use crate::problem::Problem;
 use crate::stages::Liveness;
@@ -76,11 +76,7 @@ pub fn router(state: ApiState) -> Router {
         ))
         .route("/metrics", get(health::metrics))
         .route_layer(middleware::from_fn_with_state(
-            key::Guard {
-                key: state.key.clone(),
-                callers: Buckets::new(state.cache.clone(), "principal", state.rate),
-                strangers: Buckets::new(state.cache.clone(), "address", state.rate),
-            },
+            key::Guard::new(state.key.clone(), &state.cache, state.rate),
             key::require,
         ));
     let ready = health::Readiness::new(Arc::clone(&state.store));

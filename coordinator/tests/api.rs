@@ -8,6 +8,8 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
+use axum::extract::ConnectInfo;
 use futures::future::join_all;
 use patchfleet_coordinator::api::{ApiState, Bounds, router};
 use patchfleet_coordinator::cache::{Cache, Rate, Server};
@@ -25,6 +27,7 @@ use serde_json::{Value, json};
 use sqlx::{Connection as _, Executor as _};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
+use tower::ServiceExt as _;
 
 const KEY: &str = "api-key-of-the-tests";
 
@@ -35,6 +38,8 @@ const PLENTY: Rate = Rate {
 };
 
 struct Api {
+    /// The routes themselves, for requests from elsewhere.
+    app: Router,
     url: String,
     http: reqwest::Client,
     database: Database,
@@ -70,12 +75,14 @@ impl Api {
             liveness: liveness.clone(),
             cache: cache.clone(),
         });
+        let routes = app.clone();
         let app = app.into_make_service_with_connect_info::<SocketAddr>();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let mut server = JoinSet::new();
         server.spawn(async move { axum::serve(listener, app).await.unwrap() });
         Self {
+            app: routes,
             url,
             http: reqwest::Client::new(),
             database,
@@ -209,6 +216,57 @@ async fn strangers_empty_no_bucket_but_that_of_their_address() {
         .unwrap();
     assert!((1..=10).contains(&wait), "{wait}");
     assert_eq!(api.get("/health").await.status(), StatusCode::OK);
+}
+
+/// Shows a key from an address of another host.
+async fn show(api: &Api, key: &str, from: &str) -> StatusCode {
+    let mut request = axum::http::Request::get("/api/v1/queue")
+        .header("authorization", format!("Bearer {key}"))
+        .body(axum::body::Body::empty())
+        .unwrap();
+    let peer = SocketAddr::new(from.parse().unwrap(), 40_000);
+    request.extensions_mut().insert(ConnectInfo(peer));
+    let answer = api.app.clone().oneshot(request).await.unwrap();
+    answer.status()
+}
+
+/// Guesses until no guess is looked at any more.
+async fn guess(api: &Api, from: &str) {
+    for _ in 0..100 {
+        if show(api, "wrong-key-of-a-stranger", from).await == StatusCode::TOO_MANY_REQUESTS {
+            return;
+        }
+    }
+    panic!("a hundred guesses were looked at");
+}
+
+#[tokio::test]
+async fn whoever_guesses_too_often_does_not_learn_when_a_guess_is_right() {
+    let api = Api::with(Bounds::default(), PLENTY, Cache::default()).await;
+    for (from, same, other) in [
+        ("192.0.2.1", "192.0.2.1", "192.0.2.2"),
+        ("2001:db8:0:1::1", "2001:db8:0:1::2", "2001:db8:0:2::1"),
+        ("::ffff:192.0.2.3", "192.0.2.3", "192.0.2.4"),
+    ] {
+        guess(&api, from).await;
+        assert_eq!(show(&api, KEY, same).await, StatusCode::TOO_MANY_REQUESTS);
+        assert_eq!(show(&api, KEY, other).await, StatusCode::OK, "{other}");
+    }
+}
+
+#[tokio::test]
+async fn a_stranger_at_the_operators_address_locks_nobody_out() {
+    let api = Api::with(Bounds::default(), PLENTY, Cache::default()).await;
+    // Behind one NAT, where the operator was first.
+    assert_eq!(show(&api, KEY, "192.0.2.1").await, StatusCode::OK);
+    // Behind a proxy on the coordinator's host, where nobody was yet.
+    for shared in ["192.0.2.1", "127.0.0.1"] {
+        for _ in 0..100 {
+            let refused = show(&api, "wrong-key-of-a-stranger", shared).await;
+            assert_eq!(refused, StatusCode::UNAUTHORIZED);
+        }
+        assert_eq!(show(&api, KEY, shared).await, StatusCode::OK, "{shared}");
+    }
 }
 
 fn agent(load: f32) -> Agent {

@@ -1,5 +1,6 @@
 //! The key of an interface: what callers show as `Authorization: Bearer KEY`.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
@@ -9,6 +10,11 @@ use subtle::ConstantTimeEq as _;
 
 /// The scheme before the key; its case does not matter (RFC 9110, section 11.1).
 const SCHEME: &str = "Bearer";
+
+/// The shortest key, in characters. Ten digits, guessed as often as an address may, take centuries.
+const SHORTEST: usize = 8;
+/// How many different characters a key has at least.
+const DISTINCT: usize = 4;
 
 /// A key that callers have to show. It is never empty, so a caller who shows nothing is never let
 /// in. Only a hash is kept: comparing hashes in constant time tells nobody how long the key is or
@@ -26,6 +32,13 @@ pub enum ApiKeyError {
         "the key is empty, which would let everybody in; write a random text of 16 characters or more"
     )]
     Empty,
+    /// It is soon guessed, however few guesses an address has.
+    #[error(
+        "the key is too easy to guess; write a random text of 16 characters or more, such as what \
+         `openssl rand -hex 16` prints; fewer than {SHORTEST}, or fewer than {DISTINCT} different \
+         ones, are refused"
+    )]
+    Weak,
     /// No caller could send it.
     #[error(
         "the key begins or ends with a space, or contains a line end or control character, which no HTTP header can carry"
@@ -37,7 +50,7 @@ impl ApiKey {
     /// Makes a key of a secret.
     ///
     /// # Errors
-    /// When the secret is empty, or can't be sent in a header.
+    /// When the secret is empty or easily guessed, or can't be sent in a header.
     pub fn new(secret: &SecretString) -> Result<Self, ApiKeyError> {
         secret.expose_secret().parse()
     }
@@ -59,6 +72,10 @@ impl FromStr for ApiKey {
         }
         if text.trim() != text || text.contains(char::is_control) {
             return Err(ApiKeyError::Unsendable);
+        }
+        let distinct: BTreeSet<char> = text.chars().collect();
+        if text.chars().count() < SHORTEST || distinct.len() < DISTINCT {
+            return Err(ApiKeyError::Weak);
         }
         Ok(Self {
             hash: hash(text.as_bytes()),
@@ -95,17 +112,17 @@ mod tests {
 
     #[test]
     fn only_the_key_itself_is_admitted() {
-        let key = key("fleet").unwrap();
-        for right in ["Bearer fleet", "bearer fleet", "BEARER  fleet"] {
+        let key = key("fleet-key").unwrap();
+        for right in ["Bearer fleet-key", "bearer fleet-key", "BEARER  fleet-key"] {
             assert!(key.admits(Some(right.as_bytes())), "{right:?}");
         }
         for wrong in [
-            "Bearer fleetx",
-            "Bearer flee",
+            "Bearer fleet-keyx",
+            "Bearer fleet-ke",
             "Bearer ",
             "Bearer",
-            "Basic fleet",
-            "fleet",
+            "Basic fleet-key",
+            "fleet-key",
             "",
         ] {
             assert!(!key.admits(Some(wrong.as_bytes())), "{wrong:?}");
@@ -117,6 +134,21 @@ mod tests {
     fn a_key_is_never_empty() {
         for empty in ["", " ", "\n", " \t "] {
             assert_eq!(key(empty).unwrap_err(), ApiKeyError::Empty, "{empty:?}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_not_soon_guessed() {
+        for weak in ["k", "secret", "1234567", "aaaaaaaaaaaaaaaa", "abcabcabcabc"] {
+            let refused = key(weak).unwrap_err();
+            assert_eq!(refused, ApiKeyError::Weak, "{weak:?}");
+        }
+        for fair in [
+            "1234567890",
+            "2026-11-25",
+            "0123456789abcdef0123456789abcdef",
+        ] {
+            assert!(key(fair).is_ok(), "{fair:?}");
         }
     }
 

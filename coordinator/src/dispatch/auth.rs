@@ -35,7 +35,7 @@ mod tests {
 
     #[test]
     fn only_a_stream_with_the_key_is_let_in() {
-        let key = "fleet".parse().unwrap();
+        let key = "fleet-key".parse().unwrap();
         let mut check = KeyCheck::new(key);
         let mut shows = |header: Option<&'static str>| {
             let mut request = Request::new(());
@@ -45,8 +45,8 @@ mod tests {
             }
             check.call(request).is_ok()
         };
-        assert!(shows(Some("Bearer fleet")));
-        for wrong in [None, Some("Bearer "), Some(""), Some("Bearer fleets")] {
+        assert!(shows(Some("Bearer fleet-key")));
+        for wrong in [None, Some("Bearer "), Some(""), Some("Bearer fleet-keys")] {
             assert!(!shows(wrong), "{wrong:?}");
         }
     }
