@@ -15,10 +15,11 @@ async fn a_look_at_a_file_makes_none() {
     assert!(format!("{error:#}").contains("nowhere: there is no such folder"));
 
     drop(SqlStore::sqlite(&file).await.unwrap());
-    let seen = examine(&Address::Sqlite(file.clone())).await.unwrap();
+    let seen = examine(&Address::Sqlite(file)).await.unwrap();
     assert!(seen.contains("up to date"), "{seen}");
-    std::fs::write(&file, "no database").unwrap();
-    let error = examine(&Address::Sqlite(file)).await.unwrap_err();
+    let damaged = folder.path().join("damaged.db");
+    std::fs::write(&damaged, "no database").unwrap();
+    let error = examine(&Address::Sqlite(damaged)).await.unwrap_err();
     assert!(format!("{error:#}").contains("not a database"), "{error:#}");
 }
 
