@@ -39,7 +39,7 @@ pub use metadata::Metadata;
 pub use mirrors::{Mirror, Mirrors};
 pub use retention::{Retention, Swept};
 
-use crate::git::{FolderLock, Git, GitError, ObjectId, Remote, Repository};
+use crate::git::{Author, FolderLock, Git, GitError, ObjectId, Remote, Repository};
 use crate::repository_config::{ConfigError, FILE, RepositoryConfig};
 use folder_lock::FolderLocks;
 use retention::{Occasion, Sweep};
@@ -287,10 +287,46 @@ impl Workspace {
     /// When the work tree can't be written.
     pub async fn check_out(&self, tree: &ObjectId) -> Result<(), GitError> {
         self.repository.check_out(tree).await?;
-        let (from, to) = (
-            self.layout.clone_git(),
-            self.layout.repo_clone().join(".git"),
-        );
+        self.copy(self.layout.clone_git(), self.clone_git()).await
+    }
+
+    /// The same for a tree that is tested: it is committed on the base, so that tests which look
+    /// at git see what they would see after a merge: a clean work tree, and each file known.
+    ///
+    /// # Errors
+    /// When the work tree can't be written.
+    pub async fn check_out_committed(&self, tree: &ObjectId) -> Result<(), GitError> {
+        self.check_out(tree).await?;
+        let base = format!("{}^{{tree}}", self.base);
+        if self.repository.resolve(&base).await?.as_ref() == Some(tree) {
+            return Ok(());
+        }
+        let author = Author {
+            name: "Patchfleet".to_owned(),
+            email: "patchfleet@localhost".to_owned(),
+        };
+        let message = "The change under test";
+        let commit = self
+            .repository
+            .commit_tree(tree, &self.base, message, &author);
+        let commit = commit.await?;
+        // A copy: what runs in the work tree has no need to know where the agent's own objects are.
+        let objects = self.repository.dir().join("objects");
+        self.copy(objects, self.clone_git().join("objects")).await?;
+        let head = self.clone_git().join("HEAD");
+        let written = tokio::fs::write(head, format!("{commit}\n")).await;
+        written.map_err(disk)?;
+        self.repository
+            .write_index(&self.clone_git().join("index"))
+            .await
+    }
+
+    /// The `.git` that drafts and tests see.
+    fn clone_git(&self) -> std::path::PathBuf {
+        self.layout.repo_clone().join(".git")
+    }
+
+    async fn copy(&self, from: std::path::PathBuf, to: std::path::PathBuf) -> Result<(), GitError> {
         let lock = self.repository.lock();
         let copied = tokio::task::spawn_blocking(move || {
             let _lock = lock;

@@ -106,7 +106,8 @@ impl Git {
         Ok(self.repository(dir))
     }
 
-    /// Clones a local repository without copying its history, and without a work tree.
+    /// Clones a local repository, its tags too, without copying its history and without a work
+    /// tree.
     ///
     /// # Errors
     /// When the source can't be read or the target can't be written.
@@ -116,7 +117,6 @@ impl Git {
             "--quiet",
             "--shared",
             "--no-checkout",
-            "--no-tags",
             "--template=",
             "--",
         ];

@@ -103,7 +103,10 @@ impl TestCommand {
         cancel: &CancellationToken,
     ) -> Result<Option<TestResults>, NodeError> {
         let layout = &deps.workspace.layout;
-        deps.workspace.check_out(tree).await.map_err(git)?;
+        deps.workspace
+            .check_out_committed(tree)
+            .await
+            .map_err(git)?;
         if self.words.is_empty() {
             return Ok(None);
         }

@@ -276,6 +276,39 @@ async fn what_no_commit_can_hold_is_named_unless_it_is_ignored() {
 }
 
 #[tokio::test]
+async fn tests_see_a_committed_change_and_the_repositorys_tags() {
+    let bench = Bench::with(&[("a", "1\n"), ("dir/b", "2\n")]).await;
+    bench.origin.git(&["tag", "-a", "-m", "x", "v1.0.0"]).await;
+    bench.origin.git(&["push", "-q", "origin", "v1.0.0"]).await;
+    bench.origin.advance(&[("a", "2\n")]).await;
+    let checkout = bench.checkout(TaskId::new(), 1);
+    let workspace = bench.prepare(&checkout).await.unwrap();
+    let root = workspace.layout.repo_clone();
+    let git = async |args: &[&str]| Origin::git_in(&root, args).await;
+    assert!(git(&["describe", "--tags"]).await.starts_with("v1.0.0-1-g"));
+    let change = crate::git::Change {
+        path: "new".to_owned(),
+        content: Some(b"3\n".to_vec()),
+        kind: crate::git::EntryKind::File,
+    };
+    let tree = workspace
+        .repository
+        .write_tree(&workspace.base, &[change])
+        .await;
+    workspace.check_out_committed(&tree.unwrap()).await.unwrap();
+    assert_eq!(git(&["status", "--porcelain"]).await, "");
+    assert_eq!(git(&["ls-files"]).await, "a\ndir/b\nnew");
+    assert_eq!(git(&["rev-parse", "HEAD^"]).await, workspace.base.as_str());
+    git(&["fsck", "--connectivity-only"]).await;
+    // The next round begins at the base again.
+    git(&["checkout", "-q", "-b", "mine"]).await;
+    workspace.check_out(&workspace.base).await.unwrap();
+    assert_eq!(git(&["rev-parse", "HEAD"]).await, workspace.base.as_str());
+    assert_eq!(git(&["branch", "--list", "mine"]).await, "");
+    assert_eq!(git(&["status", "--porcelain"]).await, "");
+}
+
+#[tokio::test]
 async fn line_ends_are_as_the_attributes_say() {
     let bench = Bench::with(&[("a.bat", "one\r\n")]).await;
     let attributes = [(".gitattributes", "*.bat text eol=crlf\n"), ("b", "x\n")];
