@@ -48,6 +48,8 @@ pub(crate) struct Plan {
     pub(crate) traces: Option<String>,
     /// How often GitHub is compared with the tasks.
     pub(crate) sweep: &'static str,
+    /// How many files the coordinator may have open; as many as the tests when left out.
+    pub(crate) files: Option<u32>,
     /// How long an attempt lives without a sign of life; heartbeats come five times as often.
     pub(crate) lease: Option<&'static str>,
 }
@@ -62,6 +64,7 @@ impl Default for Plan {
             traces: None,
             sweep: NEVER,
             lease: None,
+            files: None,
         }
     }
 }
@@ -145,10 +148,20 @@ impl World {
                 } else {
                     "coordinator"
                 };
+                let args = [command, "--config", &config].map(str::to_owned);
+                let limit = self
+                    .plan
+                    .files
+                    .map(|files| format!("--nofile={files}:{files}"));
+                let limited = limit.map(|limit| [limit, program.display().to_string()]);
+                let limited = limited.into_iter().flatten();
                 let mut process = Process::start(Start {
-                    program,
+                    program: match self.plan.files {
+                        Some(_) => Path::new("prlimit"),
+                        None => program,
+                    },
                     name: "coordinator",
-                    args: [command, "--config", &config].map(str::to_owned).into(),
+                    args: limited.chain(args).collect(),
                     secrets: self.keys.for_coordinator(&self.database_url()),
                     folder: self.folder(),
                 })
