@@ -32,7 +32,9 @@ use serde::{Deserialize, Serialize};
 pub const HISTORY_PAGE: u32 = 1000;
 
 pub use address::{Address, InvalidAddress};
-pub use deliveries::{Act, Acted, Delivery, NewTask, Recorded, Reply, SemanticKey, command_id};
+pub use deliveries::{
+    Act, Acted, Delivery, LastTrigger, NewTask, Recorded, Reply, SemanticKey, command_id,
+};
 pub use examine::examine;
 pub use limits::{AtWork, Caps, Pause, Room, Scope};
 pub use outbox::{Effect, OutboxEntry, Sent};
@@ -184,12 +186,12 @@ pub trait Store: Send + Sync + std::fmt::Debug {
         repository: &RepositoryName,
         issue: IssueNumber,
     ) -> StoreResult<Option<Task>>;
-    /// When the issue was triggered last, also if its task was removed since.
+    /// What the issue's newest task came of, also if the task was removed since.
     async fn last_triggered(
         &self,
         repository: &RepositoryName,
         issue: IssueNumber,
-    ) -> StoreResult<Option<Timestamp>>;
+    ) -> StoreResult<Option<LastTrigger>>;
     /// A page of a task's history, oldest first, after the event id `after` (0 for the first):
     /// [`HISTORY_PAGE`] events, or fewer when there are no more.
     async fn history(&self, task: TaskId, after: i64) -> StoreResult<Vec<TaskEvent>>;

@@ -8,13 +8,14 @@
 //! earlier one has ended by then (the store holds an issue to one active task).
 
 use chrono::TimeDelta;
+use patchfleet_domain::Timestamp;
 use patchfleet_github::Identity;
 
 use crate::store::SemanticKey;
 use crate::webhook::event::{Comment, Issue, IssueAction, IssueEvent};
 
 /// How long the events of an opening may lag behind it.
-const BIRTH: TimeDelta = TimeDelta::seconds(5);
+pub(super) const BIRTH: TimeDelta = TimeDelta::seconds(5);
 
 /// The key of a comment's command.
 pub(super) fn of_comment(comment: &Comment) -> SemanticKey {
@@ -42,19 +43,18 @@ pub(super) fn of_issue_event(
         IssueAction::Opened | IssueAction::Reopened => labeled || assigned,
         IssueAction::Closed => false,
     };
-    triggers.then(|| SemanticKey {
+    triggers.then(|| {
         // By the issue, not the event: opened with label and assignee is one act as well.
-        trigger: if labeled { "label" } else { "assignment" }.to_owned(),
-        object: format!("{}@{}", issue.id, moment(issue)),
+        let trigger = if labeled { "label" } else { "assignment" };
+        SemanticKey::of_act(trigger, issue.id, moment(issue))
     })
 }
 
-fn moment(issue: &Issue) -> i64 {
+fn moment(issue: &Issue) -> Timestamp {
     let at_birth = issue.updated_at - issue.created_at <= BIRTH;
-    let moment = if at_birth {
+    if at_birth {
         issue.created_at
     } else {
         issue.updated_at
-    };
-    moment.timestamp()
+    }
 }

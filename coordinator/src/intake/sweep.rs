@@ -29,7 +29,9 @@ use patchfleet_github::{
 use patchfleet_telemetry::Metrics;
 use tokio_util::sync::CancellationToken;
 
+use super::key::BIRTH;
 use super::{Intake, IntakeError};
+use crate::store::LastTrigger;
 use crate::webhook::event::{IssueAction, Repository};
 use missed::Missed;
 
@@ -38,7 +40,7 @@ const ON_ITS_WAY: Duration = Duration::from_mins(1);
 /// Issues without an active task whose events are asked for in one sweep of a repository: those that
 /// changed last.
 const LOOKED_AT: usize = 50;
-/// How far GitHub's clock and the database's may be apart.
+/// How far GitHub's clock and ours may be apart.
 const SKEW: TimeDelta = TimeDelta::seconds(30);
 /// The part of GitHub's hourly limit that sweeps leave to everything else, in percent.
 const RESERVED: u64 = 20;
@@ -249,7 +251,14 @@ impl Sweeper {
             return Ok(None);
         };
         let triggered = self.intake.store.last_triggered(repository, found.number);
-        let led_to = |at: Timestamp| at + SKEW >= event.created_at;
+        let led_to = |last: LastTrigger| {
+            let at_least = match last {
+                // The same clock twice; all events of an opening are one act.
+                LastTrigger::Act(at) => at + BIRTH,
+                LastTrigger::Made(at) => at + SKEW,
+            };
+            at_least >= event.created_at
+        };
         if self.is_recent(event.created_at)
             || self.is_forgotten(event.created_at)
             || triggered.await?.is_some_and(led_to)

@@ -1,7 +1,7 @@
 //! What deliveries ask the store for, and what became of it.
 
 use patchfleet_domain::{
-    IssueNumber, Priority, RepositoryName, TaskId, TaskKind, TaskRequest, TaskState,
+    IssueNumber, Priority, RepositoryName, TaskId, TaskKind, TaskRequest, TaskState, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +25,31 @@ pub struct SemanticKey {
     pub trigger: String,
     /// The object that triggered: a comment's id; for a label the issue's id and the moment.
     pub object: String,
+}
+
+impl SemanticKey {
+    /// The key of an act on an issue that has no id of its own, only a moment.
+    pub fn of_act(trigger: &str, issue_id: u64, at: Timestamp) -> Self {
+        Self {
+            trigger: trigger.to_owned(),
+            object: format!("{issue_id}@{}", at.timestamp()),
+        }
+    }
+
+    /// The moment in an object that [`Self::of_act`] made.
+    pub(super) fn moment_in(object: &str) -> Option<Timestamp> {
+        let (_, seconds) = object.split_once('@')?;
+        Timestamp::from_timestamp(seconds.parse().ok()?, 0)
+    }
+}
+
+/// What an issue's newest task came of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LastTrigger {
+    /// An act on the issue at that moment, by GitHub's clock.
+    Act(Timestamp),
+    /// Something without a moment, such as a comment; the task was made then, by our clock.
+    Made(Timestamp),
 }
 
 /// A task to be created in `pending`.

@@ -66,9 +66,9 @@ pub use transfer::Transferred;
 use warm::Warm;
 
 use super::{
-    Assignment, AttemptRecord, Cas, Claim, Commanded, Delivery, LiveAttempt, LostAttempt,
-    NewPresence, OutboxEntry, QueuedTask, Recorded, Report, Sent, Store, StoreResult, TaskEvent,
-    TaskFilter,
+    Assignment, AttemptRecord, Cas, Claim, Commanded, Delivery, LastTrigger, LiveAttempt,
+    LostAttempt, NewPresence, OutboxEntry, QueuedTask, Recorded, Report, Sent, Store, StoreResult,
+    TaskEvent, TaskFilter,
 };
 use crate::store::{
     Act, AtWork, Caps, Look, Pause, Retention, Retired, Room, Scope, TakenAway, Terms,
@@ -353,7 +353,7 @@ impl Store for SqlStore {
         &self,
         repository: &RepositoryName,
         issue: IssueNumber,
-    ) -> StoreResult<Option<Timestamp>> {
+    ) -> StoreResult<Option<LastTrigger>> {
         self.bound(tasks::last_triggered(&self.database, repository, issue))
             .await
     }

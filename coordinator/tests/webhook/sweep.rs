@@ -71,6 +71,40 @@ async fn a_label_becomes_a_task_once_whether_its_webhook_comes_or_not() -> Resul
     Ok(())
 }
 
+/// When a trigger was handled says nothing of the next one: a delivery may come late, and clocks
+/// differ. GitHub's own moments of both do.
+#[tokio::test]
+async fn a_lost_trigger_is_found_although_the_one_before_was_handled_later() -> Result<()> {
+    let (scene, sweeper) = scene().await?;
+    let issue = scene.open("mona", &[])?;
+    scene.connect();
+    scene.later();
+    let label = || {
+        scene
+            .simulator
+            .add_label(REPOSITORY, "mona", issue, "patchfleet")
+    };
+    label()?;
+    scene.settled().await?;
+    // Made now, an hour after the label by GitHub's clock.
+    let first = scene.task(issue).await?;
+    let ended = scene.store.cancel(first.id, "mona").await?;
+    assert!(matches!(ended, Commanded::Done(_)), "{ended:?}");
+    assert_eq!(sweep(&sweeper).await?, 0, "the first is known");
+    scene
+        .simulator
+        .remove_label(REPOSITORY, "mona", issue, "patchfleet")?;
+    scene.settled().await?;
+    scene.later();
+    scene.simulator.lose_next(1);
+    label()?;
+    scene.settled().await?;
+    assert_eq!(sweep(&sweeper).await?, 1);
+    assert_ne!(scene.task(issue).await?.id, first.id);
+    assert_eq!(sweep(&sweeper).await?, 0);
+    Ok(())
+}
+
 /// How many requests of a sweep count against the limit.
 async fn cost(scene: &Scene, sweeper: &Sweeper, taken: usize) -> Result<usize> {
     let before = scene.simulator.requests().len();

@@ -3,7 +3,8 @@
 use patchfleet_domain::{IssueNumber, RepositoryName, Task, Timestamp};
 use patchfleet_github::{GitHubError, Issue as Found, IssueEvent as Happened, OpenState};
 
-use super::{SKEW, Sweeper};
+use super::Sweeper;
+use crate::intake::key::BIRTH;
 use crate::intake::{IntakeError, Taken};
 use crate::store::{Act, Delivery, Recorded, Reply};
 use crate::webhook::event::{Event, Issue, IssueAction, IssueEvent, PullRequestClosed, Repository};
@@ -86,7 +87,7 @@ impl Sweeper {
         shown: &Repository,
         (found, event): (&Found, &Happened),
     ) -> Result<bool, IntakeError> {
-        let is_as_it_was = found.updated_at <= event.created_at + SKEW;
+        let is_as_it_was = found.updated_at <= event.created_at + BIRTH;
         Ok(!is_as_it_was && !self.intake.deciding().may(shown, &found.user).await?)
     }
 

@@ -64,6 +64,9 @@ async fn work<J: Send + Sync, R: Send>(
     while waiting.recv_many(&mut taken, MOST).await > 0 {
         // While the database was slow, many may have given up, who come again.
         taken.retain(|(_, caller)| !caller.is_closed());
+        if taken.is_empty() {
+            continue;
+        }
         let (jobs, callers): (Vec<J>, Vec<_>) = taken.drain(..).unzip();
         let results = together(&database, run, &jobs).await;
         for (caller, result) in callers.into_iter().zip(results) {

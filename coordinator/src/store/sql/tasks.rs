@@ -2,16 +2,16 @@
 
 use std::collections::BTreeSet;
 
-use patchfleet_domain::{
-    IssueNumber, RepositoryName, Task, TaskAnalysis, TaskId, TaskState, Timestamp,
-};
+use patchfleet_domain::{IssueNumber, RepositoryName, Task, TaskAnalysis, TaskId, TaskState};
 use sqlx::Row as _;
 
 use super::rows::{self, word};
 use super::rowset::big;
 use super::unit::{Busy, Unit};
 use super::{Database, dependencies};
-use crate::store::{Cas, Commanded, HISTORY_PAGE, StoreResult, TaskEvent, TaskFilter};
+use crate::store::{
+    Cas, Commanded, HISTORY_PAGE, LastTrigger, SemanticKey, StoreResult, TaskEvent, TaskFilter,
+};
 
 /// Lines of one attempt that are read at the most; an older version kept all there were.
 const NEWEST_LINES: i64 = 20_000;
@@ -189,22 +189,25 @@ pub(super) async fn retry_in(
     }
 }
 
-/// When the issue's newest task was made, which its id says. Triggers are never removed.
+/// What the issue's newest task came of. Triggers are never removed.
 pub(super) async fn last_triggered(
     database: &Database,
     repository: &RepositoryName,
     issue: IssueNumber,
-) -> StoreResult<Option<Timestamp>> {
+) -> StoreResult<Option<LastTrigger>> {
     let row = sqlx::query(
-        "SELECT task FROM task_triggers WHERE repository = $1 AND issue = $2 \
+        "SELECT task, object FROM task_triggers WHERE repository = $1 AND issue = $2 \
          ORDER BY task DESC LIMIT 1",
     )
     .bind(repository.as_str())
     .bind(big(issue.0))
     .fetch_optional(&database.readers)
     .await?;
-    let newest: Option<TaskId> = row.map(|row| word(&row, "task")).transpose()?;
-    Ok(newest.and_then(TaskId::made_at))
+    let Some(row) = row else { return Ok(None) };
+    let object: String = row.try_get("object")?;
+    let task: TaskId = word(&row, "task")?;
+    let act = SemanticKey::moment_in(&object).map(LastTrigger::Act);
+    Ok(act.or_else(|| task.made_at().map(LastTrigger::Made)))
 }
 
 /// The issue's newest task that is there: its newest trigger may be of one that was removed.
