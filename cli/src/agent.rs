@@ -32,7 +32,7 @@ pub(crate) async fn run(args: AgentArgs, output: Output) -> anyhow::Result<ExitC
         "agent {} connects to {}",
         agent.id, agent.coordinator.url
     ));
-    let result = patchfleet_agent::run(agent.clone(), shutdown).await;
+    let result = Box::pin(patchfleet_agent::run(agent.clone(), shutdown)).await;
     telemetry.shutdown();
     result.map(|()| ExitCode::SUCCESS)
 }

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
 use patchfleet_coordinator::Coordinator;
 use patchfleet_domain::AgentId;
@@ -76,13 +76,11 @@ impl Agents {
         let running = agent(stop.clone());
         self.running.spawn(async move {
             let ended = watch("agent", running).await;
-            ended
-                .unwrap_or_else(|ended| Err(ended.into()))
-                .and_then(|()| match stop.is_cancelled() {
-                    true => Ok(()),
-                    false => bail!("it ended without being asked to"),
-                })
-                .with_context(|| format!("the agent `{id}`"))
+            let ended = match ended.unwrap_or_else(|ended| Err(ended.into())) {
+                Ok(()) if !stop.is_cancelled() => Err(anyhow!("it ended without being asked to")),
+                ended => ended,
+            };
+            ended.with_context(|| format!("the agent `{id}`"))
         });
     }
 
@@ -108,7 +106,7 @@ impl Agents {
         let watching = async {
             coordinator_failed.await;
             stop.cancel();
-            std::future::pending().await
+            std::future::pending::<()>().await;
         };
         tokio::select! {
             result = ending => result,

@@ -122,8 +122,6 @@ fn lasting(status: &Status, before: bool) -> Option<(&Status, Duration, Verdict)
 mod tests {
     use super::*;
 
-    const SECOND: Duration = Duration::from_secs(1);
-
     fn id_taken() -> Status {
         let mut status = Status::already_exists("another process");
         let within = tonic::metadata::MetadataValue::from(30_000);
@@ -152,10 +150,10 @@ mod tests {
         let mut refusals = Refusals::default();
         let wrong_key = Status::unauthenticated("authentication failed");
         assert_eq!(refusals.judge(Some(&wrong_key), true), Verdict::TryAgain);
-        tokio::time::advance(CHANGE_PATIENCE - SECOND).await;
+        tokio::time::advance(CHANGE_PATIENCE / 2).await;
         assert_eq!(refusals.judge(Some(&wrong_key), true), Verdict::TryAgain);
         refusals.admitted();
-        tokio::time::advance(SECOND).await;
+        tokio::time::advance(CHANGE_PATIENCE / 2).await;
         assert_eq!(refusals.judge(Some(&wrong_key), true), Verdict::TryAgain);
         tokio::time::advance(CHANGE_PATIENCE).await;
         let verdict = refusals.judge(Some(&wrong_key), true);

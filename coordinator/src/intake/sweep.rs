@@ -86,7 +86,7 @@ pub async fn run(sweeper: Sweeper, every: Duration, shutdown: CancellationToken)
             () = tokio::time::sleep(every) => {}
         }
         // Less, because each replica has a clock of its own.
-        let sweep = sweeper.sweep_if_due(every / 2);
+        let sweep = Box::pin(sweeper.sweep_if_due(every / 2));
         match shutdown.run_until_cancelled(sweep).await {
             None => return,
             Some(Ok(Some(swept))) if swept != Swept::default() => {

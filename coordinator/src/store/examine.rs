@@ -76,7 +76,7 @@ async fn server(url: &str) -> anyhow::Result<String> {
         connection.close().await?;
         if !may {
             bail!(
-                "permission denied: the role may not make tables in the schema; \\
+                "permission denied: the role may not make tables in the schema; \
                  GRANT CREATE ON SCHEMA public TO it, or make it the database's owner"
             );
         }

@@ -93,10 +93,9 @@ impl Refused {
         match self {
             Self::TooLarge => "too_large",
             Self::TooSlow => "too_slow",
-            Self::Crowded => "crowded",
+            Self::Crowded | Self::Undecided(IntakeError::Crowded) => "crowded",
             Self::Unreadable | Self::MissingHeader(_) | Self::Malformed(_) => "bad_request",
             Self::Signature => "bad_signature",
-            Self::Undecided(IntakeError::Crowded) => "crowded",
             Self::Undecided(_) => "unavailable",
         }
     }
