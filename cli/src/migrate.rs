@@ -2,16 +2,13 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use clap::Args;
-use patchfleet_coordinator::store::{Address, archive};
+use patchfleet_coordinator::store::{self, Address};
 use secrecy::SecretString;
 
 use crate::config::ConfigArgs;
 use crate::output::Output;
-
-/// Connections to each database.
-const CONNECTIONS: u32 = 4;
 
 /// Where the tasks go.
 #[derive(Debug, Args)]
@@ -44,25 +41,7 @@ pub(crate) async fn run(args: MigrateArgs, output: Output) -> anyhow::Result<Exi
         None => args.config.store()?,
     };
     let to = Address::parse(&args.to).context("--to")?;
-    match (&from, &to) {
-        (Address::Sqlite(_), Address::Sqlite(_)) => {
-            bail!("both are SQLite: use `patchfleet backup` and `patchfleet restore`")
-        }
-        (Address::Postgres(_), Address::Postgres(_)) => {
-            bail!("both are PostgreSQL: use `pg_dump` and `pg_restore`")
-        }
-        _ => {}
-    }
-    if let Address::Sqlite(path) = &from
-        && !path.exists()
-    {
-        bail!("{}: there is no such file", path.display());
-    }
-    archive::unused(&from).await.context("the old database")?;
-    archive::unused(&to).await.context("the new database")?;
-    let old = from.open(CONNECTIONS).await.context("the old database")?;
-    let new = to.open(CONNECTIONS).await.context("the new database")?;
-    let moved = old.transfer(&new).await?;
+    let moved = store::migrate(&from, &to).await?;
     output.object(&moved);
     for (table, rows) in &moved.rows {
         output.line(format!("{rows:>10}  {table}"));

@@ -24,7 +24,7 @@ pub(crate) async fn run(args: RestoreArgs, output: Output) -> anyhow::Result<Exi
     let restored = archive::restore(&args.config.store()?, &args.from).await?;
     output.object(&restored);
     output.line(format!("{} tasks are back", restored.tasks));
-    if let Some(kept) = &restored.kept {
+    for kept in &restored.kept {
         output.line(format!("what was there before is in {}", kept.display()));
     }
     Ok(ExitCode::SUCCESS)

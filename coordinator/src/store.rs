@@ -12,6 +12,8 @@ mod deliveries;
 mod examine;
 mod held;
 mod limits;
+mod lock;
+mod migrate;
 mod outbox;
 mod rules;
 mod sql;
@@ -37,6 +39,8 @@ pub use deliveries::{
 };
 pub use examine::examine;
 pub use limits::{AtWork, Caps, Pause, Room, Scope};
+pub use lock::{FileLock, LockError};
+pub use migrate::{Exclusive, migrate};
 pub use outbox::{Effect, OutboxEntry, Sent};
 pub use sql::{Hints, SqlStore, Transferred};
 pub use work::{

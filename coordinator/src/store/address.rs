@@ -6,9 +6,6 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use super::{SqlStore, StoreResult};
 
-/// Connections that what is not a coordinator holds to PostgreSQL.
-const FEW: u32 = 4;
-
 /// Where a store is kept. What it prints holds no secret.
 #[derive(Debug, Clone)]
 pub enum Address {
@@ -49,11 +46,6 @@ impl Address {
             Self::Sqlite(path) => SqlStore::sqlite(path).await,
             Self::Postgres(url) => SqlStore::postgres(url.expose_secret(), max_connections).await,
         }
-    }
-
-    /// As [`Self::open`], for a short visit.
-    pub(super) async fn visit(&self) -> StoreResult<SqlStore> {
-        self.open(FEW).await
     }
 }
 

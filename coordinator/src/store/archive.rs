@@ -1,20 +1,25 @@
 //! Backup and restore of a SQLite store. PostgreSQL has its own tools (`docs/OPERATIONS.md`).
+//!
+//! A backup is one file, which is only ever read. What is to be restored is made beside the store
+//! from its bytes: checked, brought up to date and put on the disk there. Only then is it renamed to
+//! the store, which has its other name by then, so that whatever happens in between, the store is
+//! wholly the old one or wholly the new one ([`swap`]).
 
-use std::fs::{self, File};
+mod file;
+mod swap;
+
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::str::FromStr as _;
 
-use secrecy::ExposeSecret as _;
 use serde::Serialize;
-use sqlx::any::AnyConnectOptions;
-use sqlx::{AnyConnection, ConnectOptions as _, Connection as _, Executor as _};
 
-use super::sql::connect::sqlite_url;
-use super::sql::schema::SQLITE_MIGRATIONS;
+pub(super) use file::unused;
+
+use super::lock::{self, FileLock, LockError};
 use super::{Address, StoreError};
 
-/// Why a store could not be kept or brought back. Nothing was changed then.
+/// Why a store could not be kept or brought back. The store is what it was then.
 #[derive(Debug, thiserror::Error)]
 pub enum ArchiveError {
     /// The store is on PostgreSQL.
@@ -34,8 +39,16 @@ pub enum ArchiveError {
         /// What is wrong with it.
         why: String,
     },
-    /// The store is open elsewhere.
-    #[error("{0} is in use: stop the coordinator first")]
+    /// The backup is of an earlier version, and can't be brought up to date.
+    #[error("{file} is of an earlier version, and a copy can't be brought up to date: {error}")]
+    Upgrade {
+        /// The file.
+        file: PathBuf,
+        /// What the database says.
+        error: StoreError,
+    },
+    /// Another program works with the store.
+    #[error("{0}: stop the coordinator first, or wait until that has ended")]
     InUse(String),
     /// A file can't be read or written.
     #[error("{file}: {error}")]
@@ -44,6 +57,20 @@ pub enum ArchiveError {
         file: PathBuf,
         /// What the system says.
         error: io::Error,
+    },
+    /// The lock can't be acquired.
+    #[error(transparent)]
+    Lock(LockError),
+    /// The present store can't be opened, which does not mean that it is lost.
+    #[error(
+        "the present store {file} can't be looked at: {error}; \
+         when it is lost, move it and what lies beside it away, and restore again"
+    )]
+    Present {
+        /// The store.
+        file: PathBuf,
+        /// What the database says.
+        error: StoreError,
     },
     /// The database refuses.
     #[error(transparent)]
@@ -55,6 +82,15 @@ impl ArchiveError {
         move |error| Self::File {
             file: file.to_owned(),
             error,
+        }
+    }
+}
+
+impl From<LockError> for ArchiveError {
+    fn from(error: LockError) -> Self {
+        match error {
+            LockError::Held { .. } => Self::InUse(error.to_string()),
+            LockError::File { .. } => Self::Lock(error),
         }
     }
 }
@@ -81,8 +117,8 @@ pub struct Backup {
 pub struct Restored {
     /// Tasks in it.
     pub tasks: u64,
-    /// Where the store is that was there before, if there was one.
-    pub kept: Option<PathBuf>,
+    /// Where the files are that were the store before, its own first.
+    pub kept: Vec<PathBuf>,
 }
 
 /// Writes the store as it is at one moment to a new file, also while a coordinator works on it.
@@ -96,18 +132,12 @@ pub async fn backup(store: &Address, to: &Path) -> Result<Backup, ArchiveError> 
         return Err(ArchiveError::Exists(to.to_owned()));
     }
     if !from.exists() {
-        let missing = io::Error::from(io::ErrorKind::NotFound);
-        return Err(ArchiveError::file(from)(missing));
+        return Err(missing(from));
     }
-    let partial = with_suffix(to, ".partial");
-    remove(&partial)?;
-    let copied = copy_into(from, &partial).await;
-    let checked = match copied {
-        Ok(()) => inspect(&partial).await,
-        Err(error) => Err(error),
-    };
-    let tasks = checked.inspect_err(|_| drop(remove(&partial)))?;
-    put(&partial, to)?;
+    let draft = swap::Draft::empty(to)?;
+    file::copy_database(from, draft.path()).await?;
+    let tasks = file::inspect(draft.path(), to).await?;
+    swap::run(&swap::naming(draft.path(), to))?;
     let bytes = fs::metadata(to).map_err(ArchiveError::file(to))?.len();
     Ok(Backup {
         file: to.to_owned(),
@@ -116,145 +146,57 @@ pub async fn backup(store: &Address, to: &Path) -> Result<Backup, ArchiveError> 
     })
 }
 
-/// SQLite writes a copy in one read transaction (`VACUUM INTO`, <https://sqlite.org/lang_vacuum.html>).
-async fn copy_into(from: &Path, to: &Path) -> Result<(), ArchiveError> {
-    let mut connection = connect(from).await?;
-    let name = to.to_string_lossy().into_owned();
-    sqlx::query("VACUUM INTO $1")
-        .bind(name)
-        .execute(&mut connection)
-        .await?;
-    connection.close().await?;
-    Ok(())
-}
-
 /// Puts a backup in the place of the store, which is kept beside it under another name.
 ///
 /// # Errors
 /// [`ArchiveError`]; the store is as it was then.
 pub async fn restore(store: &Address, from: &Path) -> Result<Restored, ArchiveError> {
-    let to = sqlite(store)?;
+    let store = sqlite(store)?;
     if !from.is_file() {
-        let missing = io::Error::from(io::ErrorKind::NotFound);
-        return Err(ArchiveError::file(from)(missing));
+        return Err(missing(from));
     }
-    let tasks = inspect(from).await?;
-    let partial = with_suffix(to, ".partial");
-    fs::copy(from, &partial).map_err(ArchiveError::file(&partial))?;
-    if to.exists() {
-        match unused(store).await {
-            // What can't be opened is replaced, which is what a backup is for.
-            Ok(()) | Err(ArchiveError::Store(_)) => {}
-            Err(error) => {
-                remove(&partial)?;
-                return Err(error);
+    let lock = FileLock::acquire(store, "patchfleet restore").await?;
+    let store = lock.store();
+    one_file(from)?;
+    unused(store).await?;
+    let draft = swap::Draft::copy_of(from, store)?;
+    file::inspect(draft.path(), from).await?;
+    let tasks = file::upgrade(draft.path(), from).await?;
+    let plan = swap::replacing(draft.path(), store)?;
+    swap::run(&plan)?;
+    Ok(Restored {
+        tasks,
+        kept: swap::kept(&plan),
+    })
+}
+
+/// Refuses a backup beside which a log lies that is not in it. Whose it is nobody knows; SQLite would
+/// play it into the file.
+fn one_file(backup: &Path) -> Result<(), ArchiveError> {
+    let backup = lock::resolve(backup).map_err(ArchiveError::file(backup))?;
+    for suffix in ["-wal", "-journal"] {
+        let beside = swap::with_suffix(&backup, suffix);
+        match fs::symlink_metadata(&beside) {
+            Ok(found) if found.len() > 0 => {
+                let beside = beside.display();
+                let why = format!(
+                    "a backup is one file, and {beside} lies beside it, with changes that are not in \
+                     it; `patchfleet backup` makes one file of a store and its log, and without them \
+                     it is a backup when {beside} is moved away"
+                );
+                return Err(ArchiveError::Unfit { file: backup, why });
             }
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(ArchiveError::file(&beside)(error));
+            }
+            _ => {}
         }
-    }
-    let kept = put_aside(to)?;
-    put(&partial, to)?;
-    // Brings an older backup up to date, and shows that it can be opened.
-    store.visit().await?;
-    Ok(Restored { tasks, kept })
-}
-
-/// Renames the store and the files that SQLite keeps beside it. A log of the old store must not lie
-/// beside the new one: SQLite would play it back into it.
-fn put_aside(store: &Path) -> Result<Option<PathBuf>, ArchiveError> {
-    let stamp = chrono::Utc::now().format("%Y%m%dT%H%M%S%.3fZ");
-    let aside = with_suffix(store, &format!(".before-restore-{stamp}"));
-    let mut kept = None;
-    for beside in ["", "-wal", "-shm", "-journal"] {
-        let (from, to) = (with_suffix(store, beside), with_suffix(&aside, beside));
-        match fs::rename(&from, &to) {
-            Ok(()) => kept = kept.or(Some(to)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(ArchiveError::file(&from)(error)),
-        }
-    }
-    Ok(kept)
-}
-
-/// Says whether nobody works with the store.
-///
-/// # Errors
-/// [`ArchiveError::InUse`] when somebody does.
-pub async fn unused(store: &Address) -> Result<(), ArchiveError> {
-    match store {
-        Address::Sqlite(path) if path.exists() => close_all(path).await,
-        Address::Sqlite(_) => Ok(()),
-        Address::Postgres(url) => no_sessions(url.expose_secret()).await,
-    }
-}
-
-/// Any session may be a coordinator's: a pooler, or the address, gives it another name.
-async fn no_sessions(url: &str) -> Result<(), ArchiveError> {
-    sqlx::any::install_default_drivers();
-    let mut connection = AnyConnection::connect(url).await?;
-    let sessions: i64 = sqlx::query_scalar(
-        "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() \
-         AND pid <> pg_backend_pid() AND usesysid IS NOT NULL",
-    )
-    .fetch_one(&mut connection)
-    .await?;
-    connection.close().await?;
-    if sessions > 0 {
-        return Err(ArchiveError::InUse(format!(
-            "the database ({sessions} other sessions; pg_stat_activity lists them)"
-        )));
     }
     Ok(())
 }
 
-/// Takes the store out of WAL mode, which only somebody who has it alone can: what its log holds is
-/// in the file then, and nobody goes on writing to a file that has lost its name.
-async fn close_all(store: &Path) -> Result<(), ArchiveError> {
-    let in_use = || ArchiveError::InUse(store.display().to_string());
-    let mut connection = connect(store).await?;
-    let mode: Result<String, _> = sqlx::query_scalar("PRAGMA journal_mode = DELETE")
-        .fetch_one(&mut connection)
-        .await;
-    connection.close().await?;
-    match mode {
-        Ok(mode) if mode == "delete" => Ok(()),
-        Ok(_) => Err(in_use()),
-        Err(error) if error.to_string().contains("locked") => Err(in_use()),
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// Checks that the file is a whole store that this version knows; says how many tasks it has.
-async fn inspect(file: &Path) -> Result<u64, ArchiveError> {
-    let unfit = |why: String| ArchiveError::Unfit {
-        file: file.to_owned(),
-        why,
-    };
-    let told = |error: sqlx::Error| unfit(error.to_string());
-    let mut connection = connect(file).await?;
-    let whole: String = sqlx::query_scalar("PRAGMA integrity_check(1)")
-        .fetch_one(&mut connection)
-        .await
-        .map_err(told)?;
-    if whole != "ok" {
-        return Err(unfit(whole));
-    }
-    let versions: Vec<i64> = sqlx::query_scalar("SELECT version FROM _sqlx_migrations")
-        .fetch_all(&mut connection)
-        .await
-        .map_err(told)?;
-    let unknown = versions
-        .iter()
-        .find(|version| !SQLITE_MIGRATIONS.version_exists(**version));
-    if let Some(version) = unknown {
-        let why = format!("a newer version of Patchfleet wrote it (its schema has step {version})");
-        return Err(unfit(why));
-    }
-    let tasks: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM tasks")
-        .fetch_one(&mut connection)
-        .await
-        .map_err(told)?;
-    connection.close().await?;
-    Ok(u64::try_from(tasks).unwrap_or_default())
+fn missing(file: &Path) -> ArchiveError {
+    ArchiveError::file(file)(io::ErrorKind::NotFound.into())
 }
 
 fn sqlite(store: &Address) -> Result<&Path, ArchiveError> {
@@ -264,39 +206,5 @@ fn sqlite(store: &Address) -> Result<&Path, ArchiveError> {
     }
 }
 
-async fn connect(file: &Path) -> Result<AnyConnection, ArchiveError> {
-    sqlx::any::install_default_drivers();
-    let options = AnyConnectOptions::from_str(&sqlite_url(file)?)?;
-    let options = options.log_statements(tracing::log::LevelFilter::Trace);
-    let mut connection = AnyConnection::connect_with(&options).await?;
-    connection.execute("PRAGMA busy_timeout = 2000").await?;
-    Ok(connection)
-}
-
-fn with_suffix(file: &Path, suffix: &str) -> PathBuf {
-    let mut name = file.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
-}
-
-fn remove(file: &Path) -> Result<(), ArchiveError> {
-    match fs::remove_file(file) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(ArchiveError::file(file)(error))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Gives a written file its name, once it is on the disk.
-fn put(partial: &Path, file: &Path) -> Result<(), ArchiveError> {
-    let synced = File::open(partial).and_then(|it| it.sync_all());
-    synced.map_err(ArchiveError::file(partial))?;
-    fs::rename(partial, file).map_err(ArchiveError::file(file))?;
-    let folder = match file.parent() {
-        Some(folder) if folder != Path::new("") => folder,
-        _ => Path::new("."),
-    };
-    let synced = File::open(folder).and_then(|it| it.sync_all());
-    synced.map_err(ArchiveError::file(folder))
-}
+#[cfg(test)]
+mod tests;

@@ -7,6 +7,7 @@
 //! once per transaction. SQLite has a single connection that writes, so its transactions come one
 //! after the other; what only reads has connections of its own and waits for no writer.
 
+pub(in crate::store) mod advisory;
 mod agents;
 mod attempts;
 mod batch;
@@ -65,6 +66,7 @@ use reports::Reports;
 pub use transfer::Transferred;
 use warm::Warm;
 
+use super::lock::FileLock;
 use super::{
     Assignment, AttemptRecord, Cas, Claim, Commanded, Delivery, LastTrigger, LiveAttempt,
     LostAttempt, NewPresence, OutboxEntry, QueuedTask, Recorded, Report, Sent, Store, StoreResult,
@@ -106,6 +108,8 @@ struct Database {
     clock: Clock,
     /// How long it may take.
     patience: Patience,
+    /// Keeps other processes from a SQLite file, for as long as anything here may use it.
+    _lock: Option<FileLock>,
 }
 
 impl Database {
@@ -123,6 +127,7 @@ impl Database {
             caps: Caps::default(),
             memory: Memory::default(),
             clock: Clock::default(),
+            _lock: None,
         }
     }
 
@@ -192,29 +197,45 @@ impl SqlStore {
         }
     }
 
-    /// Opens a SQLite file, made when it is not there, and brings its schema up to date.
+    /// Opens a SQLite file, made when it is not there, and brings its schema up to date. No other
+    /// process may use it until the store is dropped.
     ///
     /// # Errors
-    /// When the file can't be opened or its schema is not one that this version can bring up.
+    /// When another process has it, it can't be opened or its schema is not one that this version
+    /// can bring up.
     pub async fn sqlite(path: &Path) -> StoreResult<Self> {
-        let patience = Patience::default();
-        let pools = connect::sqlite(path, &patience).await?;
-        Ok(Self::on(Database::new(Dialect::Sqlite, pools, patience)))
+        let lock = FileLock::acquire(path, "coordinator").await?;
+        Self::sqlite_locked(lock).await
     }
 
-    /// Connects to PostgreSQL and brings its schema up to date, under a lock of its own.
+    /// As [`Self::sqlite`], under a lock that was acquired before.
     ///
     /// # Errors
-    /// When it can't be reached or its schema is not one that this version can bring up.
+    /// As [`Self::sqlite`].
+    pub async fn sqlite_locked(lock: FileLock) -> StoreResult<Self> {
+        let patience = Patience::default();
+        let pools = connect::sqlite(lock.store(), &patience).await?;
+        Ok(Self::on(Database {
+            _lock: Some(lock),
+            ..Database::new(Dialect::Sqlite, pools, patience)
+        }))
+    }
+
+    /// Connects to PostgreSQL, shares the lock of the store there and brings its schema up to date.
+    ///
+    /// # Errors
+    /// When it can't be reached, `patchfleet migrate` is copying it, or its schema is not one that
+    /// this version can bring up.
     pub async fn postgres(url: &str, max_connections: u32) -> StoreResult<Self> {
         let patience = Patience::default();
+        let listener = replicas::connect(url).await?;
         let pool = connect::postgres(url, max_connections, &patience).await?;
         let database = Database::new(Dialect::Postgres, (pool.clone(), pool), patience);
         let own = Uuid::now_v7();
         let changed = database.changed.clone();
         let committed = database.committed.subscribe();
         let mut replicas = Replicas::default();
-        replicas.start(replicas::listener(url, own, changed).await?);
+        replicas.start(replicas::listen(listener, url.to_owned(), own, changed));
         let announcing = Arc::new(database.clone());
         replicas.start(replicas::announce(announcing, own, committed));
         Ok(Self {
@@ -233,6 +254,23 @@ impl SqlStore {
             () = second.ended() => "what makes reports durable broke off",
             () = self.replicas.ended.cancelled() => "what keeps replicas in touch broke off",
         }
+    }
+
+    /// Connects to a PostgreSQL whose lock the caller has alone, and brings its schema up to date.
+    pub(in crate::store) async fn postgres_locked(
+        url: &str,
+        max_connections: u32,
+    ) -> StoreResult<Self> {
+        let patience = Patience::default();
+        let pool = connect::postgres(url, max_connections, &patience).await?;
+        let database = Database::new(Dialect::Postgres, (pool.clone(), pool), patience);
+        Ok(Self::on(database))
+    }
+
+    /// Ends all connections; what SQLite keeps beside the file is in it then.
+    pub async fn close(self) {
+        self.database.readers.close().await;
+        self.database.pool.close().await;
     }
 
     /// For telling other replicas of commits in other ways than the database's own.

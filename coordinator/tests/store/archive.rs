@@ -1,15 +1,17 @@
 //! Backup, restore, and the way from one database to another.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use patchfleet_coordinator::store::archive::{ArchiveError, backup, restore, unused};
+use patchfleet_coordinator::store::archive::{ArchiveError, backup, restore};
 use patchfleet_coordinator::store::{
-    Act, Acted, Address, Cas, Checkpoint, Commanded, Look, Reply, Scope, SqlStore, Store,
-    TaskFilter, WorkEvent,
+    Act, Acted, Address, Cas, Checkpoint, Commanded, Exclusive, Look, Reply, Scope, SqlStore,
+    Store, TaskFilter, WorkEvent, migrate,
 };
 use patchfleet_domain::{Agent, IssueNumber, SessionId, Task, TaskState};
 use patchfleet_testkit::postgres::Database;
+use sqlx::{Connection as _, Executor as _, PgConnection};
+use tokio::sync::OnceCell;
 
 use crate::fixture::{Fixture, LEASE, Place, agent, failure, pull_request, repository};
 use crate::presence::{description, presence};
@@ -60,8 +62,21 @@ async fn grown() -> Fixture {
 
 fn address(fixture: &Fixture) -> Address {
     match &fixture.place {
-        Place::File(folder) => Address::Sqlite(folder.path().join("my tasks, 100%?#.db")),
+        Place::File(folder, _) => Address::Sqlite(folder.path().join("my tasks, 100%?#.db")),
         Place::Server(database) => Address::Postgres(database.url().to_owned().into()),
+    }
+}
+
+fn address_of(database: &Database) -> Address {
+    Address::Postgres(database.url().to_owned().into())
+}
+
+/// Ends the coordinator; its place stays.
+fn ended(fixture: Fixture) -> Place {
+    match fixture.place {
+        // The lock goes with those who have it.
+        Place::File(folder, _) => Place::File(folder, OnceCell::new()),
+        server @ Place::Server(_) => server,
     }
 }
 
@@ -86,29 +101,30 @@ async fn contents(store: &dyn Store) -> Vec<(Task, String)> {
 async fn a_grown_store_moves_to_postgres_and_back_without_loss() {
     let fixture = grown().await;
     let database = Database::create().await.unwrap();
-    let old = address(&fixture).open(2).await.unwrap();
-    let new = SqlStore::postgres(database.url(), 4).await.unwrap();
-    let moved = old.transfer(&new).await.unwrap();
+    let (file, server) = (address(&fixture), address_of(&database));
+    let before = contents(fixture.store.as_ref()).await;
+    let pending = fixture.store.outbox_pending().await.unwrap();
+    let _place = ended(fixture);
+    let moved = migrate(&file, &server).await.unwrap();
     assert_eq!(moved.rows.iter().filter(|(_, rows)| *rows == 0).count(), 0);
-    assert_eq!(contents(&new).await, contents(&old).await);
-    assert_eq!(
-        new.outbox_pending().await.unwrap(),
-        old.outbox_pending().await.unwrap()
-    );
+    let again = migrate(&file, &server).await.unwrap_err().to_string();
+    assert!(again.contains("not empty"), "{again}");
     // A dump of it, as PostgreSQL's own tools make it, is a store as well.
     let dumped = Database::create().await.unwrap();
     database.dump_into(&dumped).unwrap();
     let dumped = SqlStore::postgres(dumped.url(), 2).await.unwrap();
-    assert_eq!(contents(&dumped).await, contents(&old).await);
-    let again = old.transfer(&new).await.unwrap_err().to_string();
-    assert!(again.contains("not empty"), "{again}");
+    assert_eq!(contents(&dumped).await, before);
 
     let folder = tempfile::tempdir().unwrap();
-    let back = SqlStore::sqlite(&folder.path().join("back.db"))
+    let back = folder.path().join("back.db");
+    migrate(&server, &Address::Sqlite(back.clone()))
         .await
         .unwrap();
-    new.transfer(&back).await.unwrap();
-    assert_eq!(contents(&back).await, contents(&old).await);
+    let back = SqlStore::sqlite(&back).await.unwrap();
+    assert_eq!(contents(&back).await, before);
+    let new = SqlStore::postgres(database.url(), 4).await.unwrap();
+    assert_eq!(contents(&new).await, before);
+    assert_eq!(new.outbox_pending().await.unwrap(), pending);
 
     // Life goes on there, with numbers that nobody had.
     let queued = new.queued(&Look::all(10, 10)).await.unwrap();
@@ -147,29 +163,26 @@ async fn a_backup_is_made_while_the_store_is_in_use_and_brings_it_back() {
     assert!(matches!(refused, ArchiveError::InUse(_)), "{refused}");
     fixture.create(7).await;
 
-    let Fixture { store, place, .. } = fixture;
-    drop(store);
-    let restored = loop {
-        // The connections of a store that was dropped are closed soon after.
-        match restore(&address, &file).await {
-            Err(ArchiveError::InUse(_)) => tokio::task::yield_now().await,
-            restored => break restored.unwrap(),
-        }
-    };
+    let place = ended(fixture);
+    let restored = restore(&address, &file).await.unwrap();
     assert_eq!(restored.tasks, made.tasks);
-    let kept: PathBuf = restored.kept.expect("what was there is kept");
-    assert!(kept.is_file());
+    let [kept] = &restored.kept[..] else {
+        panic!("what was there is kept: {restored:?}");
+    };
+    let kept = SqlStore::sqlite(kept).await.unwrap();
+    let all = kept.tasks(&TaskFilter::default()).await.unwrap();
+    assert_eq!(all.len(), 7, "with all that was in its log");
     let store = address.open(2).await.unwrap();
     let after: Vec<_> = store.tasks(&TaskFilter::default()).await.unwrap();
     assert!(before.iter().all(|(task, _)| after.contains(task)));
-    drop((store, place));
+    drop((store, place, kept));
 }
 
 #[tokio::test]
 async fn what_is_no_backup_is_refused_and_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let store = Address::Sqlite(folder.path().join("tasks.db"));
-    drop(store.open(1).await.unwrap());
+    store.open(1).await.unwrap().close().await;
     let file = folder.path().join("backup.db");
     let unfit = async |what: &str| {
         let refused = restore(&store, &file).await.unwrap_err();
@@ -201,20 +214,8 @@ async fn what_is_no_backup_is_refused_and_changes_nothing() {
     unfit("one of a newer version").await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_works_with_a_server_is_seen() {
-    let fixture = Fixture::postgres().await;
-    let address = address(&fixture);
-    let seen = unused(&address).await.unwrap_err();
-    assert!(matches!(seen, ArchiveError::InUse(_)), "{seen}");
-    assert!(matches!(
-        backup(&address, "nowhere".as_ref()).await,
-        Err(ArchiveError::Postgres)
-    ));
-}
-
 /// The store's file and what SQLite keeps beside it.
-fn beside(file: &std::path::Path, suffix: &str) -> PathBuf {
+fn beside(file: &Path, suffix: &str) -> PathBuf {
     let mut name = file.as_os_str().to_owned();
     name.push(suffix);
     name.into()
@@ -240,12 +241,14 @@ async fn the_log_of_a_store_that_is_gone_is_not_played_into_the_backup() {
     // Somebody moved the damaged file away after a crash and left its log.
     let log = std::fs::read(beside(&file, "-wal")).unwrap();
     assert!(!log.is_empty(), "the log holds the later tasks");
-    drop(store);
+    store.close().await;
     std::fs::remove_file(&file).unwrap();
     std::fs::write(beside(&file, "-wal"), &log).unwrap();
     let restored = restore(&address, &saved).await.unwrap();
-    let kept = restored.kept.unwrap();
-    assert_eq!(std::fs::read(&kept).unwrap(), log, "nothing is thrown away");
+    let [kept] = &restored.kept[..] else {
+        panic!("the log is kept: {restored:?}");
+    };
+    assert_eq!(std::fs::read(kept).unwrap(), log, "nothing is thrown away");
     let store = SqlStore::sqlite(&file).await.unwrap();
     let tasks = store.tasks(&TaskFilter::default()).await.unwrap();
     assert_eq!(tasks.len(), 1, "what the backup holds");
@@ -256,11 +259,313 @@ async fn a_damaged_store_is_replaced_and_kept() {
     let folder = tempfile::tempdir().unwrap();
     let (file, saved) = (folder.path().join("pf.db"), folder.path().join("backup"));
     let address = Address::Sqlite(file.clone());
-    drop(SqlStore::sqlite(&file).await.unwrap());
+    SqlStore::sqlite(&file).await.unwrap().close().await;
     backup(&address, &saved).await.unwrap();
-    std::fs::write(&file, "this is no database at all".repeat(500)).unwrap();
+    let damaged = "this is no database at all".repeat(500);
+    std::fs::write(&file, &damaged).unwrap();
+    std::fs::write(beside(&file, "-wal"), "nor is this a log").unwrap();
     let restored = restore(&address, &saved).await.unwrap();
-    let kept = std::fs::read_to_string(restored.kept.unwrap()).unwrap();
-    assert!(kept.starts_with("this is no database"));
+    let kept = |suffix: &str| {
+        let mut kept = restored.kept.iter();
+        let kept = kept.find(|kept| kept.to_str().unwrap().ends_with(suffix));
+        std::fs::read_to_string(kept.unwrap()).unwrap()
+    };
+    assert_eq!(kept("Z"), damaged, "{restored:?}");
+    assert_eq!(kept("Z-wal"), "nor is this a log", "{restored:?}");
+    assert!(!beside(&file, "-wal").exists());
     SqlStore::sqlite(&file).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_is_not_played_into_a_store_that_is_not_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let (address, file, saved) = saved(folder.path()).await;
+    let store = SqlStore::sqlite(&file).await.unwrap();
+    let fixture = Fixture::sqlite().await;
+    for issue in 2..60 {
+        let act = [Act::Create(Box::new(fixture.new_task(issue)))];
+        let recorded = store.record_delivery(&fixture.delivery(), &act).await;
+        recorded.unwrap();
+    }
+    let log = std::fs::read(beside(&file, "-wal")).unwrap();
+    store.close().await;
+    // After a crash somebody put an old file, which is damaged as well, beside the log.
+    let mut other = std::fs::read(&saved).unwrap();
+    let end = other.len();
+    other[end / 2..end - 4096].fill(7);
+    std::fs::write(&file, &other).unwrap();
+    std::fs::write(beside(&file, "-wal"), &log).unwrap();
+    let restored = restore(&address, &saved).await.unwrap();
+    let kept = |suffix: &str| {
+        let mut kept = restored.kept.iter();
+        let kept = kept.find(|kept| kept.to_str().unwrap().ends_with(suffix));
+        std::fs::read(kept.unwrap()).unwrap()
+    };
+    assert!(kept("Z") == other, "byte for byte: {restored:?}");
+    assert!(kept("Z-wal") == log, "byte for byte: {restored:?}");
+    assert_eq!(tasks(&file).await, 1);
+}
+
+/// A store with a task, and a backup of it.
+async fn saved(folder: &Path) -> (Address, PathBuf, PathBuf) {
+    let (file, saved) = (folder.join("pf.db"), folder.join("backup"));
+    let address = Address::Sqlite(file.clone());
+    let fixture = Fixture::sqlite().await;
+    let store = SqlStore::sqlite(&file).await.unwrap();
+    let act = [Act::Create(Box::new(fixture.new_task(1)))];
+    let recorded = store.record_delivery(&fixture.delivery(), &act).await;
+    recorded.unwrap();
+    store.close().await;
+    backup(&address, &saved).await.unwrap();
+    (address, file, saved)
+}
+
+async fn tasks(file: &Path) -> usize {
+    let store = SqlStore::sqlite(file).await.unwrap();
+    let tasks = store.tasks(&TaskFilter::default()).await.unwrap();
+    store.close().await;
+    tasks.len()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_coordinator_is_noticed_whatever_became_of_its_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let (address, file, saved) = saved(folder.path()).await;
+    let coordinator = SqlStore::sqlite(&file).await.unwrap();
+    let refused = async |what: &str| {
+        let there = std::fs::read(&file).ok();
+        let refused = restore(&address, &saved).await.unwrap_err();
+        let text = refused.to_string();
+        assert!(matches!(refused, ArchiveError::InUse(_)), "{what}: {text}");
+        let holder = format!("process {} (coordinator)", std::process::id());
+        assert!(text.contains(&holder), "{what}: {text}");
+        assert_eq!(std::fs::read(&file).ok(), there, "{what}");
+    };
+    refused("as it was").await;
+    std::fs::remove_file(&file).unwrap();
+    refused("removed").await;
+    std::fs::copy(&saved, &file).unwrap();
+    refused("replaced").await;
+    std::fs::write(&file, "no database").unwrap();
+    refused("damaged").await;
+    coordinator.close().await;
+    restore(&address, &saved).await.unwrap();
+    assert_eq!(tasks(&file).await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_has_one_coordinator() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("pf.db");
+    let first = SqlStore::sqlite(&file).await.unwrap();
+    let refused = SqlStore::sqlite(&file).await.unwrap_err().to_string();
+    let holder = format!("in use by process {}", std::process::id());
+    assert!(refused.contains(&holder), "{refused}");
+    assert!(refused.contains("one coordinator"), "{refused}");
+    drop(first);
+    SqlStore::sqlite(&file).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backup_is_never_changed_and_is_one_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let (address, file, saved) = saved(folder.path()).await;
+    // The log of a store that was copied by other means, which would be played into this one.
+    let store = SqlStore::sqlite(&file).await.unwrap();
+    let fixture = Fixture::sqlite().await;
+    // The first one's id is that of the task which is there.
+    fixture.delivery();
+    let act = [Act::Create(Box::new(fixture.new_task(2)))];
+    let recorded = store.record_delivery(&fixture.delivery(), &act).await;
+    recorded.unwrap();
+    let log = std::fs::read(beside(&file, "-wal")).unwrap();
+    store.close().await;
+    let as_it_was = async || {
+        let seen = std::fs::metadata(&saved).unwrap();
+        (std::fs::read(&saved).unwrap(), seen.modified().unwrap())
+    };
+    let before = as_it_was().await;
+    for suffix in ["-wal", "-journal"] {
+        std::fs::write(beside(&saved, suffix), &log).unwrap();
+        let refused = restore(&address, &saved).await.unwrap_err();
+        let text = refused.to_string();
+        assert!(
+            text.contains(&format!("backup{suffix} lies beside")),
+            "{text}"
+        );
+        assert_eq!(std::fs::read(beside(&saved, suffix)).unwrap(), log);
+        std::fs::remove_file(beside(&saved, suffix)).unwrap();
+        assert_eq!(tasks(&file).await, 2, "the store is what it was");
+    }
+    let mut readable = std::fs::metadata(&saved).unwrap().permissions();
+    readable.set_readonly(true);
+    std::fs::set_permissions(&saved, readable).unwrap();
+    restore(&address, &saved).await.unwrap();
+    assert_eq!(as_it_was().await, before);
+    let names = std::fs::read_dir(folder.path()).unwrap();
+    let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let beside: Vec<_> = names.filter(|name| name.starts_with("backup")).collect();
+    assert_eq!(beside, ["backup"], "nothing was made beside it");
+    assert_eq!(
+        tasks(&file).await,
+        1,
+        "what a read-only backup brings back can be written"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backup_that_can_not_be_brought_up_to_date_costs_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (address, file, saved) = saved(folder.path()).await;
+    let mut old = sqlx::SqliteConnection::connect(saved.to_str().unwrap())
+        .await
+        .unwrap();
+    // As if an earlier version had written it, and somebody had made a table since.
+    let last = "DELETE FROM _sqlx_migrations WHERE version = \
+                (SELECT MAX(version) FROM _sqlx_migrations)";
+    old.execute(last).await.unwrap();
+    old.close().await.unwrap();
+    let refused = restore(&address, &saved).await.unwrap_err();
+    assert!(matches!(refused, ArchiveError::Upgrade { .. }), "{refused}");
+    assert_eq!(tasks(&file).await, 1, "the store is what it was");
+    let left = std::fs::read_dir(folder.path()).unwrap();
+    let left = left.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let left: Vec<_> = left
+        .filter(|name| name.contains("before-restore"))
+        .collect();
+    assert_eq!(left, [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_can_not_be_looked_at_is_not_taken_for_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let (address, file, saved) = saved(folder.path()).await;
+    std::fs::create_dir(beside(&file, "-wal")).unwrap();
+    let refused = restore(&address, &saved).await.unwrap_err();
+    let text = refused.to_string();
+    assert!(matches!(refused, ArchiveError::Present { .. }), "{text}");
+    assert!(text.contains("pf.db can't be looked at"), "{text}");
+    std::fs::remove_dir(beside(&file, "-wal")).unwrap();
+    assert_eq!(tasks(&file).await, 1);
+    std::fs::rename(&file, folder.path().join("elsewhere")).unwrap();
+    std::fs::create_dir(&file).unwrap();
+    let refused = restore(&address, &saved).await.unwrap_err();
+    assert!(matches!(refused, ArchiveError::File { .. }), "{refused}");
+    assert!(file.is_dir());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_crash_of_an_earlier_restore_left_is_not_used() {
+    let folder = tempfile::tempdir().unwrap();
+    let (address, file, saved) = saved(folder.path()).await;
+    for suffix in [
+        ".partial",
+        ".partial-wal",
+        ".partial-journal",
+        ".partial-shm",
+    ] {
+        std::fs::write(beside(&file, suffix), "left behind").unwrap();
+    }
+    restore(&address, &saved).await.unwrap();
+    assert_eq!(tasks(&file).await, 1);
+    assert!(!beside(&file, ".partial-wal").exists());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_link_to_a_store_stays_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_, file, saved) = saved(folder.path()).await;
+    let link = folder.path().join("link.db");
+    std::os::unix::fs::symlink(&file, &link).unwrap();
+    let restored = restore(&Address::Sqlite(link.clone()), &saved)
+        .await
+        .unwrap();
+    assert!(std::fs::symlink_metadata(&link).unwrap().is_symlink());
+    assert_eq!(restored.kept.len(), 1);
+    let name = restored.kept[0].file_name().unwrap().to_str().unwrap();
+    assert!(name.starts_with("pf.db.before-restore-"), "{name}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_is_used_is_not_moved() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, path, _) = saved(folder.path()).await;
+    let fixture = Fixture::postgres().await;
+    let server = address(&fixture);
+    let refused = async |from: &Address, to: &Address, which: &str| {
+        let refused = migrate(from, to).await.unwrap_err();
+        let text = format!("{refused:#}");
+        assert!(text.contains(which), "{text}");
+        assert!(text.contains("is in use by"), "{text}");
+        assert!(refused.downcast_ref::<ArchiveError>().is_some(), "{text}");
+    };
+    refused(&file, &server, "the new database").await;
+    refused(&server, &file, "the old database").await;
+    // Whatever a session is called, and without the lock that ours share.
+    let database = Database::create().await.unwrap();
+    let mut other = PgConnection::connect(database.url()).await.unwrap();
+    other
+        .execute("SET application_name = 'psql'")
+        .await
+        .unwrap();
+    refused(&file, &address_of(&database), "(psql)").await;
+    other.close().await.unwrap();
+    let coordinator = SqlStore::sqlite(&path).await.unwrap();
+    refused(&file, &address_of(&database), "the old database").await;
+    coordinator.close().await;
+    migrate(&file, &address_of(&database)).await.unwrap();
+    assert!(matches!(
+        backup(&server, "nowhere".as_ref()).await,
+        Err(ArchiveError::Postgres)
+    ));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_coordinator_starts_on_what_is_being_moved() {
+    let database = Database::create().await.unwrap();
+    let lock = Exclusive::acquire(database.url()).await.unwrap();
+    let refused = SqlStore::postgres(database.url(), 2).await.unwrap_err();
+    let text = refused.to_string();
+    assert!(
+        text.contains("`patchfleet migrate` is copying it"),
+        "{text}"
+    );
+    assert!(text.contains("(patchfleet migrate) from"), "{text}");
+    let second = Exclusive::acquire(database.url()).await.unwrap_err();
+    assert!(matches!(second, ArchiveError::InUse(_)), "{second}");
+    lock.release().await.unwrap();
+    SqlStore::postgres(database.url(), 2).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_coordinator_that_lost_its_lock_goes_on_and_acquires_it_again() {
+    let fixture = Fixture::postgres().await;
+    let Place::Server(database) = &fixture.place else {
+        panic!("it is on a server");
+    };
+    let mut operator = PgConnection::connect(database.url()).await.unwrap();
+    let lost = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' \
+                AND mode = 'ShareLock' AND database = \
+                (SELECT oid FROM pg_database WHERE datname = current_database())";
+    let ended: Vec<bool> = sqlx::query_scalar(lost)
+        .fetch_all(&mut operator)
+        .await
+        .unwrap();
+    assert_eq!(ended, [true]);
+    fixture.create(1).await;
+    let shared = "SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid) \
+                  WHERE locktype = 'advisory' AND mode = 'ShareLock' \
+                  AND datname = current_database()";
+    let mut looks = tokio::time::interval(Duration::from_millis(20));
+    loop {
+        let count: i64 = sqlx::query_scalar(shared)
+            .fetch_one(&mut operator)
+            .await
+            .unwrap();
+        if count == 1 {
+            break;
+        }
+        looks.tick().await;
+    }
+    fixture.create(2).await;
 }

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use patchfleet_coordinator::store::{
-    Act, Acted, Assignment, Caps, Cas, Delivery, Look, NewTask, QueuedTask, Recorded, Report,
-    SemanticKey, SqlStore, Store, Terms, WorkEvent,
+    Act, Acted, Assignment, Caps, Cas, Delivery, FileLock, Look, NewTask, QueuedTask, Recorded,
+    Report, SemanticKey, SqlStore, Store, Terms, WorkEvent,
 };
 use patchfleet_domain::agent::Requirement;
 use patchfleet_domain::outcome::{Failure, FailureKind, Outcome, PullRequestRef};
@@ -17,6 +17,7 @@ use patchfleet_domain::{
 };
 use patchfleet_testkit::postgres::Database;
 use sqlx::{Connection as _, Executor as _};
+use tokio::sync::OnceCell;
 
 pub(crate) const LEASE: Duration = Duration::from_secs(30);
 pub(crate) const TERMS: Terms = Terms {
@@ -32,7 +33,8 @@ pub(crate) struct Fixture {
 
 /// Where a store is kept; gone when dropped.
 pub(crate) enum Place {
-    File(tempfile::TempDir),
+    /// A folder, and the lock of the store in it, which all that is opened here share.
+    File(tempfile::TempDir, OnceCell<FileLock>),
     Server(Database),
 }
 
@@ -46,8 +48,13 @@ impl Place {
     pub(crate) async fn limited(&self, caps: Caps) -> Arc<dyn Store> {
         let store = match self {
             // What has a meaning in an address has none in a file's name.
-            Self::File(folder) => {
-                SqlStore::sqlite(&folder.path().join("my tasks, 100%?#.db")).await
+            Self::File(folder, lock) => {
+                let file = folder.path().join("my tasks, 100%?#.db");
+                let lock = lock.get_or_init(async || {
+                    let lock = FileLock::acquire(&file, "test").await;
+                    lock.unwrap()
+                });
+                SqlStore::sqlite_locked(lock.await.clone()).await
             }
             Self::Server(database) => SqlStore::postgres(database.url(), 8).await,
         };
@@ -58,7 +65,7 @@ impl Place {
     pub(crate) async fn execute(&self, text: String) {
         sqlx::any::install_default_drivers();
         let url = match self {
-            Self::File(folder) => {
+            Self::File(folder, _) => {
                 let file = folder.path().join("my tasks, 100%?#.db");
                 format!("sqlite:{}", utf8_path(&file))
             }
@@ -69,10 +76,15 @@ impl Place {
         assert_eq!(done.rows_affected(), 1);
     }
 
+    /// A folder with nothing in it.
+    pub(crate) fn file() -> Self {
+        Self::File(tempfile::tempdir().unwrap(), OnceCell::new())
+    }
+
     /// One of the same sort with nothing in it.
     pub(crate) async fn fresh(&self) -> Self {
         match self {
-            Self::File(_) => Self::File(tempfile::tempdir().unwrap()),
+            Self::File(..) => Self::file(),
             Self::Server(_) => Self::Server(Database::create().await.unwrap()),
         }
     }
@@ -80,7 +92,7 @@ impl Place {
 
 impl Fixture {
     pub(crate) async fn sqlite() -> Self {
-        Self::on(Place::File(tempfile::tempdir().unwrap())).await
+        Self::on(Place::file()).await
     }
 
     pub(crate) async fn postgres() -> Self {

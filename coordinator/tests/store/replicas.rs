@@ -63,7 +63,7 @@ pub(crate) async fn an_agent_id_has_one_process_over_all_of_them(fixture: &Fixtu
     assert_eq!(registered.unwrap(), Cas::Applied(()));
     let second = presence(SessionId::new(), LEASE);
     let registered = other.register_agent(&known, second).await.unwrap();
-    if let Place::File(_) = fixture.place {
+    if let Place::File(..) = fixture.place {
         assert_eq!(registered, Cas::Applied(()));
         return;
     }

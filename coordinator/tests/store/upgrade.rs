@@ -69,7 +69,7 @@ async fn first_version(url: &str, dialect: &str) -> AnyConnection {
 
 async fn upgraded(place: Place) {
     let (url, dialect) = match &place {
-        Place::File(folder) => {
+        Place::File(folder, _) => {
             let file = folder.path().join("old.db");
             (format!("sqlite:{}?mode=rwc", file.display()), "sqlite")
         }
@@ -80,7 +80,7 @@ async fn upgraded(place: Place) {
         old.execute(sqlx::AssertSqlSafe(text)).await.unwrap();
     }
     let store = match &place {
-        Place::File(folder) => SqlStore::sqlite(&folder.path().join("old.db")).await,
+        Place::File(folder, _) => SqlStore::sqlite(&folder.path().join("old.db")).await,
         Place::Server(_) => SqlStore::postgres(&url, 4).await,
     };
     let store = store.unwrap();
@@ -120,7 +120,7 @@ async fn check(store: &dyn Store) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_first_versions_file_is_brought_up_to_date() {
-    upgraded(Place::File(tempfile::tempdir().unwrap())).await;
+    upgraded(Place::file()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

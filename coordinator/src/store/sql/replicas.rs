@@ -9,14 +9,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use sqlx::Executor as _;
 use sqlx::postgres::PgListener;
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use super::Database;
+use super::{Database, advisory};
 use crate::store::StoreResult;
 
 const CHANNEL: &str = "patchfleet";
+/// A name for `pg_stat_activity`, unless the address has one.
+const NAMED: &str = "SELECT set_config('application_name', 'patchfleet', false) \
+     WHERE current_setting('application_name') = ''";
 /// Between two notifications of one process.
 const PAUSE: Duration = Duration::from_millis(10);
 /// Before a listener that failed connects again.
@@ -25,41 +29,49 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// How long a connection may be silent before it is asked whether it is there, and for the answer.
 const SILENCE: Duration = Duration::from_secs(10);
 
-/// Listens until the future is dropped; the first connection is there when this returns.
-pub(super) async fn listener(
-    url: &str,
-    own: Uuid,
-    changed: watch::Sender<u64>,
-) -> StoreResult<impl Future<Output = ()> + use<>> {
-    let mut connected = Some(connect(url).await?);
-    let url = url.to_owned();
-    Ok(async move {
-        loop {
-            let listened = match connected.take() {
-                Some(listener) => listen(listener, own, &changed).await,
-                None => connect(&url)
-                    .await
-                    .map(|listener| connected = Some(listener)),
-            };
-            if let Err(error) = listened {
-                tracing::warn!(%error, "other replicas are not heard; polling until they are");
-                tokio::time::sleep(AGAIN).await;
-            }
-        }
-    })
-}
-
-async fn connect(url: &str) -> Result<PgListener, sqlx::Error> {
+/// Connects, shares the lock of the store and listens, in a session that does both until it is lost.
+pub(super) async fn connect(url: &str) -> StoreResult<PgListener> {
     let mut listener = PgListener::connect(url).await?;
+    // A new session has to share the lock as well.
+    listener.eager_reconnect(false);
+    listener.execute(NAMED).await?;
+    advisory::share(&mut listener).await?;
     listener.listen(CHANNEL).await?;
     Ok(listener)
 }
 
-async fn listen(
+/// Listens until the future is dropped, with this listener first and with others when it fails.
+pub(super) async fn listen(
+    listener: PgListener,
+    url: String,
+    own: Uuid,
+    changed: watch::Sender<u64>,
+) {
+    let mut connected = Some(listener);
+    loop {
+        let heard = match connected.take() {
+            Some(listener) => hear(listener, own, &changed).await,
+            None => connect(&url)
+                .await
+                .map(|listener| connected = Some(listener)),
+        };
+        if let Err(error) = heard {
+            tracing::warn!(
+                %error,
+                "other replicas are not heard, and the store's lock is not shared; polling, and \
+                 trying again"
+            );
+            tokio::time::sleep(AGAIN).await;
+        }
+    }
+}
+
+/// Listens until the session is lost, and what was said meanwhile with it.
+async fn hear(
     mut listener: PgListener,
     own: Uuid,
     changed: &watch::Sender<u64>,
-) -> Result<(), sqlx::Error> {
+) -> StoreResult<()> {
     let own = own.to_string();
     changed.send_modify(|count| *count += 1);
     loop {
@@ -67,9 +79,10 @@ async fn listen(
             is_there(&mut listener).await?;
             continue;
         };
-        // Nothing: the connection was lost, and what was said meanwhile with it.
-        let notification = notification?;
-        if notification.is_none_or(|it| it.payload() != own) {
+        let Some(notification) = notification? else {
+            return Ok(());
+        };
+        if notification.payload() != own {
             changed.send_modify(|count| *count += 1);
         }
     }

@@ -74,7 +74,7 @@ fn is_locked(error: &MigrateError) -> bool {
     code.is_some_and(|code| code == LOCK_NOT_AVAILABLE)
 }
 
-fn failed(error: MigrateError) -> StoreError {
+pub(in crate::store) fn failed(error: MigrateError) -> StoreError {
     match error {
         MigrateError::Execute(error) => error.into(),
         MigrateError::ExecuteMigration(error, version) => match StoreError::from(error) {

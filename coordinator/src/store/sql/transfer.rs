@@ -3,8 +3,9 @@
 use futures::TryStreamExt as _;
 use serde::Serialize;
 use serde_json::Value;
-use sqlx::Row as _;
+use sqlx::{Executor as _, Row as _};
 
+use super::advisory::Alone;
 use super::rows::to_json;
 use super::rowset;
 use super::{Database, Dialect, Sql};
@@ -28,6 +29,16 @@ const TABLES: [&str; 13] = [
 ];
 /// Those whose rows are numbered by the database.
 const NUMBERED: [&str; 4] = ["checkpoints", "task_events", "task_logs", "outbox"];
+/// What makes of a session for short statements one that may read and write everything.
+const PATIENT: [&str; 7] = [
+    "SET LOCAL statement_timeout = 0",
+    "SET LOCAL idle_in_transaction_session_timeout = 0",
+    "SET LOCAL lock_timeout = '10s'",
+    "SET LOCAL enable_seqscan = on",
+    "SET LOCAL enable_bitmapscan = on",
+    "SET LOCAL enable_hashjoin = on",
+    "SET LOCAL enable_mergejoin = on",
+];
 /// Rows in one statement.
 const CHUNK: usize = 500;
 
@@ -46,24 +57,32 @@ struct ColumnInfo {
 }
 
 impl SqlStore {
-    /// Copies everything into `to`, which has to be empty. Nobody else may use either meanwhile:
-    /// what is written here after the copy began is not in it.
+    /// Copies everything into `to`, which has to be empty, under the lock of the one of both that is
+    /// on PostgreSQL.
     ///
     /// # Errors
-    /// When there is something already, a row can't be taken over, or a database refuses. Nothing
-    /// is in `to` then that was not there before.
-    pub async fn transfer(&self, to: &Self) -> StoreResult<Transferred> {
-        transfer(&self.database, &to.database).await
+    /// When there is something already, a row can't be taken over, the lock is lost, or a database
+    /// refuses. Nothing is in `to` then that was not there before.
+    pub(in crate::store) async fn transfer(
+        &self,
+        to: &Self,
+        lock: &mut Alone,
+    ) -> StoreResult<Transferred> {
+        transfer(&self.database, &to.database, lock).await
     }
 }
 
-async fn transfer(from: &Database, to: &Database) -> StoreResult<Transferred> {
+async fn transfer(from: &Database, to: &Database, lock: &mut Alone) -> StoreResult<Transferred> {
     let mut source = from.readers.begin().await?;
+    let mut target = to.pool.begin_with(to.dialect.begin()).await?;
     if from.dialect == Dialect::Postgres {
         let snapshot = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY";
-        sqlx::query(snapshot).execute(&mut *source).await?;
+        source.execute(snapshot).await?;
+        shut(&mut source).await?;
     }
-    let mut target = to.pool.begin_with(to.dialect.begin()).await?;
+    if to.dialect == Dialect::Postgres {
+        shut(&mut target).await?;
+    }
     complete(&mut source, from.dialect).await?;
     let mut rows = Vec::with_capacity(TABLES.len());
     for table in TABLES {
@@ -86,9 +105,24 @@ async fn transfer(from: &Database, to: &Database) -> StoreResult<Transferred> {
             return Err(StoreError::Corrupt(why));
         }
         rows.push((table, here));
+        lock.verify().await?;
     }
     target.commit().await?;
     Ok(Transferred { rows })
+}
+
+/// Lets the transaction take as long as it takes, by whatever plan is best, and keeps others from
+/// writing to the tables: a coordinator that lost its lock and goes on is held up, not overheard.
+async fn shut(sql: &mut Sql) -> StoreResult<()> {
+    for setting in PATIENT {
+        sql.execute(setting).await?;
+    }
+    let lock = format!(
+        "LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE",
+        TABLES.join(", ")
+    );
+    sql.execute(sqlx::AssertSqlSafe(lock)).await?;
+    Ok(())
 }
 
 /// Refuses to leave out a table that this list has not heard of.
