@@ -144,9 +144,6 @@ pub enum DraftError {
         /// The end of its output.
         tail: String,
     },
-    /// The change can't be told as text.
-    #[error("the draft changes files that are not UTF-8 text")]
-    NotText,
     /// Git failed.
     #[error(transparent)]
     Git(#[from] GitError),
@@ -199,8 +196,7 @@ impl DraftError {
             | Self::NotPermitted { .. }
             | Self::Unchanged { .. }
             | Self::Hung { .. }
-            | Self::TimedOut { .. }
-            | Self::NotText => FailureKind::DraftFailed,
+            | Self::TimedOut { .. } => FailureKind::DraftFailed,
         }
     }
 

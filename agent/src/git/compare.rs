@@ -1,10 +1,15 @@
 //! Trees compared, commits merged, and what was written about commits.
 
-use git2::{DiffFormat, DiffLine, DiffLineType, DiffOptions, ErrorCode, MergeOptions, Sort};
+use git2::{
+    DiffFindOptions, DiffFormat, DiffLine, DiffLineType, DiffOptions, ErrorCode, MergeOptions, Sort,
+};
 
 use super::local::failed;
 use super::tree::tree_of;
 use super::{GitError, OUTPUT_CAP, ObjectId, Repository};
+
+/// Most files on a side that are compared for their likeness; equal ones are found beyond that.
+const RENAMES: usize = 1000;
 
 impl Repository {
     /// The difference between two trees as git writes it, without renames.
@@ -14,6 +19,27 @@ impl Repository {
     /// # Errors
     /// [`GitError::Unfit`] when it is too long; else when a tree can't be read.
     pub async fn diff(&self, from: &ObjectId, to: &ObjectId) -> Result<Vec<u8>, GitError> {
+        self.compare(from, to, false).await
+    }
+
+    /// The same, in which a file that was moved is told as one, as people count it.
+    ///
+    /// # Errors
+    /// As of [`Repository::diff`].
+    pub async fn diff_with_renames(
+        &self,
+        from: &ObjectId,
+        to: &ObjectId,
+    ) -> Result<Vec<u8>, GitError> {
+        self.compare(from, to, true).await
+    }
+
+    async fn compare(
+        &self,
+        from: &ObjectId,
+        to: &ObjectId,
+        renames: bool,
+    ) -> Result<Vec<u8>, GitError> {
         let what = "comparing trees";
         let (from, to) = (from.clone(), to.clone());
         self.local(what, move |repository| {
@@ -21,9 +47,15 @@ impl Repository {
             let (from, to) = (tree(&from)?, tree(&to)?);
             let mut options = DiffOptions::new();
             options.indent_heuristic(true);
-            let diff = repository
+            let mut diff = repository
                 .diff_tree_to_tree(Some(&from), Some(&to), Some(&mut options))
                 .map_err(failed(what))?;
+            if renames {
+                let mut similar = DiffFindOptions::new();
+                similar.renames(true).rename_limit(RENAMES);
+                diff.find_similar(Some(&mut similar))
+                    .map_err(failed(what))?;
+            }
             let mut patch = Patch::default();
             let printed = diff.print(DiffFormat::Patch, |_, _, line| {
                 patch.push(&line);

@@ -29,11 +29,14 @@ use crate::git::{Entry, EntryKind};
 use crate::repository_config::RepositoryConfig;
 use parse::{FileDiff, Line};
 
-/// Largest draft, and largest file that a draft may touch, in bytes.
+/// Largest draft, in bytes; what it says of files that it deletes does not count.
 const MAX_BYTES: usize = 1 << 20;
-/// Most bytes that the files which a draft touches may have together, before it.
-const MAX_TOUCHED: u64 = 32 << 20;
-/// Most files that a draft may touch.
+/// Largest file that a draft may touch, in bytes.
+const MAX_FILE: usize = 8 << 20;
+/// Most bytes that the files which a draft touches may take in the context, before and after it:
+/// they are kept as a checkpoint, which has to fit into one message.
+const MAX_KEPT: usize = 24 << 20;
+/// Most files that a draft may touch; one that is moved is one.
 const MAX_FILES: usize = 100;
 
 /// The node.
@@ -95,6 +98,7 @@ impl Node for Patch {
         if files.is_empty() && rejected.is_empty() {
             rejected.push(Rejection::whole("it changes nothing"));
         }
+        rejected.extend(too_much(&files));
         if !rejected.is_empty() {
             return Err(refused(applied, rejected));
         }
@@ -108,15 +112,14 @@ impl Node for Patch {
 
 /// Reads a draft, and refuses what needs no look at the base.
 fn read(proposed: &str, config: &RepositoryConfig) -> Result<Vec<FileDiff>, Vec<Rejection>> {
-    if proposed.len() > MAX_BYTES {
-        let reason = format!(
-            "it has {} bytes; at most {MAX_BYTES} are allowed",
-            proposed.len()
-        );
-        return Err(vec![Rejection::whole(reason)]);
-    }
     let diffs =
         parse::parse(proposed).map_err(|error| vec![Rejection::whole(error.to_string())])?;
+    let deleted: usize = diffs.iter().map(deleted_bytes).sum();
+    let bytes = proposed.len().saturating_sub(deleted);
+    if bytes > MAX_BYTES {
+        let reason = format!("it has {bytes} bytes; at most {MAX_BYTES} are allowed");
+        return Err(vec![Rejection::whole(reason)]);
+    }
     if diffs.len() > MAX_FILES {
         let reason = format!(
             "it touches {} files; at most {MAX_FILES} are allowed",
@@ -136,15 +139,27 @@ fn read(proposed: &str, config: &RepositoryConfig) -> Result<Vec<FileDiff>, Vec<
     }
 }
 
+/// How much of a draft is the content of a file that it deletes.
+fn deleted_bytes(diff: &FileDiff) -> usize {
+    let lines = diff.hunks.iter().flat_map(|hunk| &hunk.lines);
+    let removed = lines.map(|line| match line {
+        Line::Removed(text) => text.len() + 1,
+        Line::Context(_) | Line::Added(_) => 0,
+    });
+    if diff.new.is_none() { removed.sum() } else { 0 }
+}
+
 /// A path that the draft has in two places, or both as a file and as a folder.
 fn double(diffs: &[FileDiff]) -> Option<Rejection> {
-    let mut seen = BTreeSet::new();
+    // What goes may be followed by something else in its place.
+    let (mut sources, mut targets) = (BTreeSet::new(), BTreeSet::new());
     for diff in diffs {
         let source = diff.old.as_ref().filter(|_| !diff.is_copy);
-        for path in source.into_iter().chain(&diff.new).collect::<BTreeSet<_>>() {
-            if !seen.insert(path.as_str()) {
-                return Some(Rejection::file(path, "the draft has the file twice"));
-            }
+        let is_double = source.is_some_and(|path| !sources.insert(path))
+            || diff.new.as_ref().is_some_and(|path| !targets.insert(path));
+        if is_double {
+            let reason = "the draft has the file twice";
+            return Some(Rejection::file(diff.path(), reason));
         }
     }
     let added: BTreeSet<_> = diffs
@@ -169,8 +184,9 @@ fn refusal(diff: &FileDiff, config: &RepositoryConfig) -> Option<Rejection> {
             return Some(Rejection::file(path, reason));
         }
     }
-    if diff.is_binary {
-        return reject("binary files can't be drafted".to_owned());
+    if diff.is_binary && diff.new.is_some() {
+        let reason = "binary files and text that is not UTF-8 can't be drafted";
+        return reject(reason.to_owned());
     }
     match diff.kind() {
         Ok(Some(EntryKind::Symlink)) => {
@@ -215,9 +231,22 @@ fn with_registered_secret(file: &PatchedFile) -> Option<Rejection> {
 
 fn too_large(file: &PatchedFile) -> Option<Rejection> {
     let bytes = file.patched_content.as_ref().map_or(0, String::len);
-    (bytes > MAX_BYTES).then(|| {
-        let reason = format!("it would have {bytes} bytes; at most {MAX_BYTES} are allowed");
+    (bytes > MAX_FILE).then(|| {
+        let reason = format!("it would have {bytes} bytes; at most {MAX_FILE} are allowed");
         Rejection::file(&file.path, reason)
+    })
+}
+
+/// A draft whose files are too long together, however little of them it changes.
+fn too_much(files: &[PatchedFile]) -> Option<Rejection> {
+    let kept = serde_json::to_vec(files).map_or(usize::MAX, |json| json.len());
+    (kept > MAX_KEPT).then(|| {
+        let reason = format!(
+            "the {} files that it touches have {kept} bytes together, before and after it; at \
+             most {MAX_KEPT} are allowed. Split the issue",
+            files.len()
+        );
+        Rejection::whole(reason)
     })
 }
 
@@ -261,12 +290,12 @@ impl Base {
             .iter()
             .flat_map(|diff| diff.old.iter().chain(&diff.new))
             .filter_map(|path| entries.get(path))
-            .filter(|entry| is_file(entry.kind) && entry.size <= MAX_BYTES as u64)
+            .filter(|entry| is_file(entry.kind) && entry.size <= MAX_FILE as u64)
             .collect();
         let bytes: u64 = wanted.iter().map(|entry| entry.size).sum();
-        if bytes > MAX_TOUCHED {
+        if bytes > MAX_KEPT as u64 {
             let reason = format!(
-                "it touches files of {bytes} bytes together; at most {MAX_TOUCHED} are allowed"
+                "it touches files of {bytes} bytes together; at most {MAX_KEPT} are allowed"
             );
             return Err(refused(Vec::new(), vec![Rejection::whole(reason)]));
         }
@@ -283,8 +312,9 @@ impl Base {
     /// The files that a draft leads to, and why some are refused.
     fn apply_all(&self, diffs: &[FileDiff]) -> (Vec<PatchedFile>, Vec<Rejection>) {
         let (mut files, mut rejected) = (Vec::new(), Vec::new());
+        let leaving = leaving(diffs);
         for diff in diffs {
-            match self.apply(diff) {
+            match self.apply(diff, &leaving) {
                 Ok(patched) => files.extend(patched),
                 Err(rejection) => rejected.push(rejection),
             }
@@ -298,8 +328,15 @@ impl Base {
     }
 
     /// The files that a diff of one file leads to: two for a rename.
-    fn apply(&self, diff: &FileDiff) -> Result<Vec<PatchedFile>, Rejection> {
+    fn apply(
+        &self,
+        diff: &FileDiff,
+        leaving: &BTreeSet<&str>,
+    ) -> Result<Vec<PatchedFile>, Rejection> {
         let path = diff.path();
+        if let Some(removed) = self.without_text(diff) {
+            return Ok(vec![removed]);
+        }
         let kind = diff
             .kind()
             .map_err(|reason| Rejection::file(path, reason))?;
@@ -312,7 +349,7 @@ impl Base {
             .as_ref()
             .filter(|new| diff.old.as_ref() != Some(*new))
         {
-            self.free(new)?;
+            self.free(new, leaving)?;
         }
         let patched = apply::apply(&original, &diff.hunks).map_err(|misfit| Rejection {
             hunk: Some(misfit.header),
@@ -339,6 +376,17 @@ impl Base {
         }
     }
 
+    /// A link, or a file that is no text, that goes: what is in it does not matter.
+    fn without_text(&self, diff: &FileDiff) -> Option<PatchedFile> {
+        let path = diff.old.as_ref().filter(|_| diff.new.is_none())?;
+        let kind = self.entries.get(path)?.kind;
+        let is_text = is_file(kind) && !diff.is_binary;
+        if is_text || kind == EntryKind::Submodule {
+            return None;
+        }
+        Some(PatchedFile::new(path, Some(String::new()), None, kind))
+    }
+
     fn text(&self, path: &str) -> Result<(String, EntryKind), Rejection> {
         let reject = |reason: &str| Rejection::file(path, reason);
         let Some(entry) = self.entries.get(path) else {
@@ -358,21 +406,21 @@ impl Base {
         Ok((text, entry.kind))
     }
 
-    /// A new file needs a free place, in folders that are folders.
-    fn free(&self, path: &str) -> Result<(), Rejection> {
-        if self.entries.contains_key(path) {
+    /// A new file needs a free place, in folders that are folders, once what leaves has left.
+    fn free(&self, path: &str, leaving: &BTreeSet<&str>) -> Result<(), Rejection> {
+        let stays = |path: &str| self.entries.contains_key(path) && !leaving.contains(path);
+        if stays(path) {
             return Err(Rejection::file(path, "the file is there already"));
         }
-        let folders = path.match_indices('/').map(|(end, _)| &path[..end]);
-        for folder in folders {
-            if self.entries.contains_key(folder) {
-                let reason = format!("`{folder}` is no folder");
-                return Err(Rejection::file(path, reason));
-            }
+        let mut folders = path.match_indices('/').map(|(end, _)| &path[..end]);
+        if let Some(folder) = folders.find(|folder| stays(folder)) {
+            let reason = format!("`{folder}` is no folder");
+            return Err(Rejection::file(path, reason));
         }
         let below = format!("{path}/");
-        let next = self.entries.range(below.clone()..).next();
-        if next.is_some_and(|(name, _)| name.starts_with(&below)) {
+        let inside = self.entries.range(below.clone()..).map(|(name, _)| name);
+        let mut inside = inside.take_while(|name| name.starts_with(&below));
+        if inside.any(|name| !leaving.contains(name.as_str())) {
             Err(Rejection::file(path, "there is a folder of that name"))
         } else {
             Ok(())
@@ -384,6 +432,15 @@ impl Base {
         before != Some(EntryKind::Executable) && file.executable
             || before == Some(EntryKind::Executable) && !file.executable
     }
+}
+
+/// The places that a draft makes free.
+fn leaving(diffs: &[FileDiff]) -> BTreeSet<&str> {
+    let leaving = diffs
+        .iter()
+        .filter(|diff| !diff.is_copy && diff.old != diff.new)
+        .filter_map(|diff| diff.old.as_deref());
+    leaving.collect()
 }
 
 const fn is_file(kind: EntryKind) -> bool {

@@ -9,7 +9,7 @@ use crate::git::{Change, EntryKind};
 pub struct PatchedFile {
     /// Where.
     pub path: String,
-    /// Its text before; `null` for a new file.
+    /// Its text before; `null` for a new file, empty for what is no text.
     pub original_content: Option<String>,
     /// Its text after; `null` for a deleted file.
     pub patched_content: Option<String>,

@@ -239,7 +239,7 @@ async fn refused_drafts_say_why() {
         (change("latin"), "at `@@ -1 +1 @@`"),
         (format!("{}{}", change("a"), change("a")), "twice"),
         (format!("{}{}", adding("new", "x"), adding("new/x", "y")), "as a file"),
-        (adding("big", &"x".repeat(MAX_BYTES)), "at most 1048576"),
+        (adding("big", &"x".repeat(MAX_BYTES)), "at most 1048576 are allowed"),
         (many, "101 files"),
         (adding("s", "token = ghp_0123456789abcdefghijABCDEFGHIJ012345"), "a secret"),
         ("diff --git a/i b/i\nnew file mode 100644\nBinary files /dev/null and b/i differ\n".to_owned(), "binary"),
@@ -263,6 +263,90 @@ async fn refused_drafts_say_why() {
                 .any(|finding| finding.message.contains(said))
         );
     }
+}
+
+/// What becomes of a draft that git tells as a change of this repository.
+async fn tree_after(script: &str, edit: &str) -> (Result<Value, NodeError>, String, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    let run = async |script: &str| {
+        let spawn = crate::process::Spawn::new("sh", root).args(["-ec", script]);
+        let finished = spawn.run(&CancellationToken::new()).await.unwrap();
+        assert!(finished.succeeded(), "{}", finished.stderr_text());
+    };
+    run(&format!("git init -q .; {script}; git add -A")).await;
+    let rig = Rig::with(&[]).await;
+    let mut deps = rig.deps(rig.workspace(1).await).await.unwrap();
+    let store = deps.workspace.repository.clone();
+    let alternates = store.dir().join("objects/info/alternates");
+    std::fs::write(alternates, format!("{}/.git/objects\n", root.display())).unwrap();
+    let tree = async || String::from_utf8(git(root, &["write-tree"]).await).unwrap();
+    let before = tree().await.trim().to_owned();
+    run(&format!("{edit}; git add -A")).await;
+    let after = tree().await.trim().to_owned();
+    let identity = ["-c", "user.name=a", "-c", "user.email=a@b"];
+    let args = [&identity[..], &["commit-tree", &before, "-m", "x"]].concat();
+    let base = String::from_utf8(git(root, &args).await).unwrap();
+    deps.workspace.base = base.trim().parse().unwrap();
+    let (from, to) = (before.parse().unwrap(), after.parse().unwrap());
+    let diff = store.diff_with_renames(&from, &to).await.unwrap();
+    let diff = String::from_utf8(diff).unwrap();
+    let delta = patched(deps, &diff).await;
+    let made = match &delta {
+        Ok(delta) => {
+            let files = delta["workspace"]["files"].clone();
+            let files: Vec<PatchedFile> = serde_json::from_value(files).unwrap();
+            let made = store.write_tree(&from, &changes(&files)).await;
+            made.unwrap().to_string()
+        }
+        Err(_) => String::new(),
+    };
+    (delta, made, after)
+}
+
+#[tokio::test]
+async fn files_folders_and_links_may_take_each_others_places() {
+    for (script, edit) in [
+        (
+            "echo hi > tools",
+            "rm tools; mkdir tools; echo hi > tools/run.sh",
+        ),
+        (
+            "mkdir d; echo 1 > d/a; echo 2 > d/b",
+            "rm -r d; echo new > d",
+        ),
+        ("ln -s x l; echo 1 > x", "rm l; mkdir l; echo 1 > l/file"),
+        ("ln -s x l; echo 1 > x", "rm l; echo 1 > l"),
+        ("ln -s x l; echo 1 > x", "rm l"),
+        (
+            "printf 'a\\0b' > picture; echo 1 > x",
+            "rm picture; echo 2 > x",
+        ),
+        (
+            "mkdir old; for n in $(seq 90); do echo $n > old/$n; done",
+            "mv old new",
+        ),
+        (
+            "seq 100000 > long; seq 200000 > longer",
+            "echo 1 >> long; rm longer",
+        ),
+    ] {
+        let (delta, made, expected) = tree_after(script, edit).await;
+        delta.unwrap_or_else(|error| panic!("{edit}: {}", error.message));
+        assert_eq!(made, expected, "{edit}");
+    }
+}
+
+#[tokio::test]
+async fn a_draft_whose_files_do_not_fit_into_a_checkpoint_is_refused() {
+    let files = "for n in $(seq 6); do seq 300000 > l$n; done";
+    let (delta, ..) = tree_after(files, "for n in $(seq 6); do echo 1 >> l$n; done").await;
+    let error = delta.unwrap_err();
+    assert!(
+        error.message.contains("the 6 files that it touches"),
+        "{}",
+        error.message
+    );
 }
 
 #[tokio::test]
