@@ -81,6 +81,9 @@ impl Capture {
             if let Some(lines) = &mut lines {
                 lines.push(&clean);
             }
+            // Looking for secrets takes a while; output that never pauses must not keep heartbeats
+            // from this thread meanwhile.
+            tokio::task::yield_now().await;
         }
         let rest = self.lock().finish();
         if let Some(lines) = &mut lines {
@@ -132,5 +135,32 @@ impl Lines {
             (self.report)(line.trim_end_matches(['\n', '\r']));
             self.begun.clear();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::io::repeat;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn output_that_never_pauses_lets_others_have_their_turns() {
+        let turns = Arc::new(AtomicUsize::new(0));
+        let count = turns.clone();
+        let heartbeat = tokio::spawn(async move {
+            loop {
+                count.fetch_add(1, Ordering::Relaxed);
+                tokio::task::yield_now().await;
+            }
+        });
+        let chunks = 16;
+        let output = repeat(b'\n').take(chunks * 16 * 1024);
+        Capture::new(1024, true).read(output, None).await;
+        heartbeat.abort();
+        let turns = turns.load(Ordering::Relaxed);
+        assert!(turns >= 16, "{turns} turns");
     }
 }
