@@ -4,6 +4,8 @@
 //! (state, attempt), goes through [`TaskState::transition`], writes one row of history and one
 //! outbox entry in the same transaction, and says with [`Cas`] whether it happened.
 //! The database's clock decides about leases; callers pass durations, never moments.
+//! A row that can't be decoded stops nobody but itself: lists skip it, and whoever asks for it gets
+//! an error that names it.
 //! Absent: policy. Who may trigger what is `intake`'s; who gets a task is `scheduler`'s.
 
 mod address;
@@ -270,6 +272,7 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// Applies reports in their order and in one transaction; old fences and ended attempts are
     /// [`Cas::Stale`]. Reports of one attempt have to come in the order of their numbers, and the
     /// next only when those before it are durable: one that was overtaken counts as said before.
+    /// When one of their tasks can't be decoded none of them counts, and all may be said again.
     async fn report_all(&self, reports: &[Report]) -> StoreResult<Vec<Cas>>;
     /// Applies one report.
     async fn report(&self, report: &Report) -> StoreResult<Cas> {
@@ -290,6 +293,8 @@ pub trait Store: Send + Sync + std::fmt::Debug {
         &self,
         since: Option<Timestamp>,
     ) -> StoreResult<(Timestamp, Vec<TakenAway>)>;
+    /// Who has or had an attempt.
+    async fn holder(&self, work: Work) -> StoreResult<Option<AgentId>>;
     /// The agent's live attempts.
     async fn live_attempts(&self, agent: &AgentId) -> StoreResult<Vec<LiveAttempt>>;
     /// Ends one live attempt whose holder is known to be gone: back to `queued`, or `failed`

@@ -16,6 +16,8 @@ mod checker;
 mod collation;
 #[path = "store/commands.rs"]
 mod commands;
+#[path = "store/damage.rs"]
+mod damage;
 #[path = "store/dependencies.rs"]
 mod dependencies;
 #[path = "store/endings.rs"]
@@ -97,6 +99,17 @@ on_both!(
     cases::the_history_tells_every_change_of_state,
     cases::lists_are_filtered_and_paged,
     commands::a_command_counts_once_and_is_answered_when_it_changes_nothing,
+    damage::lists_skip_it_and_whoever_asks_for_it_hears_which_it_is,
+    damage::what_comes_after_it_in_a_lane_is_given_away,
+    damage::a_checkpoint_and_those_after_it_are_done_again,
+    damage::the_leases_of_others_end,
+    damage::a_report_on_it_is_not_stale,
+    damage::an_analysis_that_needs_it_waits_and_the_others_do_not,
+    damage::what_waits_goes_on_when_it_can_be_read_again,
+    damage::an_entry_holds_its_issue_up_for_a_while_and_no_other,
+    damage::a_delivery_about_it_may_come_again_and_spoils_no_other,
+    damage::a_sweep_sees_the_other_repositories,
+    damage::what_is_around_a_task_is_told_without_it,
     dependencies::a_task_waits_until_the_last_of_those_before_it_is_completed,
     dependencies::a_pull_request_has_to_be_merged_before_what_depends_on_it_begins,
     dependencies::a_failure_is_passed_on_or_passed_over,

@@ -33,6 +33,8 @@ pub struct Metrics {
     pub github_rate_remaining: IntGauge,
     /// Entries that are not on GitHub yet.
     pub outbox_pending: IntGauge,
+    /// Rows of the database that could not be decoded, by `table`; counted each time.
+    pub unreadable_rows: IntCounterVec,
     /// What Redis was asked, by `operation` and `outcome` (`ok`, `failed`, `skipped`).
     pub cache_operations: IntCounterVec,
     /// Circuit breakers, by `remote`: 0 closed, 1 half open, 2 open.
@@ -135,6 +137,7 @@ impl Metrics {
                 "patchfleet_outbox_pending",
                 "Entries that are not on GitHub yet.",
             ),
+            unreadable_rows: unreadable_rows(&registry),
             cache_operations: counters(
                 &registry,
                 "patchfleet_cache_operations_total",
@@ -199,6 +202,15 @@ fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> Int
     register(
         registry,
         IntCounterVec::new(Opts::new(counted(name), help), labels).expect(CONSTANT),
+    )
+}
+
+fn unreadable_rows(registry: &Registry) -> IntCounterVec {
+    counters(
+        registry,
+        "patchfleet_unreadable_rows_total",
+        "Rows that could not be decoded.",
+        &["table"],
     )
 }
 

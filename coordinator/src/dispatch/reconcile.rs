@@ -25,8 +25,10 @@ pub(super) fn reconcile(live: &[LiveAttempt], resume: &[Work]) -> Reconciled {
         let work = attempt.work;
         let list = match attempt.state {
             _ if resume.contains(&work) => &mut result.keep,
-            TaskState::Assigned => &mut result.again,
-            _ => &mut result.lose,
+            Some(TaskState::Assigned) => &mut result.again,
+            Some(_) => &mut result.lose,
+            // Nobody can say what is to become of it.
+            None => continue,
         };
         list.push(work);
     }
@@ -51,8 +53,7 @@ mod tests {
         };
         LiveAttempt {
             work,
-            state,
-            last_seq: 0,
+            state: Some(state),
         }
     }
 
@@ -63,6 +64,17 @@ mod tests {
         let result = reconcile(std::slice::from_ref(&running), &resume);
         assert_eq!(result.keep, [running.work]);
         assert_eq!(result.drop, [gone.work]);
+    }
+
+    #[test]
+    fn an_attempt_of_a_task_in_an_unknown_state_is_kept_and_not_lost() {
+        let unknown = LiveAttempt {
+            state: None,
+            ..live(TaskState::InProgress)
+        };
+        let all = std::slice::from_ref(&unknown);
+        assert_eq!(reconcile(all, &[unknown.work]).keep, [unknown.work]);
+        assert_eq!(reconcile(all, &[]), Reconciled::default());
     }
 
     #[test]

@@ -139,6 +139,8 @@ impl Session {
         loop {
             let silent_until = self.heard_at + self.shared.options.silence();
             let listening = self.reports.have_room();
+            let kept_since = self.reports.kept_since();
+            let kept_until = kept_since.unwrap_or(self.heard_at) + self.shared.options.lease;
             let next = tokio::select! {
                 message = incoming.message(), if listening => self.hear(message?).await?,
                 landed = self.reports.land() => {
@@ -157,6 +159,11 @@ impl Session {
                 Some(token) = self.tokens.join_next() => {
                     self.answer(token).await?;
                     Next::Continue
+                }
+                () = tokio::time::sleep_until(kept_until), if kept_since.is_some() => {
+                    return Err(Status::unavailable(
+                        "a task that was reported on can't be read; the coordinator's log names it",
+                    ));
                 }
                 () = tokio::time::sleep_until(silent_until), if listening => {
                     return Err(Status::deadline_exceeded("nothing was heard for a whole lease"));

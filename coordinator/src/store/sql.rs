@@ -35,6 +35,7 @@ mod tallies;
 mod tasks;
 mod transfer;
 mod unit;
+mod unreadable;
 mod warm;
 mod write;
 
@@ -62,8 +63,9 @@ use deliveries::Record;
 use dialect::Dialect;
 use memory::Memory;
 use patience::Patience;
-use reports::Reports;
+use reports::{Applied, Reports};
 pub use transfer::Transferred;
+use unreadable::Unreadable;
 use warm::Warm;
 
 use super::lock::FileLock;
@@ -108,6 +110,8 @@ struct Database {
     clock: Clock,
     /// How long it may take.
     patience: Patience,
+    /// Rows that could not be decoded lately.
+    unreadable: Unreadable,
     /// Keeps other processes from a SQLite file, for as long as anything here may use it.
     _lock: Option<FileLock>,
 }
@@ -127,6 +131,7 @@ impl Database {
             caps: Caps::default(),
             memory: Memory::default(),
             clock: Clock::default(),
+            unreadable: Unreadable::default(),
             _lock: None,
         }
     }
@@ -150,7 +155,7 @@ impl Database {
 pub struct SqlStore {
     database: Arc<Database>,
     deliveries: Arc<Batcher<Record, Recorded>>,
-    reports: Arc<[Batcher<Reports, Vec<Cas>>; LANES]>,
+    reports: Arc<[Batcher<Reports, Applied>; LANES]>,
     /// What keeps replicas in touch; ends with the store.
     replicas: Arc<Replicas>,
 }
@@ -384,7 +389,7 @@ impl Store for SqlStore {
             limit: 1,
             ..TaskFilter::default()
         };
-        Ok(self.tasks(&filter).await?.pop())
+        self.bound(tasks::first(&self.database, &filter)).await
     }
 
     async fn last_triggered(
@@ -431,9 +436,7 @@ impl Store for SqlStore {
     }
 
     async fn analyzed_all(&self, analyses: &[(TaskId, TaskAnalysis)]) -> StoreResult<Vec<Cas>> {
-        self.database
-            .persistently(|| tasks::analyzed_all(&self.database, analyses))
-            .await
+        tasks::analyzed_all(&self.database, analyses).await
     }
 
     async fn queued(&self, look: &Look) -> StoreResult<Vec<QueuedTask>> {
@@ -445,8 +448,11 @@ impl Store for SqlStore {
     }
 
     async fn at_work(&self) -> StoreResult<Vec<AtWork>> {
-        self.bound(async { lanes::at_work(&mut *self.database.readers.acquire().await?).await })
-            .await
+        self.bound(async {
+            let mut sql = self.database.readers.acquire().await?;
+            lanes::at_work(&self.database, &mut sql).await
+        })
+        .await
     }
 
     async fn pause(&self, scope: &Scope, actor: &str, reason: Option<&str>) -> StoreResult<bool> {
@@ -470,9 +476,7 @@ impl Store for SqlStore {
         claims: &[Claim],
         lease: Duration,
     ) -> StoreResult<Vec<Cas<Assignment>>> {
-        self.database
-            .persistently(|| claims::claim_all(&self.database, claims, lease))
-            .await
+        claims::claim_all(&self.database, claims, lease).await
     }
 
     async fn set_aside(
@@ -491,9 +495,7 @@ impl Store for SqlStore {
     }
 
     async fn offer_again(&self, tasks: &[TaskId], why: &str) -> StoreResult<usize> {
-        self.database
-            .persistently(|| returns::offer_again(&self.database, tasks, why))
-            .await
+        returns::offer_again(&self.database, tasks, why).await
     }
 
     async fn assignment(&self, work: Work) -> StoreResult<Option<Assignment>> {
@@ -506,7 +508,7 @@ impl Store for SqlStore {
         };
         let lane = first.work.task.as_uuid().as_bytes()[15];
         let lane = usize::from(lane) % LANES;
-        self.reports[lane].submit(reports.to_vec()).await
+        self.reports[lane].submit(reports.to_vec()).await?
     }
 
     async fn renew(
@@ -527,6 +529,10 @@ impl Store for SqlStore {
             .await
     }
 
+    async fn holder(&self, work: Work) -> StoreResult<Option<AgentId>> {
+        self.bound(attempts::holder(&self.database, work)).await
+    }
+
     async fn live_attempts(&self, agent: &AgentId) -> StoreResult<Vec<LiveAttempt>> {
         self.bound(attempts::live(&self.database, agent)).await
     }
@@ -538,9 +544,7 @@ impl Store for SqlStore {
     }
 
     async fn expire(&self) -> StoreResult<Vec<LostAttempt>> {
-        self.database
-            .persistently(|| attempts::expire(&self.database))
-            .await
+        attempts::expire(&self.database).await
     }
 
     async fn register_agent(&self, agent: &Agent, presence: NewPresence) -> StoreResult<Cas> {

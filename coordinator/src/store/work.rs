@@ -158,10 +158,9 @@ pub struct NewPresence {
 pub struct LiveAttempt {
     /// Task and attempt.
     pub work: Work,
-    /// The state of the task: `assigned`, `in_progress` or `testing`.
-    pub state: TaskState,
-    /// The highest report applied.
-    pub last_seq: u64,
+    /// The state of the task: `assigned`, `in_progress` or `testing`; none when this version does
+    /// not know it.
+    pub state: Option<TaskState>,
 }
 
 /// An attempt, for histories.

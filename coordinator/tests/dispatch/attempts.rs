@@ -436,3 +436,38 @@ async fn nothing_is_acknowledged_before_the_store_has_it() {
     let acknowledged = agent.wait("an acknowledgement", |seen| seen.acknowledged > before);
     assert_eq!(acknowledged.await.unwrap().welcomes, 1, "the stream stayed");
 }
+
+/// The row is damaged, or a newer version wrote it.
+#[tokio::test]
+async fn reports_on_a_task_that_cannot_be_read_are_kept_and_hold_up_no_other() {
+    let fleet = Fleet::with_lease(Duration::from_secs(2)).await;
+    let agent = fleet.agent("backend-1", hold()).await;
+    let bad = fleet.task("acme/orders", 1).await;
+    let bad_work = assigned(&agent, 1).await;
+    let good = fleet.task("acme/orders", 2).await;
+    let good_work = assigned(&agent, 2).await;
+    fleet.wait_state(bad, TaskState::InProgress).await;
+    fleet.wait_state(good, TaskState::InProgress).await;
+    let seen = agent.wait("both acceptances", |seen| seen.unacknowledged == 0);
+    seen.await.unwrap();
+
+    let path = fleet.folder.path().join("patchfleet.db");
+    let url = format!("sqlite:{}", path.display());
+    let mut operator = sqlx::SqliteConnection::connect(&url).await.unwrap();
+    let damage = "UPDATE tasks SET request = 'x' || request WHERE issue = 1";
+    operator.execute(damage).await.unwrap();
+    agent.report(bad_work, progress(Phase::Test));
+    agent.report(good_work, progress(Phase::Test));
+    agent.report(bad_work, pull_request());
+    agent.report(good_work, pull_request());
+    fleet.wait_state(good, TaskState::Review).await;
+    let seen = agent.wait("acknowledgements", |seen| seen.unacknowledged == 2);
+    assert_eq!(seen.await.unwrap().stale, []);
+    let mend = "UPDATE tasks SET request = SUBSTR(request, 2) WHERE issue = 1";
+    operator.execute(mend).await.unwrap();
+    fleet.wait_state(bad, TaskState::Review).await;
+    let path = fleet.path(bad).await;
+    assert!(path.ends_with(&[TaskState::InProgress, TaskState::Testing, TaskState::Review]));
+    let seen = agent.wait("all acknowledgements", |seen| seen.unacknowledged == 0);
+    assert!(seen.await.unwrap().welcomes > 1, "it said them again");
+}

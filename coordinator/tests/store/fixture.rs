@@ -15,6 +15,7 @@ use patchfleet_domain::{
     AgentId, AgentState, AgentType, Complexity, FailurePolicy, IssueNumber, Priority,
     RepositoryName, SecurityLevel, Task, TaskAnalysis, TaskId, TaskKind, TaskRequest, Work,
 };
+use patchfleet_telemetry::Metrics;
 use patchfleet_testkit::postgres::Database;
 use sqlx::{Connection as _, Executor as _};
 use tokio::sync::OnceCell;
@@ -46,6 +47,15 @@ impl Place {
 
     /// The same under limits.
     pub(crate) async fn limited(&self, caps: Caps) -> Arc<dyn Store> {
+        Arc::new(self.store().await.limited(caps))
+    }
+
+    /// The same, counting what it does.
+    pub(crate) async fn counted(&self, metrics: Metrics) -> Arc<dyn Store> {
+        Arc::new(self.store().await.counted(metrics))
+    }
+
+    async fn store(&self) -> SqlStore {
         let store = match self {
             // What has a meaning in an address has none in a file's name.
             Self::File(folder, lock) => {
@@ -58,7 +68,7 @@ impl Place {
             }
             Self::Server(database) => SqlStore::postgres(database.url(), 8).await,
         };
-        Arc::new(store.unwrap().limited(caps))
+        store.unwrap()
     }
 
     /// The database itself, for what only time or another version would bring about.

@@ -3,16 +3,20 @@
 //!
 //! What comes in while some are being made durable waits and then goes together, so that a busy
 //! agent takes few transactions; one batch at a time keeps its reports in order.
+//!
+//! Reports on a task that the store can't decode are neither acknowledged nor stale: the agent keeps
+//! them. After a while the stream ends, and the agent says them again on its next one.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use patchfleet_domain::{AgentId, Outcome, Report, Work, WorkEvent};
+use patchfleet_domain::{AgentId, Outcome, Report, TaskId, Work, WorkEvent};
 use patchfleet_proto::convert::InvalidMessage;
 use patchfleet_proto::v1;
 use patchfleet_proto::v1::coordinator_message::Body;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tonic::Status;
 
 use super::Session;
@@ -20,7 +24,7 @@ use super::registration::invalid;
 use super::start::unavailable;
 use crate::dispatch::registry::Ended;
 use crate::dispatch::service::Shared;
-use crate::store::{Cas, StoreError};
+use crate::store::{Cas, StoreError, StoreResult};
 
 /// Pauses while the store is unavailable: the first and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
@@ -48,9 +52,18 @@ impl Reported {
 #[derive(Debug)]
 pub(super) struct Landed {
     work: Work,
-    /// Its number, if it counted.
-    applied: Option<u64>,
+    fate: Fate,
     ended: Option<Ended>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// It counted; its number.
+    Applied(u64),
+    /// It does not count.
+    Stale,
+    /// Its task can't be decoded now: the agent keeps it.
+    Kept,
 }
 
 /// The reports of a stream that are not durable yet.
@@ -61,6 +74,9 @@ pub(super) struct Reports {
     flying: BTreeSet<Work>,
     /// One batch at most.
     flight: JoinSet<Result<Vec<Landed>, Status>>,
+    /// Attempts whose reports the agent keeps, and since when there are such.
+    kept: BTreeSet<Work>,
+    kept_since: Option<Instant>,
 }
 
 impl Reports {
@@ -80,9 +96,27 @@ impl Reports {
         self.waiting.len() < MOST
     }
 
+    /// Since when the agent keeps reports that could not be applied.
+    pub(super) const fn kept_since(&self) -> Option<Instant> {
+        self.kept_since
+    }
+
     fn take(&mut self, shared: &Arc<Shared>, agent: &AgentId, reported: Reported) {
-        self.waiting.push(reported);
-        self.depart(shared, agent);
+        // Those that come after one that is kept are kept as well: they have an order.
+        if !self.kept.contains(&reported.work()) {
+            self.waiting.push(reported);
+            self.depart(shared, agent);
+        }
+    }
+
+    /// Leaves reports to the agent that could not be applied, and those that came after them.
+    fn keep(&mut self, landed: &[Landed]) {
+        let kept = landed.iter().filter(|it| it.fate == Fate::Kept);
+        self.kept.extend(kept.map(|it| it.work));
+        if !self.kept.is_empty() {
+            self.kept_since.get_or_insert_with(Instant::now);
+            self.waiting.retain(|it| !self.kept.contains(&it.work()));
+        }
     }
 
     /// Sends what waits on its way, unless something is.
@@ -123,21 +157,20 @@ impl Session {
 
     /// Tells the agent what became of its reports, and sends the next ones on their way.
     pub(super) async fn settle(&mut self, landed: Vec<Landed>) -> Result<(), Status> {
+        self.reports.keep(&landed);
         self.reports.depart(&self.shared, &self.agent);
-        for Landed {
-            work,
-            applied,
-            ended,
-        } in landed
-        {
+        for Landed { work, fate, ended } in landed {
+            if fate == Fate::Kept {
+                continue;
+            }
             if let Some(how) = ended {
                 self.shared.registry.release(&self.agent, work, how);
             }
             let work = Some(work.into());
             self.outgoing
-                .say(match applied {
-                    Some(seq) => Body::ReportAck(v1::ReportAck { work, seq }),
-                    None => Body::Stale(v1::Stale { work }),
+                .say(match fate {
+                    Fate::Applied(seq) => Body::ReportAck(v1::ReportAck { work, seq }),
+                    Fate::Stale | Fate::Kept => Body::Stale(v1::Stale { work }),
                 })
                 .await?;
         }
@@ -151,79 +184,133 @@ async fn make_durable(
     agent: AgentId,
     batch: Vec<Reported>,
 ) -> Result<Vec<Landed>, Status> {
-    let mut landed = Vec::with_capacity(batch.len());
+    let mut landed: Vec<Landed> = Vec::with_capacity(batch.len());
     let mut reports = Vec::with_capacity(batch.len());
     for reported in batch {
         let work = reported.work();
-        if !owns(&shared, &agent, work).await? {
-            landed.extend(apply(&shared, &mut reports).await?);
-            landed.push(Landed {
-                work,
-                applied: None,
-                ended: None,
-            });
-            continue;
-        }
-        match reported {
-            Reported::Report(report) => reports.push(report),
-            Reported::Unintelligible(work, error) => {
-                landed.extend(apply(&shared, &mut reports).await?);
-                landed.push(refuse(&shared, work, &error).await?);
+        let owns = owns(&shared, &agent, work).await;
+        match (owns, reported) {
+            (Ok(true), Reported::Report(report)) => reports.push(report),
+            (owns, reported) => {
+                landed.extend(apply(&shared, &mut reports, &landed).await?);
+                let (fate, ended) = match (owns, reported) {
+                    (Ok(true), Reported::Unintelligible(_, error)) => {
+                        refuse(&shared, work, &error).await?
+                    }
+                    (Err(error), _) => (unreadable(&error)?, None),
+                    (Ok(_), _) => (Fate::Stale, None),
+                };
+                landed.push(Landed { work, fate, ended });
             }
         }
     }
-    landed.extend(apply(&shared, &mut reports).await?);
+    landed.extend(apply(&shared, &mut reports, &landed).await?);
     Ok(landed)
 }
 
 /// True when the attempt is or was this agent's; ended ones are left to the store, which
 /// knows a report that was said twice from one that comes too late.
-async fn owns(shared: &Shared, agent: &AgentId, work: Work) -> Result<bool, Status> {
+async fn owns(shared: &Shared, agent: &AgentId, work: Work) -> StoreResult<bool> {
     if shared.registry.holds(agent, work) {
         return Ok(true);
     }
-    let attempts = shared.store.attempts(work.task).await;
-    let attempts = attempts.map_err(|error| unavailable(&error))?;
-    let is_own = |attempt: &crate::store::AttemptRecord| {
-        attempt.number == work.attempt && attempt.agent == *agent
-    };
-    Ok(attempts.iter().any(is_own))
+    let holder = shared.store.holder(work).await?;
+    Ok(holder.is_some_and(|holder| holder == *agent))
 }
 
-/// Applies the reports, and takes them out; tries until the store has them.
-async fn apply(shared: &Shared, reports: &mut Vec<Report>) -> Result<Vec<Landed>, Status> {
+/// What becomes of reports that the store refused: they are kept when what is stored of their task
+/// can't be decoded; otherwise the stream ends.
+fn unreadable(error: &StoreError) -> Result<Fate, Status> {
+    match error {
+        StoreError::Corrupt(_) => {
+            tracing::error!(%error, "reports are left to their agent until their task can be read");
+            Ok(Fate::Kept)
+        }
+        StoreError::Unavailable(_) | StoreError::Contended(_) => Err(unavailable(error)),
+    }
+}
+
+/// Applies the reports, and takes them out; but for those on attempts of which one is kept.
+async fn apply(
+    shared: &Shared,
+    reports: &mut Vec<Report>,
+    landed: &[Landed],
+) -> Result<Vec<Landed>, Status> {
+    let is_kept = |work| {
+        let mut kept = landed.iter().filter(|it| it.fate == Fate::Kept);
+        kept.any(|it| it.work == work)
+    };
+    reports.retain(|report| !is_kept(report.work));
+    let reports = std::mem::take(reports);
+    match persistently(shared, &reports).await {
+        Ok(fates) => Ok(land(&reports, fates)),
+        // One of them spoils no other.
+        Err(_) => apply_apart(shared, &reports).await,
+    }
+}
+
+/// Applies the reports on each task by themselves.
+async fn apply_apart(shared: &Shared, reports: &[Report]) -> Result<Vec<Landed>, Status> {
+    let mut by_task: BTreeMap<TaskId, Vec<Report>> = BTreeMap::new();
+    for report in reports {
+        let task = by_task.entry(report.work.task).or_default();
+        task.push(report.clone());
+    }
+    let mut landed = Vec::with_capacity(reports.len());
+    for reports in by_task.values() {
+        let fates = match persistently(shared, reports).await {
+            Ok(fates) => fates,
+            Err(error) => vec![unreadable(&error)?; reports.len()],
+        };
+        landed.extend(land(reports, fates));
+    }
+    Ok(landed)
+}
+
+/// Applies reports in one transaction; tries until the store is there.
+async fn persistently(shared: &Shared, reports: &[Report]) -> StoreResult<Vec<Fate>> {
     let mut pause = PAUSES.0;
-    let applied = loop {
+    loop {
         match shared.store.report_all(reports).await {
-            Ok(applied) => break applied,
+            Ok(applied) => {
+                let fate = |(report, applied): (&Report, Cas)| match applied {
+                    Cas::Applied(()) => Fate::Applied(report.seq),
+                    Cas::Stale => Fate::Stale,
+                };
+                return Ok(reports.iter().zip(applied).map(fate).collect());
+            }
             Err(error @ (StoreError::Unavailable(_) | StoreError::Contended(_))) => {
                 tracing::warn!(%error, count = reports.len(), ?pause, "reports wait for the store");
             }
-            Err(error @ StoreError::Corrupt(_)) => return Err(unavailable(&error)),
+            Err(error @ StoreError::Corrupt(_)) => return Err(error),
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(PAUSES.1);
-    };
-    let landed = |(report, applied): (Report, Cas)| Landed {
+    }
+}
+
+fn land(reports: &[Report], fates: Vec<Fate>) -> Vec<Landed> {
+    let landed = |(report, fate): (&Report, Fate)| Landed {
         work: report.work,
-        applied: (applied == Cas::Applied(())).then_some(report.seq),
+        fate,
         ended: ended(&report.event),
     };
-    Ok(reports.drain(..).zip(applied).map(landed).collect())
+    reports.iter().zip(fates).map(landed).collect()
 }
 
 /// A report of its own attempt that nobody can understand: said again it would be no better, so
 /// the attempt ends here instead of hanging.
-async fn refuse(shared: &Shared, work: Work, error: &InvalidMessage) -> Result<Landed, Status> {
+async fn refuse(
+    shared: &Shared,
+    work: Work,
+    error: &InvalidMessage,
+) -> Result<(Fate, Option<Ended>), Status> {
     tracing::error!(%work, %error, "a report can't be understood; the attempt is given up");
     let why = format!("the agent reported something that can't be understood: {error}");
-    let lost = shared.store.lose(work, &why).await;
-    let _ = lost.map_err(|error| unavailable(&error))?;
-    Ok(Landed {
-        work,
-        applied: None,
-        ended: Some(Ended::Finished { succeeded: false }),
-    })
+    match shared.store.lose(work, &why).await {
+        Ok(_) => Ok((Fate::Stale, Some(Ended::Finished { succeeded: false }))),
+        Err(error) => Ok((unreadable(&error)?, None)),
+    }
 }
 
 /// How the attempt ends with that event, if it does.

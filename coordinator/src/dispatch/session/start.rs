@@ -105,8 +105,14 @@ async fn settle(shared: &Shared, newcomer: &Newcomer) -> Result<Reconciled, Stor
     let reconciled = reconcile(&live, &newcomer.resume);
     for work in &reconciled.lose {
         let why = "the agent was started anew and does not know the attempt";
-        let _ = shared.store.lose(*work, why).await?;
-        tracing::warn!(agent.id = %id, %work, "lost with the agent's process");
+        match shared.store.lose(*work, why).await {
+            Ok(_) => tracing::warn!(agent.id = %id, %work, "lost with the agent's process"),
+            // Its lease runs on; the agent is needed for all the others.
+            Err(error @ StoreError::Corrupt(_)) => {
+                tracing::error!(%error, agent.id = %id, %work, "an attempt can't be given up");
+            }
+            Err(error) => return Err(error),
+        }
     }
     if live.len() > reconciled.lose.len() {
         let sign = [(id.clone(), agent.state)];
@@ -123,8 +129,14 @@ async fn assign_again(
 ) -> Result<Vec<Work>, Status> {
     let mut said = Vec::new();
     for work in works {
-        let assignment = shared.store.assignment(*work).await;
-        if let Some(assignment) = assignment.map_err(|error| unavailable(&error))? {
+        let assignment = match shared.store.assignment(*work).await {
+            Err(error @ StoreError::Corrupt(_)) => {
+                tracing::error!(%error, %work, "an assignment can't be said again");
+                continue;
+            }
+            assignment => assignment.map_err(|error| unavailable(&error))?,
+        };
+        if let Some(assignment) = assignment {
             let message = assign_message(&assignment);
             outgoing.say(Body::Assign(message)).await?;
             said.push(*work);

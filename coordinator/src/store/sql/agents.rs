@@ -9,6 +9,7 @@ use super::attempts::work;
 use super::rows::{json_present, to_json, word};
 use super::rowset::{self, Row as _, row};
 use super::unit::Unit;
+use super::unreadable::{AGENTS, ATTEMPTS};
 use super::{Database, micros};
 use crate::store::{Cas, NewPresence, StoreResult, Terms};
 
@@ -109,10 +110,9 @@ pub(super) async fn renew(
         .fetch_all(unit.sql().await?)
         .await?;
     unit.commit().await?;
-    found
-        .iter()
-        .map(|row| Ok((word(row, "agent")?, work(row)?)))
-        .collect()
+    Ok(database.readable(ATTEMPTS, &found, |row| {
+        Ok((word(row, "agent")?, work(row)?))
+    }))
 }
 
 pub(super) async fn leave(
@@ -150,20 +150,17 @@ pub(super) async fn leave(
 pub(super) async fn all(database: &Database) -> StoreResult<Vec<Agent>> {
     let now = database.now().await?;
     let found = sqlx::query(
-        "SELECT description, CASE WHEN present_until > $1 THEN state ELSE 'offline' END AS state \
+        "SELECT id, description, CASE WHEN present_until > $1 THEN state ELSE 'offline' END AS state \
          FROM agents ORDER BY id",
     )
     .bind(now)
     .fetch_all(&database.readers)
     .await?;
-    found
-        .iter()
-        .map(|row| {
-            let agent: Agent = json_present(row, "description")?;
-            Ok(Agent {
-                state: word(row, "state")?,
-                ..agent
-            })
+    Ok(database.readable(AGENTS, &found, |row| {
+        let agent: Agent = json_present(row, "description")?;
+        Ok(Agent {
+            state: word(row, "state")?,
+            ..agent
         })
-        .collect()
+    }))
 }

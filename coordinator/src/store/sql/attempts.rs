@@ -6,20 +6,33 @@ use patchfleet_domain::{AgentId, AttemptNumber, TaskId, TaskState, Timestamp, Wo
 use sqlx::Row as _;
 use sqlx::any::AnyRow;
 
+use super::batch::each;
 use super::rows::{self, number, word};
 use super::unit::{Busy, Unit};
+use super::unreadable::{ATTEMPTS, TASKS, bind_left_out, one};
 use super::{Database, micros};
 use crate::store::{AttemptRecord, Cas, LiveAttempt, LostAttempt, StoreResult, TakenAway};
 
 pub(super) async fn records(database: &Database, task: TaskId) -> StoreResult<Vec<AttemptRecord>> {
     let found = sqlx::query(
-        "SELECT number, agent, assigned_at, ended_at, outcome, failure, tests_before, tests_after \
+        "SELECT task, number, agent, assigned_at, ended_at, outcome, failure, tests_before, tests_after \
          FROM attempts WHERE task = $1 ORDER BY number",
     )
     .bind(task.to_string())
     .fetch_all(&database.readers)
     .await?;
-    found.iter().map(rows::attempt).collect()
+    Ok(database.readable(ATTEMPTS, &found, rows::attempt))
+}
+
+/// Who has or had an attempt; an error when its row can't be decoded.
+pub(super) async fn holder(database: &Database, work: Work) -> StoreResult<Option<AgentId>> {
+    let row = sqlx::query("SELECT agent FROM attempts WHERE task = $1 AND number = $2")
+        .bind(work.task.to_string())
+        .bind(i64::from(work.attempt.0))
+        .fetch_optional(&database.readers)
+        .await?;
+    row.map(|row| one(ATTEMPTS, work, word(&row, "agent")))
+        .transpose()
 }
 
 pub(super) fn work(row: &AnyRow) -> StoreResult<Work> {
@@ -29,24 +42,25 @@ pub(super) fn work(row: &AnyRow) -> StoreResult<Work> {
     })
 }
 
+/// An agent's live attempts. One whose task is in a state that this version does not know is among
+/// them: the agent is not to give it up for that.
 pub(super) async fn live(database: &Database, agent: &AgentId) -> StoreResult<Vec<LiveAttempt>> {
     let found = sqlx::query(
-        "SELECT a.task, a.number, a.last_seq, t.state FROM attempts a JOIN tasks t ON t.id = a.task \
+        "SELECT a.task, a.number, t.state FROM attempts a JOIN tasks t ON t.id = a.task \
          WHERE a.agent = $1 AND a.ended_at IS NULL ORDER BY a.assigned_at, a.task",
     )
     .bind(agent.as_str())
     .fetch_all(&database.readers)
     .await?;
-    found
-        .iter()
-        .map(|row| {
-            Ok(LiveAttempt {
-                work: work(row)?,
-                state: word(row, "state")?,
-                last_seq: number(row, "last_seq")?,
-            })
+    Ok(database.readable(ATTEMPTS, &found, |row| {
+        let work = work(row)?;
+        let state = word(row, "state");
+        let state = state.inspect_err(|error| database.skip(TASKS, &work.task.to_string(), error));
+        Ok(LiveAttempt {
+            work,
+            state: state.ok(),
         })
-        .collect()
+    }))
 }
 
 /// How far back a look reaches beyond the last one: what a transaction wrote is seen when it
@@ -66,7 +80,7 @@ pub(super) async fn taken_away(
     .bind(since.saturating_sub(micros(OVERLAP)))
     .fetch_all(&database.readers)
     .await?;
-    let taken = found.iter().map(|row| {
+    let taken = database.readable(ATTEMPTS, &found, |row| {
         let outcome: String = row.try_get("outcome")?;
         Ok(TakenAway {
             work: work(row)?,
@@ -74,7 +88,7 @@ pub(super) async fn taken_away(
             called_off: outcome == "cancelled",
         })
     });
-    Ok((rows::moment(now)?, taken.collect::<StoreResult<_>>()?))
+    Ok((rows::moment(now)?, taken))
 }
 
 pub(super) async fn lose(
@@ -94,38 +108,50 @@ pub(super) async fn lose(
 /// Most leases that are ended in one transaction.
 const EXPIRED: u32 = 256;
 
+/// Ends attempts whose lease ran out; those that can't be decoded are skipped, and take no places of
+/// others.
 pub(super) async fn expire(database: &Database) -> StoreResult<Vec<LostAttempt>> {
-    let now = database.now().await?;
-    let text = format!(
-        "SELECT task, number, agent FROM attempts WHERE ended_at IS NULL AND lease_until <= $1 \
-         ORDER BY lease_until LIMIT {EXPIRED}"
-    );
-    let found = sqlx::query(sqlx::AssertSqlSafe(text))
-        .bind(now)
-        .fetch_all(&database.readers)
-        .await?;
-    if found.is_empty() {
-        return Ok(Vec::new());
-    }
-    let over: Vec<(Work, AgentId)> = found
-        .iter()
-        .map(|row| Ok((work(row)?, word(row, "agent")?)))
-        .collect::<StoreResult<_>>()?;
-    end_all(database, over).await
+    let over = database.patience.bound(ran_out(database)).await?;
+    let together = |over| end_together(database, over);
+    let ended = each(database, (&over, |(work, _)| work.task), together).await?;
+    let lost = over.into_iter().zip(ended);
+    let lost = lost.filter_map(|((work, agent), ended)| match ended {
+        Cas::Applied(now) => Some(LostAttempt { work, agent, now }),
+        Cas::Stale => None,
+    });
+    Ok(lost.collect())
 }
 
-async fn end_all(database: &Database, over: Vec<(Work, AgentId)>) -> StoreResult<Vec<LostAttempt>> {
+async fn ran_out(database: &Database) -> StoreResult<Vec<(Work, AgentId)>> {
+    let now = database.now().await?;
+    let left_out = database.left_out(&[ATTEMPTS, TASKS])?;
+    let text = format!(
+        "SELECT task, number, agent FROM attempts WHERE ended_at IS NULL AND lease_until <= $1{} \
+         ORDER BY lease_until LIMIT {EXPIRED}",
+        left_out.condition(database.dialect, "task", 2)
+    );
+    let query = sqlx::query(sqlx::AssertSqlSafe(text)).bind(now);
+    let found = bind_left_out!(query, left_out)
+        .fetch_all(&database.readers)
+        .await?;
+    Ok(database.readable(ATTEMPTS, &found, |row| {
+        Ok((work(row)?, word(row, "agent")?))
+    }))
+}
+
+async fn end_together(
+    database: &Database,
+    over: &[(Work, AgentId)],
+) -> StoreResult<Vec<Cas<TaskState>>> {
     let mut unit = Unit::of(database);
     // Whoever holds a task now is about to change it: the next look sees what came of it.
     unit.hold(over.iter().map(|(work, _)| work.task), Busy::Skip)
         .await?;
-    let mut lost = Vec::new();
-    for (work, agent) in over {
-        let ended = unit.held(work.task).map(|held| held.expire(work));
-        if let Some(Cas::Applied(now)) = ended.transpose()? {
-            lost.push(LostAttempt { work, agent, now });
-        }
+    let mut ended = Vec::with_capacity(over.len());
+    for (work, _) in over {
+        let held = unit.held(work.task);
+        ended.push(held.map_or(Ok(Cas::Stale), |held| held.expire(*work))?);
     }
     unit.commit().await?;
-    Ok(lost)
+    Ok(ended)
 }

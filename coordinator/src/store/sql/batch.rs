@@ -4,11 +4,13 @@
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
+use patchfleet_domain::TaskId;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::Database;
-use crate::store::{StoreError, StoreResult};
+use super::unreadable::TASKS;
+use crate::store::{Cas, StoreError, StoreResult};
 
 /// Most jobs in one transaction.
 const MOST: usize = 512;
@@ -68,7 +70,7 @@ async fn work<J: Send + Sync, R: Send>(
             continue;
         }
         let (jobs, callers): (Vec<J>, Vec<_>) = taken.drain(..).unzip();
-        let results = together(&database, run, &jobs).await;
+        let results = together(&database, &jobs, |jobs| run(&database, jobs)).await;
         for (caller, result) in callers.into_iter().zip(results) {
             // Whoever went away does not need to know.
             let _ = caller.send(result);
@@ -78,12 +80,15 @@ async fn work<J: Send + Sync, R: Send>(
 
 /// Does jobs in one transaction, or, when one of them can't be done, each in its own: the others
 /// are not to suffer.
-async fn together<J: Sync, R>(
+async fn together<'a, J, R, F>(
     database: &Database,
-    run: Run<J, R>,
-    jobs: &[J],
-) -> Vec<StoreResult<R>> {
-    match database.persistently(|| run(database, jobs)).await {
+    jobs: &'a [J],
+    run: impl Fn(&'a [J]) -> F,
+) -> Vec<StoreResult<R>>
+where
+    F: Future<Output = StoreResult<Vec<R>>>,
+{
+    match database.persistently(|| run(jobs)).await {
         Ok(done) => done.into_iter().map(Ok).collect(),
         Err(error @ StoreError::Unavailable(_)) => {
             jobs.iter().map(|_| Err(error.clone())).collect()
@@ -94,7 +99,7 @@ async fn together<J: Sync, R>(
             let mut results = Vec::with_capacity(jobs.len());
             for job in jobs {
                 let one = std::slice::from_ref(job);
-                let alone = database.persistently(|| run(database, one)).await;
+                let alone = database.persistently(|| run(one)).await;
                 results.push(alone.and_then(|done| {
                     let none = || StoreError::Corrupt("a job without a result".to_owned());
                     done.into_iter().next().ok_or_else(none)
@@ -113,6 +118,40 @@ impl Database {
     {
         self.patience.bound(persistently(once)).await
     }
+}
+
+/// Does jobs about tasks in one transaction, or, when what is stored of one task does not allow it,
+/// each in its own: such a job is stale, and lists leave its task out for a while.
+///
+/// # Errors
+/// When none of them could be done.
+pub(super) async fn each<'a, J, T, F>(
+    database: &Database,
+    (jobs, task): (&'a [J], fn(&J) -> TaskId),
+    run: impl Fn(&'a [J]) -> F,
+) -> StoreResult<Vec<Cas<T>>>
+where
+    F: Future<Output = StoreResult<Vec<Cas<T>>>>,
+{
+    if jobs.is_empty() {
+        return Ok(Vec::new());
+    }
+    let results = together(database, jobs, run).await;
+    for (job, result) in jobs.iter().zip(&results) {
+        if let Err(error @ StoreError::Corrupt(_)) = result {
+            database.skip(TASKS, &task(job).to_string(), error);
+        }
+    }
+    if results.iter().all(Result::is_err) {
+        return results.into_iter().collect();
+    }
+    let done = results.into_iter().map(|result| {
+        result.unwrap_or_else(|error| {
+            tracing::warn!(%error, "one of many changes was not made");
+            Cas::Stale
+        })
+    });
+    Ok(done.collect())
 }
 
 /// Tries again what lost against another transaction; the database has undone it.

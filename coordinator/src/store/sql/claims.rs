@@ -8,9 +8,12 @@ use patchfleet_domain::agent::Requirement;
 use patchfleet_domain::{AttemptNumber, Priority, Returns, TaskId, TaskState, Work};
 use serde::Deserialize;
 use sqlx::Row as _;
+use sqlx::any::AnyRow;
 
+use super::batch::each;
 use super::rows::{json, json_present, moment, number, to_json, word};
 use super::unit::{Busy, Unit};
+use super::unreadable::{CHECKPOINTS, LeftOut, bind_left_out};
 use super::{Database, Dialect, lanes};
 use crate::store::held::Held;
 use crate::store::work::rests;
@@ -27,7 +30,8 @@ const RANK: &str = "queued_at - priority * 600000000";
 /// whose type is not among `$5`, unless `$4` is empty. PostgreSQL goes from
 /// lane to lane and from task to task by the index, however many more there are; SQLite, whose
 /// queues are those of one machine, looks at all that are queued.
-fn heads(dialect: Dialect) -> String {
+fn heads(dialect: Dialect, left_out: &LeftOut) -> String {
+    let readable = left_out.condition(dialect, "id", 6);
     let task = "id, attempt, priority, repository, analysis, returns, queued_at";
     match dialect {
         Dialect::Postgres => format!(
@@ -42,7 +46,7 @@ fn heads(dialect: Dialect) -> String {
              SELECT {task} FROM (SELECT agent_type AS lane, repository AS of FROM lanes) AS l \
              CROSS JOIN LATERAL (\
                 SELECT {task} FROM tasks WHERE state = 'queued' AND agent_type = l.lane \
-                AND repository = l.of AND not_before <= $1 ORDER BY {RANK}, id \
+                AND repository = l.of AND not_before <= $1{readable} ORDER BY {RANK}, id \
                 LIMIT CASE WHEN $4 = '' OR l.lane = ANY (ARRAY(\
                     SELECT json_array_elements_text($5::json))) THEN $2 ELSE 1 END) AS head \
              LIMIT $3"
@@ -51,7 +55,7 @@ fn heads(dialect: Dialect) -> String {
             "SELECT {task} FROM (\
                 SELECT {task}, agent_type, ROW_NUMBER() OVER (\
                     PARTITION BY agent_type, repository ORDER BY {RANK}, id) AS place \
-                FROM tasks WHERE state = 'queued' AND not_before <= $1) \
+                FROM tasks WHERE state = 'queued' AND not_before <= $1{readable}) \
              WHERE place <= CASE WHEN $4 = '' OR agent_type IN (SELECT value FROM json_each($5)) \
                 THEN $2 ELSE 1 END LIMIT $3"
         ),
@@ -68,36 +72,49 @@ pub(super) async fn queued(database: &Database, look: &Look) -> StoreResult<Vec<
     let now = database.now().await?;
     let types = to_json(&look.types.as_deref().unwrap_or_default())?;
     let chosen = if look.types.is_some() { "chosen" } else { "" };
-    let found = sqlx::query(sqlx::AssertSqlSafe(heads(database.dialect)))
-        .bind(now)
-        .bind(i64::from(look.each))
-        .bind(i64::from(look.most))
-        .bind(chosen)
-        .bind(types)
-        .fetch_all(&database.readers)
-        .await?;
-    found
-        .iter()
-        .map(|row| {
-            let priority: u8 = number(row, "priority")?;
-            let queued_at: i64 = row.try_get("queued_at")?;
-            let returns: Option<Returns> = json(row, "returns")?;
-            Ok(QueuedTask {
-                id: word(row, "id")?,
-                attempt: AttemptNumber(number(row, "attempt")?),
-                priority: Priority::try_from(priority)
-                    .map_err(|error| StoreError::Corrupt(error.to_string()))?,
-                repository: word(row, "repository")?,
-                requirement: Arc::new(json_present::<Wanted>(row, "analysis")?.requirement),
-                waited: Duration::from_micros(u64::try_from(now - queued_at).unwrap_or(0)),
-                rests: rests(&returns.unwrap_or_default(), moment(now)?),
-            })
-        })
-        .collect()
+    let fetch = async |left_out: LeftOut| {
+        let query = sqlx::query(sqlx::AssertSqlSafe(heads(database.dialect, &left_out)))
+            .bind(now)
+            .bind(i64::from(look.each))
+            .bind(i64::from(look.most))
+            .bind(chosen)
+            .bind(types.as_str());
+        let query = bind_left_out!(query, left_out);
+        Ok(query.fetch_all(&database.readers).await?)
+    };
+    database
+        .tasks_around(fetch, |row| queued_task(row, now))
+        .await
 }
 
-/// Tasks that somebody else holds at the moment are stale: they are about to change.
+fn queued_task(row: &AnyRow, now: i64) -> StoreResult<QueuedTask> {
+    let priority: u8 = number(row, "priority")?;
+    let queued_at: i64 = row.try_get("queued_at")?;
+    let returns: Option<Returns> = json(row, "returns")?;
+    Ok(QueuedTask {
+        id: word(row, "id")?,
+        attempt: AttemptNumber(number(row, "attempt")?),
+        priority: Priority::try_from(priority)
+            .map_err(|error| StoreError::Corrupt(error.to_string()))?,
+        repository: word(row, "repository")?,
+        requirement: Arc::new(json_present::<Wanted>(row, "analysis")?.requirement),
+        waited: Duration::from_micros(u64::try_from(now.saturating_sub(queued_at)).unwrap_or(0)),
+        rests: rests(&returns.unwrap_or_default(), moment(now)?),
+    })
+}
+
+/// Gives tasks to agents. Tasks that somebody else holds at the moment are stale: they are about to
+/// change; so are those that can't be decoded.
 pub(super) async fn claim_all(
+    database: &Database,
+    claims: &[Claim],
+    lease: Duration,
+) -> StoreResult<Vec<Cas<Assignment>>> {
+    let together = |claims| claim_together(database, claims, lease);
+    each(database, (claims, |claim| claim.task), together).await
+}
+
+async fn claim_together(
     database: &Database,
     claims: &[Claim],
     lease: Duration,
@@ -181,18 +198,29 @@ async fn checkpoints(
         .bind(to_json(&tasks)?)
         .fetch_all(unit.sql().await?)
         .await?;
+    // Of a task whose checkpoints can't all be decoded only those before the first such: an attempt
+    // goes on from there as if its predecessor had ended then.
+    let mut broken = BTreeSet::new();
     for row in &found {
-        let checkpoint = Checkpoint {
-            node: row.try_get("node")?,
-            visit: number(row, "visit")?,
-            output: json_present(row, "output")?,
-        };
-        checkpoints
-            .entry(word(row, "task")?)
-            .or_default()
-            .push(checkpoint);
+        let task: TaskId = word(row, "task")?;
+        match checkpoint(row) {
+            Ok(_) if broken.contains(&task) => {}
+            Ok(checkpoint) => checkpoints.entry(task).or_default().push(checkpoint),
+            Err(error) => {
+                unit.database().skip(CHECKPOINTS, &task.to_string(), &error);
+                broken.insert(task);
+            }
+        }
     }
     Ok(checkpoints)
+}
+
+fn checkpoint(row: &AnyRow) -> StoreResult<Checkpoint> {
+    Ok(Checkpoint {
+        node: row.try_get("node")?,
+        visit: number(row, "visit")?,
+        output: json_present(row, "output")?,
+    })
 }
 
 pub(super) async fn assignment(database: &Database, work: Work) -> StoreResult<Option<Assignment>> {

@@ -10,10 +10,12 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use patchfleet_domain::{IssueNumber, RepositoryName, Task, TaskAnalysis, TaskId};
+use sqlx::any::AnyRow;
 
-use super::rows::{to_json, word};
+use super::rows::{number, to_json, word};
 use super::tasks::newest;
 use super::unit::{Busy, Unit};
+use super::unreadable::{DEPENDENCIES, TASKS, bind_left_out};
 use crate::store::held::{Prerequisite, name};
 use crate::store::{Cas, StoreResult};
 
@@ -58,6 +60,10 @@ async fn prerequisites(
     }
     unit.hold(newest_of.iter().filter_map(|(_, task)| *task), Busy::Wait)
         .await?;
+    for id in newest_of.iter().filter_map(|(_, task)| *task) {
+        // Nobody knows whether it is done.
+        unit.readable(id)?;
+    }
     let all = newest_of.into_iter().map(|(issue, task)| Prerequisite {
         issue,
         task: task.and_then(|id| unit.held(id).map(|held| (id, held.task.state))),
@@ -130,8 +136,7 @@ async fn fetch(
         .bind(to_json(tasks)?)
         .fetch_all(unit.sql().await?)
         .await?;
-    let edge = |row: &sqlx::any::AnyRow| Ok((word(row, "task")?, word(row, "depends_on")?));
-    found.iter().map(edge).collect()
+    Ok(unit.database().readable(DEPENDENCIES, &found, edge))
 }
 
 /// Lets go on, or stops, what waited for tasks that ended in this transaction; what that ends in
@@ -171,12 +176,85 @@ async fn release_all(unit: &mut Unit<'_>, waited: BTreeMap<TaskId, Vec<Task>>) -
     unit.hold(waited.keys().copied(), Busy::Wait).await?;
     // Asked only now: whoever removed others of these edges held the tasks until it was done.
     let waiting: BTreeSet<_> = waited.keys().copied().collect();
-    let left = edges(unit, "task", &waiting).await?;
+    let left = count(unit, &waiting).await?;
     for (id, ended) in waited {
-        let left = left.iter().filter(|(waiting, _)| *waiting == id).count();
-        if let Some(held) = unit.held(id) {
+        let left = left.get(&id).copied().unwrap_or(0);
+        if unit.readable(id).is_err() {
+            draw_again(unit, id, &ended).await?;
+        } else if let Some(held) = unit.held(id) {
             held.released(&ended, left)?;
         }
     }
     Ok(())
+}
+
+/// How many others each of the tasks waits for; also those whose ids can't be decoded.
+async fn count(
+    unit: &mut Unit<'_>,
+    waiting: &BTreeSet<TaskId>,
+) -> StoreResult<BTreeMap<TaskId, usize>> {
+    let text = format!(
+        "SELECT task, COUNT(*) AS n FROM task_dependencies WHERE task {} GROUP BY task",
+        unit.dialect.among()
+    );
+    let found = sqlx::query(sqlx::AssertSqlSafe(text))
+        .bind(to_json(waiting)?)
+        .fetch_all(unit.sql().await?)
+        .await?;
+    let count = |row: &AnyRow| Ok((word(row, "task")?, number(row, "n")?));
+    found.iter().map(count).collect()
+}
+
+/// Keeps the edges of a task that can't be decoded now, for [`release_late`].
+async fn draw_again(unit: &mut Unit<'_>, waiting: TaskId, ended: &[Task]) -> StoreResult<()> {
+    for ended in ended {
+        sqlx::query(
+            "INSERT INTO task_dependencies (task, depends_on) VALUES ($1, $2) ON CONFLICT DO NOTHING",
+        )
+        .bind(waiting.to_string())
+        .bind(ended.id.to_string())
+        .execute(unit.sql().await?)
+        .await?;
+    }
+    Ok(())
+}
+
+/// Most edges that are looked at together.
+const LATE: u32 = 200;
+
+/// Lets go on what could not be decoded when the last task before it ended, and can be now.
+pub(super) async fn release_late(unit: &mut Unit<'_>) -> StoreResult<()> {
+    let left_out = unit.database().left_out(&[TASKS])?;
+    let text = format!(
+        "SELECT d.task, d.depends_on FROM task_dependencies d JOIN tasks t ON t.id = d.depends_on \
+         WHERE t.state IN ('completed', 'failed', 'cancelled'){} ORDER BY d.task LIMIT {LATE}",
+        left_out.condition(unit.dialect, "d.task", 1)
+    );
+    let query = sqlx::query(sqlx::AssertSqlSafe(text));
+    let found = bind_left_out!(query, left_out)
+        .fetch_all(unit.sql().await?)
+        .await?;
+    let late = unit.database().readable(DEPENDENCIES, &found, edge);
+    let both = late.iter().flat_map(|(waiting, ended)| [*waiting, *ended]);
+    unit.hold(both.collect::<BTreeSet<_>>(), Busy::Skip).await?;
+    let mut waited: BTreeMap<TaskId, Vec<Task>> = BTreeMap::new();
+    for (waiting, ended) in late {
+        if unit.held(waiting).is_none() {
+            continue;
+        }
+        let Some(ended) = unit.held(ended).map(|held| held.task.clone()) else {
+            continue;
+        };
+        sqlx::query("DELETE FROM task_dependencies WHERE task = $1 AND depends_on = $2")
+            .bind(waiting.to_string())
+            .bind(ended.id.to_string())
+            .execute(unit.sql().await?)
+            .await?;
+        waited.entry(waiting).or_default().push(ended);
+    }
+    release_all(unit, waited).await
+}
+
+fn edge(row: &AnyRow) -> StoreResult<(TaskId, TaskId)> {
+    Ok((word(row, "task")?, word(row, "depends_on")?))
 }

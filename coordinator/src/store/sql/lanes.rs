@@ -6,8 +6,9 @@ use sqlx::Row as _;
 use super::rows::{moment_of, number, word};
 use super::rowset::plain;
 use super::unit::Unit;
+use super::unreadable::{LANES, PAUSES};
 use super::{Database, Sql};
-use crate::store::{AtWork, Pause, Room, Scope, StoreResult};
+use crate::store::{AtWork, Pause, Room, Scope, StoreError, StoreResult};
 
 /// The words by which a scope is kept.
 fn words(scope: &Scope) -> (&'static str, &str) {
@@ -56,26 +57,23 @@ pub(super) async fn resume(database: &Database, scope: &Scope) -> StoreResult<bo
 pub(super) async fn pauses(database: &Database) -> StoreResult<Vec<Pause>> {
     let text = "SELECT scope, name, actor, reason, since FROM pauses ORDER BY scope, name";
     let found = sqlx::query(text).fetch_all(&database.readers).await?;
-    found
-        .iter()
-        .map(|row| {
-            let kind: String = row.try_get("scope")?;
-            Ok(Pause {
-                scope: if kind == "repository" {
-                    Scope::Repository(word(row, "name")?)
-                } else {
-                    Scope::AgentType(word(row, "name")?)
-                },
-                actor: row.try_get("actor")?,
-                reason: row.try_get("reason")?,
-                since: moment_of(row, "since")?,
-            })
+    Ok(database.readable(PAUSES, &found, |row| {
+        let kind: String = row.try_get("scope")?;
+        Ok(Pause {
+            scope: match kind.as_str() {
+                "repository" => Scope::Repository(word(row, "name")?),
+                "agent_type" => Scope::AgentType(word(row, "name")?),
+                _ => return Err(StoreError::Corrupt(format!("column scope: `{kind}`"))),
+            },
+            actor: row.try_get("actor")?,
+            reason: row.try_get("reason")?,
+            since: moment_of(row, "since")?,
         })
-        .collect()
+    }))
 }
 
 /// Counted by an index that has what is at work and nothing else: as many as agents have slots.
-pub(super) async fn at_work(sql: &mut Sql) -> StoreResult<Vec<AtWork>> {
+pub(super) async fn at_work(database: &Database, sql: &mut Sql) -> StoreResult<Vec<AtWork>> {
     let states: Vec<_> = TaskState::ALL
         .iter()
         .filter(|state| state.has_live_attempt())
@@ -89,16 +87,13 @@ pub(super) async fn at_work(sql: &mut Sql) -> StoreResult<Vec<AtWork>> {
     let found = sqlx::query(sqlx::AssertSqlSafe(text))
         .fetch_all(sql)
         .await?;
-    found
-        .iter()
-        .map(|row| {
-            Ok(AtWork {
-                repository: word(row, "repository")?,
-                agent_type: word(row, "agent_type")?,
-                tasks: number(row, "tasks")?,
-            })
+    Ok(database.readable(LANES, &found, |row| {
+        Ok(AtWork {
+            repository: word(row, "repository")?,
+            agent_type: word(row, "agent_type")?,
+            tasks: number(row, "tasks")?,
         })
-        .collect()
+    }))
 }
 
 pub(super) async fn room(database: &Database) -> StoreResult<Room> {
@@ -106,7 +101,7 @@ pub(super) async fn room(database: &Database) -> StoreResult<Room> {
     let at_work = if database.caps.is_empty() {
         Vec::new()
     } else {
-        at_work(&mut *database.readers.acquire().await?).await?
+        at_work(database, &mut *database.readers.acquire().await?).await?
     };
     let paused = paused.into_iter().map(|pause| pause.scope);
     Ok(Room::new(database.caps.clone(), at_work, paused))
@@ -122,6 +117,6 @@ pub(super) async fn room_for_claims(unit: &mut Unit<'_>) -> StoreResult<Room> {
     if let Some(lock) = unit.dialect.lock_claims() {
         sqlx::query(lock).execute(unit.sql().await?).await?;
     }
-    let at_work = at_work(unit.sql().await?).await?;
+    let at_work = at_work(unit.database(), unit.sql().await?).await?;
     Ok(Room::new(unit.caps().clone(), at_work, []))
 }

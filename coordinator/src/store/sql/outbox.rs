@@ -2,17 +2,23 @@
 
 use std::time::Duration;
 
-use patchfleet_domain::{IssueNumber, TaskId};
+use patchfleet_domain::{IssueNumber, TaskId, Timestamp};
 use sqlx::Row as _;
+use sqlx::any::AnyRow;
 
 use super::rows::{json_present, moment, number, word};
 use super::rowset::{big, plain};
 use super::unit::Unit;
+use super::unreadable::OUTBOX;
 use super::{Database, micros};
-use crate::store::{Effect, OutboxEntry, Sent, StoreResult};
+use crate::store::{Effect, OutboxEntry, Sent, StoreError, StoreResult};
 
 /// How often the hold of an entry doubles.
 const LONGER: u32 = 3;
+/// How often an entry that can't be decoded is tried, and how long after each time: for an hour, so
+/// that an upgrade of replicas one after the other costs nothing.
+const TRIES: i64 = 60;
+const PUT_OFF: Duration = Duration::from_mins(1);
 
 pub(super) async fn take(
     database: &Database,
@@ -38,37 +44,70 @@ pub(super) async fn take(
         .await?;
     let mut entries = Vec::with_capacity(found.len());
     for row in &found {
-        let id: i64 = row.try_get("id")?;
-        let tries = number::<u32>(row, "tries")?;
-        // Whoever took it before and said nothing since has died, which says nothing of the entry.
-        let is_slow = row.try_get::<i64, _>("held_until")? == 0;
-        let doublings = if is_slow { tries.min(LONGER) } else { 0 };
-        let hold = hold.saturating_mul(2_u32.pow(doublings));
-        let first: Option<i64> = row.try_get("first_taken_at")?;
-        let first = first.map_or(Ok(now), moment)?;
-        sqlx::query(
-            "UPDATE outbox SET taken_at = $1, held_until = $2, first_taken_at = $3, \
-             tries = tries + 1 WHERE id = $4",
-        )
-        .bind(micros_now)
-        .bind(micros_now.saturating_add(micros(hold)))
-        .bind(first.timestamp_micros())
-        .bind(id)
-        .execute(unit.sql().await?)
-        .await?;
-        entries.push(OutboxEntry {
-            id,
-            repository: word(row, "repository")?,
-            issue: IssueNumber(number(row, "issue")?),
-            effect: json_present(row, "effect")?,
-            tries: tries.saturating_add(1),
-            first_tried_at: first,
-            trying_for: (now - first).to_std().unwrap_or_default(),
-            hold,
-        });
+        match entry(row, now, hold) {
+            Ok(entry) => {
+                mark_taken(&mut unit, &entry, micros_now).await?;
+                entries.push(entry);
+            }
+            Err(error) => put_off(&mut unit, row.try_get("id")?, &error).await?,
+        }
     }
     unit.commit().await?;
     Ok(entries)
+}
+
+fn entry(row: &AnyRow, now: Timestamp, hold: Duration) -> StoreResult<OutboxEntry> {
+    let tries = number::<u32>(row, "tries")?;
+    // Whoever took it before and said nothing since has died, which says nothing of the entry.
+    let is_slow = row.try_get::<i64, _>("held_until")? == 0;
+    let doublings = if is_slow { tries.min(LONGER) } else { 0 };
+    let first: Option<i64> = row.try_get("first_taken_at")?;
+    let first = first.map_or(Ok(now), moment)?;
+    Ok(OutboxEntry {
+        id: row.try_get("id")?,
+        repository: word(row, "repository")?,
+        issue: IssueNumber(number(row, "issue")?),
+        effect: json_present(row, "effect")?,
+        tries: tries.saturating_add(1),
+        first_tried_at: first,
+        trying_for: (now - first).to_std().unwrap_or_default(),
+        hold: hold.saturating_mul(2_u32.pow(doublings)),
+    })
+}
+
+async fn mark_taken(unit: &mut Unit<'_>, entry: &OutboxEntry, now: i64) -> StoreResult<()> {
+    sqlx::query(
+        "UPDATE outbox SET taken_at = $1, held_until = $2, first_taken_at = $3, \
+         tries = tries + 1 WHERE id = $4",
+    )
+    .bind(now)
+    .bind(now.saturating_add(micros(entry.hold)))
+    .bind(entry.first_tried_at.timestamp_micros())
+    .bind(entry.id)
+    .execute(unit.sql().await?)
+    .await?;
+    Ok(())
+}
+
+/// Tries an entry later that can't be decoded: another replica may be a version that knows what
+/// it says. After [`TRIES`] it is over, its reason stays in its row, and those of its issue that
+/// come after it have their turn.
+async fn put_off(unit: &mut Unit<'_>, id: i64, error: &StoreError) -> StoreResult<()> {
+    unit.database().skip(OUTBOX, &id.to_string(), error);
+    let now = unit.now().await?.timestamp_micros();
+    sqlx::query(
+        "UPDATE outbox SET tries = tries + 1, taken_at = $1, next_at = $2, held_until = 0, \
+         error = $3, done_at = CASE WHEN tries + 1 >= $4 THEN $5 END WHERE id = $6",
+    )
+    .bind(now)
+    .bind(now.saturating_add(micros(PUT_OFF)))
+    .bind(plain(&error.to_string()))
+    .bind(TRIES)
+    .bind(now)
+    .bind(id)
+    .execute(unit.sql().await?)
+    .await?;
+    Ok(())
 }
 
 pub(super) async fn settle(

@@ -7,13 +7,14 @@
 
 use std::time::Duration;
 
-use patchfleet_domain::{TaskId, TaskState};
+use patchfleet_domain::TaskState;
+use sqlx::Row as _;
 use sqlx::any::AnyRow;
 use uuid::{NoContext, Timestamp, Uuid};
 
-use super::rows::{to_json, word};
+use super::rows::to_json;
 use super::unit::Unit;
-use super::{Database, micros};
+use super::{Database, dependencies, micros};
 use crate::store::{Retention, Retired, StoreResult};
 
 /// Most of each sort in one transaction.
@@ -30,6 +31,9 @@ const BESIDE: [(&str, &str); 6] = [
 ];
 
 pub(super) async fn retire(database: &Database, retention: Retention) -> StoreResult<Retired> {
+    let mut late = Unit::of(database);
+    dependencies::release_late(&mut late).await?;
+    late.commit().await?;
     let mut unit = Unit::of(database);
     let retired = Retired {
         entries: retire_entries(&mut unit, retention.tasks).await?,
@@ -75,9 +79,10 @@ async fn retire_tasks(unit: &mut Unit<'_>, age: Duration) -> StoreResult<usize> 
         .bind(moment)
         .fetch_all(unit.sql().await?)
         .await?;
-    let tasks: Vec<TaskId> = found
+    // As they are kept: what can't be decoded goes like everything else.
+    let tasks: Vec<String> = found
         .iter()
-        .map(|row| word(row, "id"))
+        .map(|row| Ok(row.try_get("id")?))
         .collect::<StoreResult<_>>()?;
     if tasks.is_empty() {
         return Ok(0);

@@ -5,6 +5,7 @@ use std::time::Duration;
 use patchfleet_domain::{RepositoryName, Task, Timestamp};
 
 use super::rows::{self, word};
+use super::unreadable::{SWEEPS, TASKS, TRIGGERS, one};
 use super::{Database, micros};
 use crate::store::StoreResult;
 
@@ -28,7 +29,7 @@ pub(super) async fn until(database: &Database, part: &str) -> StoreResult<Option
         .bind(part)
         .fetch_optional(&database.readers)
         .await?;
-    at.map(rows::moment).transpose()
+    at.map(|at| one(SWEEPS, part, rows::moment(at))).transpose()
 }
 
 pub(super) async fn set_until(database: &Database, part: &str, at: Timestamp) -> StoreResult<()> {
@@ -54,7 +55,7 @@ pub(super) async fn repositories(database: &Database) -> StoreResult<Vec<Reposit
     )
     .fetch_all(&database.readers)
     .await?;
-    found.iter().map(|row| word(row, "name")).collect()
+    Ok(database.readable(TRIGGERS, &found, |row| word(row, "name")))
 }
 
 /// By the index that holds an issue to one active task.
@@ -71,5 +72,5 @@ pub(super) async fn active(
         .bind(repository.as_str())
         .fetch_all(&database.readers)
         .await?;
-    found.iter().map(rows::task).collect()
+    Ok(database.readable(TASKS, &found, rows::task))
 }

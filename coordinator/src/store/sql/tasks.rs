@@ -4,10 +4,13 @@ use std::collections::BTreeSet;
 
 use patchfleet_domain::{IssueNumber, RepositoryName, Task, TaskAnalysis, TaskId, TaskState};
 use sqlx::Row as _;
+use sqlx::any::AnyRow;
 
+use super::batch::each;
 use super::rows::{self, word};
 use super::rowset::big;
 use super::unit::{Busy, Unit};
+use super::unreadable::{EVENTS, LOGS, LeftOut, TASKS, TRIGGERS, bind_left_out, one};
 use super::{Database, dependencies};
 use crate::store::{
     Cas, Commanded, HISTORY_PAGE, LastTrigger, SemanticKey, StoreResult, TaskEvent, TaskFilter,
@@ -22,11 +25,32 @@ pub(super) async fn by_id(database: &Database, id: TaskId) -> StoreResult<Option
         .bind(id.to_string())
         .fetch_optional(&database.readers)
         .await?;
-    row.map(|row| rows::task(&row)).transpose()
+    row.map(|row| one(TASKS, id, rows::task(&row))).transpose()
 }
 
+/// Tasks that the filter lets through, newest first; those that can't be decoded are skipped.
 /// The filter's words go into the text only as fixed names; what users give is bound.
 pub(super) async fn list(database: &Database, filter: &TaskFilter) -> StoreResult<Vec<Task>> {
+    database
+        .tasks_around(|left_out| select(database, filter, left_out), rows::task)
+        .await
+}
+
+/// The first task that the filter lets through; one that can't be decoded is an error.
+pub(super) async fn first(database: &Database, filter: &TaskFilter) -> StoreResult<Option<Task>> {
+    let found = select(database, filter, LeftOut(None)).await?;
+    let Some(row) = found.first() else {
+        return Ok(None);
+    };
+    let id: String = row.try_get("id")?;
+    one(TASKS, id, rows::task(row)).map(Some)
+}
+
+async fn select(
+    database: &Database,
+    filter: &TaskFilter,
+    left_out: LeftOut,
+) -> StoreResult<Vec<AnyRow>> {
     let limit = match filter.limit {
         0 => 50,
         limit => limit.min(500),
@@ -55,8 +79,10 @@ pub(super) async fn list(database: &Database, filter: &TaskFilter) -> StoreResul
         Some(_) => format!("{id} < $4"),
         None => "1 = 1".to_owned(),
     };
+    let parameter = if filter.before.is_some() { 5 } else { 4 };
+    let readable = left_out.condition(database.dialect, id, parameter);
     let text = format!(
-        "SELECT {} FROM {source} AND {states} AND {older} ORDER BY {id} DESC LIMIT {limit}",
+        "SELECT {} FROM {source} AND {states} AND {older}{readable} ORDER BY {id} DESC LIMIT {limit}",
         rows::TASK
     );
     let repository = filter
@@ -71,8 +97,8 @@ pub(super) async fn list(database: &Database, filter: &TaskFilter) -> StoreResul
     if let Some(before) = filter.before {
         query = query.bind(before.to_string());
     }
-    let found = query.fetch_all(&database.readers).await?;
-    found.iter().map(rows::task).collect()
+    let query = bind_left_out!(query, left_out);
+    Ok(query.fetch_all(&database.readers).await?)
 }
 
 /// The tasks of repository `$1` that are as wanted.
@@ -83,42 +109,65 @@ fn triggered(wanted: &str) -> String {
     )
 }
 
+/// A page of a task's history, oldest first. Rows that can't be decoded are skipped, and others
+/// fill the page: a page that is not full is the last one.
 pub(super) async fn history(
     database: &Database,
     task: TaskId,
     after: i64,
 ) -> StoreResult<Vec<TaskEvent>> {
-    let found = sqlx::query(
-        "SELECT id, task, attempt, at, kind, from_state, to_state, actor, detail FROM task_events \
-         WHERE task = $1 AND id > $2 ORDER BY id LIMIT $3",
-    )
-    .bind(task.to_string())
-    .bind(after)
-    .bind(i64::from(HISTORY_PAGE))
-    .fetch_all(&database.readers)
-    .await?;
-    found.iter().map(rows::event).collect()
+    let page = HISTORY_PAGE as usize;
+    let (mut events, mut after) = (Vec::new(), after);
+    loop {
+        let side = ("id > $2 ORDER BY id", after);
+        let found = events_of(database, task, side, HISTORY_PAGE).await?;
+        events.extend(database.readable(EVENTS, &found, rows::event));
+        let Some(last) = found.last().filter(|_| found.len() == page) else {
+            break;
+        };
+        if events.len() >= page {
+            break;
+        }
+        after = last.try_get("id")?;
+    }
+    events.truncate(page);
+    Ok(events)
 }
 
+/// The newest events of a task's history, oldest first.
 pub(super) async fn newest_history(
     database: &Database,
     task: TaskId,
     limit: u32,
 ) -> StoreResult<Vec<TaskEvent>> {
-    let found = sqlx::query(
+    let newest = ("id < $2 ORDER BY id DESC", i64::MAX);
+    let mut found = events_of(database, task, newest, limit).await?;
+    found.reverse();
+    Ok(database.readable(EVENTS, &found, rows::event))
+}
+
+/// Events of a task on one side of an id.
+async fn events_of(
+    database: &Database,
+    task: TaskId,
+    (side, id): (&str, i64),
+    limit: u32,
+) -> StoreResult<Vec<AnyRow>> {
+    let text = format!(
         "SELECT id, task, attempt, at, kind, from_state, to_state, actor, detail FROM task_events \
-         WHERE task = $1 ORDER BY id DESC LIMIT $2",
-    )
-    .bind(task.to_string())
-    .bind(i64::from(limit))
-    .fetch_all(&database.readers)
-    .await?;
-    found.iter().rev().map(rows::event).collect()
+         WHERE task = $1 AND {side} LIMIT $3"
+    );
+    Ok(sqlx::query(sqlx::AssertSqlSafe(text))
+        .bind(task.to_string())
+        .bind(id)
+        .bind(i64::from(limit))
+        .fetch_all(&database.readers)
+        .await?)
 }
 
 pub(super) async fn logs(database: &Database, task: TaskId) -> StoreResult<Vec<String>> {
-    let found = sqlx::query(
-        "SELECT line FROM task_logs WHERE task = $1 \
+    let mut found = sqlx::query(
+        "SELECT id, line FROM task_logs WHERE task = $1 \
          AND attempt = (SELECT attempt FROM tasks WHERE id = $2) ORDER BY id DESC LIMIT $3",
     )
     .bind(task.to_string())
@@ -126,11 +175,8 @@ pub(super) async fn logs(database: &Database, task: TaskId) -> StoreResult<Vec<S
     .bind(NEWEST_LINES)
     .fetch_all(&database.readers)
     .await?;
-    found
-        .iter()
-        .rev()
-        .map(|row| Ok(row.try_get("line")?))
-        .collect()
+    found.reverse();
+    Ok(database.readable(LOGS, &found, |row| Ok(row.try_get("line")?)))
 }
 
 pub(super) async fn cancel(
@@ -205,7 +251,7 @@ pub(super) async fn last_triggered(
     .await?;
     let Some(row) = row else { return Ok(None) };
     let object: String = row.try_get("object")?;
-    let task: TaskId = word(&row, "task")?;
+    let task: TaskId = one(TRIGGERS, repository, word(&row, "task"))?;
     let act = SemanticKey::moment_in(&object).map(LastTrigger::Act);
     Ok(act.or_else(|| task.made_at().map(LastTrigger::Made)))
 }
@@ -224,7 +270,8 @@ pub(super) async fn newest(
     .bind(big(issue.0))
     .fetch_optional(unit.sql().await?)
     .await?;
-    row.map(|row| word(&row, "task")).transpose()
+    row.map(|row| one(TRIGGERS, repository, word(&row, "task")))
+        .transpose()
 }
 
 async fn active_beside(unit: &mut Unit<'_>, task: &Task) -> StoreResult<Option<TaskId>> {
@@ -240,21 +287,36 @@ async fn active_beside(unit: &mut Unit<'_>, task: &Task) -> StoreResult<Option<T
     .bind(big(issue.0))
     .fetch_optional(unit.sql().await?)
     .await?;
-    row.map(|row| word(&row, "id")).transpose()
+    row.map(|row| one(TASKS, &task.repository, word(&row, "id")))
+        .transpose()
 }
 
 pub(super) async fn unanalyzed(database: &Database, limit: u32) -> StoreResult<Vec<Task>> {
-    let text = format!(
-        "SELECT {} FROM tasks WHERE state IN ('pending', 'analyzing') ORDER BY id LIMIT {limit}",
-        rows::TASK
-    );
-    let found = sqlx::query(sqlx::AssertSqlSafe(text))
-        .fetch_all(&database.readers)
-        .await?;
-    found.iter().map(rows::task).collect()
+    let fetch = async |left_out: LeftOut| {
+        let text = format!(
+            "SELECT {} FROM tasks WHERE state IN ('pending', 'analyzing'){} ORDER BY id \
+             LIMIT {limit}",
+            rows::TASK,
+            left_out.condition(database.dialect, "id", 1)
+        );
+        let query = sqlx::query(sqlx::AssertSqlSafe(text));
+        let query = bind_left_out!(query, left_out);
+        Ok(query.fetch_all(&database.readers).await?)
+    };
+    database.tasks_around(fetch, rows::task).await
 }
 
+/// Stores analyses, all in one transaction; when one of them can't be stored, each in its own, and
+/// that one does not count.
 pub(super) async fn analyzed_all(
+    database: &Database,
+    analyses: &[(TaskId, TaskAnalysis)],
+) -> StoreResult<Vec<Cas>> {
+    let together = |analyses| analyzed_together(database, analyses);
+    each(database, (analyses, |(task, _)| *task), together).await
+}
+
+async fn analyzed_together(
     database: &Database,
     analyses: &[(TaskId, TaskAnalysis)],
 ) -> StoreResult<Vec<Cas>> {

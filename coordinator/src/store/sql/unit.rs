@@ -20,6 +20,7 @@ use sqlx::{Any, Connection as _, Row as _, Transaction};
 use super::errors::is_lost;
 use super::rows::{self, number, to_json, word};
 use super::stored::{Stored, Version};
+use super::unreadable::{ATTEMPTS, TASKS, Table, named};
 use super::{Database, Dialect, Sql, dependencies, write};
 use crate::store::held::{Attempt, ClosedEarly, End, Held, Move};
 use crate::store::rules::Closed;
@@ -34,6 +35,8 @@ pub(super) struct Unit<'a> {
     now: Option<Timestamp>,
     database: &'a Database,
     held: BTreeMap<TaskId, (Held, Stored)>,
+    /// Tasks that can't be decoded: nothing is done to them.
+    unreadable: BTreeMap<TaskId, StoreError>,
     wakes: bool,
     /// Changes of state, to be counted once they are durable.
     moves: Vec<Move>,
@@ -64,9 +67,15 @@ impl<'a> Unit<'a> {
             now: None,
             database,
             held: BTreeMap::new(),
+            unreadable: BTreeMap::new(),
             wakes: false,
             moves: Vec::new(),
         }
+    }
+
+    /// The store that it is a transaction of.
+    pub(super) const fn database(&self) -> &'a Database {
+        self.database
     }
 
     /// The connection, in the transaction.
@@ -102,7 +111,8 @@ impl<'a> Unit<'a> {
         self.wakes = true;
     }
 
-    /// Holds the tasks until the transaction ends.
+    /// Holds the tasks until the transaction ends. Those that can't be decoded are left out;
+    /// [`Self::readable`] tells which.
     pub(super) async fn hold(
         &mut self,
         ids: impl IntoIterator<Item = TaskId>,
@@ -111,7 +121,7 @@ impl<'a> Unit<'a> {
         let ids: BTreeSet<_> = ids.into_iter().collect();
         let ids: Vec<_> = ids
             .into_iter()
-            .filter(|id| !self.held.contains_key(id))
+            .filter(|id| !self.held.contains_key(id) && !self.unreadable.contains_key(id))
             .collect();
         if ids.is_empty() {
             return Ok(());
@@ -125,6 +135,9 @@ impl<'a> Unit<'a> {
         let mut attempts = self.lock_attempts(&begun).await?;
         for (mut held, version) in tasks {
             let id = held.task.id;
+            if self.unreadable.contains_key(&id) {
+                continue;
+            }
             held.attempt = attempts.remove(&id);
             let stored = Stored::of(&held, version);
             self.held.insert(id, (held, stored));
@@ -166,10 +179,25 @@ impl<'a> Unit<'a> {
         Ok(*self.now.insert(last.map_or(now, |last| last.max(now))))
     }
 
-    /// Holds one task, if there is such.
+    /// Holds one task, if there is such; an error when it can't be decoded.
     pub(super) async fn one(&mut self, id: TaskId) -> StoreResult<Option<&mut Held>> {
         self.hold([id], Busy::Wait).await?;
+        self.readable(id)?;
         Ok(self.held(id))
+    }
+
+    /// An error when the task was to be held and can't be decoded.
+    pub(super) fn readable(&self, id: TaskId) -> StoreResult<()> {
+        match self.unreadable.get(&id) {
+            Some(error) => Err(error.clone()),
+            None => Ok(()),
+        }
+    }
+
+    fn leave_out(&mut self, table: Table, id: TaskId, error: StoreError) {
+        self.database.skip(table, &id.to_string(), &error);
+        self.unreadable
+            .insert(id, named(table, &id.to_string(), error));
     }
 
     /// A task that is held.
@@ -229,7 +257,14 @@ impl<'a> Unit<'a> {
             let held = Held::new(rows::task(row)?, closed_early(row)?, now);
             Ok((held, version.map(Version)))
         };
-        found.iter().map(held).collect()
+        let mut tasks = Vec::with_capacity(found.len());
+        for row in &found {
+            match held(row) {
+                Ok(task) => tasks.push(task),
+                Err(error) => self.leave_out(TASKS, word(row, "id")?, error),
+            }
+        }
+        Ok(tasks)
     }
 
     /// The newest attempts. In a statement of its own: only one that begins after the tasks are
@@ -248,10 +283,17 @@ impl<'a> Unit<'a> {
             .bind(to_json(&ids)?)
             .fetch_all(self.sql().await?)
             .await?;
-        found
-            .iter()
-            .map(|row| Ok((word(row, "task")?, attempt(row)?)))
-            .collect()
+        let mut attempts = BTreeMap::new();
+        for row in &found {
+            let task = word(row, "task")?;
+            match attempt(row) {
+                Ok(attempt) => {
+                    attempts.insert(task, attempt);
+                }
+                Err(error) => self.leave_out(ATTEMPTS, task, error),
+            }
+        }
+        Ok(attempts)
     }
 
     /// Writes what has changed so far, for statements of this transaction that have to see it.
