@@ -23,7 +23,10 @@ pub(crate) struct ConfigArgs {
         long,
         short,
         default_value = "patchfleet.toml",
-        env = "PATCHFLEET_CONFIG"
+        env = "PATCHFLEET_CONFIG",
+        value_name = "FILE",
+        global = true,
+        display_order = 102
     )]
     config: PathBuf,
 }
@@ -142,7 +145,14 @@ impl ConfigArgs {
 
     /// Reads the file and the environment.
     pub(crate) fn load(&self) -> anyhow::Result<Config> {
-        patchfleet_config::load(&self.config).map_err(Into::into)
+        let loaded = patchfleet_config::load(&self.config);
+        if self.config.exists() {
+            return Ok(loaded?);
+        }
+        loaded.context(
+            "there is no configuration; name a file with --config, or begin with a copy of \
+             deploy/patchfleet.example.toml",
+        )
     }
 }
 

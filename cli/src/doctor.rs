@@ -30,7 +30,7 @@ pub(crate) async fn run(args: DoctorArgs, output: Output) -> anyhow::Result<Exit
         }
         Err(error) => checks.push(Check::bad(
             "configuration",
-            error.to_string(),
+            error.root_cause().to_string(),
             "mend it, or copy deploy/patchfleet.example.toml and fill it in; --config names another file",
         )),
     }

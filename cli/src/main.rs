@@ -28,7 +28,7 @@ use crate::output::Output;
 #[command(name = "patchfleet", version, about, propagate_version = true)]
 struct Cli {
     /// Print JSON, one object per line, instead of text for people.
-    #[arg(long, global = true)]
+    #[arg(long, global = true, display_order = 103)]
     json: bool,
     #[command(subcommand)]
     command: Command,

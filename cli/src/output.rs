@@ -5,6 +5,7 @@
 
 use std::io::{IsTerminal as _, Write as _};
 
+use chrono::{DateTime, Utc};
 use patchfleet_guard::{visible_json, visible_line};
 use serde::Serialize;
 
@@ -75,6 +76,24 @@ impl std::fmt::Display for Line {
     }
 }
 
+/// An error with all its causes, each once: some errors repeat their cause in their own words.
+pub(crate) fn explain(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.ends_with(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
+/// A moment, as people read it.
+pub(crate) fn moment(at: DateTime<Utc>) -> String {
+    at.format("%Y-%m-%d %H:%M:%S UTC").to_string()
+}
+
 impl Tone {
     /// The parameter of the escape sequence that selects the colour (ECMA-48, SGR).
     const fn code(self) -> &'static str {
@@ -110,13 +129,18 @@ impl Output {
         }
     }
 
+    /// Text of several lines below what it belongs to, for people only.
+    pub(crate) fn block(self, text: &str) {
+        for line in text.lines() {
+            // A tab of git's is a space between words.
+            let line = line.replace('\t', " ");
+            self.line(format!("    {line}"));
+        }
+    }
+
     /// Why the command failed, with every cause, on standard error.
     pub(crate) fn error(self, error: &anyhow::Error) {
-        let message = error
-            .chain()
-            .map(ToString::to_string)
-            .collect::<Vec<_>>()
-            .join(": ");
+        let message = explain(error);
         let line = if self.json {
             let object = serde_json::json!({ "event": "error", "message": message });
             visible_json(&object.to_string()).into_owned()

@@ -7,7 +7,7 @@ use patchfleet_domain::{AgentType, RepositoryName};
 use serde_json::{Value, json};
 
 use crate::client::{ApiArgs, ApiClient};
-use crate::output::{Line, Output, Tone};
+use crate::output::{Line, Output, Tone, moment};
 
 /// What to do with the queue.
 #[derive(Debug, Args)]
@@ -22,8 +22,8 @@ pub(crate) struct QueueArgs {
 enum QueueCommand {
     /// Show what is paused and how much is at work.
     Show,
-    /// Give nothing of a repository, or nothing that wants a type of agent, to agents until it is
-    /// resumed. What is at work goes on.
+    /// Keep the tasks of a repository, or those that want a type of agent, from agents until a
+    /// `resume`. What is at work goes on.
     Pause {
         #[command(flatten)]
         scope: ScopeArgs,
@@ -82,6 +82,7 @@ async fn show(client: &ApiClient, output: Output) -> anyhow::Result<()> {
     let lines = |field: &str| view[field].as_array().cloned().unwrap_or_default();
     for pause in lines("pauses") {
         let since = pause["since"].as_str().unwrap_or_default();
+        let since = since.parse().map_or_else(|_| since.to_owned(), moment);
         let actor = pause["actor"].as_str().unwrap_or_default();
         let reason = pause["reason"].as_str().map(|why| format!(": {why}"));
         let reason = reason.unwrap_or_default();
@@ -93,7 +94,10 @@ async fn show(client: &ApiClient, output: Output) -> anyhow::Result<()> {
     for lane in lines("at_work") {
         let repository = lane["repository"].as_str().unwrap_or_default();
         let agent_type = lane["agent_type"].as_str().unwrap_or_default();
-        let tasks = &lane["tasks"];
+        let tasks = match lane["tasks"].as_u64() {
+            Some(1) => "1 task".to_owned(),
+            many => format!("{} tasks", many.unwrap_or_default()),
+        };
         output.line(format!("at work  {repository}  {agent_type}  {tasks}"));
     }
     if lines("pauses").is_empty() && lines("at_work").is_empty() {

@@ -7,7 +7,7 @@ use patchfleet_domain::{Task, TaskId, TaskState, WaitReason};
 use serde_json::Value;
 
 use crate::client::{ApiArgs, ApiClient, TaskPage};
-use crate::output::{Line, Output, Tone};
+use crate::output::{Line, Output, Tone, moment};
 
 /// What to do with which task.
 #[derive(Debug, Args)]
@@ -22,11 +22,11 @@ pub(crate) struct TaskArgs {
 enum TaskCommand {
     /// Show the newest tasks.
     List {
-        /// Only tasks in this state.
+        /// Only tasks in this state, such as `failed`.
         #[arg(long)]
         state: Option<TaskState>,
-        /// At most this many.
-        #[arg(long, default_value_t = 50)]
+        /// At most this many, up to 500.
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=500))]
         limit: u32,
     },
     /// Show one task with its attempts and its history.
@@ -133,7 +133,7 @@ fn show_returns(task: &Task, output: Output) {
         output.line(format!("  {}  {}", returned.agent, returned.reason));
     }
     if let Some(until) = task.returns.until {
-        let until = until.format("%Y-%m-%d %H:%M UTC");
+        let until = moment(until);
         output.line(format!("  offered to agents again at {until}"));
     }
 }
@@ -149,28 +149,29 @@ async fn show(client: &ApiClient, id: TaskId, output: Output) -> anyhow::Result<
     }
     show_returns(&task, output);
     if let Some(failure) = &task.failure {
-        let message = format!("  {}", failure.message);
-        output.line(
-            Line::from("  ")
-                .and_toned(Tone::Bad, failure.kind.as_str())
-                .and(message),
-        );
+        output.line(Line::from("  ").and_toned(Tone::Bad, failure.kind.as_str()));
+        output.block(&failure.message);
         output.line(format!("  {}", failure.kind.advice()));
     }
     for event in &events {
-        let text = |field: &str| event[field].as_str().unwrap_or_default().to_owned();
-        let state = event["to"]
-            .as_str()
-            .map(|to| format!("→ {to} "))
-            .unwrap_or_default();
-        output.line(format!(
-            "  {}  {:<10} {state}{}",
-            text("at"),
-            text("kind"),
-            text("detail")
-        ));
+        show_event(event, output);
     }
     Ok(())
+}
+
+/// One event of a history; what it says in more than one line stands below it.
+fn show_event(event: &Value, output: Output) {
+    let text = |field: &str| event[field].as_str().unwrap_or_default();
+    let at = text("at").parse().map(moment);
+    let at = at.unwrap_or_else(|_| text("at").to_owned());
+    let state = event["to"].as_str().map(|to| format!("→ {to}  "));
+    let state = state.unwrap_or_default();
+    let (first, rest) = text("detail")
+        .split_once('\n')
+        .unwrap_or((text("detail"), ""));
+    let first = first.replace('\t', " ");
+    output.line(format!("  {at}  {:<10} {state}{first}", text("kind")));
+    output.block(rest);
 }
 
 async fn command(client: &ApiClient, id: TaskId, word: &str, output: Output) -> anyhow::Result<()> {

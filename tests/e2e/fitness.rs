@@ -13,7 +13,8 @@ async fn agent(world: &World, id: &str) -> Option<Value> {
     agents.find(|agent| agent["id"] == id).cloned()
 }
 
-async fn unfit(world: &World) -> String {
+/// Waits until the agent `a-broken` says that it is unfit, and gives its reason.
+pub(crate) async fn unfit(world: &World) -> String {
     let look = async || {
         let broken = agent(world, "a-broken").await?;
         (broken["state"] == "error").then(|| broken["reason"].as_str().unwrap().to_owned())
@@ -59,6 +60,10 @@ async fn with_only_a_broken_host_the_issue_says_why_nothing_happens() {
     assert_eq!(task.wait_reason, Some(WaitReason::Agent));
     let told = world.status_says(issue, "No agent takes this task").await;
     assert!(told.contains(TOOL), "{told}");
+    let mut shell = crate::output::Transcript::of_operator(&world);
+    shell.run(&["task", "list"]).await;
+    shell.run(&["task", "show", &task.id.to_string()]).await;
+    shell.matches("no_agent_takes_it");
     // With a fit agent it goes on by itself.
     world.start(Part::Agent).await;
     world.merge_and_check(issue).await;

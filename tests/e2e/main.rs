@@ -11,6 +11,7 @@ mod endings;
 mod fitness;
 mod kills;
 mod operator;
+mod output;
 mod owners;
 mod proxies;
 mod rounds;

@@ -1,14 +1,12 @@
 //! How the agents are, as the coordinator that runs knows it.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use patchfleet_coordinator::config::CoordinatorConfig;
 use patchfleet_domain::{Agent, AgentState};
 use serde::Deserialize;
-use url::Url;
 
-use crate::client::ApiClient;
+use crate::client::{self, ApiClient};
 use crate::doctor::check::Check;
 
 /// How long the coordinator may take to answer.
@@ -43,20 +41,10 @@ pub(super) async fn checks(config: &CoordinatorConfig) -> Vec<Check> {
 
 async fn ask(config: &CoordinatorConfig) -> Option<AgentList> {
     let key = config.api.key.reveal("coordinator.api.key").ok()?;
-    let root = Url::parse(&format!("http://{}", reachable(config.listen))).ok()?;
+    let root = client::root(config.listen).ok()?;
     let client = ApiClient::new(root, key).ok()?;
     let answer = tokio::time::timeout(PATIENCE, client.get("api/v1/agents"));
     answer.await.ok()?.ok()
-}
-
-/// An address that can be connected to, where one listens on all.
-fn reachable(listen: SocketAddr) -> SocketAddr {
-    let ip = match listen.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
-    SocketAddr::new(ip, listen.port())
 }
 
 fn check(agent: &Agent) -> Check {
@@ -74,21 +62,5 @@ fn check(agent: &Agent) -> Check {
             Check::notice(name, found, "it takes nothing new until that is over")
         }
         AgentState::Idle | AgentState::Busy | AgentState::Offline => Check::good(name, found),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn who_listens_on_all_addresses_is_asked_on_the_loopback() {
-        for (listen, asked) in [
-            ("0.0.0.0:80", "127.0.0.1:80"),
-            ("[::]:80", "[::1]:80"),
-            ("10.0.0.7:80", "10.0.0.7:80"),
-        ] {
-            assert_eq!(reachable(listen.parse().unwrap()), asked.parse().unwrap());
-        }
     }
 }

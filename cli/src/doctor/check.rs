@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::output::explain;
+
 /// How a thing is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -61,7 +63,7 @@ impl Check {
     }
 
     /// Good or bad, as a result says.
-    pub(super) fn of<E: std::fmt::Display>(
+    pub(super) fn of<E: Into<anyhow::Error>>(
         name: impl Into<String>,
         result: Result<String, E>,
         mend: impl Into<String>,
@@ -69,7 +71,7 @@ impl Check {
         match result {
             Ok(found) => Self::good(name, found),
             // With all its causes: the innermost is what the operator has to know.
-            Err(error) => Self::bad(name, format!("{error:#}"), mend),
+            Err(error) => Self::bad(name, explain(&error.into()), mend),
         }
     }
 }

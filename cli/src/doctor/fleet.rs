@@ -3,9 +3,11 @@
 use std::path::Path;
 use std::time::Duration;
 
+use anyhow::{Context as _, bail};
 use patchfleet_agent::AgentConfig;
 use patchfleet_agent::process::find_program;
 use patchfleet_coordinator::config::CoordinatorConfig;
+use patchfleet_coordinator::store::Address;
 use tokio::net::TcpStream;
 use url::Host;
 
@@ -73,11 +75,14 @@ async fn coordinator_checks(config: &CoordinatorConfig) -> Vec<Check> {
         ));
     }
     let database = patchfleet_coordinator::check_database(&config.database).await;
-    checks.push(Check::of(
-        "database",
-        database,
-        "start the database, or mend coordinator.database.url",
-    ));
+    let mend = match config.database.address() {
+        Ok(Address::Postgres(_)) => "start the database, or mend coordinator.database.url",
+        Ok(Address::Sqlite(_)) => {
+            "mend the file or its folder, or coordinator.database.url; `patchfleet restore` brings a backup back"
+        }
+        Err(_) => "mend coordinator.database.url",
+    };
+    checks.push(Check::of("database", database, mend));
     if let Some(redis) = &config.redis {
         let found = patchfleet_coordinator::check_redis(redis).await;
         let mend =
@@ -127,7 +132,7 @@ async fn agent_checks(config: &AgentConfig) -> Vec<Check> {
     if let Some(program) = config.draft.program() {
         let found = find_program(program)
             .map(|path| path.display().to_string())
-            .ok_or_else(|| format!("`{program}` is not on the PATH"));
+            .with_context(|| format!("`{program}` is not on the PATH"));
         checks.push(Check::of(
             named("draft command"),
             found,
@@ -138,11 +143,14 @@ async fn agent_checks(config: &AgentConfig) -> Vec<Check> {
 }
 
 /// Looks whether this user may write to a folder, or make it, and makes nothing.
-fn writable(folder: &Path) -> Result<String, String> {
+fn writable(folder: &Path) -> anyhow::Result<String> {
     let there = folder.ancestors().find(|it| it.exists());
     let there = there.unwrap_or(Path::new("."));
+    if !there.is_dir() {
+        bail!("{} is no folder", there.display());
+    }
     nix::unistd::access(there, nix::unistd::AccessFlags::W_OK)
-        .map_err(|error| format!("{}: {error}", there.display()))?;
+        .with_context(|| there.display().to_string())?;
     Ok(if there == folder {
         folder.display().to_string()
     } else {

@@ -1,0 +1,191 @@
+//! What the doctor finds: all is well, and each kind of fault.
+
+use std::path::Path;
+
+use patchfleet_testkit::github::Simulator;
+use serde_json::{Value, json};
+
+use super::Transcript;
+use crate::world::{Part, Plan, World};
+
+const TOOL: &str = "coding-tool-that-is-not-installed";
+
+#[tokio::test]
+async fn a_fleet_that_is_well_and_one_with_an_unfit_agent() {
+    let mut world = World::with(Plan {
+        together: true,
+        ..Plan::default()
+    })
+    .await;
+    // The file names the coordinator's ports from the second start on.
+    world.end(Part::Coordinator).await;
+    world.start(Part::Coordinator).await;
+    world.idle_agent().await;
+    let mut shell = Transcript::new(world.folder());
+    shell.environment = world.keys.for_coordinator(&world.database_url());
+    let doctor = ["doctor", "--config", "coordinator.toml"];
+    shell.run(&doctor).await;
+    shell.run(&[&doctor[..], &["--json"]].concat()).await;
+    shell.matches("doctor_finds_nothing");
+
+    world.start_beside("a-broken", TOOL);
+    crate::fitness::unfit(&world).await;
+    let mut shell = Transcript::new(world.folder());
+    shell.environment = world.keys.for_coordinator(&world.database_url());
+    shell.run(&doctor).await;
+    shell.matches("doctor_finds_an_unfit_agent");
+}
+
+/// A configuration in which nothing has to be mended, while nothing runs.
+fn sound(github: &Simulator, folder: &Path) -> Value {
+    json!({
+        "coordinator": {
+            "listen": "127.0.0.1:1",
+            "fleet": {"listen": "127.0.0.1:2", "key": "k"},
+            "database": {"url": format!("sqlite:{}", folder.join("patchfleet.db").display())},
+            "github": {
+                "api_url": github.base_url(),
+                "token": github.bot_token(),
+                "webhook_secrets": ["s"],
+            },
+            "api": {"key": "k"},
+        },
+        "agents": [{
+            "id": "general-1",
+            "type": "general",
+            "coordinator": {"url": "http://127.0.0.1:2", "key": "k"},
+            "workspace": {"root": folder.join("workspaces")},
+            "draft": {"mode": "cli", "command": ["sh"]},
+        }],
+    })
+}
+
+/// Things that may be wrong: what, in which field, and what stands there then.
+fn faults(folder: &Path) -> Vec<(&'static str, &'static str, Value)> {
+    let file = folder.join("file");
+    std::fs::write(
+        &file,
+        "not a database, but long enough to be read as one".repeat(40),
+    )
+    .unwrap();
+    let in_file = file.join("below").display().to_string();
+    let sqlite = |path: &Path| json!(format!("sqlite:{}", path.display()));
+    vec![
+        (
+            "a secret in a variable that is not set",
+            "/coordinator/fleet/key",
+            json!({"env": "NOT_SET"}),
+        ),
+        (
+            "a secret in a file that is not there",
+            "/coordinator/api/key",
+            json!({"file": folder.join("none")}),
+        ),
+        (
+            "no webhook secret",
+            "/coordinator/github/webhook_secrets",
+            json!([]),
+        ),
+        (
+            "a folder of the database that is not there",
+            "/coordinator/database/url",
+            sqlite(&folder.join("none/patchfleet.db")),
+        ),
+        (
+            "a file that is no database",
+            "/coordinator/database/url",
+            sqlite(&file),
+        ),
+        (
+            "a database server that is away",
+            "/coordinator/database/url",
+            json!("postgres://me:hush@127.0.0.1:1/tasks"),
+        ),
+        (
+            "a kind of database that is not known",
+            "/coordinator/database/url",
+            json!("mysql://me:hush@127.0.0.1/tasks"),
+        ),
+        (
+            "a Redis that is away",
+            "/coordinator/redis",
+            json!({"url": "redis://:hush@127.0.0.1:1"}),
+        ),
+        (
+            "a token that GitHub does not know",
+            "/coordinator/github/token",
+            json!("ghp_guessed"),
+        ),
+        (
+            "a GitHub that is away",
+            "/coordinator/github/api_url",
+            json!("http://127.0.0.1:1/"),
+        ),
+        (
+            "the API on every address",
+            "/coordinator/listen",
+            json!("0.0.0.0:1"),
+        ),
+        (
+            "the agents' address on every address",
+            "/coordinator/fleet/listen",
+            json!("[::]:2"),
+        ),
+        (
+            "an agent's key in a variable that is not set",
+            "/agents/0/coordinator/key",
+            json!({"env": "NOT_SET"}),
+        ),
+        (
+            "workspaces below a file",
+            "/agents/0/workspace/root",
+            json!(in_file),
+        ),
+        (
+            "a draft command that is not installed",
+            "/agents/0/draft/command",
+            json!([TOOL]),
+        ),
+    ]
+}
+
+/// The findings that a sound configuration does not have.
+fn new_findings(sound: &str, faulty: &str) -> String {
+    let known: Vec<&str> = sound.lines().collect();
+    let new = faulty.lines().filter(|line| !known.contains(line));
+    new.collect::<Vec<_>>().join("\n")
+}
+
+#[tokio::test]
+async fn each_kind_of_fault_is_named_with_what_to_do() {
+    let github = Simulator::start().await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let sound = sound(&github, folder.path());
+    let file = folder.path().join("patchfleet.toml");
+    let mut shell = Transcript::new(folder.path());
+    std::fs::write(&file, toml::to_string(&sound).unwrap()).unwrap();
+    let usual = shell.run(&["doctor"]).await;
+    for (what, field, value) in faults(folder.path()) {
+        let mut tree = sound.clone();
+        let (section, name) = field.rsplit_once('/').unwrap();
+        tree.pointer_mut(section).unwrap()[name] = value;
+        std::fs::write(&file, toml::to_string(&tree).unwrap()).unwrap();
+        let found = Transcript::new(folder.path()).run(&["doctor"]).await;
+        shell.note(what, &new_findings(&usual, &found));
+    }
+    for (what, text) in [
+        ("nothing configured", "[log]\nformat = 'json'\n"),
+        (
+            "a field that does not exist",
+            "[coordinator]\nlisten = '127.0.0.1:1'\nport = 1\n",
+        ),
+    ] {
+        std::fs::write(&file, text).unwrap();
+        let found = Transcript::new(folder.path()).run(&["doctor"]).await;
+        shell.note(what, &new_findings(&usual, &found));
+    }
+    std::fs::remove_file(&file).unwrap();
+    shell.run(&["doctor"]).await;
+    shell.run(&["doctor", "--json"]).await;
+    shell.matches("doctor_finds_each_fault");
+}
