@@ -244,11 +244,6 @@ impl World {
         format!("http://{}/{path}", self.ready.http)
     }
 
-    /// Where agents connect.
-    pub(crate) fn fleet_url(&self) -> String {
-        format!("http://{}", self.ready.fleet)
-    }
-
     pub(crate) fn database_url(&self) -> String {
         match &self.database {
             Some(database) => database.url().to_owned(),

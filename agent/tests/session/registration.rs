@@ -1,12 +1,10 @@
 //! What an agent says of itself, and what it takes on.
 
-use std::time::Duration;
-
 use patchfleet_agent::NotAdmitted;
 use patchfleet_proto::v1;
 use patchfleet_proto::v1::agent_message::Body as Said;
 use patchfleet_proto::v1::coordinator_message::Body;
-use patchfleet_testkit::stub_coordinator::{Answers, Heard, Step};
+use patchfleet_testkit::stub_coordinator::{Heard, Step};
 
 use crate::scene::{Agent, FIX, Scene, reports_of, work};
 
@@ -66,45 +64,6 @@ async fn an_agent_with_a_wrong_key_stays_outside_and_ends_with_the_reason() {
         "{says}"
     );
     assert_eq!(registers(&scene.stub.heard()), []);
-}
-
-#[tokio::test]
-async fn an_idle_agent_needs_no_answers_to_stay() {
-    let scene = Scene::with(Answers {
-        heartbeat_interval: Duration::from_millis(100),
-        lease_ttl: Duration::from_millis(200),
-        renew: false,
-        ..Answers::default()
-    })
-    .await;
-    let agent = scene.agent(FIX);
-    let ten = |heard: &[Heard]| {
-        let beats = heard
-            .iter()
-            .filter(|it| matches!(it.message.body, Some(Said::Heartbeat(_))));
-        (beats.count() >= 10).then_some(())
-    };
-    scene.stub.wait_for("ten heartbeats", ten).await.unwrap();
-    assert_eq!(scene.stub.streams(), 1);
-    agent.end().await;
-}
-
-#[tokio::test]
-async fn a_busy_agent_whose_leases_are_not_renewed_connects_again() {
-    let scene = Scene::with(Answers {
-        heartbeat_interval: Duration::from_millis(100),
-        lease_ttl: Duration::from_millis(500),
-        renew: false,
-        ..Answers::default()
-    })
-    .await;
-    let agent = scene.agent(&format!("cat {}", scene.gate().display()));
-    let work = work(1);
-    scene.stub.assign(scene.assign(work));
-    scene.wait_for_node(work, "draft").await;
-    let busy = |beat: &v1::Heartbeat| beat.current == [v1::Work::from(work)];
-    scene.heartbeat("a new stream", 2, busy).await;
-    agent.kill().await;
 }
 
 #[tokio::test]

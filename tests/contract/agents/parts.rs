@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use patchfleet_agent::{AgentConfig, IdTaken};
+use patchfleet_domain::Work;
 use patchfleet_proto::v1;
 use patchfleet_testkit::github::Simulator;
 use patchfleet_testkit::mock_agent::{Conduct, MockAgent, Profile};
@@ -24,6 +25,12 @@ pub(crate) trait Part: Sized {
     async fn start(stub: &StubCoordinator) -> Self;
     /// Where its tasks' repository is.
     fn clone_url(&self) -> String;
+    /// Has it ask for a token to read; one that needs one asks by itself.
+    fn ask(&self, work: Work);
+    /// Asks it to end in order.
+    fn leave(&self);
+    /// Waits until it has ended, after [`Part::leave`].
+    async fn gone(self);
     /// Waits until it gives up because another process has its id.
     async fn gave_up(self);
 }
@@ -42,6 +49,20 @@ impl Part for Mock {
         "http://127.0.0.1/acme/orders.git".to_owned()
     }
 
+    fn ask(&self, work: Work) {
+        let read = v1::CredentialScope::Read;
+        self.0.request_credential(work, read, "of the mock");
+    }
+
+    fn leave(&self) {
+        self.0.goodbye();
+    }
+
+    async fn gone(self) {
+        let ended = self.0.wait("the end", |seen| seen.endings > 0);
+        ended.await.unwrap();
+    }
+
     async fn gave_up(self) {
         let taken = self.0.wait("the end", |seen| seen.id_taken);
         taken.await.unwrap();
@@ -52,6 +73,7 @@ impl Part for Mock {
 pub(crate) struct Real {
     github: Simulator,
     running: JoinHandle<anyhow::Result<()>>,
+    shutdown: CancellationToken,
     _folder: TempDir,
 }
 
@@ -71,16 +93,30 @@ impl Part for Real {
         let gate = folder.path().join("gate");
         nix::unistd::mkfifo(&gate, nix::sys::stat::Mode::S_IRWXU).unwrap();
         let config = config(stub, &folder.path().join("work"), &gate);
-        let running = patchfleet_agent::run(config, CancellationToken::new());
+        let shutdown = CancellationToken::new();
+        let running = patchfleet_agent::run(config, shutdown.clone());
         Self {
             github,
             running: TaskTracker::new().spawn(running),
+            shutdown,
             _folder: folder,
         }
     }
 
     fn clone_url(&self) -> String {
         self.github.clone_url("acme/orders")
+    }
+
+    /// It does, to clone.
+    fn ask(&self, _: Work) {}
+
+    fn leave(&self) {
+        self.shutdown.cancel();
+    }
+
+    async fn gone(mut self) {
+        let ended = tokio::time::timeout(PATIENCE, &mut self.running).await;
+        ended.unwrap().unwrap().unwrap();
     }
 
     async fn gave_up(mut self) {
@@ -105,6 +141,7 @@ fn config(stub: &StubCoordinator, root: &Path, gate: &Path) -> AgentConfig {
         "slots": 2,
         "coordinator": { "url": stub.url(), "key": stub.key() },
         "workspace": { "root": root },
+        "shutdown_deadline": "1s",
         "draft": { "mode": "cli", "command": ["cat", gate] },
     });
     serde_json::from_value(config).unwrap()

@@ -146,7 +146,8 @@ pub(crate) async fn an_agent_that_is_asked_to_come_back_later_does<P: Part>() {
 /// The first is heard all the time, so that waiting does not help.
 pub(crate) async fn a_process_whose_id_is_taken_gives_up<P: Part>() {
     let scene = Scene::<Mock>::with(Answers {
-        lease_ttl: Duration::from_millis(200),
+        // It is heard all the time: an agent that is not for a whole lease loses its place.
+        lease_ttl: Duration::from_secs(3),
         ..Answers::default()
     })
     .await;
@@ -298,18 +299,66 @@ pub(crate) async fn thousands_of_messages_leave_an_agent_as_it_was<P: Part>() {
 pub(crate) async fn a_busy_agent_whose_leases_are_not_renewed_connects_again<P: Part>() {
     let scene = Scene::<P>::with(Answers {
         heartbeat_interval: Duration::from_millis(100),
-        lease_ttl: Duration::from_millis(500),
+        lease_ttl: Duration::from_secs(2),
         renew: false,
         ..Answers::default()
     })
     .await;
     let beats = |heard: &[Heard]| {
         let beat = |it: &&Heard| matches!(it.message.body, Some(Said::Heartbeat(_)));
-        (heard.iter().filter(beat).count() >= 10).then_some(())
+        (heard.iter().filter(beat).count() >= 25).then_some(())
     };
-    scene.stub.wait_for("ten heartbeats", beats).await.unwrap();
+    scene
+        .stub
+        .wait_for("heartbeats for longer than a lease", beats)
+        .await
+        .unwrap();
     assert_eq!(scene.stub.streams(), 1, "an idle one has no lease");
     let work = scene.at_work().await;
     let busy = |beat: &v1::Heartbeat| beat.current == [v1::Work::from(work)];
     scene.heartbeat(2, busy).await;
+}
+
+/// The requests for a credential of an attempt, and the streams that they came on.
+fn requests(work: Work, heard: &[Heard]) -> Vec<(usize, v1::CredentialRequest)> {
+    let wire = Some(v1::Work::from(work));
+    let request = |it: &Heard| match &it.message.body {
+        Some(Said::CredentialRequest(request)) if request.work == wire => {
+            Some((it.stream, request.clone()))
+        }
+        _ => None,
+    };
+    heard.iter().filter_map(request).collect()
+}
+
+pub(crate) async fn an_unanswered_request_for_a_credential_is_made_again<P: Part>() {
+    let scene = Scene::<P>::new().await;
+    scene.stub.withhold_credential();
+    let work = scene.at_work().await;
+    scene.agent.ask(work);
+    let asked = |times: usize| {
+        move |heard: &[Heard]| Some(requests(work, heard)).filter(|all| all.len() >= times)
+    };
+    scene.stub.wait_for("a request", asked(1)).await.unwrap();
+    scene.stub.cut();
+    let requests = scene.stub.wait_for("another", asked(2)).await.unwrap();
+    let [(1, first), (2, second), ..] = &requests[..] else {
+        panic!("{requests:?}");
+    };
+    assert_eq!(first, second);
+    assert_eq!(first.scope(), v1::CredentialScope::Read);
+    assert!(!first.request_id.is_empty());
+}
+
+pub(crate) async fn a_goodbye_is_the_last_word<P: Part>() {
+    let scene = Scene::<P>::new().await;
+    scene.at_work().await;
+    scene.agent.leave();
+    let goodbye = |it: &Heard| matches!(it.message.body, Some(Said::Goodbye(_)));
+    let look = |heard: &[Heard]| heard.iter().any(goodbye).then(|| heard.to_vec());
+    let heard = scene.stub.wait_for("a goodbye", look).await.unwrap();
+    assert!(heard.last().is_some_and(goodbye), "{heard:#?}");
+    scene.agent.gone().await;
+    assert_eq!(scene.stub.streams(), 1, "it does not come back");
+    assert_eq!(scene.stub.heard().len(), heard.len());
 }

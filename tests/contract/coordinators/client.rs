@@ -1,5 +1,7 @@
 //! A client of `fleet.v1` without a will of its own.
 
+use std::time::Duration;
+
 use patchfleet_proto::v1;
 use patchfleet_proto::v1::agent_message::Body as Say;
 use patchfleet_proto::v1::coordinator_message::Body as Hear;
@@ -9,6 +11,9 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::MetadataValue;
 use tonic::transport::Endpoint;
 use tonic::{Request, Status, Streaming};
+
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// One stream.
 pub(crate) struct Client {
@@ -40,6 +45,20 @@ impl Client {
     pub(crate) async fn hear(&mut self) -> Result<Hear, Status> {
         let message = self.incoming.message().await?;
         Ok(message.unwrap().body.unwrap())
+    }
+
+    /// The next message for which `look` finds something; others are left out.
+    pub(crate) async fn wait<T>(&mut self, what: &str, look: impl Fn(&Hear) -> Option<T>) -> T {
+        let search = async {
+            loop {
+                let heard = self.hear().await.unwrap();
+                if let Some(found) = look(&heard) {
+                    return found;
+                }
+            }
+        };
+        let found = tokio::time::timeout(PATIENCE, search).await;
+        found.unwrap_or_else(|_| panic!("waited in vain for {what}"))
     }
 
     /// How the stream ends, whatever is heard before.

@@ -2,14 +2,16 @@
 //! given, answers each kind of report as it was asked to, cuts streams, and records all that
 //! agents say.
 //!
-//! For tests of agents and of anything that speaks `fleet.v1` as one. Absent: a store, leases,
-//! planning. What it decides is what every coordinator does, and the contract suite holds it to
-//! that: who may register, and whose an attempt is.
+//! For tests of agents and of anything that speaks `fleet.v1` as one. Absent: a store, leases that
+//! run out, planning. What it decides is what every coordinator does, and the contract suite holds
+//! it to that: who may register, whose an attempt is, what counts of what is said about it, and how
+//! long an agent may be silent. What tests send goes to the agent that registered last.
 
 mod answers;
+mod attempts;
 mod stream;
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -27,6 +29,7 @@ use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 
 pub use answers::{Answer, Answers, Resume, Step};
+use attempts::Attempts;
 
 /// How long [`StubCoordinator::wait_for`] waits.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -71,8 +74,12 @@ struct State {
     answers: Answers,
     streams: usize,
     open: Option<Open>,
+    /// Streams that are open, whether registered or not.
+    connected: usize,
     /// The attempts that were assigned.
-    given: HashSet<v1::Work>,
+    attempts: Attempts,
+    /// Requests for a credential that are not answered.
+    withheld: usize,
     /// How the next registrations are refused.
     refusals: VecDeque<Status>,
     /// What waits for an agent to be there.
@@ -80,18 +87,17 @@ struct State {
 }
 
 impl State {
-    fn is_given(&self, work: Option<&v1::Work>) -> bool {
-        work.is_some_and(|work| self.given.contains(work))
-    }
-
     /// Sends what waits, as far as the stream takes it.
     fn flush(&mut self) {
         let Some(open) = self.open.as_mut() else {
             return;
         };
         while let Some(body) = self.pending.pop_front() {
-            if let Body::Assign(assign) = &body {
-                self.given.extend(assign.work.clone());
+            match &body {
+                Body::Assign(assign) => self.attempts.assign(&open.agent, assign),
+                Body::Cancel(cancel) => self.attempts.end(cancel.work.as_ref()),
+                Body::Stale(stale) => self.attempts.end(stale.work.as_ref()),
+                _ => {}
             }
             let body_again = body.clone();
             let message = v1::CoordinatorMessage { body: Some(body) };
@@ -200,6 +206,11 @@ impl StubCoordinator {
             .send_modify(|state| state.answers.credential = Ok(token));
     }
 
+    /// Leaves the next request for a credential without an answer; asked several times, the next ones.
+    pub fn withhold_credential(&self) {
+        self.state.send_modify(|state| state.withheld += 1);
+    }
+
     /// From now on, treats what agents want to resume so.
     pub fn on_resume(&self, resume: Resume) {
         self.state
@@ -284,6 +295,11 @@ impl StubCoordinator {
     /// All reports so far, in the order of their arrival.
     pub fn reports(&self) -> Vec<v1::Report> {
         reports(&self.state.borrow().heard).collect()
+    }
+
+    /// Ends the stub as a coordinator that is stopped ends: agents are sent away to come back.
+    pub fn shut_down(&self) {
+        self.shutdown.cancel();
     }
 }
 

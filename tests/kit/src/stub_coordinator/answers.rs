@@ -6,6 +6,8 @@ use std::time::Duration;
 use patchfleet_proto::v1;
 use patchfleet_proto::v1::report::Event;
 
+use super::attempts::Reconciled;
+
 /// A kind of report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Step {
@@ -57,7 +59,7 @@ pub enum Answer {
 /// What becomes of the attempts that an agent wants to resume.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Resume {
-    /// All are kept.
+    /// Those that are still the agent's are kept.
     #[default]
     Keep,
     /// All are dropped.
@@ -75,6 +77,8 @@ pub struct Answers {
     pub heartbeat_interval: Duration,
     /// Whether heartbeats are answered with `Renewed`.
     pub renew: bool,
+    /// Streams that may be open at once.
+    pub max_agents: usize,
     /// What becomes of the attempts in `Register.resume`.
     pub resume: Resume,
     /// How reports are answered; those that are not named are acknowledged.
@@ -92,6 +96,7 @@ impl Default for Answers {
             lease_ttl: Duration::from_secs(30),
             heartbeat_interval: Duration::from_millis(200),
             renew: true,
+            max_agents: 1000,
             resume: Resume::Keep,
             reports: BTreeMap::new(),
             once: BTreeMap::new(),
@@ -107,31 +112,28 @@ impl Answers {
         once.unwrap_or_else(|| self.reports.get(&step).copied().unwrap_or_default())
     }
 
-    /// The answer to a registration.
-    pub(super) fn welcome(&self, stream: usize, register: &v1::Register) -> v1::Welcome {
-        let (keep, drop) = match self.resume {
-            Resume::Keep => (register.resume.clone(), Vec::new()),
-            Resume::Drop => (Vec::new(), register.resume.clone()),
-        };
+    /// The answer to a registration that keeps and drops those attempts.
+    pub(super) fn welcome(&self, stream: usize, reconciled: &Reconciled) -> v1::Welcome {
         v1::Welcome {
             session: format!("stub-{stream}"),
             lease_ttl_ms: millis(self.lease_ttl),
             heartbeat_interval_ms: millis(self.heartbeat_interval),
-            keep,
-            drop,
+            keep: reconciled.keep.clone(),
+            drop: reconciled.drop.clone(),
         }
     }
 
-    /// The answer to a request for a credential.
-    pub(super) fn credential(&self, request: &v1::CredentialRequest) -> v1::Credential {
-        let answer = match self.credential.clone() {
-            Ok(token) => v1::credential::Answer::Token(token),
-            Err(refused) => v1::credential::Answer::Refused(refused),
-        };
-        v1::Credential {
-            request_id: request.request_id.clone(),
-            answer: Some(answer),
+    /// The token for a live attempt, or why there is none.
+    pub(super) fn credential(&self, scope: v1::CredentialScope) -> Result<v1::Token, String> {
+        if scope == v1::CredentialScope::Unspecified {
+            return Err("field `credential_request.scope` is missing".to_owned());
         }
+        self.credential.clone()
+    }
+
+    /// How long an agent may say nothing.
+    pub(super) fn silence(&self) -> Duration {
+        self.lease_ttl.max(self.heartbeat_interval * 3)
     }
 }
 
