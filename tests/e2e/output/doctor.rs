@@ -41,19 +41,19 @@ fn sound(github: &Simulator, folder: &Path) -> Value {
     json!({
         "coordinator": {
             "listen": "127.0.0.1:1",
-            "fleet": {"listen": "127.0.0.1:2", "key": "k"},
+            "fleet": {"listen": "127.0.0.1:2", "key": "not-a-guess-7f3a"},
             "database": {"url": format!("sqlite:{}", folder.join("patchfleet.db").display())},
             "github": {
                 "api_url": github.base_url(),
                 "token": github.bot_token(),
                 "webhook_secrets": ["s"],
             },
-            "api": {"key": "k"},
+            "api": {"key": "not-a-guess-7f3a"},
         },
         "agents": [{
             "id": "general-1",
             "type": "general",
-            "coordinator": {"url": "http://127.0.0.1:2", "key": "k"},
+            "coordinator": {"url": "http://127.0.0.1:2", "key": "not-a-guess-7f3a"},
             "workspace": {"root": folder.join("workspaces")},
             "draft": {"mode": "cli", "command": ["sh"]},
         }],
@@ -75,6 +75,11 @@ fn faults(folder: &Path) -> Vec<(&'static str, &'static str, Value)> {
             "a secret in a variable that is not set",
             "/coordinator/fleet/key",
             json!({"env": "NOT_SET"}),
+        ),
+        (
+            "a key that is soon guessed",
+            "/coordinator/api/key",
+            json!("k"),
         ),
         (
             "a secret in a file that is not there",
