@@ -9,6 +9,7 @@
 //! user may read. Run agents under a user that owns nothing else until isolation is there.
 
 pub mod egress;
+pub mod setup;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
