@@ -4,8 +4,9 @@ ARGS ?=
 
 CHAOS_SECONDS ?= 180
 SOAK_SECONDS ?= 1800
+FUZZ_SECONDS ?= 60
 
-.PHONY: help setup demo test lint fmt bench chaos soak
+.PHONY: help setup demo test lint fmt bench chaos soak fuzz
 
 help:
 	@echo 'make demo    a GitHub issue becomes a merged pull request, on this machine (ARGS=--help)'
@@ -14,6 +15,7 @@ help:
 	@echo 'make bench   benchmarks of a release build, as JSON lines (ARGS=lifecycle: a part of them)'
 	@echo 'make chaos   a fleet under faults for CHAOS_SECONDS=180; PATCHFLEET_SEED=N runs a schedule again'
 	@echo 'make soak    a fleet whose weeks pass in SOAK_SECONDS=1800; nothing may grow'
+	@echo 'make fuzz    what strangers write, at random, for FUZZ_SECONDS=60 each (nightly compiler, cargo-fuzz)'
 	@echo 'make fmt     format the code'
 	@echo 'make setup   install what the above need and this machine lacks; each of them does it too'
 
@@ -50,3 +52,12 @@ chaos: setup
 soak: setup
 	PATCHFLEET_SOAK_SECONDS=$(SOAK_SECONDS) \
 		cargo nextest run --locked --profile soak -p patchfleet --test soak --no-capture
+
+# With the workspace's versions; what is found is kept in fuzz/corpus and fuzz/artifacts.
+fuzz:
+	@cp Cargo.lock fuzz/Cargo.lock
+	@for target in connect_target client_hello patch path; do \
+		mkdir -p fuzz/corpus/$$target && \
+		cargo +nightly fuzz run $$target fuzz/corpus/$$target fuzz/seeds/$$target \
+			-- -max_total_time=$(FUZZ_SECONDS) $(ARGS) || exit 1; \
+	done

@@ -25,6 +25,9 @@ pub mod git;
 pub mod process;
 pub mod sandbox;
 
+#[doc(hidden)]
+pub mod properties;
+
 use std::sync::Arc;
 use std::time::Duration;
 

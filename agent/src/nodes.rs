@@ -22,6 +22,7 @@ mod summary;
 mod test;
 mod traced;
 
+pub(crate) use patch::properties as patch_properties;
 use std::sync::Arc;
 
 use patchfleet_domain::{IssueNumber, RepositoryName, Work};

@@ -7,6 +7,7 @@
 mod apply;
 mod files;
 mod parse;
+pub(crate) mod properties;
 mod rules;
 
 use std::collections::{BTreeMap, BTreeSet};
