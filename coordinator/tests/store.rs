@@ -50,6 +50,8 @@ mod replicas;
 mod retention;
 #[path = "store/returns.rs"]
 mod returns;
+#[path = "store/tallies.rs"]
+mod tallies;
 #[path = "store/upgrade.rs"]
 mod upgrade;
 

@@ -157,8 +157,8 @@ mod tests {
             }
         });
         let chunks = 16;
-        let output = repeat(b'\n').take(chunks * 16 * 1024);
-        Capture::new(1024, true).read(output, None).await;
+        let output = repeat(b'x').take(chunks * 16 * 1024);
+        Capture::new(1024, false).read(output, None).await;
         heartbeat.abort();
         let turns = turns.load(Ordering::Relaxed);
         assert!(turns >= 16, "{turns} turns");

@@ -16,6 +16,20 @@ impl Dialect {
         }
     }
 
+    /// When the oldest transaction began that may still bring rows with numbers given out long ago,
+    /// in microseconds since 1970; SQLite's writers come one after the other. A server shows a user
+    /// only that user's transactions, and replicas share one.
+    pub(super) const fn oldest_transaction(self) -> Option<&'static str> {
+        match self {
+            Self::Sqlite => None,
+            Self::Postgres => Some(
+                "SELECT (extract(epoch FROM MIN(xact_start)) * 1000000)::bigint \
+                 FROM pg_stat_activity WHERE datname = current_database() \
+                 AND usename = current_user AND pid <> pg_backend_pid()",
+            ),
+        }
+    }
+
     /// Begins a transaction that is going to write. SQLite takes its one lock at once: a
     /// transaction that read before it may otherwise be refused when it comes to write.
     pub(super) const fn begin(self) -> &'static str {

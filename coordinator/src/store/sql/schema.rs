@@ -29,8 +29,9 @@ const POSTGRES_SESSION: [&str; 4] = [
     "SELECT set_config('application_name', 'patchfleet', false) \
      WHERE current_setting('application_name') = ''",
 ];
-/// PostgreSQL's `lock_not_available`: the lock's timeout is over.
-const LOCK_NOT_AVAILABLE: &str = "55P03";
+/// What PostgreSQL says when others are in the way, and the next try may find them gone: the lock's
+/// timeout is over, a deadlock was ended, a transaction can't be put in an order with others.
+const IN_THE_WAY: [&str; 3] = ["55P03", "40P01", "40001"];
 /// Between two tries to have a lock, so that others get through.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -71,7 +72,7 @@ fn is_locked(error: &MigrateError) -> bool {
         return false;
     };
     let code = error.as_database_error().and_then(DatabaseError::code);
-    code.is_some_and(|code| code == LOCK_NOT_AVAILABLE)
+    code.is_some_and(|code| IN_THE_WAY.contains(&code.as_ref()))
 }
 
 pub(in crate::store) fn failed(error: MigrateError) -> StoreError {

@@ -2,8 +2,8 @@
 //! what is new of it is added up now and then.
 //!
 //! A row of history gets its number before it is committed, so a later one may be seen first. What
-//! is younger than `lag` is left for the next time; no transaction lasts that long, as the session
-//! limits its statements and the time between them.
+//! is not older by `lag` than the oldest open transaction is left for the next time: clocks may differ
+//! by so much, and no row of that transaction can be older.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -56,17 +56,23 @@ pub(super) async fn add_up(database: &Database, lag: Duration) -> StoreResult<bo
     Ok(upto > counted)
 }
 
-/// The number of the last row that is old enough, of those that come next.
+/// The number of the last row that is old enough, of those that come next. It is one that can be
+/// seen: of the numbers between it and the first that is too young, some may still be to come.
 async fn end_of_new(unit: &mut Unit<'_>, counted: i64, lag: Duration) -> StoreResult<Option<i64>> {
     let text = format!(
-        "SELECT COALESCE(MIN(CASE WHEN at > $1 THEN id END) - 1, MAX(id)) FROM \
-         (SELECT id, at FROM task_events WHERE id > $2 ORDER BY id LIMIT {MOST}) AS next"
+        "WITH next AS (SELECT id, at FROM task_events WHERE id > $2 ORDER BY id LIMIT {MOST}) \
+         SELECT MAX(id) FROM next WHERE id < \
+         COALESCE((SELECT MIN(id) FROM next WHERE at > $1), {most})",
+        most = i64::MAX
     );
-    let young = unit
-        .now()
-        .await?
-        .timestamp_micros()
-        .saturating_sub(micros(lag));
+    let mut young = unit.now().await?.timestamp_micros();
+    if let Some(text) = unit.dialect.oldest_transaction() {
+        let oldest: Option<i64> = sqlx::query_scalar(text)
+            .fetch_one(unit.sql().await?)
+            .await?;
+        young = oldest.map_or(young, |oldest| oldest.min(young));
+    }
+    let young = young.saturating_sub(micros(lag));
     let upto: Option<i64> = sqlx::query_scalar(sqlx::AssertSqlSafe(text))
         .bind(young)
         .bind(counted)
