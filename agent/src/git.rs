@@ -14,6 +14,7 @@ mod credential;
 mod error;
 mod folder;
 mod local;
+mod pack;
 mod remote;
 mod tree;
 mod work_tree;

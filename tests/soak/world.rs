@@ -79,7 +79,7 @@ impl Ending {
 /// The draft command: talkative, and obedient to the title of the issue.
 const DRAFT: &str = r#"
 seq 1 3000 | sed 's/^/a line of output that nobody reads: /'
-mkdir -p notes && date > "notes/$(date +%s%N).md"
+mkdir -p notes && date +%N > "notes/of second $(date +%S).md"
 mkdir -p locked && touch locked/file && chmod 500 locked
 case "$(cat "$PATCHFLEET_REQUEST_FILE")" in
 *linger*) sleep 60 & sleep 60 ;;

@@ -47,8 +47,15 @@ pub(super) fn restore(dir: &Path) -> io::Result<()> {
     fs::rename(&begun, &path)
 }
 
-/// Takes away the lock files that a killed git left. Only for a folder that no other git uses.
+/// Takes away the lock files and half-written packs that a killed git left. Only for a folder that
+/// no other git uses.
 pub(super) fn unlock(dir: &Path) -> io::Result<()> {
+    let packs = fs::read_dir(dir.join("objects/pack"));
+    for entry in packs.into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with("tmp_") {
+            remove_all(&entry.path())?;
+        }
+    }
     for entry in fs::read_dir(dir)?.flatten() {
         let path = entry.path();
         if path.extension().is_some_and(|end| end == "lock") {

@@ -161,7 +161,12 @@ impl Repository {
     pub async fn refresh(&self, remote: &Remote, refspecs: &[&str]) -> Result<(), GitError> {
         let dir = self.dir.clone();
         in_background("unlocking a mirror", move || folder::unlock(&dir)).await?;
-        self.fetch(remote, refspecs, true).await
+        self.fetch(remote, refspecs, true).await?;
+        // All objects are there in many files as well; the next time may succeed.
+        if let Err(error) = self.pack().await {
+            tracing::warn!(%error, repository = %self.dir.display(), "objects can't be packed");
+        }
+        Ok(())
     }
 
     /// False when it is proven that the repository lacks objects or can't be read.

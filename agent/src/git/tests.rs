@@ -120,6 +120,7 @@ impl Origin {
 }
 
 mod oracle;
+mod pack;
 mod snapshot;
 
 async fn cloned(origin: &Origin) -> (TempDir, Repository, ObjectId) {

@@ -1,0 +1,53 @@
+//! Mirrors that are fetched into for weeks.
+
+use super::*;
+
+async fn count(repository: &Repository) -> BTreeMap<String, u64> {
+    let told = Origin::git_in(repository.dir(), &["count-objects", "-v"]).await;
+    let line = |line: &str| {
+        let (name, number) = line.split_once(": ").unwrap();
+        (name.to_owned(), number.trim().parse().unwrap_or_default())
+    };
+    told.lines().map(line).collect()
+}
+
+#[tokio::test]
+async fn what_is_fetched_for_weeks_stays_in_few_files_and_nothing_of_it_goes() {
+    let origin = Origin::with(&[("a.txt", "1")]).await;
+    let (_folder, mirror, _) = cloned(&origin).await;
+    let refresh = async || {
+        let refspecs = ["+refs/heads/*:refs/heads/*"];
+        mirror.refresh(&origin.remote(), &refspecs).await.unwrap();
+    };
+    let lost = origin
+        .advance(&[("lost.txt", "of a branch that was pushed over")])
+        .await;
+    refresh().await;
+    origin.git(&["reset", "-q", "--hard", "HEAD~1"]).await;
+    origin
+        .git(&["push", "-q", "--force", "origin", "main"])
+        .await;
+    refresh().await;
+    let before = count(&mirror).await;
+    assert!(before["count"] > 0, "few objects stay loose: {before:?}");
+
+    let blobs: Vec<_> = (0..600).map(|number| format!("loose {number}\n")).collect();
+    for folder in 0..=0xff_u8 {
+        std::fs::create_dir_all(mirror.dir().join(format!("objects/{folder:02x}"))).unwrap();
+    }
+    for blob in &blobs {
+        let repository = git2::Repository::open_bare(mirror.dir()).unwrap();
+        repository.blob(blob.as_bytes()).unwrap();
+    }
+    let half = mirror.dir().join("objects/pack/tmp_pack_half");
+    std::fs::write(&half, "written").unwrap();
+    refresh().await;
+    let after = count(&mirror).await;
+    assert_eq!(after["count"], 0, "{after:?}");
+    assert!(after["in-pack"] >= 600 && after["packs"] <= 3, "{after:?}");
+    assert!(
+        mirror.has_commit(&lost).await.unwrap(),
+        "others may borrow it"
+    );
+    assert!(!half.exists());
+}
