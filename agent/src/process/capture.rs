@@ -147,6 +147,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
+    #[expect(clippy::disallowed_methods, reason = "it is ended by the test")]
     async fn output_that_never_pauses_lets_others_have_their_turns() {
         let turns = Arc::new(AtomicUsize::new(0));
         let count = turns.clone();
