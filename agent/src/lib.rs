@@ -47,6 +47,12 @@ use session::desk::Stop;
 pub use session::{IdTaken, NotAdmitted};
 use workspace::{Retention, Workspaces};
 
+/// The first thing in `main`: a process that was started as a supervisor, or as a stage of a
+/// sandbox, is one and ends here with its exit code.
+pub fn enter() -> Option<std::process::ExitCode> {
+    process::enter().or_else(sandbox::enter)
+}
+
 /// How often old workspaces are looked for, at the least.
 const SWEEP_INTERVAL: Duration = Duration::from_hours(1);
 /// Sweeps in the time that a workspace is kept, so that none outlives it by much.

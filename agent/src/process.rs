@@ -29,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 use capture::Capture;
 use command_fds::FdMapping;
 pub use init::be_init;
+pub(crate) use orphans::VARIABLE as MARK;
 pub use orphans::end_orphans;
 pub use program::find_program;
 use protocol::{Order, Report};
@@ -88,6 +89,7 @@ pub struct Spawn {
     limits: Option<Limits>,
     redacted: bool,
     on_line: Option<OnLine>,
+    on_error_line: Option<OnLine>,
 }
 
 /// How a child ended.
@@ -151,7 +153,14 @@ impl Spawn {
             limits: None,
             redacted: false,
             on_line: None,
+            on_error_line: None,
         }
+    }
+
+    /// This very program, also when its file was replaced meanwhile: its supervisor's, which is the
+    /// same one. For hidden subcommands.
+    pub fn own(cwd: impl Into<PathBuf>) -> Self {
+        Self::new("/proc/self/exe", cwd)
     }
 
     /// Appends arguments.
@@ -212,6 +221,12 @@ impl Spawn {
         self
     }
 
+    /// Has the lines of standard error reported here, and not with the others.
+    pub fn on_error_line(mut self, on_line: OnLine) -> Self {
+        self.on_error_line = Some(on_line);
+        self
+    }
+
     /// Runs the child to its end.
     ///
     /// # Errors
@@ -222,8 +237,9 @@ impl Spawn {
         let mut child = self.start()?;
         let (stdout, stderr) = child.outputs();
         let mut io = JoinSet::new();
-        let stdout = self.capture(stdout, &mut io);
-        let stderr = self.capture(stderr, &mut io);
+        let stdout = self.capture((stdout, self.on_line.clone()), &mut io);
+        let on_error_line = self.on_error_line.clone().or_else(|| self.on_line.clone());
+        let stderr = self.capture((stderr, on_error_line), &mut io);
 
         let enough = async {
             tokio::select! {
@@ -286,13 +302,17 @@ impl Spawn {
         Supervised::start(&order, surroundings).map_err(|source| self.failed(source))
     }
 
-    fn capture<R>(&self, pipe: Option<R>, io: &mut JoinSet<()>) -> Capture
+    fn capture<R>(
+        &self,
+        (pipe, on_line): (Option<R>, Option<OnLine>),
+        io: &mut JoinSet<()>,
+    ) -> Capture
     where
         R: tokio::io::AsyncRead + Unpin + Send + 'static,
     {
         let capture = Capture::new(self.output_cap, self.redacted);
         if let Some(pipe) = pipe {
-            io.spawn(capture.clone().read(pipe, self.on_line.clone()));
+            io.spawn(capture.clone().read(pipe, on_line));
         }
         capture
     }

@@ -1,22 +1,48 @@
 //! Where a repository's own code runs: tests, and commands that draft.
 //!
 //! What holds: no shell, only programs of an allow-list, a clean environment, a home and a
-//! temporary folder of its own, a timeout, an output cap, limits on file size and open files, and
-//! death of all its descendants at the end or with the agent. No credential is in the environment, because none
-//! is put there.
+//! temporary folder of its own, a timeout, an output cap, and death of all its descendants at the
+//! end or with the agent. No credential is in the environment, because none is put there.
 //!
-//! Absent, and not pretended: isolation. The child may use the network and read what the agent's
-//! user may read. Run agents under a user that owns nothing else until isolation is there.
+//! With the backend `namespace` it also sees nothing of the host but an allow-list of files that
+//! it may read, and has no network; see [`stage`] for the layers. The list of programs is then a
+//! guard against typing errors, not a boundary: whatever runs inside may run anything it sees.
+//! With `none` it may use the network and read what the agent's user may read.
+
+mod bubblewrap;
+mod canary;
+mod explain;
+mod files;
+mod fitness;
+mod inside;
+mod namespace;
+mod outside;
+mod owner;
+mod plan;
+mod settings;
+mod stage;
+mod syscalls;
+mod system;
+mod toolchains;
+mod verdict;
 
 pub mod egress;
 pub mod setup;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+pub use explain::Explained;
+pub use fitness::{CantIsolate, Refuser};
+pub use plan::PlanError;
+pub use settings::{Backend, SandboxConfig};
+pub(crate) use stage::enter;
+
 use crate::process::{Finished, Limits, OnLine, Spawn, SpawnError};
+use namespace::{Namespace, Shared};
 
 /// Programs that repositories may have run, besides files of the repository itself.
 const PROGRAMS: &[&str] = &[
@@ -31,6 +57,8 @@ const PROGRAMS: &[&str] = &[
 pub struct Sandbox {
     programs: Vec<String>,
     limits: Limits,
+    /// Nothing is isolated without it.
+    namespace: Option<Shared>,
 }
 
 /// One run.
@@ -43,12 +71,44 @@ pub struct Run<'a> {
     pub private: &'a Path,
     /// Additional variables.
     pub env: Vec<(String, String)>,
+    /// Files and folders besides the work tree that it may read, at their own paths.
+    pub shown: Vec<PathBuf>,
+    /// Folders besides the work tree that it may write, at their own paths.
+    pub folders: Vec<PathBuf>,
+    /// It may use the host's network.
+    pub network: bool,
     /// How long it may take.
     pub timeout: Duration,
     /// How much of the end of each output is kept.
     pub output_cap: usize,
     /// Has each line reported.
     pub on_line: Option<OnLine>,
+    /// Has lines of standard error reported apart.
+    pub on_error_line: Option<OnLine>,
+}
+
+/// How a run ended, and how far it was kept apart.
+#[derive(Debug, Clone)]
+pub struct Ran {
+    /// The command's end and its outputs.
+    pub finished: Finished,
+    /// How it was isolated.
+    pub backend: Backend,
+    /// What it used; unknown where nothing counts it.
+    pub usage: Usage,
+    /// Limits that nothing on this host enforces.
+    pub limits_not_enforced: Vec<&'static str>,
+}
+
+/// What a run used, by the kernel's counters.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Processes that the kernel killed because memory was used up.
+    pub oom_kills: Option<u64>,
+    /// The most memory that was in use at a time.
+    pub peak_memory_bytes: Option<u64>,
+    /// Time that processes waited because the processors' share was used up.
+    pub throttled: Option<Duration>,
 }
 
 /// A command did not run.
@@ -75,33 +135,140 @@ pub enum SandboxError {
         /// Why.
         source: std::io::Error,
     },
+    /// What it is to see can't be shown safely.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// It was not isolated, or nobody says how it ended: whatever came out does not count.
+    #[error("the sandbox failed: {why}")]
+    Broken {
+        /// What was said.
+        why: String,
+    },
+}
+
+impl<'a> Run<'a> {
+    /// A command in a work tree, with the usual limits and nothing else.
+    pub fn new(command: &'a [String], cwd: &'a Path, private: &'a Path) -> Self {
+        Self {
+            command,
+            cwd,
+            private,
+            env: Vec::new(),
+            shown: Vec::new(),
+            folders: Vec::new(),
+            network: false,
+            timeout: Duration::from_mins(2),
+            output_cap: 64 * 1024,
+            on_line: None,
+            on_error_line: None,
+        }
+    }
+
+    /// What every child gets, isolated or not.
+    fn into_spawn(self, spawn: Spawn) -> Spawn {
+        let mut spawn = spawn
+            .env("CI", "true")
+            // Read-only folders, as Go makes them for modules, are in the way of who cleans up.
+            .env("GOFLAGS", "-modcacherw")
+            .timeout(self.timeout)
+            .output_cap(self.output_cap)
+            .redacted();
+        if let Some(folder) = toolchains::rustup_home() {
+            // `rustup` finds its toolchains through the home that the child does not get.
+            spawn = spawn.env("RUSTUP_HOME", folder);
+        }
+        for (name, value) in self.env {
+            spawn = spawn.env(name, value);
+        }
+        if let Some(on_line) = self.on_line {
+            spawn = spawn.on_line(on_line);
+        }
+        match self.on_error_line {
+            Some(on_line) => spawn.on_error_line(on_line),
+            None => spawn,
+        }
+    }
 }
 
 impl Default for Sandbox {
+    /// Without isolation.
     fn default() -> Self {
         Self {
             programs: PROGRAMS.iter().map(|&name| name.to_owned()).collect(),
             limits: Limits::default(),
+            namespace: None,
         }
     }
 }
 
 impl Sandbox {
+    /// The sandbox that a configuration asks for, with these programs allowed besides the usual
+    /// ones. Nothing is tried out yet; see [`Self::check`].
+    pub fn new(config: &SandboxConfig, programs: impl IntoIterator<Item = String>) -> Self {
+        let mut sandbox = Self::default().allow(programs);
+        sandbox.limits = Limits {
+            file_size: config.file_mib << 20,
+            open_files: config.open_files,
+        };
+        if config.backend == Backend::Namespace {
+            let namespace = Namespace::new(config, &sandbox.programs);
+            sandbox.namespace = Some(Arc::new(namespace));
+        }
+        sandbox
+    }
+
     /// Also allows these programs, by name or by absolute path.
     pub fn allow(mut self, programs: impl IntoIterator<Item = String>) -> Self {
         self.programs.extend(programs);
         self
     }
 
+    /// How its children are isolated.
+    pub const fn backend(&self) -> Backend {
+        match self.namespace {
+            Some(_) => Backend::Namespace,
+            None => Backend::None,
+        }
+    }
+
+    /// Isolates something, to see whether this host can.
+    ///
+    /// # Errors
+    /// When it can't, with the cause.
+    pub async fn check(&self) -> Result<(), CantIsolate> {
+        match &self.namespace {
+            Some(namespace) => fitness::check(namespace).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Gives a folder that a run wrote in back to who it belonged to before.
+    ///
+    /// # Errors
+    /// When its files can't be changed.
+    pub fn give_back(&self, folder: &Path, owner: (u32, u32)) -> std::io::Result<()> {
+        match &self.namespace {
+            Some(namespace) => namespace.give_back(folder, owner),
+            None => Ok(()),
+        }
+    }
+
+    /// What a run would see and could do, and why.
+    ///
+    /// # Errors
+    /// When something can't be shown safely.
+    pub fn explain(&self, run: &Run<'_>) -> Result<Explained, PlanError> {
+        match &self.namespace {
+            Some(namespace) => Ok(Explained::of(&namespace.plan(run)?)),
+            None => Ok(Explained::none()),
+        }
+    }
+
     /// Runs a command of a repository: its program has to be allowed.
     ///
     /// # Errors
     /// When it may not or can't be run, or is called off.
-    pub async fn run(
-        &self,
-        run: Run<'_>,
-        cancel: &CancellationToken,
-    ) -> Result<Finished, SandboxError> {
+    pub async fn run(&self, run: Run<'_>, cancel: &CancellationToken) -> Result<Ran, SandboxError> {
         let program = run.command.first().map_or("", String::as_str);
         if !self.allows(program) {
             return Err(SandboxError::NotAllowed {
@@ -120,37 +287,35 @@ impl Sandbox {
         &self,
         run: Run<'_>,
         cancel: &CancellationToken,
-    ) -> Result<Finished, SandboxError> {
-        let (home, tmp) = (run.private.join("home"), run.private.join("tmp"));
-        for path in [&home, &tmp] {
-            let made = tokio::fs::create_dir_all(path).await;
-            made.map_err(|source| SandboxError::NoFolder {
-                path: path.clone(),
-                source,
-            })?;
+    ) -> Result<Ran, SandboxError> {
+        make_private(run.private).await?;
+        match &self.namespace {
+            Some(namespace) => namespace.run(run, cancel).await,
+            None => Ok(Ran {
+                finished: self.run_exposed(run, cancel).await?,
+                backend: Backend::None,
+                usage: Usage::default(),
+                limits_not_enforced: vec!["memory", "processors", "processes"],
+            }),
         }
+    }
+
+    /// Runs a command without isolation.
+    async fn run_exposed(
+        &self,
+        run: Run<'_>,
+        cancel: &CancellationToken,
+    ) -> Result<Finished, SandboxError> {
         let (program, args) = run
             .command
             .split_first()
             .map_or(("", &[][..]), |(program, args)| (program.as_str(), args));
-        let mut spawn = Spawn::new(program, run.cwd)
+        let spawn = Spawn::new(program, run.cwd)
             .args(args.iter().map(String::as_str))
-            .env("HOME", home)
-            .env("TMPDIR", tmp)
-            .env("CI", "true")
-            // Read-only folders, as Go makes them for modules, are in the way of who cleans up.
-            .env("GOFLAGS", "-modcacherw")
-            .timeout(run.timeout)
-            .output_cap(run.output_cap)
-            .redacted()
+            .env("HOME", run.private.join("home"))
+            .env("TMPDIR", run.private.join("tmp"))
             .limits(self.limits);
-        for (name, value) in toolchains().into_iter().chain(run.env) {
-            spawn = spawn.env(name, value);
-        }
-        if let Some(on_line) = run.on_line {
-            spawn = spawn.on_line(on_line);
-        }
-        Ok(spawn.run(cancel).await?)
+        Ok(run.into_spawn(spawn).run(cancel).await?)
     }
 
     /// A bare name on the list, or a file below the work tree.
@@ -169,72 +334,20 @@ impl Sandbox {
     }
 }
 
-/// `rustup` finds its toolchains through the home that the child does not get.
-fn toolchains() -> Vec<(String, String)> {
-    let folder = std::env::var("RUSTUP_HOME").ok().or_else(|| {
-        let folder = Path::new(&std::env::var_os("HOME")?).join(".rustup");
-        folder
-            .is_dir()
-            .then(|| folder.to_string_lossy().into_owned())
-    });
-    folder
-        .map(|folder| ("RUSTUP_HOME".to_owned(), folder))
-        .into_iter()
-        .collect()
+/// Variables that tests get besides those of every child.
+pub fn test_environment() -> Vec<(String, String)> {
+    // Stale byte code of a file with the same length and time would be believed.
+    vec![("PYTHONDONTWRITEBYTECODE".to_owned(), "1".to_owned())]
+}
+
+/// Makes a run's home and temporary folder.
+async fn make_private(private: &Path) -> Result<(), SandboxError> {
+    for path in [private.join("home"), private.join("tmp")] {
+        let made = tokio::fs::create_dir_all(&path).await;
+        made.map_err(|source| SandboxError::NoFolder { path, source })?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_listed_programs_and_files_of_the_repository_are_allowed() {
-        let sandbox = Sandbox::default().allow(["/opt/tool".to_owned()]);
-        for program in ["python3", "./run-tests.sh", "scripts/test", "/opt/tool"] {
-            assert!(sandbox.allows(program), "{program} is refused");
-        }
-        for program in [
-            "",
-            "sh",
-            "bash",
-            "curl",
-            "/bin/sh",
-            "../x",
-            "./../x",
-            "a/../../x",
-            "x",
-        ] {
-            assert!(!sandbox.allows(program), "{program} is allowed");
-        }
-    }
-
-    #[tokio::test]
-    async fn a_child_has_a_home_of_its_own_and_none_of_the_agents_variables() {
-        let private = tempfile::tempdir().unwrap();
-        let command = [
-            "python3",
-            "-c",
-            "import os; print(sorted(os.environ), os.environ['HOME'])",
-        ];
-        let run = Run {
-            command: &command.map(str::to_owned),
-            cwd: private.path(),
-            private: private.path(),
-            env: vec![("EXTRA".to_owned(), "1".to_owned())],
-            timeout: Duration::from_secs(20),
-            output_cap: 4096,
-            on_line: None,
-        };
-        let sandbox = Sandbox::default();
-        let finished = sandbox.run(run, &CancellationToken::new()).await.unwrap();
-        let output = finished.stdout_text();
-        for name in ["EXTRA", "PATH", "LANG", "TMPDIR", "HOME"] {
-            assert!(output.contains(name), "{output}");
-        }
-        for name in ["CARGO", "USER", "NEXTEST"] {
-            assert!(!output.contains(&format!("'{name}'")), "{output}");
-        }
-        let home = private.path().join("home");
-        assert!(output.contains(home.to_str().unwrap()), "{output}");
-    }
-}
+mod tests;

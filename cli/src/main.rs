@@ -12,6 +12,7 @@ mod output;
 mod queue;
 mod restore;
 mod runtime;
+mod sandbox;
 mod simulator;
 mod task;
 mod up;
@@ -50,6 +51,8 @@ enum Command {
     Queue(queue::QueueArgs),
     /// Say what is missing on this host and how to mend it.
     Doctor(doctor::DoctorArgs),
+    /// Run a command as tests are run, or say what it would see.
+    Sandbox(sandbox::SandboxArgs),
     /// Write a SQLite store to a file, also while the coordinator runs.
     Backup(backup::BackupArgs),
     /// Bring a backup back.
@@ -60,9 +63,9 @@ enum Command {
     Migrate(migrate::MigrateArgs),
 }
 
-/// A supervisor of commands, an init, or what was asked for.
+/// A supervisor of commands, a stage of a sandbox, an init, or what was asked for.
 fn main() -> ExitCode {
-    if let Some(code) = process::enter() {
+    if let Some(code) = patchfleet_agent::enter() {
         return code;
     }
     match process::be_init() {
@@ -91,6 +94,7 @@ fn run() -> ExitCode {
             Command::Task(args) => task::run(args, output).await,
             Command::Queue(args) => queue::run(args, output).await,
             Command::Doctor(args) => doctor::run(args, output).await,
+            Command::Sandbox(args) => sandbox::run(args, output).await,
             Command::Backup(args) => backup::run(args, output).await,
             Command::Restore(args) => restore::run(args, output).await,
             Command::Simulator(args) => simulator::run(args, output).await,

@@ -114,6 +114,11 @@ impl Output {
         Self { json, colour }
     }
 
+    /// Programs read it.
+    pub(crate) const fn is_json(self) -> bool {
+        self.json
+    }
+
     /// One object on one line, for programs only.
     pub(crate) fn object(self, object: &impl Serialize) {
         if self.json {

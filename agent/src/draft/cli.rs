@@ -107,14 +107,13 @@ impl CliDraft<'_> {
         let layout = &surroundings.workspace.layout;
         let silence = Silence::new(self.silence, layout.root().to_owned());
         let lines = Arc::new(LastLines::default());
+        let cwd = layout.repo_clone();
         let run = Run {
-            command: self.command,
-            cwd: &layout.repo_clone(),
-            private,
             env,
             timeout: self.timeout,
             output_cap: 64 * 1024,
             on_line: Some(silence.listen(lines.listen(surroundings.on_line.clone()))),
+            ..Run::new(self.command, &cwd, private)
         };
         let stop = surroundings.cancel.child_token();
         let sandbox = Sandbox::default();
@@ -135,7 +134,7 @@ impl CliDraft<'_> {
             }),
             Err(SandboxError::NotRun(SpawnError::Cancelled)) => Err(DraftError::Interrupted),
             Err(other) => Err(DraftError::NotRun(other)),
-            Ok(finished) => Ok(finished),
+            Ok(ran) => Ok(ran.finished),
         }
     }
 

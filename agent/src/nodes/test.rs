@@ -24,7 +24,7 @@ use super::context::{git, optional, permanent, required};
 use super::patch::{PatchedFile, changes};
 use crate::git::{Entry, ObjectId};
 use crate::process::SpawnError;
-use crate::sandbox::{Run, Sandbox, SandboxError};
+use crate::sandbox::{Run, Sandbox, SandboxError, test_environment};
 
 /// How much of the end of each output is kept.
 const OUTPUT_CAP: usize = 64 * 1024;
@@ -112,26 +112,24 @@ impl TestCommand {
         }
         deps.log.line(&format!("$ {}", self.words.join(" ")));
         let cwd = layout.repo_clone();
+        let private = layout.tests();
         let run = Run {
-            command: &self.words,
-            cwd: &cwd,
-            private: &layout.tests(),
-            // Stale byte code of a file with the same length and time would be believed.
-            env: vec![("PYTHONDONTWRITEBYTECODE".to_owned(), "1".to_owned())],
+            env: test_environment(),
             timeout: deps
                 .tests
                 .timeout
                 .unwrap_or_else(|| deps.config.test_timeout()),
             output_cap: OUTPUT_CAP,
             on_line: Some(deps.log.for_output()),
+            ..Run::new(&self.words, &cwd, &private)
         };
         let sandbox = &deps.tests.sandbox;
-        let finished = if self.by_operator {
+        let ran = if self.by_operator {
             sandbox.run_trusted(run, cancel).await
         } else {
             sandbox.run(run, cancel).await
         };
-        let results = TestResults::new(&finished.map_err(node_error)?, tree.clone());
+        let results = TestResults::new(&ran.map_err(node_error)?.finished, tree.clone());
         results.keep(&layout.tests(), label).await;
         Ok(Some(results))
     }
@@ -167,6 +165,7 @@ fn node_error(error: SandboxError) -> NodeError {
             FailureKind::TestCommandInvalid
         }
         SandboxError::NoFolder { .. } => FailureKind::Internal,
+        SandboxError::Plan(_) | SandboxError::Broken { .. } => FailureKind::HostFault,
     };
     permanent(kind, format!("the tests can't be run: {error}"))
 }

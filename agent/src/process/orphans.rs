@@ -21,7 +21,7 @@ use super::GRACE;
 use super::table::{self, Process};
 
 /// The variable that carries a mark.
-pub(super) const VARIABLE: &str = "PATCHFLEET_SUPERVISED_BY";
+pub(crate) const VARIABLE: &str = "PATCHFLEET_SUPERVISED_BY";
 /// How long supervisors that are still at work may take.
 const PATIENCE: Duration = GRACE.saturating_add(Duration::from_secs(1));
 /// How long is tried to kill. What hangs in the kernel does not die.

@@ -1,0 +1,186 @@
+//! The `namespace` backend: bubblewrap outside, this very program inside.
+
+use std::io::{Read as _, Seek as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use nix::unistd::geteuid;
+use tokio_util::sync::CancellationToken;
+
+use super::plan::{self, HOME, Mount, Plan, PlanError, ProcessLimits, User, WORKSPACE};
+use super::settings::{Backend, SandboxConfig};
+use super::verdict::{self, Verdict};
+use super::{Ran, Run, SandboxError, Usage, owner, stage, system, toolchains};
+use crate::process::{Finished, Spawn, SpawnError, find_program};
+
+/// The program that makes namespaces.
+const BUBBLEWRAP: &str = "bwrap";
+/// How much of a failed run's last words is told.
+const WORDS: usize = 600;
+/// The processor time after which something is wrong with the timeout.
+const CPU_SECONDS: u64 = 24 * 3600;
+
+/// What isolated runs of one agent have in common.
+#[derive(Debug, Clone)]
+pub(super) struct Namespace {
+    bubblewrap: PathBuf,
+    /// Present when this process is root.
+    user: Option<User>,
+    toolchains: Vec<Mount>,
+    memory_mib: u64,
+    limits: ProcessLimits,
+}
+
+impl Namespace {
+    /// Looks for what runs need; where there is no bubblewrap, the first run says so.
+    pub(super) fn new(config: &SandboxConfig, programs: &[String]) -> Self {
+        let user = User {
+            uid: config.uid,
+            gid: config.gid,
+        };
+        let mut toolchains = toolchains::find(programs.iter().map(String::as_str));
+        let wanted = config.read_only.iter();
+        toolchains.extend(wanted.map(|path| Mount::read_only(path, "`sandbox.read_only`")));
+        Self {
+            bubblewrap: find_program(BUBBLEWRAP).unwrap_or_else(|| BUBBLEWRAP.into()),
+            user: geteuid().is_root().then_some(user),
+            toolchains,
+            memory_mib: config.memory_mib,
+            limits: ProcessLimits {
+                file_size: config.file_mib << 20,
+                open_files: config.open_files,
+                cpu_seconds: CPU_SECONDS,
+                processes: config.processes.saturating_mul(4),
+            },
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn replace_bubblewrap(&mut self, path: &str) {
+        self.bubblewrap = path.into();
+    }
+
+    pub(super) fn bubblewrap(&self) -> &Path {
+        &self.bubblewrap
+    }
+
+    /// What a run sees and may do.
+    pub(super) fn plan(&self, run: &Run<'_>) -> Result<Plan, PlanError> {
+        if system::is_too_wide(run.cwd) || system::is_home(run.cwd) {
+            let path = run.cwd.to_owned();
+            return Err(PlanError::TooWide { path });
+        }
+        let (mut mounts, links) = system::mounts();
+        mounts.extend(self.toolchains.iter().cloned());
+        let program = run.command.first().map(String::as_str);
+        mounts.extend(toolchains::find(program));
+        let shown = run.shown.iter();
+        mounts.extend(shown.map(|path| Mount::read_only(path, "this run reads it")));
+        let folders = run.folders.iter();
+        mounts.extend(folders.map(|path| Mount::writable(path, path, "this run is given it")));
+        mounts.push(Mount::writable(run.cwd, WORKSPACE, "the work tree"));
+        let home = run.private.join("home");
+        mounts.push(Mount::writable(home, HOME, "a home of its own"));
+        mounts.extend(run.network.then(system::resolver).flatten());
+        // Memory folders count as memory of the run, so that they get a part of it.
+        let memory = self.memory_mib << 20;
+        Ok(Plan {
+            bubblewrap: self.bubblewrap.clone(),
+            user: self.user,
+            mounts: plan::ordered(mounts)?,
+            links,
+            network: run.network,
+            memory_folders: (memory / 8 * 3, memory / 8),
+            limits: self.limits,
+            groups: Vec::new(),
+            command: run.command.to_vec(),
+        })
+    }
+
+    /// Runs a command in namespaces of its own.
+    pub(super) async fn run(
+        &self,
+        run: Run<'_>,
+        cancel: &CancellationToken,
+    ) -> Result<Ran, SandboxError> {
+        let plan = self.plan(&run)?;
+        self.own(&run).await?;
+        let text = serde_json::to_vec(&plan).map_err(|error| broken(error.to_string()))?;
+        let memory = |error: std::io::Error| broken(format!("memory can't be had: {error}"));
+        let order = stage::memory(&text).map_err(memory)?;
+        let (mut report, writer) = stage::report().map_err(memory)?;
+        let mut spawn = Spawn::own("/")
+            .args([stage::ENTER])
+            .descriptor(stage::PLAN, order.into())
+            .descriptor(stage::STATUS, writer)
+            .env("HOME", HOME)
+            .env("TMPDIR", "/tmp");
+        spawn = run.into_spawn(spawn);
+        let mut finished = spawn.run(cancel).await?;
+        let mut text = String::new();
+        let read = report
+            .rewind()
+            .and_then(|()| report.read_to_string(&mut text));
+        read.map_err(|error| broken(error.to_string()))?;
+        match Verdict::read(&text) {
+            _ if finished.timed_out => {}
+            Verdict::Ended(code) => verdict::put(code, &mut finished),
+            Verdict::Fault(fault) if fault.is_not_found => {
+                let program = plan.command.into_iter().next().unwrap_or_default();
+                return Err(SpawnError::NotFound { program }.into());
+            }
+            Verdict::Fault(fault) => {
+                return Err(broken(format!("{}: {}", fault.stage, fault.what)));
+            }
+            Verdict::Unknown => return Err(broken(last_words(&finished))),
+        }
+        Ok(Ran {
+            finished,
+            backend: Backend::Namespace,
+            usage: Usage::default(),
+            limits_not_enforced: vec!["memory", "processors"],
+        })
+    }
+
+    /// Gives a folder back to who it belonged to before.
+    pub(super) fn give_back(&self, folder: &Path, (uid, gid): (u32, u32)) -> std::io::Result<()> {
+        let Some(user) = self.user else { return Ok(()) };
+        owner::hand_over(folder, user.uid, User { uid, gid })
+    }
+
+    /// Gives what the command may write to the user that it runs as.
+    async fn own(&self, run: &Run<'_>) -> Result<(), SandboxError> {
+        let Some(user) = self.user else { return Ok(()) };
+        for folder in [run.cwd.to_owned(), run.private.join("home")] {
+            let path = folder.clone();
+            let given = move || owner::hand_over(&path, geteuid().as_raw(), user);
+            let given = tokio::task::spawn_blocking(given).await;
+            let given = given.map_err(std::io::Error::other).flatten();
+            given.map_err(|source| SandboxError::NoFolder {
+                path: folder,
+                source,
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// One agent's backend, shared by its runs.
+pub(super) type Shared = Arc<Namespace>;
+
+fn broken(why: String) -> SandboxError {
+    SandboxError::Broken { why }
+}
+
+/// What bubblewrap said, when it ended without a verdict.
+fn last_words(finished: &Finished) -> String {
+    let text = finished.stderr_text();
+    let text = text.trim();
+    let start = text.len().saturating_sub(WORDS);
+    let start = (start..=text.len()).find(|at| text.is_char_boundary(*at));
+    match (text.is_empty(), finished.signal) {
+        (false, _) => text[start.unwrap_or_default()..].to_owned(),
+        (true, Some(signal)) => format!("bubblewrap was ended by signal {signal}"),
+        (true, None) => "bubblewrap ended without a word".to_owned(),
+    }
+}

@@ -1,0 +1,255 @@
+//! The plan of one isolated run: all that the two inner stages have to know, decided beforehand.
+//!
+//! Pure. The agent writes the plan into a sealed piece of memory; the stages read it from a
+//! descriptor, so that nothing of it shows on a command line.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::system;
+
+/// The work tree, as the command sees it.
+pub(super) const WORKSPACE: &str = "/workspace";
+/// The command's home. Not `/home/agent`: a host may well have a user of that name, whose
+/// toolchains are shown at their own paths.
+pub(super) const HOME: &str = "/home/sandbox";
+/// This very program, as the inner stage sees it.
+pub(super) const STAGE: &str = "/run/patchfleet/sandbox";
+/// The user and group that the command sees itself as.
+pub(super) const INNER_USER: u32 = 1000;
+
+/// A kernel user that root becomes before anything is isolated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct User {
+    pub(super) uid: u32,
+    pub(super) gid: u32,
+}
+
+/// What may be done with a mount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Access {
+    ReadOnly,
+    Writable,
+}
+
+/// A file or folder of the host that the command sees.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Mount {
+    pub(super) source: PathBuf,
+    pub(super) target: PathBuf,
+    pub(super) access: Access,
+    /// Why it is there, for `sandbox explain`.
+    pub(super) why: String,
+}
+
+/// Limits that the kernel keeps for each process on its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct ProcessLimits {
+    /// Largest file that may be written, in bytes.
+    pub(super) file_size: u64,
+    /// Most files open at a time.
+    pub(super) open_files: u64,
+    /// Most seconds of processor time; a backstop.
+    pub(super) cpu_seconds: u64,
+    /// Most processes and threads of the user; a backstop behind the control group.
+    pub(super) processes: u64,
+}
+
+/// One isolated run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Plan {
+    pub(super) bubblewrap: PathBuf,
+    /// Present when the agent runs as root.
+    pub(super) user: Option<User>,
+    /// In the order of mounting: a folder before what is in it.
+    pub(super) mounts: Vec<Mount>,
+    /// Links at the top, as of `/bin` to `usr/bin`: the link and where it points.
+    pub(super) links: Vec<(PathBuf, PathBuf)>,
+    /// The host's network is shared.
+    pub(super) network: bool,
+    /// Bytes of `/tmp` and of `/dev/shm`, both in memory.
+    pub(super) memory_folders: (u64, u64),
+    pub(super) limits: ProcessLimits,
+    /// Files of control groups that the command's processes are written into.
+    pub(super) groups: Vec<PathBuf>,
+    /// The program and its arguments.
+    pub(super) command: Vec<String>,
+}
+
+/// A mount can't be part of a plan.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    /// It would lie in a folder that the sandbox makes itself or that the command may write.
+    #[error("{} can't be shown in the sandbox: it would lie inside of {}", .path.display(), .inside.display())]
+    Inside {
+        /// What was asked for.
+        path: PathBuf,
+        /// What it collides with.
+        inside: PathBuf,
+    },
+    /// It is too wide to be shown.
+    #[error("{} can't be shown in the sandbox: it is the system itself or a folder that holds others' secrets; name a folder below it", .path.display())]
+    TooWide {
+        /// What was asked for.
+        path: PathBuf,
+    },
+    /// Only absolute paths mean the same inside and outside.
+    #[error("{} can't be shown in the sandbox: write an absolute path without `..`", .path.display())]
+    Relative {
+        /// What was asked for.
+        path: PathBuf,
+    },
+}
+
+impl Mount {
+    pub(super) fn read_only(path: impl Into<PathBuf>, why: impl Into<String>) -> Self {
+        let path = path.into();
+        Self {
+            target: path.clone(),
+            source: path,
+            access: Access::ReadOnly,
+            why: why.into(),
+        }
+    }
+
+    pub(super) fn writable(
+        source: impl Into<PathBuf>,
+        target: impl Into<PathBuf>,
+        why: impl Into<String>,
+    ) -> Self {
+        Self {
+            source: source.into(),
+            target: target.into(),
+            access: Access::Writable,
+            why: why.into(),
+        }
+    }
+}
+
+/// Puts mounts in order and leaves out those that are shown by another one anyway.
+///
+/// Mount points lie in the skeleton that is made for the sandbox, and never below a folder that
+/// the command may write: a link planted there could lead the mounting astray (CVE-2026-87766).
+///
+/// # Errors
+/// When one can't be mounted without breaking that rule.
+pub(super) fn ordered(mounts: Vec<Mount>) -> Result<Vec<Mount>, PlanError> {
+    let mut sorted = mounts;
+    sorted.sort_by(|a, b| a.target.cmp(&b.target));
+    sorted.dedup_by(|later, earlier| later.target == earlier.target);
+    let mut kept: Vec<Mount> = Vec::new();
+    for mount in sorted {
+        check(&mount)?;
+        let around = kept.iter().find(|it| mount.target.starts_with(&it.target));
+        match around {
+            // It is seen there already.
+            Some(around) if is_shown_by(&mount, around) => {}
+            Some(around) => {
+                return Err(PlanError::Inside {
+                    path: mount.target,
+                    inside: around.target.clone(),
+                });
+            }
+            None => kept.push(mount),
+        }
+    }
+    Ok(kept)
+}
+
+/// The enclosing mount shows the same file at the same place, with no less access.
+fn is_shown_by(mount: &Mount, around: &Mount) -> bool {
+    let same_place = mount
+        .target
+        .strip_prefix(&around.target)
+        .is_ok_and(|rest| around.source.join(rest) == mount.source || rest.as_os_str().is_empty());
+    same_place && (mount.access == Access::ReadOnly || around.access == Access::Writable)
+}
+
+fn check(mount: &Mount) -> Result<(), PlanError> {
+    let path = &mount.target;
+    let plain = |part| {
+        matches!(
+            part,
+            std::path::Component::RootDir | std::path::Component::Normal(_)
+        )
+    };
+    if !path.is_absolute() || !path.components().all(plain) {
+        return Err(PlanError::Relative { path: path.clone() });
+    }
+    if system::is_too_wide(path) {
+        return Err(PlanError::TooWide { path: path.clone() });
+    }
+    let own = [Path::new(WORKSPACE), Path::new(HOME), Path::new(STAGE)];
+    let made = [
+        Path::new("/proc"),
+        Path::new("/dev"),
+        Path::new("/run/patchfleet"),
+    ];
+    let inside = own
+        .into_iter()
+        .filter(|folder| path != folder)
+        .chain(made.into_iter().filter(|_| path != Path::new(STAGE)))
+        .find(|folder| path.starts_with(folder));
+    match inside {
+        Some(inside) => Err(PlanError::Inside {
+            path: path.clone(),
+            inside: inside.to_owned(),
+        }),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn targets(mounts: Vec<Mount>) -> Vec<String> {
+        let ordered = ordered(mounts).unwrap();
+        let texts = ordered.iter().map(|it| it.target.display().to_string());
+        texts.collect()
+    }
+
+    #[test]
+    fn what_another_mount_shows_anyway_is_left_out() {
+        let mounts = vec![
+            Mount::read_only("/opt/node/lib", "a part"),
+            Mount::read_only("/opt/node", "a toolchain"),
+            Mount::read_only("/opt/node", "the same again"),
+            Mount::writable("/work/tree", WORKSPACE, "the work tree"),
+        ];
+        assert_eq!(targets(mounts), ["/opt/node", WORKSPACE]);
+    }
+
+    #[test]
+    fn nothing_is_mounted_below_a_folder_that_the_command_may_write() {
+        for (outer, inner) in [
+            (Mount::writable("/x/tree", WORKSPACE, ""), "/workspace/.git"),
+            (Mount::writable("/x/home", HOME, ""), "/home/sandbox/.cargo"),
+        ] {
+            let mounts = vec![outer, Mount::read_only(inner, "")];
+            let error = ordered(mounts).unwrap_err();
+            assert!(matches!(error, PlanError::Inside { .. }), "{error}");
+        }
+        // One that is there for reading too is seen through the writable one.
+        let login = Mount::writable("/var/lib/tool", "/var/lib/tool", "login");
+        let mounts = vec![Mount::read_only("/var/lib/tool/bin", ""), login];
+        assert_eq!(targets(mounts), ["/var/lib/tool"]);
+        // The other way round, the write would be lost.
+        let login = Mount::writable("/opt/tool/login", "/opt/tool/login", "login");
+        let mounts = vec![Mount::read_only("/opt/tool", ""), login];
+        assert!(ordered(mounts).is_err());
+    }
+
+    #[test]
+    fn neither_the_whole_system_nor_a_place_of_secrets_is_shown() {
+        for path in [
+            "/", "/etc", "/home", "/root", "/var", "/run", "/proc", "/sys", "/dev",
+        ] {
+            assert!(ordered(vec![Mount::read_only(path, "")]).is_err(), "{path}");
+        }
+        for path in ["tools", "/opt/../etc", "/proc/1", "/dev/shm/x"] {
+            assert!(ordered(vec![Mount::read_only(path, "")]).is_err(), "{path}");
+        }
+    }
+}

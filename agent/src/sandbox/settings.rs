@@ -1,0 +1,107 @@
+//! `[agents.sandbox]`: how what a repository brings is kept apart from the host.
+
+use std::path::PathBuf;
+
+use patchfleet_config::{Faults, Rules};
+use serde::{Deserialize, Serialize};
+
+/// Kinds of isolation.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Backend {
+    /// Namespaces, Landlock and a filter of system calls.
+    #[default]
+    Namespace,
+    /// No isolation.
+    None,
+}
+
+/// The section, with its defaults.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SandboxConfig {
+    /// Whether an agent whose host can't isolate refuses work.
+    pub required: bool,
+    /// The kind of isolation.
+    pub backend: Backend,
+    /// The user that an agent of root becomes for each run. It should own nothing else.
+    pub uid: u32,
+    /// Its group.
+    pub gid: u32,
+    /// Files and folders of the host that every run may read, at their own paths.
+    pub read_only: Vec<PathBuf>,
+    /// Memory of a run, in MiB.
+    pub memory_mib: u64,
+    /// Processors of a run; the host's divided by the agent's slots when absent.
+    pub cpus: Option<u32>,
+    /// Most processes and threads of a run.
+    pub processes: u64,
+    /// Largest file that may be written, in MiB.
+    pub file_mib: u64,
+    /// Most files that a process may have open.
+    pub open_files: u64,
+}
+
+/// `nobody` and `nogroup`: users without anything of their own, on every host.
+const NOBODY: u32 = 65534;
+
+impl Default for SandboxConfig {
+    fn default() -> Self {
+        Self {
+            required: true,
+            backend: Backend::default(),
+            uid: NOBODY,
+            gid: NOBODY,
+            read_only: Vec::new(),
+            memory_mib: 4096,
+            cpus: None,
+            processes: 1024,
+            file_mib: 1024,
+            open_files: 4096,
+        }
+    }
+}
+
+impl Backend {
+    /// As it is written.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Namespace => "namespace",
+            Self::None => "none",
+        }
+    }
+}
+
+impl std::fmt::Display for Backend {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Rules for SandboxConfig {
+    fn faults(&self) -> Faults {
+        let mut faults = Faults::default();
+        faults.rule(
+            self.backend == Backend::Namespace || !self.required,
+            &["sandbox.backend"],
+            "`none` isolates nothing: write `required = false` beside it, if that is meant",
+        );
+        faults.rule(
+            self.uid != 0 && self.gid != 0,
+            &["sandbox.uid"],
+            "root is not left behind by becoming root; name a user that owns nothing else",
+        );
+        let limits = [
+            (self.memory_mib >= 64, "sandbox.memory_mib"),
+            (self.cpus != Some(0), "sandbox.cpus"),
+            (self.processes >= 16, "sandbox.processes"),
+            (self.file_mib > 0, "sandbox.file_mib"),
+            (self.open_files >= 64, "sandbox.open_files"),
+        ];
+        for (is_enough, field) in limits {
+            let message = "no program can work with so little";
+            faults.rule(is_enough, &[field], message);
+        }
+        faults
+    }
+}

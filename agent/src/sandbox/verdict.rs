@@ -1,0 +1,79 @@
+//! How an isolated run ended: only what bubblewrap itself reports counts.
+//!
+//! bubblewrap's own exit code does not do: it ends with 1 for a fault of its own and for a test
+//! that failed.
+
+use serde::Deserialize;
+
+use super::stage::Fault;
+use crate::process::Finished;
+
+/// One line of the report: bubblewrap's, or a stage's.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Line {
+    #[serde(rename = "exit-code")]
+    exit_code: Option<i32>,
+    fault: Option<Fault>,
+}
+
+/// What the report says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// The command ended with this exit code; above 128, by the signal that is left.
+    Ended(i32),
+    /// A stage gave up before the command began.
+    Fault(Fault),
+    /// Nobody says how the command ended.
+    Unknown,
+}
+
+/// Signals end a command with this and their number, as shells have it.
+const BY_SIGNAL: i32 = 128;
+/// The last signal that has a name.
+const LAST_SIGNAL: i32 = 31;
+
+impl Verdict {
+    pub(super) fn read(report: &str) -> Self {
+        let lines = report.lines().filter(|line| !line.trim().is_empty());
+        let lines: Vec<Line> = lines
+            .map(|line| serde_json::from_str(line).unwrap_or_default())
+            .collect();
+        if let Some(fault) = lines.iter().find_map(|line| line.fault.clone()) {
+            return Self::Fault(fault);
+        }
+        let code = lines.iter().find_map(|line| line.exit_code);
+        code.map_or(Self::Unknown, Self::Ended)
+    }
+}
+
+/// Puts the command's end in the place of bubblewrap's.
+pub(super) fn put(code: i32, finished: &mut Finished) {
+    let signal = code - BY_SIGNAL;
+    let is_signal = (1..=LAST_SIGNAL).contains(&signal);
+    finished.returncode = (!is_signal).then_some(code);
+    finished.signal = is_signal.then_some(signal);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_bubblewraps_own_line_is_a_verdict() {
+        let begun = "{ \"child-pid\": 7 }\n";
+        assert_eq!(Verdict::read(begun), Verdict::Unknown);
+        assert_eq!(Verdict::read(""), Verdict::Unknown);
+        assert_eq!(Verdict::read("bwrap: failed"), Verdict::Unknown);
+        let ended = format!("{begun}{{ \"exit-code\": 3 }}\n");
+        assert_eq!(Verdict::read(&ended), Verdict::Ended(3));
+    }
+
+    #[test]
+    fn a_stage_that_gave_up_is_not_the_commands_exit_code() {
+        let fault = Fault::new("sandbox-init", "Landlock: no");
+        let line = serde_json::json!({ "fault": fault });
+        let report = format!("{{ \"child-pid\": 7 }}\n{line}\n{{ \"exit-code\": 125 }}\n");
+        assert_eq!(Verdict::read(&report), Verdict::Fault(fault));
+    }
+}

@@ -1,0 +1,212 @@
+//! `patchfleet sandbox`: runs a command as tests are run, and says what it would see.
+
+use std::io::Write as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use clap::{Args, Subcommand, ValueEnum};
+use patchfleet_agent::process::OnLine;
+use patchfleet_agent::sandbox::{self, Backend, Ran, Run, Sandbox, SandboxConfig};
+use patchfleet_config::HumanDuration;
+use serde_json::json;
+
+use crate::output::{Line, Output, Tone};
+use crate::runtime;
+
+/// What a command was ended with when its time was over, as `timeout` does it.
+const TIMED_OUT: u8 = 124;
+/// Signals end a command with this and their number, as in a shell.
+const BY_SIGNAL: i32 = 128;
+
+/// Which part.
+#[derive(Debug, Args)]
+pub(crate) struct SandboxArgs {
+    #[command(subcommand)]
+    command: SandboxCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum SandboxCommand {
+    /// Run a command as tests are run; ends with the command's exit status.
+    Run(RunArgs),
+    /// Print what a command would see, what is set and what is denied, and why.
+    Explain(PlaceArgs),
+}
+
+/// Where and how.
+#[derive(Debug, Args)]
+struct PlaceArgs {
+    /// How it is isolated.
+    #[arg(long, value_enum, default_value_t)]
+    backend: Isolation,
+    /// The work tree, which the command may write; an empty folder that is deleted afterwards when
+    /// absent.
+    #[arg(long, value_name = "DIR")]
+    workspace: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct RunArgs {
+    #[command(flatten)]
+    place: PlaceArgs,
+    /// Which network it has.
+    #[arg(long, value_enum, default_value_t)]
+    phase: Phase,
+    /// A host that it may reach in the phase `setup`.
+    #[arg(long, value_name = "HOST")]
+    allow: Vec<String>,
+    /// How long it may take.
+    #[arg(long, default_value = "120s")]
+    timeout: HumanDuration,
+    /// The program and its arguments.
+    #[arg(last = true, required = true, value_name = "CMD")]
+    command: Vec<String>,
+}
+
+/// Kinds of isolation.
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+enum Isolation {
+    /// Namespaces, Landlock and a filter of system calls.
+    #[default]
+    Namespace,
+    /// None at all.
+    None,
+}
+
+/// Parts of a task's work that differ in their network.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum Phase {
+    /// Dependencies are fetched.
+    Setup,
+    /// Tests run, without network.
+    #[default]
+    Work,
+}
+
+/// Does it.
+pub(crate) async fn run(args: SandboxArgs, output: Output) -> anyhow::Result<ExitCode> {
+    match args.command {
+        SandboxCommand::Run(args) => run_command(args, output).await,
+        SandboxCommand::Explain(args) => explain(&args, output),
+    }
+}
+
+async fn run_command(args: RunArgs, output: Output) -> anyhow::Result<ExitCode> {
+    if args.phase == Phase::Setup || !args.allow.is_empty() {
+        bail!(
+            "the phase `setup`, which reaches the hosts of --allow, can't be run by hand yet; leave \
+             --phase and --allow out to run without network, as tests do"
+        );
+    }
+    let sandbox = sandbox(args.place.backend);
+    let scratch = tempfile::tempdir().context("no folder for temporary files can be made")?;
+    let folder = workspace(args.place.workspace.as_deref(), scratch.path())?;
+    let owner = std::fs::metadata(&folder).map(|it| (it.uid(), it.gid()))?;
+    let private = scratch.path().join("private");
+    let run = Run {
+        env: sandbox::test_environment(),
+        timeout: args.timeout.0,
+        on_line: Some(pass_on(output.is_json())),
+        on_error_line: Some(pass_on(true)),
+        ..Run::new(&args.command, &folder, &private)
+    };
+    let ran = sandbox
+        .run_trusted(run, &runtime::shutdown_on_signal()?)
+        .await;
+    sandbox
+        .give_back(&folder, owner)
+        .with_context(|| format!("{} can't be given back", folder.display()))?;
+    let ran = ran?;
+    output.object(&report(&ran));
+    if ran.finished.timed_out {
+        let mut error = std::io::stderr();
+        let _ = writeln!(error, "patchfleet: it did not end within {}", args.timeout);
+    }
+    Ok(ExitCode::from(status(&ran)))
+}
+
+fn sandbox(isolation: Isolation) -> Sandbox {
+    let config = SandboxConfig {
+        backend: match isolation {
+            Isolation::Namespace => Backend::Namespace,
+            Isolation::None => Backend::None,
+        },
+        ..SandboxConfig::default()
+    };
+    Sandbox::new(&config, [])
+}
+
+/// The folder that is meant, or an empty one.
+fn workspace(named: Option<&Path>, scratch: &Path) -> anyhow::Result<PathBuf> {
+    match named {
+        Some(folder) => folder
+            .canonicalize()
+            .with_context(|| format!("the workspace {}", folder.display())),
+        None => {
+            let folder = scratch.join("workspace");
+            std::fs::create_dir(&folder).context("no empty workspace can be made")?;
+            Ok(folder)
+        }
+    }
+}
+
+/// Passes lines on as they come.
+fn pass_on(is_error: bool) -> OnLine {
+    Arc::new(move |line| {
+        // Whoever reads may have gone away.
+        let _ = if is_error {
+            writeln!(std::io::stderr(), "{line}")
+        } else {
+            writeln!(std::io::stdout(), "{line}")
+        };
+    })
+}
+
+fn report(ran: &Ran) -> serde_json::Value {
+    json!({
+        "backend": ran.backend,
+        "exit_code": ran.finished.returncode,
+        "signal": ran.finished.signal,
+        "timed_out": ran.finished.timed_out,
+        "oom_kills": ran.usage.oom_kills,
+        "peak_memory_bytes": ran.usage.peak_memory_bytes,
+        "refused_hosts": [],
+        "limits_not_enforced": ran.limits_not_enforced,
+    })
+}
+
+/// The exit status that says the same as the command's end.
+fn status(ran: &Ran) -> u8 {
+    let finished = &ran.finished;
+    let code = match (finished.timed_out, finished.returncode, finished.signal) {
+        (true, _, _) => return TIMED_OUT,
+        (false, Some(code), _) => code,
+        (false, None, signal) => BY_SIGNAL + signal.unwrap_or_default(),
+    };
+    u8::try_from(code).unwrap_or(u8::MAX)
+}
+
+fn explain(args: &PlaceArgs, output: Output) -> anyhow::Result<ExitCode> {
+    let folder = match &args.workspace {
+        Some(folder) => workspace(Some(folder), folder)?,
+        None => PathBuf::from("(an empty folder)"),
+    };
+    let private = PathBuf::from("(a folder of its own)");
+    let run = Run::new(&[], &folder, &private);
+    let explained = sandbox(args.backend).explain(&run)?;
+    output.object(&explained);
+    output.line(format!("backend {}", explained.backend));
+    for fact in &explained.facts {
+        let tone = match fact.kind {
+            "denied" => Tone::Bad,
+            "shown" => Tone::Good,
+            _ => Tone::Notice,
+        };
+        let kind = Line::toned(tone, format!("{:<7}", fact.kind));
+        output.line(kind.and(format!(" {}  ({})", fact.what, fact.why)));
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,113 @@
+//! The escape suite: ways out of sandboxes, each tried without isolation, where it has to succeed
+//! so that it is known to try something, and with isolation, where it must not.
+//!
+//! As root and as a plain user, where both are to be had. What can't be tried on this host is
+//! said, with the reason: `make escape` prints the report.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod host;
+
+use std::collections::BTreeMap;
+
+use host::{Host, Outcome, User};
+
+const BACKENDS: [&str; 2] = ["none", "namespace"];
+
+/// What both backends said of one case.
+#[derive(Default)]
+struct Pair {
+    exposed: Option<Outcome>,
+    isolated: Option<Outcome>,
+}
+
+fn pairs(user: User) -> BTreeMap<String, Pair> {
+    let mut pairs: BTreeMap<String, Pair> = BTreeMap::new();
+    for backend in BACKENDS {
+        let host = Host::prepare(user);
+        for outcome in host.try_all(backend) {
+            let pair = pairs.entry(outcome.case.clone()).or_default();
+            if backend == "none" {
+                pair.exposed = Some(outcome);
+            } else {
+                pair.isolated = Some(outcome);
+            }
+        }
+        host.assert_untouched(backend);
+    }
+    pairs
+}
+
+/// What is wrong with a case, if anything is; and the line of the report.
+fn judge(user: User, name: &str, pair: &Pair) -> (Option<String>, String) {
+    let (Some(exposed), Some(isolated)) = (&pair.exposed, &pair.isolated) else {
+        return (
+            Some(format!("{name}: it was not tried in both")),
+            name.to_owned(),
+        );
+    };
+    let source = &exposed.source;
+    if exposed.bites == "works" {
+        let wrong = [exposed, isolated]
+            .into_iter()
+            .find(|it| it.through != Some(true));
+        let wrong = wrong.map(|it| format!("{name} has to work: {}", it.why));
+        return (wrong, format!("works      {name}"));
+    }
+    let must_bite = exposed.bites == "any" || (exposed.bites == "root" && user.is_mighty());
+    let wrong = if isolated.through == Some(true) {
+        Some(format!("{name} ({source}) gets out of the sandbox"))
+    } else if must_bite && exposed.through == Some(false) {
+        Some(format!(
+            "{name} tries nothing: without isolation it fails too: {}",
+            exposed.why
+        ))
+    } else {
+        None
+    };
+    let line = match exposed.through {
+        Some(true) => format!("contained  {name} ({source}): {}", isolated.why),
+        _ => format!("can't bite {name} ({source}): {}", exposed.why),
+    };
+    (wrong, line)
+}
+
+fn nothing_escapes(user: User) {
+    if let Err(why) = host::can_isolate(user) {
+        let lacks = why.contains("Landlock") || why.contains("Unknown option");
+        assert!(lacks || !host::bubblewrap_works(user), "{user}: {why}");
+        println!("{user}: can't run here: {why}");
+        return;
+    }
+    let pairs = pairs(user);
+    assert!(pairs.len() >= 80, "only {} cases were tried", pairs.len());
+    let mut wrong = Vec::new();
+    for (name, pair) in &pairs {
+        let (fault, line) = judge(user, name, pair);
+        println!("{user}: {line}");
+        wrong.extend(fault);
+    }
+    let bitten = pairs.values().filter(|pair| {
+        let exposed = pair.exposed.as_ref();
+        exposed.is_some_and(|it| it.through == Some(true) && it.bites != "works")
+    });
+    println!(
+        "{user}: {} cases, {} of them bite here",
+        pairs.len(),
+        bitten.count()
+    );
+    assert!(wrong.is_empty(), "as {user}:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn nothing_escapes_from_the_sandbox_of_this_user() {
+    nothing_escapes(User::this());
+}
+
+#[test]
+fn nothing_escapes_from_the_sandbox_of_a_plain_user() {
+    match User::plain() {
+        Some(user) => nothing_escapes(user),
+        None => println!("this user is a plain one"),
+    }
+}
