@@ -6,11 +6,12 @@ CHAOS_SECONDS ?= 180
 SOAK_SECONDS ?= 1800
 FUZZ_SECONDS ?= 60
 
-.PHONY: help setup demo test lint fmt bench chaos soak fuzz
+.PHONY: help setup demo test escape lint fmt bench chaos soak fuzz
 
 help:
 	@echo 'make demo    a GitHub issue becomes a merged pull request, on this machine (ARGS=--help)'
 	@echo 'make test    all tests, with real PostgreSQL, git and gRPC (ARGS goes to cargo nextest)'
+	@echo 'make escape  ways out of the sandbox, and for each whether it was contained here'
 	@echo 'make lint    formatting, clippy, documentation, licenses and sources of dependencies'
 	@echo 'make bench   benchmarks of a release build, as JSON lines (ARGS=lifecycle: a part of them)'
 	@echo 'make chaos   a fleet under faults for CHAOS_SECONDS=180; PATCHFLEET_SEED=N runs a schedule again'
@@ -30,6 +31,9 @@ demo:
 test: setup
 	cargo nextest run --workspace --locked $(ARGS)
 	cargo test --doc --workspace --locked
+
+escape: setup
+	cargo nextest run --locked -p patchfleet --test escape --no-capture
 
 lint: setup
 	cargo fmt --all --check

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # setup.sh [demo|all|bench]: installs what is missing, and says so; when nothing is
 # missing it says nothing and takes a moment.
-#   demo  what `make demo` needs: git, python3, a C compiler
+#   demo  what `make demo` needs: git, python3, bubblewrap, a C compiler
 #   all   also what the tests and the lints need
 #   bench also the queues that benchmarks measure beside Patchfleet
 # All output goes to stderr, so that a make target's own output stays clean.
@@ -33,6 +33,7 @@ has_pip() { python3 -c 'import importlib.util as u, sys; sys.exit(u.find_spec("p
 missing_packages() {
     has git || echo git
     has python3 || echo python3
+    has bwrap || echo bubblewrap
     has_c_compiler || printf '%s\n' gcc libc6-dev
     [ "$1" != demo ] || return 0
     has python3 && has_pip || echo python3-pip
