@@ -97,9 +97,10 @@ async fn bubblewrap_works() -> bool {
     let bubblewrap =
         "bwrap --unshare-user --unshare-all --ro-bind / / --proc /proc --dev /dev true";
     let drop = "setpriv --reuid 65534 --regid 65534 --clear-groups";
-    let line = match nix::unistd::geteuid().is_root() {
-        true => format!("{drop} {bubblewrap}"),
-        false => bubblewrap.to_owned(),
+    let line = if nix::unistd::geteuid().is_root() {
+        format!("{drop} {bubblewrap}")
+    } else {
+        bubblewrap.to_owned()
     };
     let (program, args) = line.split_once(' ').unwrap();
     let spawn = Spawn::new(program, "/").args(args.split(' '));
