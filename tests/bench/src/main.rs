@@ -15,8 +15,10 @@ mod program;
 mod recovery;
 mod scale;
 mod webhook;
+mod workspace;
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use anyhow::Context as _;
 
@@ -37,11 +39,13 @@ enum Part {
     Webhook,
     /// Throughput beside other queues.
     Peers,
+    /// Work trees of large repositories, beside git.
+    Workspace,
     /// A clean build and the tests, which takes minutes.
     Builds,
 }
 
-const PARTS: [(&str, Part); 8] = [
+const PARTS: [(&str, Part); 9] = [
     ("program", Part::Program),
     ("dispatch", Part::Dispatch),
     ("lifecycle", Part::Lifecycle),
@@ -49,11 +53,20 @@ const PARTS: [(&str, Part); 8] = [
     ("recovery", Part::Recovery),
     ("webhook", Part::Webhook),
     ("peers", Part::Peers),
+    ("workspace", Part::Workspace),
     ("builds", Part::Builds),
 ];
 
-#[tokio::main]
-async fn main() -> anyhow::Result<()> {
+fn main() -> anyhow::Result<ExitCode> {
+    // The agent's commands have this program as their supervisor.
+    if let Some(code) = patchfleet_agent::process::enter() {
+        return Ok(code);
+    }
+    tokio::runtime::Runtime::new()?.block_on(run())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn run() -> anyhow::Result<()> {
     let parts = parts(std::env::args().skip(1))?;
     figures::machine();
     for part in parts {
@@ -111,6 +124,7 @@ async fn measure(part: Part) -> anyhow::Result<()> {
         Part::Recovery => recovery::measure(&program()?).await,
         Part::Webhook => webhook::measure(&program()?).await,
         Part::Peers => peers::measure().await,
+        Part::Workspace => workspace::measure().await,
         Part::Builds => builds::measure().await,
     }
 }

@@ -6,18 +6,20 @@ use proptest::test_runner::{Config, TestRunner};
 use super::*;
 use crate::git::tree::EntryKind;
 
-/// Runs a property with a repository at hand.
+/// Runs a property on this many cases, or on as many as `PROPTEST_CASES` says.
 pub(super) fn check<S: Strategy>(
     cases: u32,
     strategy: &S,
     property: impl Fn(&tokio::runtime::Runtime, S::Value) -> Result<(), TestCaseError>,
 ) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let config = Config {
-        cases,
+    let mut config = Config {
         failure_persistence: None,
         ..Config::default()
     };
+    if std::env::var_os("PROPTEST_CASES").is_none() {
+        config.cases = cases;
+    }
     let checked = TestRunner::new(config).run(strategy, |value| property(&runtime, value));
     if let Err(error) = checked {
         panic!("{error}");
