@@ -5,8 +5,8 @@
 //! end or with the agent. No credential is in the environment, because none is put there.
 //!
 //! With the backend `namespace` it also sees nothing of the host but an allow-list of files that
-//! it may read, and has no network; see [`stage`] for the layers. The list of programs is then a
-//! guard against typing errors, not a boundary: whatever runs inside may run anything it sees.
+//! it may read, and has no network; see `sandbox/stage.rs` for the layers. The list of programs is
+//! then a guard against typing errors, not a boundary: whatever runs inside may run anything it sees.
 //! With `none` it may use the network and read what the agent's user may read.
 
 mod bubblewrap;

@@ -3,7 +3,7 @@
 //! A backup is one file, which is only ever read. What is to be restored is made beside the store
 //! from its bytes: checked, brought up to date and put on the disk there. Only then is it renamed to
 //! the store, which has its other name by then, so that whatever happens in between, the store is
-//! wholly the old one or wholly the new one ([`swap`]).
+//! wholly the old one or wholly the new one (`archive/swap.rs`).
 
 mod file;
 mod swap;
