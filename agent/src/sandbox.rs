@@ -141,7 +141,7 @@ pub enum SandboxError {
     /// It was not isolated, or nobody says how it ended: whatever came out does not count.
     #[error("the sandbox failed: {why}")]
     Broken {
-        /// What was said.
+        /// What bubblewrap or this program said.
         why: String,
     },
 }
@@ -191,7 +191,8 @@ impl<'a> Run<'a> {
 }
 
 impl Default for Sandbox {
-    /// Without isolation.
+    /// A sandbox with the backend `none`: the usual programs, limits and surroundings, and no
+    /// isolation.
     fn default() -> Self {
         Self {
             programs: PROGRAMS.iter().map(|&name| name.to_owned()).collect(),

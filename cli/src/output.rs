@@ -114,7 +114,7 @@ impl Output {
         Self { json, colour }
     }
 
-    /// Programs read it.
+    /// True when programs read the output: JSON, one object a line.
     pub(crate) const fn is_json(self) -> bool {
         self.json
     }

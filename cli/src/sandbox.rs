@@ -86,7 +86,7 @@ enum Phase {
     Work,
 }
 
-/// Does it.
+/// Runs a command in the sandbox, or explains what it would see.
 pub(crate) async fn run(args: SandboxArgs, output: Output) -> anyhow::Result<ExitCode> {
     match args.command {
         SandboxCommand::Run(args) => run_command(args, output).await,

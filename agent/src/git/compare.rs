@@ -25,7 +25,7 @@ impl Repository {
     /// The same, in which a file that was moved is told as one, as people count it.
     ///
     /// # Errors
-    /// As of [`Repository::diff`].
+    /// The same as those of [`Repository::diff`].
     pub async fn diff_with_renames(
         &self,
         from: &ObjectId,

@@ -14,7 +14,7 @@ const WRITING: &str = "writing objects";
 /// A file that a new tree has otherwise than its base.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
-    /// Where.
+    /// Path below the root of the tree, with `/` between its parts.
     pub path: String,
     /// The content; `None` takes the file away.
     pub content: Option<Vec<u8>>,
@@ -28,9 +28,9 @@ pub(super) type Update<'a> = (&'a [u8], Option<Blob>);
 /// Who a commit is by.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Author {
-    /// The name.
+    /// The name that commits show as author and committer.
     pub name: String,
-    /// The e-mail address.
+    /// The e-mail address beside it, by which GitHub finds the account.
     pub email: String,
 }
 

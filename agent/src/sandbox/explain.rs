@@ -16,7 +16,7 @@ pub struct Fact {
     pub why: String,
 }
 
-/// A run's surroundings.
+/// What a run would see and what is denied to it, as `patchfleet sandbox explain` shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Explained {
     /// How it is isolated.

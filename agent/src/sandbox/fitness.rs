@@ -24,13 +24,13 @@ pub enum CantIsolate {
     /// bubblewrap runs as root, which its faults then do too.
     #[error("{} is setuid root, so that a fault in it is a fault of the host", .path.display())]
     SetuidBubblewrap {
-        /// Which one.
+        /// The program that was found.
         path: PathBuf,
     },
     /// bubblewrap lacks something.
     #[error("this bubblewrap is too old: {why}")]
     OldBubblewrap {
-        /// What it said.
+        /// What bubblewrap said.
         why: String,
     },
     /// The host refuses user namespaces to ordinary programs.
@@ -56,7 +56,7 @@ pub enum CantIsolate {
     /// The canary came back and found a layer missing.
     #[error("isolation has a hole on this host: {what}")]
     Hole {
-        /// What was found.
+        /// What a run could do that it must not.
         what: String,
     },
     /// Something else.
@@ -72,7 +72,7 @@ pub enum CantIsolate {
 pub enum Refuser {
     /// Ubuntu's restriction by `AppArmor`.
     AppArmor,
-    /// A kernel setting.
+    /// This kernel setting, as a sysctl's name.
     Setting(&'static str),
     /// Unknown; in a container, its filter of system calls.
     Unknown,

@@ -56,7 +56,7 @@ pub(super) struct ProcessLimits {
     pub(super) processes: u64,
 }
 
-/// One isolated run.
+/// All that one isolated run is made of, as it is handed from the agent to the inner stage.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Plan {
     pub(super) bubblewrap: PathBuf,

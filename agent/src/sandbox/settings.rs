@@ -26,7 +26,7 @@ pub struct SandboxConfig {
     pub backend: Backend,
     /// The user that an agent of root becomes for each run. It should own nothing else.
     pub uid: u32,
-    /// Its group.
+    /// The group that goes with that user.
     pub gid: u32,
     /// Files and folders of the host that every run may read, at their own paths.
     pub read_only: Vec<PathBuf>,

@@ -39,7 +39,7 @@ const MANY: NonZeroUsize = NonZeroUsize::new(10_000).expect("more than none");
 #[derive(Clone)]
 pub(super) struct Guard {
     key: ApiKey,
-    /// By principal.
+    /// How much each principal, shown by its key, may still ask for.
     callers: Buckets,
     /// By the address of the connection: what a header says of others is not believed.
     strangers: Buckets,

@@ -34,7 +34,7 @@ pub enum ArchiveError {
     /// The file is no backup of a store that this version knows.
     #[error("{file} is not a backup that can be restored: {why}")]
     Unfit {
-        /// The file.
+        /// The backup.
         file: PathBuf,
         /// What is wrong with it.
         why: String,
@@ -42,7 +42,7 @@ pub enum ArchiveError {
     /// The backup is of an earlier version, and can't be brought up to date.
     #[error("{file} is of an earlier version, and a copy can't be brought up to date: {error}")]
     Upgrade {
-        /// The file.
+        /// The backup.
         file: PathBuf,
         /// What the database says.
         error: StoreError,
@@ -53,7 +53,7 @@ pub enum ArchiveError {
     /// A file can't be read or written.
     #[error("{file}: {error}")]
     File {
-        /// The file.
+        /// The file or folder.
         file: PathBuf,
         /// What the system says.
         error: io::Error,

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use secrecy::ExposeSecret as _;
 use sqlx::any::AnyConnectOptions;
+use sqlx::migrate::Migrator;
 use sqlx::{AnyConnection, Connection as _};
 
 use super::Address;
@@ -56,9 +57,7 @@ async fn file(path: &Path) -> anyhow::Result<String> {
         .await;
     connection.close().await?;
     let applied = applied.with_context(|| format!("{} is no store", path.display()))?;
-    schema(&applied, |version| {
-        SQLITE_MIGRATIONS.version_exists(version)
-    })
+    schema(&applied, &SQLITE_MIGRATIONS)
 }
 
 async fn server(url: &str) -> anyhow::Result<String> {
@@ -86,20 +85,42 @@ async fn server(url: &str) -> anyhow::Result<String> {
         .fetch_all(&mut connection)
         .await?;
     connection.close().await?;
-    schema(&applied, |version| {
-        POSTGRES_MIGRATIONS.version_exists(version)
-    })
+    schema(&applied, &POSTGRES_MIGRATIONS)
 }
 
 /// What the versions of the schema that were applied mean to this binary.
-fn schema(applied: &[i64], is_known: impl Fn(i64) -> bool) -> anyhow::Result<String> {
-    if let Some(newer) = applied.iter().find(|version| !is_known(**version)) {
+fn schema(applied: &[i64], known: &Migrator) -> anyhow::Result<String> {
+    let is_newer = |version: &&i64| !known.version_exists(**version);
+    if let Some(newer) = applied.iter().find(is_newer) {
         bail!("a newer version of Patchfleet wrote it (its schema has step {newer})");
     }
     let newest = applied.iter().max().copied().unwrap_or_default();
-    Ok(if is_known(newest + 1) {
+    // Numbers were left out, so that the next one says nothing.
+    Ok(if known.iter().any(|step| step.version > newest) {
         format!("answers; schema {newest}, which the next start brings up to date")
     } else {
         format!("answers; schema {newest}, up to date")
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_schema_is_up_to_date_when_no_step_is_left() {
+        for known in [&SQLITE_MIGRATIONS, &POSTGRES_MIGRATIONS] {
+            let mut applied: Vec<_> = known.iter().map(|step| step.version).collect();
+            assert!(schema(&applied, known).unwrap().ends_with(", up to date"));
+            while applied.pop().is_some() {
+                let seen = schema(&applied, known).unwrap();
+                assert!(
+                    seen.contains("the next start brings"),
+                    "{applied:?}: {seen}"
+                );
+            }
+        }
+        let newer = schema(&[1, 9999], &SQLITE_MIGRATIONS).unwrap_err();
+        assert!(newer.to_string().contains("step 9999"), "{newer}");
+    }
 }

@@ -18,7 +18,7 @@ use super::StoreError;
 
 /// How long a process that is just ending is waited for.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
-/// Between two tries.
+/// The pause between two tries to acquire the lock.
 pub(super) const PAUSE: Duration = Duration::from_millis(20);
 
 /// The exclusive lock of a SQLite store, released when the last clone is dropped.

@@ -40,7 +40,7 @@ impl Exclusive {
         }
     }
 
-    /// Lets others in.
+    /// Releases the locks of both stores.
     ///
     /// # Errors
     /// When the database is gone, and the lock with it.

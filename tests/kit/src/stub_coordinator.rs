@@ -95,8 +95,8 @@ impl State {
         while let Some(body) = self.pending.pop_front() {
             match &body {
                 Body::Assign(assign) => self.attempts.assign(&open.agent, assign),
-                Body::Cancel(cancel) => self.attempts.end(cancel.work.as_ref()),
-                Body::Stale(stale) => self.attempts.end(stale.work.as_ref()),
+                Body::Cancel(cancel) => self.attempts.stop(cancel.work.as_ref()),
+                Body::Stale(stale) => self.attempts.stop(stale.work.as_ref()),
                 _ => {}
             }
             let body_again = body.clone();

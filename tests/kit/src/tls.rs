@@ -36,7 +36,7 @@ pub struct Terminator {
 }
 
 impl Authority {
-    /// A new one.
+    /// Makes a certificate authority with a key of its own.
     ///
     /// # Errors
     /// When there is no randomness for a key.

@@ -7,7 +7,7 @@
 /// What a file's attributes say of its line ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum LineEnds {
-    /// They are content.
+    /// Line ends are content and stay as they are.
     #[default]
     AsTheyAre,
     /// CRLF becomes LF in the repository.

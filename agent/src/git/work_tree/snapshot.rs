@@ -45,7 +45,7 @@ const TOO_DEEP: &str = "lies too deep";
 /// What a work tree is now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot {
-    /// As a tree.
+    /// The tree object that was written for it.
     pub tree: ObjectId,
     /// New files that are too long to be taken, and how long they are.
     pub left_out: Vec<(String, u64)>,

@@ -37,15 +37,15 @@ pub enum EntryError {
     /// A single word that names no ecosystem.
     #[error("`{name}` is neither a host nor an ecosystem; ecosystems are: {known}", known = Ecosystem::names())]
     Unknown {
-        /// The word.
+        /// The entry of the allow-list, as written.
         name: String,
     },
     /// Not a host name.
     #[error("`{text}` is not a host: {error}")]
     NotHost {
-        /// As written.
+        /// The entry of the allow-list, as written.
         text: String,
-        /// Why not.
+        /// Why it names no host.
         error: NameError,
     },
 }

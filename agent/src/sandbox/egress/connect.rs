@@ -40,7 +40,7 @@ use super::target::{Target, TargetError};
 pub(super) const REASON_HEADER: &str = "x-patchfleet-refused";
 /// Most bytes of a request's head.
 const MAX_HEAD: usize = 16 * 1024;
-/// Most header fields.
+/// Most header fields of a request.
 const MAX_HEADERS: usize = 64;
 /// Most addresses of a host that are tried.
 const MAX_ADDRESSES: usize = 4;
@@ -55,7 +55,7 @@ pub(super) type Body = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + S
 pub struct Policy {
     /// The phase, for the record.
     pub phase: Phase,
-    /// The hosts.
+    /// The hosts that may be reached.
     pub allow: AllowList,
     /// The addresses that they may have.
     pub addresses: AddressRules,
@@ -82,7 +82,7 @@ pub struct Limits {
     pub bytes_up: u64,
     /// Bytes that may come in, all connections together.
     pub bytes_down: u64,
-    /// Tunnels at once.
+    /// Most tunnels that are open at once.
     pub tunnels: usize,
     /// Connections at once that are not tunnels; more wait.
     pub connections: usize,
@@ -133,7 +133,7 @@ impl ConnectProxy {
         Ok(Self { served, refusals })
     }
 
-    /// Where it listens.
+    /// Path of the unix socket on which the proxy listens.
     pub fn socket(&self) -> &Path {
         self.served.path()
     }

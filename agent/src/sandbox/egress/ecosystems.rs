@@ -114,7 +114,7 @@ impl Ecosystem {
         names.join(", ")
     }
 
-    /// Its hosts.
+    /// The hosts from which the ecosystem's packages are fetched.
     pub fn hosts(&self) -> Vec<HostName> {
         let parse = |host: &&str| HostName::parse(host).expect("a test reads every host");
         self.hosts.iter().map(parse).collect()

@@ -74,11 +74,11 @@ const CREDENTIALS: &[&str] = &[
 /// How the upstream is shown the key.
 #[derive(Debug, Clone)]
 pub enum Credential {
-    /// In `x-api-key`.
+    /// The key goes in the header `x-api-key`.
     ApiKey(SecretString),
-    /// In `authorization`, as a bearer.
+    /// The key goes in the header `authorization`, as a bearer token.
     Bearer(SecretString),
-    /// Not at all.
+    /// The upstream wants no key.
     None,
 }
 
@@ -184,7 +184,7 @@ impl ModelProxy {
         })
     }
 
-    /// Where it listens.
+    /// Path of the unix socket on which the proxy listens.
     pub fn socket(&self) -> &Path {
         self.served.path()
     }

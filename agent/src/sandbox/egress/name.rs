@@ -60,7 +60,7 @@ impl HostName {
         Ok(Self(name))
     }
 
-    /// The canonical text.
+    /// The name in its canonical form: lower case, IDNA as ASCII, no trailing dot.
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -85,11 +85,11 @@ impl fmt::Display for Reason {
 pub struct Refusal {
     /// The host as asked for: canonical when it is a name, else with control characters escaped.
     pub host: String,
-    /// In which phase.
+    /// The phase of the run in which it was refused.
     pub phase: Phase,
-    /// Why.
+    /// Why it was refused.
     pub reason: Reason,
-    /// How often.
+    /// How often it was refused for that reason.
     pub times: u64,
 }
 
@@ -115,7 +115,7 @@ impl Refusals {
         }
     }
 
-    /// Records one.
+    /// Records a refusal; the same one again is counted only.
     pub fn record(&self, host: &str, reason: Reason) {
         let host = printable(host);
         tracing::info!(host, phase = ?self.phase, reason = reason.as_str(), "network access refused");

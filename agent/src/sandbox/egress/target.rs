@@ -8,7 +8,7 @@ const HTTPS: u16 = 443;
 /// A host that a tunnel is asked for; its port is that of HTTPS.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
-    /// The host.
+    /// The host to connect to, on port 443.
     pub host: HostName,
 }
 
@@ -21,7 +21,7 @@ pub enum TargetError {
     /// There is no port, or not one in digits.
     #[error("write the target as `host:443`")]
     NoPort,
-    /// Another port.
+    /// The port is not 443.
     #[error("only port 443 is reached, not {0}")]
     Port(u16),
 }

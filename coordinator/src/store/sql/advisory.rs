@@ -17,7 +17,7 @@ const SHARE: &str = "SELECT pg_try_advisory_lock_shared(1885760628, \
 /// Acquires it alone, until the transaction ends.
 const ALONE: &str = "SELECT pg_try_advisory_xact_lock(1885760628, \
      hashtext(COALESCE(current_schema(), '')))";
-/// Who has it.
+/// The sessions that hold the lock.
 const HOLDERS: &str = "SELECT pid, application_name, COALESCE(host(client_addr), 'a local socket') \
      FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND pid IN \
      (SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 2 \
@@ -52,7 +52,7 @@ pub(super) async fn share(listener: &mut PgListener) -> StoreResult<()> {
     )))
 }
 
-/// The lock, alone.
+/// The lock, held exclusively: no coordinator has its share of it.
 #[derive(Debug)]
 pub(in crate::store) struct Alone {
     connection: PgConnection,
@@ -61,7 +61,7 @@ pub(in crate::store) struct Alone {
 /// What came of asking for the lock.
 #[derive(Debug)]
 pub(in crate::store) enum Attempt {
-    /// It is ours.
+    /// The lock was acquired.
     Locked(Alone),
     /// Others are there: these.
     Held(String),
@@ -96,7 +96,7 @@ impl Alone {
         Ok(())
     }
 
-    /// Lets others in.
+    /// Releases the lock.
     pub(in crate::store) async fn release(self) -> StoreResult<()> {
         Ok(self.connection.close().await?)
     }

@@ -122,7 +122,8 @@ async fn beat(client: &Client, current: &[&v1::Work]) {
 }
 
 /// Asks for a token.
-async fn credential(client: &mut Client, work: &v1::Work, scope: v1::CredentialScope) -> Answer {
+/// Asks for a token; gives the request's name.
+async fn ask(client: &Client, work: &v1::Work, scope: v1::CredentialScope) -> String {
     let request_id = Uuid::now_v7().to_string();
     let request = v1::CredentialRequest {
         work: Some(work.clone()),
@@ -130,6 +131,11 @@ async fn credential(client: &mut Client, work: &v1::Work, scope: v1::CredentialS
         request_id: request_id.clone(),
     };
     client.say(Say::CredentialRequest(request)).await;
+    request_id
+}
+
+async fn credential(client: &mut Client, work: &v1::Work, scope: v1::CredentialScope) -> Answer {
+    let request_id = ask(client, work, scope).await;
     let look = |heard: &Hear| match heard {
         Hear::Credential(it) if it.request_id == request_id => it.answer.clone(),
         _ => None,
@@ -293,7 +299,8 @@ pub(crate) async fn a_goodbye_gives_the_attempts_up<P: Part>() {
     assert_eq!(welcome.drop, [accepted]);
 }
 
-/// It hears `Cancel`, or `Stale` when a renewal of its leases finds the end first.
+/// It hears `Cancel`, or `Stale` when a renewal of its leases finds the end first, and nothing more of
+/// it: an agent that heard `Cancel` has the time to say how the work ended.
 pub(crate) async fn what_is_called_off_is_stopped_and_over<P: Part>() {
     let (part, mut client, accepted) = at_work::<P>(Uuid::now_v7()).await;
     beat(&client, &[&accepted]).await;
@@ -306,6 +313,16 @@ pub(crate) async fn what_is_called_off_is_stopped_and_over<P: Part>() {
         })
         .await;
     assert_eq!(stopped, accepted);
+    beat(&client, &[&accepted]).await;
+    ask(&client, &accepted, v1::CredentialScope::Read).await;
+    let after = client
+        .wait("the answer to the request", |heard| match heard {
+            Hear::Cancel(_) | Hear::Stale(_) => Some("the end again"),
+            Hear::Credential(_) => Some("a refusal"),
+            _ => None,
+        })
+        .await;
+    assert_eq!(after, "a refusal");
     let outcome = v1::finished::Outcome::Cancelled(v1::Cancelled::default());
     let outcome = Some(outcome);
     let finished = Event::Finished(v1::Finished { outcome });

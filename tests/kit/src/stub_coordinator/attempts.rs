@@ -60,6 +60,12 @@ impl Attempts {
         its.for_each(|it| it.ended = true);
     }
 
+    /// Ends an attempt that its agent is being told to stop; it is told once.
+    pub(super) fn stop(&mut self, work: Option<&v1::Work>) {
+        self.end(work);
+        self.stopped.extend(domain(work));
+    }
+
     /// Ends all attempts of an agent that leaves.
     pub(super) fn give_up(&mut self, agent: &str) {
         let its = self.all.iter_mut().filter(|it| it.agent == agent);
