@@ -92,7 +92,6 @@ impl Namespace {
             network: run.network,
             memory_folders: (memory / 8 * 3, memory / 8),
             limits: self.limits,
-            groups: Vec::new(),
             command: run.command.to_vec(),
         })
     }

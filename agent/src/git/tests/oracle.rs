@@ -120,17 +120,20 @@ fn plain(diff: &[u8]) -> String {
     text.split('\n').map(line).collect::<Vec<_>>().join("\n")
 }
 
+/// A repository without a commit, and its empty tree.
+async fn empty_store() -> (TempDir, Repository, ObjectId) {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Git::new().init_bare(folder.path()).await.unwrap();
+    let args = ["hash-object", "-w", "-t", "tree", "/dev/null"];
+    let empty = Origin::git_in(folder.path(), &args).await;
+    (folder, store, empty.parse().unwrap())
+}
+
 #[test]
 fn trees_and_differences_are_those_of_the_command_line() {
     check(24, &(changes(), changes()), |runtime, (first, second)| {
         runtime.block_on(async {
-            let folder = tempfile::tempdir().unwrap();
-            let store = Git::new().init_bare(folder.path()).await.unwrap();
-            let empty = Origin::git_in(
-                folder.path(),
-                &["hash-object", "-w", "-t", "tree", "/dev/null"],
-            );
-            let empty: ObjectId = empty.await.parse().unwrap();
+            let (folder, store, empty) = empty_store().await;
             let mut trees = vec![empty];
             for changes in [&first, &second] {
                 let base = trees.last().unwrap().clone();
@@ -164,13 +167,7 @@ fn merges_are_those_of_the_command_line() {
     let sides = (content(), content(), content(), content());
     check(24, &sides, |runtime, (base, ours, theirs, other)| {
         runtime.block_on(async {
-            let folder = tempfile::tempdir().unwrap();
-            let store = Git::new().init_bare(folder.path()).await.unwrap();
-            let empty = Origin::git_in(
-                folder.path(),
-                &["hash-object", "-w", "-t", "tree", "/dev/null"],
-            );
-            let empty: ObjectId = empty.await.parse().unwrap();
+            let (folder, store, empty) = empty_store().await;
             let file = |path: &str, content: &[u8]| Change {
                 path: path.to_owned(),
                 content: Some(content.to_vec()),
