@@ -103,3 +103,30 @@ async fn sqlite_lock(path: &Path) -> StoreResult<File> {
         .flatten()
         .map_err(|error| StoreError::Unavailable(format!("its migration's lock: {error}")))
 }
+
+#[cfg(test)]
+mod tests {
+    use patchfleet_testkit::postgres::Database;
+    use sqlx::{AnyConnection, AssertSqlSafe, Connection as _, Executor as _};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_migration_that_others_are_in_the_way_of_is_tried_again() {
+        sqlx::any::install_default_drivers();
+        let database = Database::create().await.unwrap();
+        let mut server = AnyConnection::connect(database.url()).await.unwrap();
+        for (code, is_tried_again) in [
+            ("55P03", true),
+            ("40P01", true),
+            ("40001", true),
+            ("23505", false),
+            ("42P07", false),
+        ] {
+            let raise = format!("DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '{code}'; END $$");
+            let error = server.execute(AssertSqlSafe(raise)).await.unwrap_err();
+            let error = MigrateError::ExecuteMigration(error, 7);
+            assert_eq!(is_locked(&error), is_tried_again, "{error}");
+        }
+    }
+}
