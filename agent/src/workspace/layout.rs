@@ -13,6 +13,8 @@ use crate::git::FolderLock;
 pub(super) const UNFINISHED: &str = ".unfinished-";
 /// Prefix of folders that are being taken away.
 pub(super) const DOOMED: &str = ".doomed-";
+/// Characters of a task's id in the name of a folder.
+const UUID_LENGTH: usize = uuid::fmt::Hyphenated::LENGTH;
 
 /// The folders of one agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,6 +81,17 @@ impl AgentLayout {
             folder: self.tasks().join(name),
             doomed: self.doomed(),
         }
+    }
+
+    /// Where workspaces are being built, or were when whoever built them was cancelled, each with
+    /// its task.
+    pub(super) fn staged(tasks: &Path) -> Vec<(TaskId, PathBuf)> {
+        let staged = folders(tasks).into_iter().filter_map(|folder| {
+            let name = folder.file_name()?.to_str()?.strip_prefix(UNFINISHED)?;
+            let task = name.get(..UUID_LENGTH)?.parse().ok()?;
+            Some((task, folder))
+        });
+        staged.collect()
     }
 
     /// Puts a built workspace in its place; what was there is gone. The folder's lock is kept
@@ -150,12 +163,12 @@ impl AgentLayout {
     }
 }
 
-/// A folder that a workspace is built in. What is left of it when whoever builds gives up, also by
-/// being cancelled, is for the next sweep to delete.
+/// A folder that a workspace or a mirror is built in. What is left of it when whoever builds gives
+/// up, also by being cancelled, is for the next sweep to delete.
 #[derive(Debug)]
 pub(super) struct Staging {
     pub(super) folder: PathBuf,
-    doomed: PathBuf,
+    pub(super) doomed: PathBuf,
 }
 
 impl Drop for Staging {

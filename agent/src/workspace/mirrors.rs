@@ -15,7 +15,7 @@ use patchfleet_domain::{RepositoryName, Timestamp};
 use tokio::sync::OwnedRwLockReadGuard;
 use uuid::Uuid;
 
-use super::layout::{DOOMED, UNFINISHED, delete, folders};
+use super::layout::{DOOMED, Staging, UNFINISHED, delete, folders};
 use crate::git::{Git, GitError, Remote, Repository};
 
 /// What a mirror has of its remote.
@@ -141,17 +141,20 @@ impl Mirrors {
         remote: &Remote,
     ) -> Result<Repository, GitError> {
         let version = Uuid::now_v7().to_string();
-        let fresh = self.cache.join(format!("{UNFINISHED}{version}"));
-        let cloned = git.clone_bare(remote, &fresh).await;
+        let staging = Staging {
+            folder: self.cache.join(format!("{UNFINISHED}{version}")),
+            doomed: self.doomed(),
+        };
+        let cloned = git.clone_bare(remote, &staging.folder).await;
         let place = self.folder(name).join(version);
         let placed = match cloned {
-            Ok(_) => put(&fresh, &place)
+            Ok(_) => put(&staging.folder, &place)
                 .await
                 .map_err(|error| GitError::host("writing the mirror", error)),
             Err(error) => Err(error),
         };
         if let Err(error) = placed {
-            delete(&fresh).await;
+            delete(&staging.folder).await;
             return Err(error);
         }
         Ok(git.repository(place))
@@ -176,7 +179,7 @@ impl Mirrors {
         let Ok(_alone) = locks.deletion.try_write() else {
             return false;
         };
-        let doomed = self.cache.join(format!("{DOOMED}{}", Uuid::now_v7()));
+        let doomed = self.doomed();
         if let Err(error) = tokio::fs::rename(&version.path, &doomed).await {
             tracing::warn!(folder = %version.path.display(), %error, "a mirror can't be deleted");
             return false;
@@ -217,6 +220,10 @@ impl Mirrors {
     fn folder(&self, name: &RepositoryName) -> PathBuf {
         let folder = format!("{}.git", name.name());
         self.cache.join(name.owner()).join(folder)
+    }
+
+    fn doomed(&self) -> PathBuf {
+        self.cache.join(format!("{DOOMED}{}", Uuid::now_v7()))
     }
 
     fn locks(&self, name: &RepositoryName) -> Arc<Locks> {

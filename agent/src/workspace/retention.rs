@@ -92,6 +92,7 @@ impl Candidate {
 impl Sweep<'_> {
     pub(super) async fn run(&self, rules: Retention) -> io::Result<Swept> {
         let mut swept = Swept::default();
+        self.clear_abandoned().await;
         let stuck = self.layout.clear_doomed().await;
         let mut left = Vec::new();
         for found in workspaces(&self.layout.tasks()).await? {
@@ -113,6 +114,18 @@ impl Sweep<'_> {
             swept.bytes = rules.disk_limit.map(|_| total);
         }
         Ok(swept)
+    }
+
+    /// Takes away what was half-built when its attempt was cancelled. A file operation that was
+    /// under way then may have made the folder again after it was taken away.
+    async fn clear_abandoned(&self) {
+        let tasks = self.layout.tasks();
+        let staged = tokio::task::spawn_blocking(move || AgentLayout::staged(&tasks));
+        for (task, folder) in staged.await.unwrap_or_default() {
+            if let Some(_lock) = self.locks.try_lock(task) {
+                self.layout.remove(&folder).await;
+            }
+        }
     }
 
     /// Removes what was not used longest, until the rest fits and the disk is not full.
