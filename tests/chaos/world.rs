@@ -6,7 +6,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use patchfleet_testkit::gateway::{Gateway, Line};
-use patchfleet_testkit::github::{Fault as Trouble, Matcher, Order, Permission, Simulator};
+use patchfleet_testkit::github::{
+    Fault as Trouble, Matcher, Options, Order, Permission, Simulator,
+};
 use patchfleet_testkit::mock_agent::MockAgent;
 use patchfleet_testkit::postgres::Database;
 use patchfleet_testkit::process::{Process, Start};
@@ -50,7 +52,12 @@ impl World {
             .prefix("patchfleet-chaos-")
             .tempdir()
             .unwrap();
-        let github = Simulator::start().await.unwrap();
+        // Minutes here are full of the work of hours, and so are the requests.
+        let github = Simulator::start_with(Options {
+            rate_limit: 1_000_000,
+            ..Options::default()
+        });
+        let github = github.await.unwrap();
         github
             .create_repository(REPOSITORY, &sample("repository"))
             .unwrap();
