@@ -235,7 +235,9 @@ async fn clone(origin: &Path, place: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     Origin::git_in(place, &["config", "core.checkStat", "minimal"]).await;
     let mut files = BTreeMap::new();
     files_below(place, &mut files);
-    files.keys().for_each(|file| age(file));
+    for file in files.keys() {
+        age(file);
+    }
     Origin::git_in(place, &["update-index", "-q", "--refresh"]).await;
     files
 }
