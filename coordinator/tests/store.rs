@@ -46,6 +46,8 @@ mod presence;
 mod random;
 #[path = "store/replicas.rs"]
 mod replicas;
+#[path = "store/restoring.rs"]
+mod restoring;
 #[path = "store/retention.rs"]
 mod retention;
 #[path = "store/returns.rs"]
