@@ -24,6 +24,7 @@ mod logs;
 mod metadata;
 mod mirrors;
 mod retention;
+mod staging;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -32,6 +33,7 @@ use std::sync::Arc;
 use patchfleet_domain::outcome::Failure;
 use patchfleet_domain::{AgentId, FailureKind, RepositoryName, Timestamp, Work};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 pub use layout::{AgentLayout, TaskLayout};
 pub use logs::{AgentLogs, LogFile};
@@ -43,6 +45,7 @@ use crate::git::{Author, FolderLock, Git, GitError, ObjectId, Remote, Repository
 use crate::repository_config::{ConfigError, FILE, RepositoryConfig};
 use folder_lock::FolderLocks;
 use retention::{Occasion, Sweep};
+use staging::StagingFolders;
 
 /// All workspaces of one agent.
 #[derive(Debug, Clone)]
@@ -53,6 +56,7 @@ pub struct Workspaces {
     logs: AgentLogs,
     retention: Retention,
     locks: FolderLocks,
+    staging: StagingFolders,
 }
 
 /// What a workspace is made of.
@@ -96,13 +100,15 @@ impl Workspaces {
         // Git is not run where the agent was started.
         let layout = AgentLayout::new(&std::path::absolute(root)?, agent);
         layout.create().await?;
-        layout.clear_unfinished().await;
+        let staging = StagingFolders::default();
+        layout.clear_leftovers(&staging).await;
         let git = Git::new();
-        let mirrors = Mirrors::new(layout.cache());
+        let mirrors = Mirrors::new(layout.cache(), staging.clone());
         mirrors.clear_unversioned().await;
         Ok(Self {
             mirrors,
             locks: FolderLocks::default(),
+            staging,
             logs: AgentLogs::new(layout.logs()),
             layout: Arc::new(layout),
             git,
@@ -159,7 +165,8 @@ impl Workspaces {
         (checkout, base): (&Checkout, &ObjectId),
         lock: &FolderLock,
     ) -> Result<Workspace, GitError> {
-        let staging = self.layout.staging(checkout.work);
+        let name = format!("{}-{}", checkout.work.task, Uuid::now_v7());
+        let staging = self.staging.begin(&self.layout.tasks(), &name);
         let staged = TaskLayout::at(staging.folder.clone());
         let filled = fill(&staged, git, &mirror.repository, (checkout, base)).await;
         let layout = self.layout.task(checkout.work.task);
@@ -226,6 +233,7 @@ impl Workspaces {
             layout: &self.layout,
             mirrors: &self.mirrors,
             locks: &self.locks,
+            staging: &self.staging,
             occasion: Occasion {
                 now,
                 live,

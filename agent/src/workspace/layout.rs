@@ -3,18 +3,15 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use patchfleet_domain::{AgentId, TaskId, Work};
+use patchfleet_domain::{AgentId, TaskId};
 use uuid::Uuid;
 
+use super::staging::{StagingFolders, UNFINISHED};
 use crate::disk;
 use crate::git::FolderLock;
 
-/// Prefix of folders that are being built.
-pub(super) const UNFINISHED: &str = ".unfinished-";
 /// Prefix of folders that are being taken away.
 pub(super) const DOOMED: &str = ".doomed-";
-/// Characters of a task's id in the name of a folder.
-const UUID_LENGTH: usize = uuid::fmt::Hyphenated::LENGTH;
 
 /// The folders of one agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,26 +71,6 @@ impl AgentLayout {
         Ok(())
     }
 
-    /// Where the workspace of an attempt is built.
-    pub(super) fn staging(&self, work: Work) -> Staging {
-        let name = format!("{UNFINISHED}{}-{}", work.task, Uuid::now_v7());
-        Staging {
-            folder: self.tasks().join(name),
-            doomed: self.doomed(),
-        }
-    }
-
-    /// Where workspaces are being built, or were when whoever built them was cancelled, each with
-    /// its task.
-    pub(super) fn staged(tasks: &Path) -> Vec<(TaskId, PathBuf)> {
-        let staged = folders(tasks).into_iter().filter_map(|folder| {
-            let name = folder.file_name()?.to_str()?.strip_prefix(UNFINISHED)?;
-            let task = name.get(..UUID_LENGTH)?.parse().ok()?;
-            Some((task, folder))
-        });
-        staged.collect()
-    }
-
     /// Puts a built workspace in its place; what was there is gone. The folder's lock is kept
     /// until that is done, also when the caller does not wait for it.
     pub(super) async fn swap_in(
@@ -102,8 +79,8 @@ impl AgentLayout {
         place: &TaskLayout,
         lock: FolderLock,
     ) -> io::Result<()> {
-        let (built, place, doomed) = (built.to_owned(), place.root.clone(), self.doomed());
-        let old = doomed.clone();
+        let (built, place, old) = (built.to_owned(), place.root.clone(), doomed(&self.tasks()));
+        let doomed = old.clone();
         let swapped = tokio::task::spawn_blocking(move || {
             let _lock = lock;
             match std::fs::rename(&place, &old) {
@@ -120,7 +97,7 @@ impl AgentLayout {
     /// Takes a folder away in one step, then deletes it; true when it is out of the way. What
     /// can't be deleted yet is tried again by each sweep.
     pub(super) async fn remove(&self, folder: &Path) -> bool {
-        let doomed = self.doomed();
+        let doomed = doomed(&self.tasks());
         match tokio::fs::rename(folder, &doomed).await {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => {
@@ -134,28 +111,17 @@ impl AgentLayout {
         true
     }
 
-    fn doomed(&self) -> PathBuf {
-        self.tasks().join(format!("{DOOMED}{}", Uuid::now_v7()))
-    }
-
-    /// Deletes what could not be deleted before, and gives what still can't be.
-    pub(super) async fn clear_doomed(&self) -> Vec<PathBuf> {
-        self.clear(&[DOOMED]).await
-    }
-
-    /// Deletes what a crash left half-built or half-deleted. Only before anything is built.
-    pub(super) async fn clear_unfinished(&self) {
-        self.clear(&[DOOMED, UNFINISHED]).await;
-    }
-
-    async fn clear(&self, prefixes: &[&str]) -> Vec<PathBuf> {
+    /// Deletes what was taken away and could not be deleted then, and what is half-built and nobody
+    /// builds any more; gives what still can't be deleted.
+    pub(super) async fn clear_leftovers(&self, staging: &StagingFolders) -> Vec<PathBuf> {
         let (tasks, cache) = (self.tasks(), self.cache());
         let found =
             tokio::task::spawn_blocking(move || [folders(&tasks), folders(&cache)].concat());
         let mut left = Vec::new();
         for folder in found.await.unwrap_or_default() {
             let name = folder.file_name().unwrap_or_default().to_string_lossy();
-            if prefixes.iter().any(|prefix| name.starts_with(prefix)) && !delete(&folder).await {
+            let is_abandoned = name.starts_with(UNFINISHED) && !staging.contains(&folder);
+            if (is_abandoned || name.starts_with(DOOMED)) && !delete(&folder).await {
                 left.push(folder);
             }
         }
@@ -163,24 +129,9 @@ impl AgentLayout {
     }
 }
 
-/// A folder that a workspace or a mirror is built in. What is left of it when whoever builds gives
-/// up, also by being cancelled, is for the next sweep to delete.
-#[derive(Debug)]
-pub(super) struct Staging {
-    pub(super) folder: PathBuf,
-    pub(super) doomed: PathBuf,
-}
-
-impl Drop for Staging {
-    fn drop(&mut self) {
-        // A workspace that was built has its place by now.
-        match std::fs::rename(&self.folder, &self.doomed) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                tracing::warn!(folder = %self.folder.display(), %error, "a folder can't be deleted");
-            }
-            _ => {}
-        }
-    }
+/// A new path in `parent` for what is taken away and deleted there.
+pub(super) fn doomed(parent: &Path) -> PathBuf {
+    parent.join(format!("{DOOMED}{}", Uuid::now_v7()))
 }
 
 /// Deletes a folder; true when it is gone.

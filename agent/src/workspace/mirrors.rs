@@ -15,7 +15,8 @@ use patchfleet_domain::{RepositoryName, Timestamp};
 use tokio::sync::OwnedRwLockReadGuard;
 use uuid::Uuid;
 
-use super::layout::{DOOMED, Staging, UNFINISHED, delete, folders};
+use super::layout::{delete, doomed, folders};
+use super::staging::StagingFolders;
 use crate::git::{Git, GitError, Remote, Repository};
 
 /// What a mirror has of its remote.
@@ -34,6 +35,7 @@ struct Locks {
 #[derive(Debug, Clone)]
 pub struct Mirrors {
     cache: PathBuf,
+    staging: StagingFolders,
     locks: Arc<Mutex<BTreeMap<RepositoryName, Arc<Locks>>>>,
 }
 
@@ -56,9 +58,10 @@ pub(super) struct Version {
 
 impl Mirrors {
     /// Mirrors below a folder.
-    pub fn new(cache: PathBuf) -> Self {
+    pub(super) fn new(cache: PathBuf, staging: StagingFolders) -> Self {
         Self {
             cache,
+            staging,
             locks: Arc::default(),
         }
     }
@@ -141,10 +144,7 @@ impl Mirrors {
         remote: &Remote,
     ) -> Result<Repository, GitError> {
         let version = Uuid::now_v7().to_string();
-        let staging = Staging {
-            folder: self.cache.join(format!("{UNFINISHED}{version}")),
-            doomed: self.doomed(),
-        };
+        let staging = self.staging.begin(&self.cache, &version);
         let cloned = git.clone_bare(remote, &staging.folder).await;
         let place = self.folder(name).join(version);
         let placed = match cloned {
@@ -179,7 +179,7 @@ impl Mirrors {
         let Ok(_alone) = locks.deletion.try_write() else {
             return false;
         };
-        let doomed = self.doomed();
+        let doomed = doomed(&self.cache);
         if let Err(error) = tokio::fs::rename(&version.path, &doomed).await {
             tracing::warn!(folder = %version.path.display(), %error, "a mirror can't be deleted");
             return false;
@@ -220,10 +220,6 @@ impl Mirrors {
     fn folder(&self, name: &RepositoryName) -> PathBuf {
         let folder = format!("{}.git", name.name());
         self.cache.join(name.owner()).join(folder)
-    }
-
-    fn doomed(&self) -> PathBuf {
-        self.cache.join(format!("{DOOMED}{}", Uuid::now_v7()))
     }
 
     fn locks(&self, name: &RepositoryName) -> Arc<Locks> {

@@ -19,6 +19,7 @@ use super::folder_lock::FolderLocks;
 use super::layout::{AgentLayout, DOOMED, TaskLayout, folders};
 use super::metadata::Metadata;
 use super::mirrors::{Mirrors, Version};
+use super::staging::StagingFolders;
 use crate::disk::size;
 
 /// The rules.
@@ -62,6 +63,7 @@ pub(super) struct Sweep<'a> {
     pub(super) layout: &'a AgentLayout,
     pub(super) mirrors: &'a Mirrors,
     pub(super) locks: &'a FolderLocks,
+    pub(super) staging: &'a StagingFolders,
     pub(super) occasion: Occasion<'a>,
 }
 
@@ -92,8 +94,7 @@ impl Candidate {
 impl Sweep<'_> {
     pub(super) async fn run(&self, rules: Retention) -> io::Result<Swept> {
         let mut swept = Swept::default();
-        self.clear_abandoned().await;
-        let stuck = self.layout.clear_doomed().await;
+        let stuck = self.layout.clear_leftovers(self.staging).await;
         let mut left = Vec::new();
         for found in workspaces(&self.layout.tasks()).await? {
             let expired = self.occasion.now - found.last_used() > rules.keep;
@@ -114,18 +115,6 @@ impl Sweep<'_> {
             swept.bytes = rules.disk_limit.map(|_| total);
         }
         Ok(swept)
-    }
-
-    /// Takes away what was half-built when its attempt was cancelled. A file operation that was
-    /// under way then may have made the folder again after it was taken away.
-    async fn clear_abandoned(&self) {
-        let tasks = self.layout.tasks();
-        let staged = tokio::task::spawn_blocking(move || AgentLayout::staged(&tasks));
-        for (task, folder) in staged.await.unwrap_or_default() {
-            if let Some(_lock) = self.locks.try_lock(task) {
-                self.layout.remove(&folder).await;
-            }
-        }
     }
 
     /// Removes what was not used longest, until the rest fits and the disk is not full.

@@ -666,18 +666,50 @@ async fn what_was_half_built_when_the_attempt_was_called_off_goes_with_the_next_
 }
 
 #[tokio::test]
-async fn a_folder_that_a_cancelled_attempt_left_goes_once_nobody_builds_for_its_task() {
+async fn what_is_being_built_is_not_swept_and_goes_once_nobody_builds_it() {
     let bench = Bench::with(&[("a", "1\n")]).await;
     let (now, none) = (chrono::Utc::now(), BTreeSet::new());
-    let checkout = bench.checkout(TaskId::new(), 1);
-    let name = format!(".unfinished-{}-{}", checkout.work.task, TaskId::new());
-    let tasks = bench.agent().join("tasks");
-    std::fs::create_dir_all(tasks.join(&name).join("tests")).unwrap();
-    let building = bench.prepare(&checkout).await.unwrap();
+    let parents = ["tasks", "shared/cache"].map(|name| bench.agent().join(name));
+    let staging = &bench.workspaces.staging;
+    let building = parents.each_ref().map(|it| staging.begin(it, "x"));
+    let folders = building.each_ref().map(|it| it.folder.clone());
+    for folder in &folders {
+        std::fs::create_dir_all(folder.join("objects")).unwrap();
+    }
     let sweep = || bench.workspaces.sweep(now, &none, &|| false);
     sweep().await.unwrap();
-    assert!(tasks.join(&name).exists(), "its task is worked for");
+    assert!(folders.iter().all(|folder| folder.exists()));
     drop(building);
-    sweep().await.unwrap();
-    assert!(!tasks.join(&name).exists());
+    for _ in 0..2 {
+        sweep().await.unwrap();
+        assert!(!folders.iter().any(|folder| folder.exists()));
+        // As a thread does that was writing when the attempt was cancelled.
+        for folder in &folders {
+            std::fs::create_dir(folder).unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_mirror_whose_clone_was_cancelled_leaves_nothing() {
+    let bench = Bench::with(&[("a", "1\n")]).await;
+    let cache = bench.agent().join("shared/cache");
+    let checkout = bench.checkout(TaskId::new(), 1);
+    let begun = async {
+        let mut looks = tokio::time::interval(std::time::Duration::from_millis(1));
+        while listing(&cache).is_empty() {
+            looks.tick().await;
+        }
+    };
+    tokio::select! {
+        biased;
+        () = begun => {}
+        _ = bench.prepare(&checkout) => {}
+    }
+    let (now, none) = (chrono::Utc::now(), BTreeSet::new());
+    let is_hidden = |name: &String| name.starts_with('.');
+    while listing(&cache).iter().any(is_hidden) {
+        let swept = bench.workspaces.sweep(now, &none, &|| false).await;
+        swept.unwrap();
+    }
 }

@@ -381,6 +381,27 @@ async fn files_that_nobody_changed_do_not_appear_whatever_the_attributes_say_of_
     assert_eq!(changed(&store, &head).await, ["app.py", "docs/2.txt"]);
 }
 
+/// Git would convert both of them.
+#[tokio::test]
+async fn attributes_that_come_along_convert_no_file_whose_content_is_as_it_was() {
+    let script = r"printf 'one\r\n' > same.txt; printf 'two\r\n' > mode.txt; git add -A";
+    let (folder, store, head) = checked_out(script).await;
+    let root = folder.path().join("work");
+    fs::write(root.join("same.txt"), "one\r\n").unwrap();
+    let executable = fs::Permissions::from_mode(0o755);
+    fs::set_permissions(root.join("mode.txt"), executable).unwrap();
+    fs::write(root.join(".gitattributes"), "*.txt eol=lf\n").unwrap();
+    assert_eq!(changed(&store, &head).await, [".gitattributes", "mode.txt"]);
+    let tree = store.snapshot().await.unwrap().tree;
+    let entries = [&head, &tree].map(|tree| store.entries(tree));
+    let [before, after] = entries;
+    let id = |entries: Vec<Entry>| {
+        let entry = entries.into_iter().find(|entry| entry.path == "mode.txt");
+        entry.unwrap().id
+    };
+    assert_eq!(id(before.await.unwrap()), id(after.await.unwrap()));
+}
+
 #[tokio::test]
 async fn a_change_that_sets_length_and_time_back_is_seen() {
     let (folder, store, head) = checked_out("echo one > a; git add a").await;
