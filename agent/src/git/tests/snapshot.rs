@@ -330,6 +330,20 @@ fn a_snapshot_is_the_tree_that_git_add_would_make() {
     });
 }
 
+/// What the property found once in thousands of cases.
+#[tokio::test]
+async fn attributes_that_come_with_a_file_that_was_written_as_it_was_change_it_for_neither() {
+    let text = || b"two\r\n".to_vec();
+    let files: Files = vec![(b".gitattributes", Vec::new()), (b"\xff.txt", text())];
+    let attributes = b"*.txt eol=lf\n".to_vec();
+    let edits: [(&[u8], Edit); 2] = [
+        (b"\xff.txt", Edit::Write(text())),
+        (b".gitattributes", Edit::Write(attributes)),
+    ];
+    let (ours, theirs, difference) = compared(&files, &edits).await;
+    assert_eq!(ours, theirs, "{difference}");
+}
+
 /// A work tree of a commit with these files, made by `make` with plain git.
 async fn checked_out(script: &str) -> (TempDir, Repository, ObjectId) {
     let folder = tempfile::tempdir().unwrap();
