@@ -21,4 +21,4 @@ mod session;
 pub use credentials::{CredentialScope, Credentials, IssuedToken, Requested};
 pub use github_tokens::GitHubTokens;
 pub use registry::{Handover, Registry};
-pub use service::{FleetOptions, FleetService, serve, server};
+pub use service::{FleetOptions, FleetService, serve};

@@ -253,7 +253,7 @@ impl Parts<'_> {
         );
         let stages = &mut running.loops;
         let serving = dispatch::serve(listener, service, stages.stop());
-        stages.try_start("dispatch", serving);
+        stages.start("dispatch", serving);
         Ok(())
     }
 

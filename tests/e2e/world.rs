@@ -244,6 +244,11 @@ impl World {
         format!("http://{}/{path}", self.ready.http)
     }
 
+    /// Where agents connect.
+    pub(crate) fn fleet_address(&self) -> String {
+        self.ready.fleet.to_string()
+    }
+
     pub(crate) fn database_url(&self) -> String {
         match &self.database {
             Some(database) => database.url().to_owned(),

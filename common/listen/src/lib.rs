@@ -1,13 +1,17 @@
-//! HTTP/1.1 for whoever connects, so that nobody who is slow or does nothing keeps others out.
+//! HTTP/1.1 and HTTP/2 for whoever connects, so that nobody who is slow or does nothing keeps others
+//! out.
 //!
 //! A connection may be idle for a while, has a shorter time for the head of a request, and is closed
-//! when that is over. There is a bound of connections, which file descriptors bound as well. Where
-//! it is reached, the one that has done nothing for longest makes room for a new one; only when all
-//! of them are being answered is a new one refused, with 503. Absent: time limits of answers and
-//! bodies, which the routes have themselves; TLS and HTTP/2, for which a proxy stands in front.
+//! when that is over; on HTTP/2 ([`serve_http2`]) it has that time to authenticate as well. There is
+//! a bound of connections, which file descriptors bound as well. Where it is reached, one that does
+//! nothing makes room for a new one: the oldest of the source address that has the most. When all of
+//! them are being answered a new one is refused, on HTTP/1.1 with 503. Absent: time limits of answers
+//! and bodies, which the routes have themselves; TLS, for which a proxy stands in front.
 
 mod connections;
+mod http2;
 mod phase;
+mod source;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -30,7 +34,10 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
 use self::connections::{Connections, Seat};
+pub use self::http2::{Client, serve_http2};
+pub use self::phase::Answering;
 use self::phase::{Phase, Watched};
+pub use self::source::Source;
 
 /// Between two tries to accept when the system has no more descriptors.
 const AGAIN: Duration = Duration::from_millis(100);
@@ -43,7 +50,10 @@ Content-Type: text/plain\r\nContent-Length: 44\r\n\r\nall connections are in use
 pub struct Limits {
     /// How many there may be at once.
     pub connections: usize,
-    /// How long the head of a request may take from its first byte on.
+    /// How many of them there may be on which nothing is answered.
+    pub quiet: usize,
+    /// How long the head of a request may take from its first byte on; on HTTP/2, how long it may
+    /// take from the connection on until the client has authenticated.
     pub head: Duration,
     /// How long nothing may be asked on a connection, and how long its answer may take to be read.
     /// Longer than proxies keep their connections, so that it is they who close them.
@@ -52,10 +62,25 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
+        let connections = 4096.min(descriptors() / 2);
         Self {
-            connections: 4096.min(descriptors() / 2),
+            connections,
+            quiet: connections,
             head: Duration::from_secs(10),
             idle: Duration::from_secs(90),
+        }
+    }
+}
+
+impl Limits {
+    /// Limits of a listener for that many clients that keep their connections, beside which there is
+    /// room for others that have not authenticated yet.
+    pub fn long_lived(clients: usize) -> Self {
+        let quiet = 4096.min(descriptors() / 4);
+        Self {
+            connections: clients.saturating_add(quiet),
+            quiet,
+            ..Self::default()
         }
     }
 }
@@ -73,20 +98,11 @@ pub async fn serve(
     limits: Limits,
     shutdown: CancellationToken,
 ) {
-    let connections = Connections::new(limits.connections);
+    let connections = Connections::new(limits);
     let mut tasks = JoinSet::new();
-    while let Some(accepted) = shutdown.run_until_cancelled(listener.accept()).await {
+    while let Some((stream, peer)) = accept(&listener, &connections, &shutdown).await {
         while tasks.try_join_next().is_some() {}
-        let (stream, peer) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                tracing::warn!(%error, "a connection could not be accepted");
-                connections.shed();
-                tokio::time::sleep(AGAIN).await;
-                continue;
-            }
-        };
-        let Some(seat) = connections.enter() else {
+        let Some(seat) = connections.enter(peer.into(), Phase::idle()) else {
             // Whether it is read is up to the other side.
             let _ = stream.try_write(REFUSAL);
             continue;
@@ -106,6 +122,28 @@ pub async fn serve(
     while tasks.join_next().await.is_some() {}
 }
 
+/// The next connection; nothing when it is time to end.
+async fn accept(
+    listener: &TcpListener,
+    connections: &Connections,
+    shutdown: &CancellationToken,
+) -> Option<(TcpStream, SocketAddr)> {
+    loop {
+        match shutdown.run_until_cancelled(listener.accept()).await? {
+            Ok((stream, peer)) => {
+                // Small answers are not held back for more to come.
+                let _ = stream.set_nodelay(true);
+                return Some((stream, peer));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                connections.shed();
+                tokio::time::sleep(AGAIN).await;
+            }
+        }
+    }
+}
+
 /// A connection and what answers on it.
 struct Conversation {
     stream: TcpStream,
@@ -123,16 +161,12 @@ async fn converse(conversation: Conversation, shutdown: CancellationToken) {
         app,
         limits,
     } = conversation;
-    // Small answers are not held back for more to come.
-    let _ = stream.set_nodelay(true);
     let phase = Arc::clone(&seat.phase);
     let service = service_fn(move |request: Request<Incoming>| {
         let (app, phase) = (app.clone(), Arc::clone(&phase));
         async move {
-            phase.send_replace(Phase::Answering);
-            let answer = answer(app, peer, request).await;
-            phase.send_replace(Phase::idle());
-            answer
+            let _answering = Answering::begin(&phase);
+            answer(app, peer, request).await
         }
     });
     let io = TokioIo::new(Watched::new(stream, Arc::clone(&seat.phase)));

@@ -1,6 +1,7 @@
 //! What a connection does, and whether it takes too long.
 
 use std::io;
+use std::num::NonZeroUsize;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -19,8 +20,8 @@ pub(crate) enum Phase {
     Idle(Instant),
     /// The head of a request began then.
     Head(Instant),
-    /// A request is being answered.
-    Answering,
+    /// That many requests are being answered.
+    Answering(NonZeroUsize),
 }
 
 impl Phase {
@@ -32,8 +33,39 @@ impl Phase {
     pub(crate) const fn quiet_since(self) -> Option<Instant> {
         match self {
             Self::Idle(since) | Self::Head(since) => Some(since),
-            Self::Answering => None,
+            Self::Answering(_) => None,
         }
+    }
+}
+
+/// A request that is being answered. It ends when this is dropped.
+#[derive(Debug)]
+pub struct Answering {
+    phase: Arc<watch::Sender<Phase>>,
+}
+
+impl Answering {
+    pub(crate) fn begin(phase: &Arc<watch::Sender<Phase>>) -> Self {
+        phase.send_modify(|phase| {
+            *phase = Phase::Answering(match *phase {
+                Phase::Answering(requests) => requests.saturating_add(1),
+                Phase::Idle(_) | Phase::Head(_) => NonZeroUsize::MIN,
+            });
+        });
+        Self {
+            phase: Arc::clone(phase),
+        }
+    }
+}
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        self.phase.send_modify(|phase| {
+            if let Phase::Answering(requests) = *phase {
+                let left = NonZeroUsize::new(requests.get() - 1);
+                *phase = left.map_or_else(Phase::idle, Phase::Answering);
+            }
+        });
     }
 }
 
@@ -43,7 +75,7 @@ pub(crate) async fn overdue(mut phase: watch::Receiver<Phase>, limits: Limits) {
         let deadline = match *phase.borrow_and_update() {
             Phase::Idle(since) => Some(since + limits.idle),
             Phase::Head(since) => Some(since + limits.head),
-            Phase::Answering => None,
+            Phase::Answering(_) => None,
         };
         let changed = phase.changed();
         let ended = match deadline {

@@ -47,6 +47,7 @@ impl Server {
             connections,
             head,
             idle,
+            ..Limits::default()
         };
         let shutdown = CancellationToken::new();
         let mut serving = JoinSet::new();

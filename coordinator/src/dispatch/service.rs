@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use patchfleet_config::ApiKey;
 use patchfleet_domain::AgentId;
+use patchfleet_listen::{Client, Limits, Source, serve_http2};
 use patchfleet_proto::v1::fleet_server::{Fleet, FleetServer};
 use patchfleet_proto::{FREE_WITHIN, MAX_MESSAGE_BYTES, PUSHBACK, v1};
 use tokio::net::TcpListener;
@@ -14,9 +14,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::metadata::MetadataValue;
-use tonic::service::interceptor::InterceptedService;
-use tonic::transport::Server;
-use tonic::transport::server::{Router, TcpIncoming};
+use tonic::service::Routes;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::auth::KeyCheck;
@@ -25,8 +23,6 @@ use super::{Credentials, Registry, lookout, session};
 use crate::cache::Cache;
 use crate::store::{Store, Terms};
 
-/// How often a silent connection is probed, and how long it may take to answer.
-const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(10));
 /// How long sessions may take to end on shutdown, and connections after them.
 const DRAIN: Duration = Duration::from_secs(3);
 
@@ -72,6 +68,7 @@ pub(super) struct Shared {
     pub(super) credentials: Arc<dyn Credentials>,
     pub(super) options: FleetOptions,
     pub(super) cache: Cache,
+    check: KeyCheck,
     /// Cancelled when the coordinator ends.
     pub(super) shutdown: CancellationToken,
     sessions: TaskTracker,
@@ -81,6 +78,7 @@ pub(super) struct Shared {
 #[derive(Debug, Clone)]
 pub struct FleetService {
     shared: Arc<Shared>,
+    limits: Limits,
 }
 
 impl FleetService {
@@ -92,16 +90,25 @@ impl FleetService {
         credentials: Arc<dyn Credentials>,
         (options, cache): (FleetOptions, Cache),
     ) -> Self {
+        let limits = Limits::long_lived(options.max_agents);
         let shared = Arc::new(Shared {
             store,
             registry,
             credentials,
+            check: KeyCheck::new(options.key.clone()),
             options,
             cache,
             shutdown: CancellationToken::new(),
             sessions: TaskTracker::new(),
         });
-        Self { shared }
+        Self { shared, limits }
+    }
+
+    /// The same with other limits of connections.
+    #[must_use]
+    pub const fn limited(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
     }
 
     /// Ends all sessions with `UNAVAILABLE`, so that agents come back, and waits for their end
@@ -154,6 +161,10 @@ impl Fleet for FleetService {
         &self,
         request: Request<Streaming<v1::AgentMessage>>,
     ) -> Result<Response<Self::ConnectStream>, Status> {
+        let client = request.extensions().get::<Client>().cloned();
+        let source = client.as_ref().map_or(Source::UNKNOWN, Client::source);
+        self.shared.check.check(&request, source)?;
+        let connection = client.as_ref().map(Client::authenticated);
         if self.shared.shutdown.is_cancelled() {
             return Err(shutting_down());
         }
@@ -161,43 +172,29 @@ impl Fleet for FleetService {
             return Err(full());
         }
         let (tx, rx) = mpsc::channel(outgoing::CHANNEL);
-        let peer = request.remote_addr();
-        let stream = (request.into_inner(), peer);
+        let stream = (request.into_inner(), client.map(|client| client.peer));
         let session = session::serve(self.shared.clone(), stream, tx);
-        self.shared.sessions.spawn(session);
+        self.shared.sessions.spawn(async move {
+            session.await;
+            drop(connection);
+        });
         // Answered before the registration, so that no agent waits for the answer to register.
         Ok(Response::new(ReceiverStream::new(rx)))
     }
 }
 
-/// The gRPC server with its limits: size of messages, keepalive, the key.
-pub fn server(service: FleetService) -> Router {
-    let check = KeyCheck::new(service.shared.options.key.clone());
-    let fleet = FleetServer::new(service)
+/// Serves agents until the shutdown, then drains for a few seconds at most.
+pub async fn serve(listener: TcpListener, service: FleetService, shutdown: CancellationToken) {
+    let fleet = FleetServer::new(service.clone())
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
-    Server::builder()
-        .http2_keepalive_interval(Some(KEEPALIVE.0))
-        .http2_keepalive_timeout(Some(KEEPALIVE.1))
-        .add_service(InterceptedService::new(fleet, check))
-}
-
-/// Serves agents until the shutdown, then drains for a few seconds at most.
-///
-/// # Errors
-/// When the server fails.
-pub async fn serve(
-    listener: TcpListener,
-    service: FleetService,
-    shutdown: CancellationToken,
-) -> anyhow::Result<()> {
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let app = Routes::new(fleet).prepare().into_axum_router();
+    let limits = service.limits;
     let stop = CancellationToken::new();
-    let serving = server(service.clone())
-        .serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
+    let serving = serve_http2(listener, app, limits, stop.clone());
     tokio::pin!(serving);
     tokio::select! {
-        served = &mut serving => return served.context("the server for agents failed"),
+        () = &mut serving => return,
         () = lookout::run(&service.shared) => {}
         () = shutdown.cancelled() => {}
     }
@@ -205,10 +202,8 @@ pub async fn serve(
         service.close().await;
         stop.cancel();
     };
-    let drained = async { tokio::join!(draining, serving).1 };
-    if let Ok(served) = tokio::time::timeout(DRAIN * 2, drained).await {
-        return served.context("the server for agents failed");
+    let drained = async { tokio::join!(draining, serving) };
+    if tokio::time::timeout(DRAIN * 2, drained).await.is_err() {
+        tracing::warn!("some agents' connections did not end in time and are dropped");
     }
-    tracing::warn!("some agents' connections did not end in time and are dropped");
-    Ok(())
 }

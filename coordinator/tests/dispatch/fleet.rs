@@ -17,6 +17,7 @@ use patchfleet_domain::{
     Agent, AgentId, AgentState, Complexity, FailurePolicy, IssueNumber, Priority, SecurityLevel,
     Task, TaskAnalysis, TaskId, TaskKind, TaskRequest, TaskState, Work,
 };
+use patchfleet_listen::Limits;
 use patchfleet_telemetry::Metrics;
 use patchfleet_testkit::mock_agent::{Conduct, MockAgent, Profile};
 use tokio::net::TcpListener;
@@ -56,6 +57,8 @@ pub(crate) struct Setup {
     pub(crate) max_agents: usize,
     /// How often agents are to give a sign of life; a tenth of the lease when none.
     pub(crate) heartbeat: Option<Duration>,
+    /// What connections may take; the usual when none.
+    pub(crate) limits: Option<Limits>,
 }
 
 impl Default for Setup {
@@ -65,6 +68,7 @@ impl Default for Setup {
             caps: Caps::default(),
             max_agents: 1000,
             heartbeat: None,
+            limits: None,
         }
     }
 }
@@ -74,7 +78,7 @@ pub(crate) struct Fleet {
     pub(crate) registry: Registry,
     pub(crate) metrics: Metrics,
     pub(crate) folder: tempfile::TempDir,
-    url: String,
+    pub(crate) url: String,
     shutdown: CancellationToken,
     stages: JoinSet<()>,
 }
@@ -141,8 +145,12 @@ impl Fleet {
             Arc::new(NamedTokens),
             (options, Cache::default()),
         );
+        let service = match setup.limits {
+            Some(limits) => service.limited(limits),
+            None => service,
+        };
         let serving = dispatch::serve(listener, service, shutdown.clone());
-        self.stages.spawn(async { serving.await.unwrap() });
+        self.stages.spawn(serving);
         let (registry, metrics) = (self.registry.clone(), self.metrics.clone());
         let scheduler = Scheduler::new(store.clone(), registry, metrics.clone(), scheduling);
         let ended = shutdown.clone();

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use patchfleet_coordinator::store::Store as _;
 use patchfleet_domain::{AgentState, TaskState, WorkEvent};
+use patchfleet_listen::Limits;
 use patchfleet_testkit::mock_agent::{Closed, Conduct, MockAgent, Profile, sample_pull_request};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tonic::Code;
 
 use super::fleet::{Fleet, KEY, Setup, assigned, hold};
@@ -168,4 +171,35 @@ async fn one_agent_too_many_is_asked_to_come_back() {
     assert_eq!(seen.closed.unwrap().code, Code::ResourceExhausted);
     first.crash();
     second.wait_connected().await.unwrap();
+}
+
+/// The preface of HTTP/2 and settings: a client that goes on to say nothing.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+
+#[tokio::test]
+async fn strangers_are_closed_and_an_agent_keeps_its_stream_for_as_long_as_it_likes() {
+    let fleet = Fleet::with(Setup {
+        limits: Some(Limits {
+            head: Duration::from_secs(1),
+            idle: Duration::from_secs(1),
+            ..Limits::long_lived(1)
+        }),
+        ..Setup::default()
+    })
+    .await;
+    let agent = fleet.agent("backend-1", hold()).await;
+    let address = fleet.url.trim_start_matches("http://");
+    for said in [&b""[..], PREFACE] {
+        let mut stranger = TcpStream::connect(address).await.unwrap();
+        stranger.write_all(said).await.unwrap();
+        // A reset is an end as well.
+        let _ = stranger.read_to_end(&mut Vec::new()).await;
+    }
+    // They came later than the agent, and their time is over.
+    let task = fleet.task("acme/orders", 1).await;
+    let work = assigned(&agent, 1).await;
+    agent.report(work, WorkEvent::Finished(sample_pull_request(1)));
+    fleet.wait_state(task, TaskState::Review).await;
+    let seen = agent.seen();
+    assert_eq!((seen.welcomes, seen.endings), (1, 0));
 }

@@ -78,7 +78,11 @@ impl Fleet {
             options,
         );
         let mut parts = JoinSet::new();
-        parts.spawn(serve(listener, service, shutdown.clone()));
+        let serving = serve(listener, service, shutdown.clone());
+        parts.spawn(async {
+            serving.await;
+            Ok(())
+        });
         Ok(Self {
             url,
             registry,

@@ -166,7 +166,7 @@ impl Part for Real {
         let scheduler = Scheduler::new(store.clone(), registry, metrics, scheduling);
         let ended = shutdown.clone();
         let mut stages = JoinSet::new();
-        stages.spawn(async { serving.await.unwrap() });
+        stages.spawn(serving);
         stages.spawn(async move { scheduler.run(ended).await });
         Self {
             url,
