@@ -104,6 +104,19 @@ impl Retired {
     }
 }
 
+/// A page of a log. The head of a log and its newest lines are kept; one line stands for those that
+/// were left out between. Whoever reads on after [`Self::last`] gets each line once, and such a line
+/// for what was removed before it was read.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct LogPage {
+    /// The attempt whose log it is, if it has lines.
+    pub attempt: Option<AttemptNumber>,
+    /// Lines in their order.
+    pub lines: Vec<String>,
+    /// Id of the last line; that which was asked for when there is none after it. A cursor.
+    pub last: i64,
+}
+
 /// One row of a task's history.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TaskEvent {
@@ -205,8 +218,9 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     async fn newest_history(&self, task: TaskId, limit: u32) -> StoreResult<Vec<TaskEvent>>;
     /// A task's attempts, oldest first.
     async fn attempts(&self, task: TaskId) -> StoreResult<Vec<AttemptRecord>>;
-    /// A task's log lines, oldest first, of its newest attempt.
-    async fn logs(&self, task: TaskId) -> StoreResult<Vec<String>>;
+    /// A page of the log of a task's newest attempt, oldest first, after the line with the id `after`
+    /// (0 for the first). A log that is within its bound is one page.
+    async fn logs(&self, task: TaskId, after: i64) -> StoreResult<LogPage>;
     /// Calls a task off: any state that is not final and not `failed` → `cancelled`.
     async fn cancel(&self, task: TaskId, actor: &str) -> StoreResult<Commanded>;
     /// Puts a failed task back to `queued` with its failures forgotten, or one that waits for an agent

@@ -56,7 +56,6 @@ mod returns;
 mod tallies;
 #[path = "store/upgrade.rs"]
 mod upgrade;
-
 #[path = "store/volume.rs"]
 mod volume;
 
@@ -168,7 +167,9 @@ on_both!(
     replicas::the_last_state_is_always_told,
     replicas::a_renewed_lease_is_not_over,
     replicas::loops_are_woken_by_what_is_theirs,
-    volume::output_without_end_is_cut_at_a_bound,
+    volume::output_without_end_keeps_its_head_and_its_tail,
+    volume::a_line_without_end_is_cut,
+    volume::whoever_follows_a_log_gets_each_line_once_and_hears_of_each_gap,
     volume::a_history_is_read_in_pages,
 );
 

@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
-use patchfleet_domain::{IssueNumber, RepositoryName, Task, TaskId, TaskState};
+use patchfleet_domain::{AttemptNumber, IssueNumber, RepositoryName, Task, TaskId, TaskState};
 use serde::{Deserialize, Serialize};
 
 use super::{ACTOR, ApiState};
@@ -38,10 +38,10 @@ pub(super) struct TaskDetail {
     attempts: Vec<AttemptRecord>,
 }
 
-/// Where a history is read from.
+/// Where a history or a log is read from.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct EventsQuery {
+pub(super) struct PageQuery {
     after: i64,
 }
 
@@ -53,10 +53,14 @@ pub(super) struct EventList {
     next: Option<i64>,
 }
 
-/// A task's output, oldest line first.
+/// A page of a task's output, oldest line first.
 #[derive(Debug, Serialize)]
 pub(super) struct LogLines {
+    /// Whose output it is; absent when there is none.
+    attempt: Option<AttemptNumber>,
     lines: Vec<String>,
+    /// What to give as `after` to read on while the log grows.
+    last: i64,
 }
 
 /// Where a task went.
@@ -99,7 +103,7 @@ pub(super) async fn show(
 pub(super) async fn events(
     State(state): State<ApiState>,
     id: Result<Path<TaskId>, PathRejection>,
-    query: Result<Query<EventsQuery>, QueryRejection>,
+    query: Result<Query<PageQuery>, QueryRejection>,
 ) -> Result<Json<EventList>, Problem> {
     let id = task_id(id)?;
     let Query(query) =
@@ -113,9 +117,16 @@ pub(super) async fn events(
 pub(super) async fn logs(
     State(state): State<ApiState>,
     id: Result<Path<TaskId>, PathRejection>,
+    query: Result<Query<PageQuery>, QueryRejection>,
 ) -> Result<Json<LogLines>, Problem> {
+    let id = task_id(id)?;
+    let Query(query) =
+        query.map_err(|error| Problem::new(StatusCode::BAD_REQUEST, error.body_text()))?;
+    let page = state.store.logs(id, query.after).await?;
     Ok(Json(LogLines {
-        lines: state.store.logs(task_id(id)?).await?,
+        attempt: page.attempt,
+        lines: page.lines,
+        last: page.last,
     }))
 }
 

@@ -27,6 +27,7 @@ use super::{Checkpoint, NewTask, QueuedTask, StoreError, StoreResult};
 
 pub(super) use commands::ClosedPull;
 pub(super) use dependencies::{Prerequisite, name};
+pub(super) use log::{LogCut, LogLine};
 
 /// A task that nobody else changes until the transaction ends.
 #[derive(Debug)]
@@ -52,7 +53,7 @@ pub(super) struct Attempt {
     pub(super) lease_until: Timestamp,
     /// The highest report applied.
     pub(super) last_seq: u64,
-    /// What its log takes, in bytes; above the bound once it is full.
+    /// Volume of everything that was ever added to its log, in bytes.
     pub(super) log_volume: u64,
     /// How it ended; an attempt that had ended when it was read tells no details.
     pub(super) end: Option<End>,
@@ -91,7 +92,9 @@ impl ClosedEarly {
 #[derive(Debug, Default)]
 pub(super) struct Changes {
     pub(super) events: Vec<Event>,
-    pub(super) logs: Vec<(AttemptNumber, String)>,
+    pub(super) logs: Vec<LogLine>,
+    /// What of the log has to make room for its newest lines.
+    pub(super) log_cut: Option<LogCut>,
     /// Outputs of nodes, to be kept after [`Self::discards_checkpoints`] was done.
     pub(super) checkpoints: Vec<Checkpoint>,
     /// What was kept before is to be forgotten.

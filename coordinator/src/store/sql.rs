@@ -19,6 +19,7 @@ mod dependencies;
 mod dialect;
 mod errors;
 mod lanes;
+mod logs;
 mod memory;
 mod outbox;
 mod patience;
@@ -70,7 +71,7 @@ use warm::Warm;
 
 use super::lock::FileLock;
 use super::{
-    Assignment, AttemptRecord, Cas, Claim, Commanded, Delivery, LastTrigger, LiveAttempt,
+    Assignment, AttemptRecord, Cas, Claim, Commanded, Delivery, LastTrigger, LiveAttempt, LogPage,
     LostAttempt, NewPresence, OutboxEntry, QueuedTask, Recorded, Report, Sent, Store, StoreResult,
     TaskEvent, TaskFilter,
 };
@@ -415,8 +416,8 @@ impl Store for SqlStore {
         self.bound(attempts::records(&self.database, task)).await
     }
 
-    async fn logs(&self, task: TaskId) -> StoreResult<Vec<String>> {
-        self.bound(tasks::logs(&self.database, task)).await
+    async fn logs(&self, task: TaskId, after: i64) -> StoreResult<LogPage> {
+        self.bound(logs::page(&self.database, task, after)).await
     }
 
     async fn cancel(&self, task: TaskId, actor: &str) -> StoreResult<Commanded> {

@@ -87,7 +87,7 @@ async fn contents(store: &dyn Store) -> Vec<(Task, String)> {
         let beside = (
             store.history(task.id, 0).await.unwrap(),
             store.attempts(task.id).await.unwrap(),
-            store.logs(task.id).await.unwrap(),
+            store.logs(task.id, 0).await.unwrap(),
         );
         contents.push((task, format!("{beside:?}")));
     }

@@ -190,7 +190,7 @@ pub(crate) async fn a_report_on_it_is_not_stale(fixture: &Fixture) {
     mend(fixture, bad.task).await;
     let applied = store.report(&reports[0]).await.unwrap();
     assert_eq!(applied, Cas::Applied(()));
-    assert_eq!(store.logs(bad.task).await.unwrap(), ["a line"]);
+    assert_eq!(store.logs(bad.task, 0).await.unwrap().lines, ["a line"]);
 }
 
 pub(crate) async fn an_analysis_that_needs_it_waits_and_the_others_do_not(fixture: &Fixture) {

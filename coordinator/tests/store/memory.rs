@@ -42,7 +42,7 @@ pub(crate) async fn an_agent_that_changes_replicas_is_understood(fixture: &Fixtu
     assert_eq!(say(&there, work, 4, line("four")).await, Cas::Applied(()));
     assert_eq!(say(&there, work, 5, line("five")).await, Cas::Applied(()));
     assert_eq!(fixture.task(work.task).await.state, TaskState::Testing);
-    let logs = here.logs(work.task).await.unwrap();
+    let logs = here.logs(work.task, 0).await.unwrap().lines;
     assert_eq!(logs, ["two", "four", "five"]);
 }
 
@@ -55,7 +55,7 @@ pub(crate) async fn what_another_took_away_is_not_reported_on(fixture: &Fixture)
         assert!(matches!(called_off, Commanded::Done(_)), "{called_off:?}");
         assert_eq!(say(here, work, 2, event).await, Cas::Stale);
         let none: [&str; 0] = [];
-        assert_eq!(here.logs(work.task).await.unwrap(), none);
+        assert_eq!(here.logs(work.task, 0).await.unwrap().lines, none);
         assert_eq!(fixture.task(work.task).await.state, TaskState::Cancelled);
     }
 }

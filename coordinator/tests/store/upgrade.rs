@@ -97,7 +97,7 @@ async fn check(store: &dyn Store) {
     let task = store.task(queued).await.unwrap().unwrap();
     assert_eq!(task.state, TaskState::Queued);
     assert_eq!(store.history(queued, 0).await.unwrap().len(), 1);
-    assert_eq!(store.logs(queued).await.unwrap(), ["a line"]);
+    assert_eq!(store.logs(queued, 0).await.unwrap().lines, ["a line"]);
     let newest = store
         .task_of_issue(&repository(), IssueNumber(1))
         .await

@@ -1,6 +1,6 @@
 //! Untrusted code prints as much as it likes: the store bounds what it keeps and what it reads.
 
-use patchfleet_coordinator::store::{Cas, HISTORY_PAGE, Report, WorkEvent};
+use patchfleet_coordinator::store::{Cas, HISTORY_PAGE, Report, Store, WorkEvent};
 use patchfleet_domain::{Phase, Work};
 
 use crate::fixture::Fixture;
@@ -9,35 +9,133 @@ use crate::fixture::Fixture;
 const BATCH: usize = 128;
 const MIB: usize = 1024 * 1024;
 
-async fn print(fixture: &Fixture, work: Work, seq: u64, line: &str) {
-    let lines = vec![line.to_owned(); BATCH];
+/// Lines with their numbers; each takes as much as it does at an agent that says all it can.
+async fn print(store: &dyn Store, work: Work, seq: u64, length: usize) {
+    let first = usize::try_from(seq - 2).unwrap() * BATCH;
+    let lines = (first..first + BATCH).map(|number| format!("{number:<length$}"));
+    let lines = lines.collect();
     let event = WorkEvent::Log { lines, dropped: 0 };
-    fixture.applied(work, seq, event).await;
+    let applied = store.report(&Report { work, seq, event }).await.unwrap();
+    assert_eq!(applied, Cas::Applied(()));
 }
 
 fn volume(lines: &[String]) -> usize {
     lines.iter().map(String::len).sum()
 }
 
-pub(crate) async fn output_without_end_is_cut_at_a_bound(fixture: &Fixture) {
+/// What a line of a log is: a printed one with its number, or so many that were left out.
+#[derive(Debug, PartialEq, Eq, Clone, Copy)]
+enum Line {
+    Printed(usize),
+    LeftOut(usize),
+}
+
+fn parsed(text: &str) -> Line {
+    let left_out = text.strip_suffix(" lines were left out here: the log is too long]");
+    match left_out.and_then(|text| text.strip_prefix('[')) {
+        Some(count) => Line::LeftOut(count.parse().unwrap()),
+        None => Line::Printed(text.trim_end().parse().unwrap()),
+    }
+}
+
+/// Checks that every line is there from the first to the last, or told to be left out.
+fn check(lines: &[String], printed: usize) {
+    let (mut next, mut gaps) = (0, 0);
+    for line in lines {
+        next = match parsed(line) {
+            Line::Printed(number) => {
+                assert_eq!(number, next);
+                next + 1
+            }
+            Line::LeftOut(count) => {
+                gaps += 1;
+                next + count
+            }
+        };
+    }
+    assert_eq!((next, gaps), (printed, 1));
+}
+
+pub(crate) async fn output_without_end_keeps_its_head_and_its_tail(fixture: &Fixture) {
     let (long, short) = (fixture.started(1).await, fixture.started(2).await);
-    let line = "x".repeat(4096);
+    // Replicas take turns.
+    let stores = [fixture.place.open().await, fixture.place.open().await];
     // Three times what there is room for.
     for seq in 2..50 {
-        print(fixture, long, seq, &line).await;
+        print(&*stores[usize::from(seq % 2 == 0)], long, seq, 4096).await;
     }
-    let kept = fixture.store.logs(long.task).await.unwrap();
-    assert!(volume(&kept) <= 8 * MIB, "{}", volume(&kept));
-    assert!(volume(&kept) > 7 * MIB, "what there is room for is kept");
-    let said = "[the log is full: later lines were left out]";
-    let ends: Vec<_> = kept.iter().filter(|it| *it == said).collect();
-    assert_eq!((ends.len(), kept.last().unwrap().as_str()), (1, said));
+    let page = fixture.store.logs(long.task, 0).await.unwrap();
+    assert_eq!(page.attempt, Some(long.attempt));
+    assert!(volume(&page.lines) <= 8 * MIB, "{}", volume(&page.lines));
+    assert!(
+        volume(&page.lines) > 7 * MIB,
+        "what there is room for is kept"
+    );
+    check(&page.lines, 48 * BATCH);
+    let gap = page
+        .lines
+        .iter()
+        .position(|it| !it.starts_with(char::is_numeric));
+    let (head, tail) = page.lines.split_at(gap.unwrap());
+    assert!(volume(head) > 3 * MIB && volume(tail) > 3 * MIB);
     for seq in 2..250 {
-        print(fixture, short, seq, "y").await;
+        print(&*fixture.store, short, seq, 1).await;
     }
-    let kept = fixture.store.logs(short.task).await.unwrap();
-    assert!(kept.len() <= 21_000, "many short lines: {}", kept.len());
-    assert_eq!(kept[0], "y", "an attempt's room is its own");
+    let page = fixture.store.logs(short.task, 0).await.unwrap();
+    assert!(page.lines.len() <= 21_000, "many short lines");
+    check(&page.lines, 248 * BATCH);
+}
+
+pub(crate) async fn a_line_without_end_is_cut(fixture: &Fixture) {
+    let work = fixture.started(1).await;
+    let lines = vec!["ä".repeat(9 * MIB), "and on".to_owned()];
+    let event = WorkEvent::Log { lines, dropped: 0 };
+    fixture.applied(work, 2, event).await;
+    let lines = fixture.store.logs(work.task, 0).await.unwrap().lines;
+    let bytes = 18 * MIB - 64 * 1024;
+    let said = format!("ä [{bytes} bytes were left out]");
+    assert!(lines[0].ends_with(&said) && lines[0].len() < 65 * 1024);
+    assert_eq!(lines[1..], ["and on"]);
+}
+
+pub(crate) async fn whoever_follows_a_log_gets_each_line_once_and_hears_of_each_gap(
+    fixture: &Fixture,
+) {
+    let work = fixture.started(1).await;
+    // Each looks after so many batches; the slowest sees parts of the log only.
+    let mut followers = [1, 5, 17, 23].map(|pace| (pace, Vec::new(), 0));
+    for seq in 2..50 {
+        print(&*fixture.store, work, seq, 4096).await;
+        for (pace, seen, after) in &mut followers {
+            if seq % *pace == 0 {
+                let page = fixture.store.logs(work.task, *after).await.unwrap();
+                seen.extend(page.lines.iter().map(|it| parsed(it)));
+                *after = page.last;
+            }
+        }
+    }
+    for (pace, seen, after) in &mut followers {
+        let page = fixture.store.logs(work.task, *after).await.unwrap();
+        seen.extend(page.lines.iter().map(|it| parsed(it)));
+        let nothing = fixture.store.logs(work.task, page.last).await.unwrap();
+        assert_eq!((nothing.lines.len(), nothing.last), (0, page.last));
+        let mut gaps = 0;
+        let mut last: Option<usize> = None;
+        let mut is_gap = false;
+        for line in seen.iter() {
+            let Line::Printed(number) = *line else {
+                assert!(!is_gap, "one line for each gap");
+                (gaps, is_gap) = (gaps + 1, true);
+                continue;
+            };
+            let next = last.map_or(0, |last| last + 1);
+            assert_eq!(number > next, is_gap, "{next} is missing at pace {pace}");
+            assert!(number >= next, "{number} comes again at pace {pace}");
+            (last, is_gap) = (Some(number), false);
+        }
+        assert_eq!(last, Some(48 * BATCH - 1));
+        assert_eq!(gaps > 0, *pace > 5, "{gaps} gaps at pace {pace}");
+    }
 }
 
 pub(crate) async fn a_history_is_read_in_pages(fixture: &Fixture) {

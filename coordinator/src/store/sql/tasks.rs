@@ -10,14 +10,11 @@ use super::batch::each;
 use super::rows::{self, word};
 use super::rowset::big;
 use super::unit::{Busy, Unit};
-use super::unreadable::{EVENTS, LOGS, LeftOut, TASKS, TRIGGERS, bind_left_out, one};
+use super::unreadable::{EVENTS, LeftOut, TASKS, TRIGGERS, bind_left_out, one};
 use super::{Database, dependencies};
 use crate::store::{
     Cas, Commanded, HISTORY_PAGE, LastTrigger, SemanticKey, StoreResult, TaskEvent, TaskFilter,
 };
-
-/// Lines of one attempt that are read at the most; an older version kept all there were.
-const NEWEST_LINES: i64 = 20_000;
 
 pub(super) async fn by_id(database: &Database, id: TaskId) -> StoreResult<Option<Task>> {
     let text = format!("SELECT {} FROM tasks WHERE id = $1", rows::TASK);
@@ -163,20 +160,6 @@ async fn events_of(
         .bind(i64::from(limit))
         .fetch_all(&database.readers)
         .await?)
-}
-
-pub(super) async fn logs(database: &Database, task: TaskId) -> StoreResult<Vec<String>> {
-    let mut found = sqlx::query(
-        "SELECT id, line FROM task_logs WHERE task = $1 \
-         AND attempt = (SELECT attempt FROM tasks WHERE id = $2) ORDER BY id DESC LIMIT $3",
-    )
-    .bind(task.to_string())
-    .bind(task.to_string())
-    .bind(NEWEST_LINES)
-    .fetch_all(&database.readers)
-    .await?;
-    found.reverse();
-    Ok(database.readable(LOGS, &found, |row| Ok(row.try_get("line")?)))
 }
 
 pub(super) async fn cancel(

@@ -9,8 +9,8 @@ use super::rows::{to_json, to_json_or_none};
 use super::rowset::{self, Column, Row as _, Statement, big, plain, row};
 use super::stored::{Standing, Stored, Version};
 use super::unit::NOT_PAUSED;
-use super::{Dialect, Sql};
-use crate::store::held::{Attempt, Changes, Held};
+use super::{Dialect, Sql, logs};
+use crate::store::held::{Attempt, Changes, Held, LogCut, LogLine};
 use crate::store::{Effect, StoreError, StoreResult};
 
 row! {
@@ -96,6 +96,7 @@ row! {
         task: TaskId => "text",
         attempt: u32 => "bigint",
         line: String => "text",
+        part: Option<i64> => "bigint",
     }
 }
 
@@ -133,6 +134,7 @@ pub(super) struct Set {
     attempts: Vec<ChangedAttempt>,
     events: Vec<EventRow>,
     logs: Vec<LogRow>,
+    log_cuts: Vec<(TaskId, LogCut)>,
     discards: Vec<TaskId>,
     checkpoints: Vec<CheckpointRow>,
     dependencies: Vec<DependencyRow>,
@@ -176,12 +178,14 @@ impl Set {
                 actor: plain(&event.actor),
                 detail: plain(&event.detail),
             }));
-        let log = |(attempt, line): (patchfleet_domain::AttemptNumber, String)| LogRow {
+        let log = |line: LogLine| LogRow {
             task,
-            attempt: attempt.0,
-            line: plain(&line),
+            attempt: line.attempt.0,
+            line: plain(&line.text),
+            part: line.part.map(big),
         };
         self.logs.extend(changes.logs.into_iter().map(log));
+        self.log_cuts.extend(changes.log_cut.map(|cut| (task, cut)));
         for checkpoint in &changes.checkpoints {
             self.checkpoints.push(CheckpointRow {
                 task,
@@ -299,7 +303,10 @@ impl Set {
 
     /// True when one statement writes all of it.
     pub(super) fn is_one_statement(&self, dialect: Dialect) -> bool {
-        dialect == Dialect::Postgres && self.discards.is_empty() && !self.is_empty()
+        dialect == Dialect::Postgres
+            && self.discards.is_empty()
+            && self.log_cuts.is_empty()
+            && !self.is_empty()
     }
 
     /// The tasks whose rows will be written.
@@ -342,13 +349,18 @@ impl Set {
         ];
         let changes: Vec<_> = changes.into_iter().flatten().collect();
         let written = rowset::execute_all(sql, dialect, &changes).await?;
-        written.map_err(|why| {
+        let version = written.map_err(|why| {
             if self.assumes {
                 StoreError::Contended(why)
             } else {
                 StoreError::Corrupt(why)
             }
-        })
+        })?;
+        // Last, when the lines are there that may be among those to be removed.
+        for (task, cut) in self.log_cuts {
+            logs::cut(sql, task, cut).await?;
+        }
+        Ok(version)
     }
 }
 
