@@ -4,11 +4,12 @@
 //! handing in tasks; those come from the coordinator alone.
 
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use axum::extract::{Path, Request, State};
+use axum::extract::{ConnectInfo, Path, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -16,7 +17,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use patchfleet_config::ApiKey;
 use patchfleet_domain::TaskId;
-use patchfleet_listen::{Limits, serve};
+use patchfleet_listen::{GuardedKey, Guesses, Limits, Source, serve};
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -51,18 +52,34 @@ impl Http {
 
     /// Answers until it is dropped.
     pub(crate) async fn serve(self, member: Arc<Member>) {
-        let router = router(member, self.key);
+        let router = router(member, Guard::new(self.key));
         let never = CancellationToken::new();
         serve(self.listener, router, Limits::default(), never).await;
     }
 }
 
-fn router(member: Arc<Member>, key: ApiKey) -> Router {
+/// The key, and who has guessed it how often.
+#[derive(Clone)]
+struct Guard {
+    key: GuardedKey,
+    guesses: Guesses,
+}
+
+impl Guard {
+    fn new(key: ApiKey) -> Self {
+        Self {
+            key: GuardedKey::new(key),
+            guesses: Guesses::default(),
+        }
+    }
+}
+
+fn router(member: Arc<Member>, guard: Guard) -> Router {
     Router::new()
         .route("/status", get(status))
         .route("/metrics", get(metrics))
         .route("/cancel_task/{id}", post(cancel_task))
-        .route_layer(middleware::from_fn_with_state(key, authenticate))
+        .route_layer(middleware::from_fn_with_state(guard, authenticate))
         .route("/health", get(live))
         .route("/health/live", get(live))
         .route("/health/ready", get(ready))
@@ -73,12 +90,21 @@ fn router(member: Arc<Member>, key: ApiKey) -> Router {
         .with_state(member)
 }
 
-async fn authenticate(State(key): State<ApiKey>, request: Request, next: Next) -> Response {
+async fn authenticate(State(guard): State<Guard>, request: Request, next: Next) -> Response {
     let shown = request.headers().get(header::AUTHORIZATION);
-    if key.admits(shown.map(HeaderValue::as_bytes)) {
-        next.run(request).await
-    } else {
-        problem(StatusCode::UNAUTHORIZED, "authentication failed")
+    let shown = shown.map(HeaderValue::as_bytes);
+    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
+    let source = peer.map_or(Source::UNKNOWN, |peer| peer.0.into());
+    let guess = async { guard.guesses.take(source) };
+    match guard.key.admits(shown, source, guess).await {
+        Ok(true) => next.run(request).await,
+        Ok(false) => problem(StatusCode::UNAUTHORIZED, "authentication failed"),
+        Err(wait) => {
+            let detail = "there were too many requests with a wrong key from your address";
+            let seconds = HeaderValue::from(wait.as_secs() + 1);
+            let retry_after = [(header::RETRY_AFTER, seconds)];
+            (retry_after, problem(StatusCode::TOO_MANY_REQUESTS, detail)).into_response()
+        }
     }
 }
 

@@ -29,6 +29,7 @@ pub mod api;
 
 mod budget;
 pub mod config;
+mod guesses;
 pub mod problem;
 pub mod stages;
 mod wake;

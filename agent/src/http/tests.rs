@@ -12,6 +12,7 @@ use crate::workspace::{Retention, Workspaces};
 
 struct Scene {
     member: Arc<Member>,
+    guard: Guard,
     _root: TempDir,
 }
 
@@ -34,21 +35,32 @@ impl Scene {
         let member = Member::new(config, workspaces.unwrap()).unwrap();
         Self {
             member: Arc::new(member),
+            guard: Guard::new("http-key".parse().unwrap()),
             _root: root,
         }
     }
 
     async fn ask(&self, method: &str, path: &str, key: Option<&str>) -> (StatusCode, String) {
+        let response = self.ask_from("192.0.2.1", (method, path), key).await;
+        let status = response.status();
+        let body = to_bytes(response.into_body(), 1 << 20).await.unwrap();
+        (status, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    async fn ask_from(
+        &self,
+        ip: &str,
+        (method, path): (&str, &str),
+        key: Option<&str>,
+    ) -> Response {
+        let peer = SocketAddr::new(ip.parse().unwrap(), 40_000);
         let mut request = Request::builder().method(method).uri(path);
         if let Some(key) = key {
             request = request.header("authorization", format!("Bearer {key}"));
         }
-        let router = router(Arc::clone(&self.member), "http-key".parse().unwrap());
-        let request = request.body(Body::empty()).unwrap();
-        let response = router.oneshot(request).await.unwrap();
-        let status = response.status();
-        let body = to_bytes(response.into_body(), 1 << 20).await.unwrap();
-        (status, String::from_utf8(body.to_vec()).unwrap())
+        let router = router(Arc::clone(&self.member), self.guard.clone());
+        let request = request.extension(ConnectInfo(peer)).body(Body::empty());
+        router.oneshot(request.unwrap()).await.unwrap()
     }
 
     async fn cancel(&self, id: &str) -> StatusCode {
@@ -82,6 +94,33 @@ async fn only_health_answers_without_the_key() {
             assert!(body.contains("authentication failed"), "{body}");
         }
     }
+}
+
+#[tokio::test]
+async fn whoever_guesses_too_often_does_not_learn_when_a_guess_is_right() {
+    let scene = Scene::new().await;
+    let status = ("GET", "/status");
+    let mut guesses = 0;
+    let refused = loop {
+        let answer = scene.ask_from("192.0.2.7", status, Some("a-guess")).await;
+        if answer.status() != StatusCode::UNAUTHORIZED {
+            break answer;
+        }
+        guesses += 1;
+        assert!(guesses < 100, "a hundred guesses were looked at");
+    };
+    assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
+    assert!(refused.headers().contains_key(header::RETRY_AFTER));
+    for (from, expected) in [
+        ("192.0.2.7", StatusCode::TOO_MANY_REQUESTS),
+        ("192.0.2.8", StatusCode::OK),
+        ("127.0.0.1", StatusCode::OK),
+    ] {
+        let answer = scene.ask_from(from, status, Some("http-key")).await;
+        assert_eq!(answer.status(), expected, "{from}");
+    }
+    let (health, _) = scene.ask("GET", "/health", None).await;
+    assert_eq!(health, StatusCode::OK);
 }
 
 #[tokio::test]

@@ -5,10 +5,12 @@
 //! when that is over; on HTTP/2 ([`serve_http2`]) it has that time to authenticate as well. There is
 //! a bound of connections, which file descriptors bound as well. Where it is reached, one that does
 //! nothing makes room for a new one: the oldest of the source address that has the most. When all of
-//! them are being answered a new one is refused, on HTTP/1.1 with 503. Absent: time limits of answers
+//! them are being answered a new one is refused, on HTTP/1.1 with 503. How often the key of a
+//! listener may be guessed is counted by source as well ([`GuardedKey`]). Absent: time limits of answers
 //! and bodies, which the routes have themselves; TLS, for which a proxy stands in front.
 
 mod connections;
+mod guesses;
 mod http2;
 mod phase;
 mod source;
@@ -34,6 +36,7 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
 use self::connections::{Connections, Seat};
+pub use self::guesses::{GUESSES_AT_ONCE, GUESSES_PER_MINUTE, GuardedKey, Guesses};
 pub use self::http2::{Client, serve_http2};
 pub use self::phase::Answering;
 use self::phase::{Phase, Watched};

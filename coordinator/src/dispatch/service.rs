@@ -95,7 +95,7 @@ impl FleetService {
             store,
             registry,
             credentials,
-            check: KeyCheck::new(options.key.clone()),
+            check: KeyCheck::new(options.key.clone(), &cache),
             options,
             cache,
             shutdown: CancellationToken::new(),
@@ -163,7 +163,7 @@ impl Fleet for FleetService {
     ) -> Result<Response<Self::ConnectStream>, Status> {
         let client = request.extensions().get::<Client>().cloned();
         let source = client.as_ref().map_or(Source::UNKNOWN, Client::source);
-        self.shared.check.check(&request, source)?;
+        self.shared.check.check(&request, source).await?;
         let connection = client.as_ref().map(Client::authenticated);
         if self.shared.shutdown.is_cancelled() {
             return Err(shutting_down());
