@@ -21,7 +21,7 @@ mod rules;
 mod sql;
 mod work;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -47,7 +47,7 @@ pub use outbox::{Effect, OutboxEntry, Sent};
 pub use sql::{Hints, SqlStore, Transferred};
 pub use work::{
     Assignment, AttemptRecord, Claim, LiveAttempt, Look, LostAttempt, NewPresence, QueuedTask,
-    Rest, TakenAway, Terms,
+    Renewal, Rest, TakenAway, Terms,
 };
 
 /// What can go wrong with a database, as callers need to tell it apart.
@@ -295,18 +295,22 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     }
     /// The agents gave a sign of life: for a lease from now they are present in those states, and
     /// their live attempts live on, if they were accepted and are not past the deadline; returns
-    /// those that are live.
+    /// those that are live, whether accepted or not.
     async fn renew(
         &self,
         agents: &[(AgentId, AgentState)],
         terms: Terms,
-    ) -> StoreResult<Vec<(AgentId, Work)>>;
+    ) -> StoreResult<Vec<Renewal>>;
     /// Attempts that ended without their agents since the moment that the last look returned, and
     /// some of those before; and the moment of this one.
     async fn taken_away(
         &self,
         since: Option<Timestamp>,
     ) -> StoreResult<(Timestamp, Vec<TakenAway>)>;
+    /// Those of an agent's attempts that ended because their task was cancelled, by a person or by
+    /// the failure of a dependency: their agent is to hear `Cancel`, and of all others that they are
+    /// stale.
+    async fn called_off(&self, agent: &AgentId, works: &[Work]) -> StoreResult<BTreeSet<Work>>;
     /// Who has or had an attempt.
     async fn holder(&self, work: Work) -> StoreResult<Option<AgentId>>;
     /// The agent's live attempts.

@@ -7,12 +7,12 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use patchfleet_domain::{Agent, Timestamp, Work};
+use patchfleet_domain::{Agent, Timestamp};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::registry::{Ended, Sign};
 use super::service::Shared;
-use crate::store::{Cas, StoreResult};
+use crate::store::{Cas, Renewal, StoreResult};
 use crate::wake::next_change;
 
 /// Between two looks for ended attempts, when the store has news.
@@ -76,10 +76,9 @@ async fn renew(shared: &Shared) -> StoreResult<()> {
         .await;
     live.sort();
     for sign in signs {
-        let begin = live.partition_point(|(agent, _)| *agent < sign.agent);
-        let own = live[begin..].iter();
-        let own = own.take_while(|(agent, _)| *agent == sign.agent);
-        compare(shared, &sign, own.map(|(_, work)| *work).collect()).await?;
+        let begin = live.partition_point(|live| live.agent < sign.agent);
+        let end = live.partition_point(|live| live.agent <= sign.agent);
+        compare(shared, &sign, &live[begin..end]).await?;
     }
     Ok(())
 }
@@ -93,10 +92,14 @@ fn said(shared: &Shared, signs: &[Sign]) -> Vec<Agent> {
 }
 
 /// Compares what an agent had before the store was asked with what is live.
-async fn compare(shared: &Shared, sign: &Sign, live: Vec<Work>) -> StoreResult<()> {
-    let is_live: BTreeSet<_> = live.iter().copied().collect();
-    for work in sign.held.iter().filter(|work| !is_live.contains(work)) {
-        shared.registry.stop(&sign.agent, *work, false);
+async fn compare(shared: &Shared, sign: &Sign, live: &[Renewal]) -> StoreResult<()> {
+    let is_live: BTreeSet<_> = live.iter().map(|live| live.work).collect();
+    let held = sign.held.iter().copied();
+    let over: Vec<_> = held.filter(|work| !is_live.contains(work)).collect();
+    let called_off = shared.store.called_off(&sign.agent, &over).await?;
+    for work in over {
+        let called_off = called_off.contains(&work);
+        shared.registry.stop(&sign.agent, work, called_off);
     }
     let patience = shared.options.lease;
     for work in shared.registry.renewed(&sign.agent, live, patience) {

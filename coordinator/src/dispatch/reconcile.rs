@@ -11,6 +11,8 @@ pub(super) struct Reconciled {
     pub(super) keep: Vec<Work>,
     /// The agent works on them, but they are not its own any more.
     pub(super) drop: Vec<Work>,
+    /// Taken out of those: the ones whose task was called off, of which the agent hears `Cancel`.
+    pub(super) cancel: Vec<Work>,
     /// Assigned, but the agent does not know: the assignment was lost on the way.
     pub(super) again: Vec<Work>,
     /// Accepted, but the process does not work on them: another one did, which is gone. (Its own

@@ -21,7 +21,7 @@ use uuid::Uuid;
 
 use crate::scheduler::experience::{Experience, Topic};
 use crate::scheduler::plan::AgentView;
-use crate::store::Assignment;
+use crate::store::{Assignment, Renewal};
 use entry::Entry;
 pub(super) use entry::{Ended, Presence};
 
@@ -76,6 +76,8 @@ pub(super) struct Connection {
     pub(super) instance: Uuid,
     /// The attempts that it has already.
     pub(super) held: Vec<Work>,
+    /// Those that it was told to stop and that take their slots until it has.
+    pub(super) revoked: Vec<Work>,
     /// How long it may be silent before it gets nothing new.
     pub(super) patience: Duration,
     /// The way to it.
@@ -305,20 +307,22 @@ impl Registry {
         }
     }
 
-    /// The agent's leases were renewed. Tells the attempts among them that it has not named for
-    /// as long as `patience`.
+    /// The leases of the agent's accepted attempts were renewed, which it hears. Tells the live
+    /// attempts that it has not named for as long as `patience`.
     pub(super) fn renewed(
         &self,
         agent: &AgentId,
-        live: Vec<Work>,
+        live: &[Renewal],
         patience: Duration,
     ) -> Vec<Work> {
+        let works: Vec<_> = live.iter().map(|live| live.work).collect();
+        let accepted = live.iter().filter(|live| live.is_accepted);
+        let accepted: Vec<_> = accepted.map(|live| live.work).collect();
         let forgotten = self.with(agent, |entry| {
-            let forgotten = entry.forgotten(&live, patience);
-            if !live.is_empty() {
-                entry.order(Order::Renewed(live));
+            if !accepted.is_empty() {
+                entry.order(Order::Renewed(accepted));
             }
-            forgotten
+            entry.forgotten(&works, patience)
         });
         forgotten.unwrap_or_default()
     }
@@ -417,6 +421,7 @@ mod tests {
             agent: entry::tests::agent(id()),
             instance,
             held: Vec::new(),
+            revoked: Vec::new(),
             patience: SILENCE,
             orders,
             superseded: newer.superseded.clone(),

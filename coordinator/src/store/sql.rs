@@ -40,7 +40,7 @@ mod unreadable;
 mod warm;
 mod write;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -76,7 +76,7 @@ use super::{
     TaskEvent, TaskFilter,
 };
 use crate::store::{
-    Act, AtWork, Caps, Look, Pause, Retention, Retired, Room, Scope, TakenAway, Terms,
+    Act, AtWork, Caps, Look, Pause, Renewal, Retention, Retired, Room, Scope, TakenAway, Terms,
 };
 
 /// Newly queued tasks that nobody has heard of yet.
@@ -516,7 +516,7 @@ impl Store for SqlStore {
         &self,
         agents: &[(AgentId, AgentState)],
         terms: Terms,
-    ) -> StoreResult<Vec<(AgentId, Work)>> {
+    ) -> StoreResult<Vec<Renewal>> {
         self.database
             .persistently(|| agents::renew(&self.database, agents, terms))
             .await
@@ -527,6 +527,11 @@ impl Store for SqlStore {
         since: Option<Timestamp>,
     ) -> StoreResult<(Timestamp, Vec<TakenAway>)> {
         self.bound(attempts::taken_away(&self.database, since))
+            .await
+    }
+
+    async fn called_off(&self, agent: &AgentId, works: &[Work]) -> StoreResult<BTreeSet<Work>> {
+        self.bound(attempts::called_off(&self.database, agent, works))
             .await
     }
 

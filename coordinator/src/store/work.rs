@@ -122,6 +122,17 @@ pub struct LostAttempt {
     pub now: TaskState,
 }
 
+/// A live attempt of an agent that gave a sign of life.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Renewal {
+    /// Who has it.
+    pub agent: AgentId,
+    /// Task and attempt.
+    pub work: Work,
+    /// The agent accepted it, so that its lease was renewed.
+    pub is_accepted: bool,
+}
+
 /// An attempt that ended without its agent, which is to stop.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TakenAway {

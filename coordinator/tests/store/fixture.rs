@@ -228,7 +228,10 @@ impl Fixture {
     pub(crate) async fn renew(&self, agents: &[&AgentId]) -> Vec<(AgentId, Work)> {
         let busy = |agent: &&AgentId| ((*agent).clone(), AgentState::Busy);
         let agents: Vec<_> = agents.iter().map(busy).collect();
-        self.store.renew(&agents, TERMS).await.unwrap()
+        let live = self.store.renew(&agents, TERMS).await.unwrap();
+        live.into_iter()
+            .map(|live| (live.agent, live.work))
+            .collect()
     }
 
     pub(crate) async fn task(&self, id: TaskId) -> Task {

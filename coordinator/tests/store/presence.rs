@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use patchfleet_coordinator::store::{Cas, NewPresence, TakenAway, Terms, WorkEvent};
+use patchfleet_coordinator::store::{Cas, NewPresence, Renewal, TakenAway, Terms, WorkEvent};
 use patchfleet_domain::{
     Agent, AgentId, AgentState, AgentType, SecurityLevel, SessionId, TaskState,
 };
@@ -111,9 +111,15 @@ pub(crate) async fn work_that_hangs_loses_its_lease(fixture: &Fixture) {
     let queued = fixture.queued(1).await;
     let unaccepted = fixture.claim(&queued, Duration::ZERO).await.work;
     let accepted = fixture.started(2).await;
-    let mut renewed = fixture.renew(&[&me]).await;
-    renewed.sort();
-    assert_eq!(renewed, [(me.clone(), unaccepted), (me.clone(), accepted)]);
+    let mut live = fixture.store.renew(&sign, TERMS).await.unwrap();
+    live.sort();
+    let renewal = |work, is_accepted| Renewal {
+        agent: me.clone(),
+        work,
+        is_accepted,
+    };
+    let both = [renewal(unaccepted, false), renewal(accepted, true)];
+    assert_eq!(live, both);
     let over = async || {
         let expired = fixture.store.expire().await.unwrap();
         expired.into_iter().map(|it| it.work).collect::<Vec<_>>()
@@ -167,4 +173,11 @@ pub(crate) async fn what_is_taken_away_is_told_and_what_ended_by_itself_is_not(f
         called_off,
     };
     assert_eq!(taken, [told(cancelled, true), told(lost, false)]);
+    let works = [cancelled, lost, finished];
+    let called_off = async |agent: &AgentId| {
+        let called_off = fixture.store.called_off(agent, &works).await;
+        called_off.unwrap().into_iter().collect::<Vec<_>>()
+    };
+    assert_eq!(called_off(&agent("backend-1")).await, [cancelled]);
+    assert_eq!(called_off(&agent("stranger")).await, []);
 }

@@ -284,7 +284,8 @@ pub struct Welcome {
     /// Of the attempts in `Register.resume`: those that are still the agent's.
     #[prost(message, repeated, tag = "4")]
     pub keep: ::prost::alloc::vec::Vec<Work>,
-    /// Those that are not; their work must stop.
+    /// Those that are not; their work must stop. An attempt in neither list was called off, which the
+    /// `Cancel` that follows says.
     #[prost(message, repeated, tag = "5")]
     pub drop: ::prost::alloc::vec::Vec<Work>,
 }
@@ -331,7 +332,7 @@ pub struct Task {
     #[prost(string, repeated, tag = "14")]
     pub target_files: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
-/// The leases of these attempts were renewed for another `lease_ttl_ms`; not sent when there are
+/// The leases of these attempts, which the agent accepted, were renewed for another `lease_ttl_ms`; not sent when there are
 /// none. An agent that hears of no renewal of an attempt for that long connects again, so that the
 /// registration settles whose the attempt is.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -339,6 +340,8 @@ pub struct Renewed {
     #[prost(message, repeated, tag = "1")]
     pub works: ::prost::alloc::vec::Vec<Work>,
 }
+/// The attempt's task was called off: stop, and say `Finished`, which is answered with `Stale`. Said
+/// once a stream.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Cancel {
     #[prost(message, optional, tag = "1")]

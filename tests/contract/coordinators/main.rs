@@ -30,12 +30,16 @@ patchfleet_testkit::contract!(
         what_is_said_of_an_attempt_of_nobody_is_stale,
         what_is_said_of_the_attempt_of_another_agent_is_stale,
         a_heartbeat_renews_what_is_its_own,
+        a_renewal_names_all_that_was_accepted_and_nothing_else,
         what_a_heartbeat_names_and_is_not_its_own_is_stale_once,
         the_same_process_keeps_what_it_resumes_and_nothing_else,
         what_a_new_process_does_not_know_is_lost,
         an_assignment_that_was_not_answered_comes_again,
         a_goodbye_gives_the_attempts_up,
         what_is_called_off_is_stopped_and_over,
+        what_is_called_off_while_the_agent_is_away_is_cancelled_when_it_is_back,
+        what_was_called_off_is_cancelled_also_when_the_agent_names_it_late,
+        what_was_called_off_is_cancelled_also_when_a_report_on_it_is_faster,
         a_credential_is_for_a_live_attempt_of_the_agent,
     ] for stub = crate::parts::Stub, real = crate::parts::Real
 );

@@ -95,7 +95,7 @@ impl State {
         while let Some(body) = self.pending.pop_front() {
             match &body {
                 Body::Assign(assign) => self.attempts.assign(&open.agent, assign),
-                Body::Cancel(cancel) => self.attempts.stop(cancel.work.as_ref()),
+                Body::Cancel(cancel) => drop(self.attempts.call_off(cancel)),
                 Body::Stale(stale) => self.attempts.stop(stale.work.as_ref()),
                 _ => {}
             }
@@ -168,9 +168,17 @@ impl StubCoordinator {
         &self.key
     }
 
-    /// Sends a message; waits in line while no agent is registered.
+    /// Sends a message; waits in line while no agent is registered. A cancel waits for an agent that
+    /// resumes the attempt.
     pub fn send(&self, body: Body) {
         self.state.send_modify(|state| {
+            let is_away = state.open.is_none() && state.pending.is_empty();
+            if let Body::Cancel(cancel) = &body
+                && is_away
+                && state.attempts.call_off(cancel)
+            {
+                return;
+            }
             state.pending.push_back(body);
             state.flush();
         });

@@ -77,7 +77,12 @@ pub(super) struct Entry {
 
 impl Entry {
     pub(super) fn new(connection: Connection) -> Self {
-        let held = connection.held.into_iter();
+        let held = connection.held.into_iter().map(|work| (work, false));
+        let revoked = connection.revoked.into_iter().map(|work| (work, true));
+        let held = held.chain(revoked).map(|(work, revoked)| {
+            let topic = None;
+            (work, Held { topic, revoked })
+        });
         let state = connection.agent.state;
         let stored_reason = connection.agent.reason.clone();
         Self {
@@ -87,7 +92,7 @@ impl Entry {
             orders: connection.orders,
             superseded: connection.superseded,
             ended: connection.ended,
-            held: held.map(|work| (work, Held::default())).collect(),
+            held: held.collect(),
             reserved: 0,
             resting: false,
             named: BTreeSet::new(),
@@ -281,6 +286,7 @@ pub(super) mod tests {
             agent: agent("a".parse().unwrap()),
             instance: uuid::Uuid::now_v7(),
             held: Vec::new(),
+            revoked: Vec::new(),
             patience: Duration::from_secs(15),
             orders,
             superseded: CancellationToken::new(),

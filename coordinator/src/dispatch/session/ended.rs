@@ -26,8 +26,17 @@ impl Session {
                 self.shared.registry.hold(&self.agent, attempt.work);
             }
         }
+        let strange: Vec<_> = strange.into_iter().collect();
+        let called_off = self.shared.store.called_off(&self.agent, &strange).await;
+        let called_off = match called_off {
+            Ok(called_off) => called_off,
+            Err(error) => {
+                tracing::warn!(%error, "can't see which attempts were called off");
+                return Ok(());
+            }
+        };
         for work in strange {
-            self.stop(work, false).await?;
+            self.stop(work, called_off.contains(&work)).await?;
         }
         Ok(())
     }
@@ -38,16 +47,27 @@ impl Session {
         if self.reports.tell_of(work) || !self.shared.registry.revoke(&self.agent, work) {
             return Ok(());
         }
-        let wire = Some(work.into());
-        let body = if called_off {
-            Body::Cancel(v1::Cancel {
-                work: wire,
-                reason: "the task was called off".to_owned(),
-            })
-        } else {
-            Body::Stale(v1::Stale { work: wire })
-        };
         tracing::info!(%work, called_off, "told the agent to stop");
-        self.outgoing.say(body).await
+        self.outgoing.say(end_message(work, called_off)).await
+    }
+
+    /// A report did not count because its task was called off: the agent hears that instead, unless
+    /// it did already. Then its report is stale like any other.
+    pub(super) fn cancel_or_stale(&self, work: Work) -> Body {
+        let is_news = self.shared.registry.revoke(&self.agent, work);
+        end_message(work, is_news)
+    }
+}
+
+/// What an agent hears of an attempt that is not its own any more.
+pub(super) fn end_message(work: Work, called_off: bool) -> Body {
+    let work = Some(work.into());
+    if called_off {
+        Body::Cancel(v1::Cancel {
+            work,
+            reason: "the task was called off".to_owned(),
+        })
+    } else {
+        Body::Stale(v1::Stale { work })
     }
 }

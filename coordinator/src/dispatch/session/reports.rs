@@ -20,6 +20,7 @@ use tokio::time::Instant;
 use tonic::Status;
 
 use super::Session;
+use super::ended::end_message;
 use super::registration::invalid;
 use super::start::unavailable;
 use crate::dispatch::registry::Ended;
@@ -62,6 +63,8 @@ enum Fate {
     Applied(u64),
     /// It does not count.
     Stale,
+    /// It does not count, as the task was called off while the attempt went on.
+    CalledOff,
     /// Its task can't be decoded now: the agent keeps it.
     Kept,
 }
@@ -166,13 +169,15 @@ impl Session {
             if let Some(how) = ended {
                 self.shared.registry.release(&self.agent, work, how);
             }
-            let work = Some(work.into());
-            self.outgoing
-                .say(match fate {
-                    Fate::Applied(seq) => Body::ReportAck(v1::ReportAck { work, seq }),
-                    Fate::Stale | Fate::Kept => Body::Stale(v1::Stale { work }),
-                })
-                .await?;
+            let body = match fate {
+                Fate::Applied(seq) => {
+                    let work = Some(work.into());
+                    Body::ReportAck(v1::ReportAck { work, seq })
+                }
+                Fate::CalledOff => self.cancel_or_stale(work),
+                Fate::Stale | Fate::Kept => end_message(work, false),
+            };
+            self.outgoing.say(body).await?;
         }
         Ok(())
     }
@@ -205,7 +210,30 @@ async fn make_durable(
         }
     }
     landed.extend(apply(&shared, &mut reports, &landed).await?);
+    find_called_off(&shared, &agent, &mut landed).await;
     Ok(landed)
+}
+
+/// Tells reports on attempts that were called off from those that are stale for another reason. The
+/// last report of an attempt is stale either way: there is nothing to call off any more.
+async fn find_called_off(shared: &Shared, agent: &AgentId, landed: &mut [Landed]) {
+    let stale = |it: &Landed| it.fate == Fate::Stale && it.ended.is_none();
+    let works: BTreeSet<_> = landed
+        .iter()
+        .filter(|it| stale(it))
+        .map(|it| it.work)
+        .collect();
+    let works: Vec<_> = works.into_iter().collect();
+    let called_off = shared.store.called_off(agent, &works).await;
+    let called_off = called_off.unwrap_or_else(|error| {
+        tracing::warn!(%error, "can't see which attempts were called off");
+        BTreeSet::new()
+    });
+    for landed in landed.iter_mut().filter(|it| stale(it)) {
+        if called_off.contains(&landed.work) {
+            landed.fate = Fate::CalledOff;
+        }
+    }
 }
 
 /// True when the attempt is or was this agent's; ended ones are left to the store, which

@@ -15,6 +15,7 @@ use super::super::reconcile::{Reconciled, reconcile};
 use super::super::registration::{self, Newcomer};
 use super::super::registry::{Connection, Occupied, Order, Reservation};
 use super::super::service::{Shared, occupied, superseded};
+use super::ended::end_message;
 use super::{Place, assign_message};
 use crate::store::{Cas, NewPresence, StoreError};
 
@@ -37,8 +38,8 @@ pub(super) async fn register(
     let place = reserve(shared, &newcomer).await?;
     let taken = place.superseded.clone();
     let welcomed = taken.run_until_cancelled(begin(shared, &newcomer, &place, outgoing));
-    let held = match welcomed.await.unwrap_or_else(|| Err(superseded())) {
-        Ok(held) => held,
+    let attempts = match welcomed.await.unwrap_or_else(|| Err(superseded())) {
+        Ok(attempts) => attempts,
         Err(status) => {
             // It may be in the store already, where it would keep others out.
             let left = shared.store.agent_left(&place.agent, place.id, None);
@@ -46,7 +47,7 @@ pub(super) async fn register(
             return Err(status);
         }
     };
-    connect(shared, newcomer, place, held)
+    connect(shared, newcomer, place, attempts)
 }
 
 /// Takes the agent's place, unless another process has it and is heard.
@@ -72,13 +73,20 @@ async fn reserve(shared: &Arc<Shared>, newcomer: &Newcomer) -> Result<Place, Sta
     })
 }
 
+/// What an agent has when it was welcomed.
+struct Attempts {
+    held: Vec<Work>,
+    /// Attempts that it was told to stop.
+    revoked: Vec<Work>,
+}
+
 /// Stores the registration and welcomes the agent; returns the attempts that it has.
 async fn begin(
     shared: &Shared,
     newcomer: &Newcomer,
     place: &Place,
     outgoing: &Outgoing,
-) -> Result<Vec<Work>, Status> {
+) -> Result<Attempts, Status> {
     let presence = NewPresence {
         session: place.id,
         instance: newcomer.instance,
@@ -93,8 +101,14 @@ async fn begin(
     outgoing
         .say(Body::Welcome(welcome(shared, place.id, &reconciled)))
         .await?;
+    for work in &reconciled.cancel {
+        outgoing.say(end_message(*work, true)).await?;
+    }
     let again = assign_again(shared, outgoing, &reconciled.again).await?;
-    Ok([again, reconciled.keep].concat())
+    Ok(Attempts {
+        held: [again, reconciled.keep].concat(),
+        revoked: reconciled.cancel,
+    })
 }
 
 /// Settles what became of the agent's attempts.
@@ -102,7 +116,10 @@ async fn settle(shared: &Shared, newcomer: &Newcomer) -> Result<Reconciled, Stor
     let Newcomer { agent, .. } = newcomer;
     let id = &agent.id;
     let live = shared.store.live_attempts(id).await?;
-    let reconciled = reconcile(&live, &newcomer.resume);
+    let mut reconciled = reconcile(&live, &newcomer.resume);
+    let called_off = shared.store.called_off(id, &reconciled.drop).await?;
+    reconciled.drop.retain(|work| !called_off.contains(work));
+    reconciled.cancel = called_off.into_iter().collect();
     for work in &reconciled.lose {
         let why = "the agent was started anew and does not know the attempt";
         match shared.store.lose(*work, why).await {
@@ -160,7 +177,7 @@ fn connect(
     shared: &Shared,
     newcomer: Newcomer,
     place: Place,
-    held: Vec<Work>,
+    attempts: Attempts,
 ) -> Result<Started, Status> {
     // Each slot's attempt may be given, stopped and given again before the first was sent.
     let room = newcomer.agent.slots as usize * 3 + 1;
@@ -169,7 +186,8 @@ fn connect(
         session: place.id,
         agent: newcomer.agent,
         instance: newcomer.instance,
-        held,
+        held: attempts.held,
+        revoked: attempts.revoked,
         patience: (shared.options.heartbeat * 3).max(SHORTEST_PATIENCE),
         orders: tx,
         superseded: place.superseded.clone(),

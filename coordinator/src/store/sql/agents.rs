@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use patchfleet_domain::{Agent, AgentId, AgentState, SessionId, Work};
+use patchfleet_domain::{Agent, AgentId, AgentState, SessionId};
 use serde::Serialize;
+use sqlx::Row as _;
 
 use super::attempts::work;
 use super::rows::{json_present, to_json, word};
@@ -11,7 +12,7 @@ use super::rowset::{self, Row as _, row};
 use super::unit::Unit;
 use super::unreadable::{AGENTS, ATTEMPTS};
 use super::{Database, micros};
-use crate::store::{Cas, NewPresence, StoreResult, Terms};
+use crate::store::{Cas, NewPresence, Renewal, StoreResult, Terms};
 
 row! {
     PresenceRow {
@@ -67,7 +68,7 @@ pub(super) async fn renew(
     database: &Database,
     agents: &[(AgentId, AgentState)],
     terms: Terms,
-) -> StoreResult<Vec<(AgentId, Work)>> {
+) -> StoreResult<Vec<Renewal>> {
     let mut unit = Unit::of(database);
     let until = unit
         .now()
@@ -96,7 +97,7 @@ pub(super) async fn renew(
         "UPDATE attempts SET lease_until = CASE WHEN last_seq = 0 THEN lease_until \
          WHEN assigned_at + $3 < $2 THEN assigned_at + $4 ELSE $5 END WHERE (task, number) IN (\
             SELECT task, number FROM attempts WHERE agent {} AND ended_at IS NULL ORDER BY task{}\
-         ) RETURNING agent, task, number",
+         ) RETURNING agent, task, number, last_seq",
         unit.dialect.among(),
         unit.dialect.lock()
     );
@@ -111,7 +112,11 @@ pub(super) async fn renew(
         .await?;
     unit.commit().await?;
     Ok(database.readable(ATTEMPTS, &found, |row| {
-        Ok((word(row, "agent")?, work(row)?))
+        Ok(Renewal {
+            agent: word(row, "agent")?,
+            work: work(row)?,
+            is_accepted: row.try_get::<i64, _>("last_seq")? > 0,
+        })
     }))
 }
 

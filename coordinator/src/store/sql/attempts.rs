@@ -1,5 +1,6 @@
 //! Attempts and their leases.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use patchfleet_domain::{AgentId, AttemptNumber, TaskId, TaskState, Timestamp, Work};
@@ -7,7 +8,7 @@ use sqlx::Row as _;
 use sqlx::any::AnyRow;
 
 use super::batch::each;
-use super::rows::{self, number, word};
+use super::rows::{self, number, to_json, word};
 use super::unit::{Busy, Unit};
 use super::unreadable::{ATTEMPTS, TASKS, bind_left_out, one};
 use super::{Database, micros};
@@ -89,6 +90,29 @@ pub(super) async fn taken_away(
         })
     });
     Ok((rows::moment(now)?, taken))
+}
+
+pub(super) async fn called_off(
+    database: &Database,
+    agent: &AgentId,
+    works: &[Work],
+) -> StoreResult<BTreeSet<Work>> {
+    if works.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let text = format!(
+        "SELECT task, number FROM attempts WHERE task {} AND agent = $2 AND outcome = 'cancelled'",
+        database.dialect.among()
+    );
+    let tasks: BTreeSet<_> = works.iter().map(|work| work.task).collect();
+    let found = sqlx::query(sqlx::AssertSqlSafe(text))
+        .bind(to_json(&tasks)?)
+        .bind(agent.as_str())
+        .fetch_all(&database.readers)
+        .await?;
+    let mut called_off = database.readable(ATTEMPTS, &found, work);
+    called_off.retain(|work| works.contains(work));
+    Ok(called_off.into_iter().collect())
 }
 
 pub(super) async fn lose(

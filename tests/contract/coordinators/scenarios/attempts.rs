@@ -121,7 +121,6 @@ async fn beat(client: &Client, current: &[&v1::Work]) {
     client.say(Say::Heartbeat(heartbeat)).await;
 }
 
-/// Asks for a token.
 /// Asks for a token; gives the request's name.
 async fn ask(client: &Client, work: &v1::Work, scope: v1::CredentialScope) -> String {
     let request_id = Uuid::now_v7().to_string();
@@ -236,6 +235,21 @@ pub(crate) async fn a_heartbeat_renews_what_is_its_own<P: Part>() {
     assert_eq!(renewed, [accepted]);
 }
 
+/// Whatever the heartbeat names: an assignment that was not accepted has its first lease and no other.
+pub(crate) async fn a_renewal_names_all_that_was_accepted_and_nothing_else<P: Part>() {
+    let (part, mut client, accepted) = at_work::<P>(Uuid::now_v7()).await;
+    part.assign().await;
+    let unanswered = assignment(&mut client).await.work.unwrap();
+    beat(&client, &[&unanswered]).await;
+    let renewed = client
+        .wait("a renewal", |heard| match heard {
+            Hear::Renewed(renewed) => Some(renewed.works.clone()),
+            _ => None,
+        })
+        .await;
+    assert_eq!(renewed, [accepted]);
+}
+
 pub(crate) async fn what_a_heartbeat_names_and_is_not_its_own_is_stale_once<P: Part>() {
     let (_part, mut client, accepted) = at_work::<P>(Uuid::now_v7()).await;
     let strange = work();
@@ -299,20 +313,32 @@ pub(crate) async fn a_goodbye_gives_the_attempts_up<P: Part>() {
     assert_eq!(welcome.drop, [accepted]);
 }
 
-/// It hears `Cancel`, or `Stale` when a renewal of its leases finds the end first, and nothing more of
-/// it: an agent that heard `Cancel` has the time to say how the work ended.
+/// Waits for the end of an attempt and gives it: true when it is `Cancel`.
+async fn is_cancelled(client: &mut Client, work: &v1::Work) -> bool {
+    let look = |heard: &Hear| match heard {
+        Hear::Cancel(cancel) if cancel.work.as_ref() == Some(work) => Some(true),
+        Hear::Stale(stale) if stale.work.as_ref() == Some(work) => Some(false),
+        _ => None,
+    };
+    client.wait("the end of an attempt", look).await
+}
+
+/// Says that the work ended, as an agent does that heard `Cancel`; it does not count.
+async fn stops(client: &mut Client, work: &v1::Work) {
+    let outcome = v1::finished::Outcome::Cancelled(v1::Cancelled::default());
+    let outcome = Some(outcome);
+    let finished = Event::Finished(v1::Finished { outcome });
+    report(client, work, 2, finished).await;
+    stale(client, work).await;
+}
+
+/// It hears `Cancel`, also when a renewal of its leases finds the end first, and nothing more of it:
+/// an agent that heard `Cancel` has the time to say how the work ended.
 pub(crate) async fn what_is_called_off_is_stopped_and_over<P: Part>() {
     let (part, mut client, accepted) = at_work::<P>(Uuid::now_v7()).await;
-    beat(&client, &[&accepted]).await;
     part.call_off(&accepted).await;
-    let stopped = client
-        .wait("a cancel", |heard| match heard {
-            Hear::Cancel(cancel) => cancel.work.clone(),
-            Hear::Stale(stale) => stale.work.clone(),
-            _ => None,
-        })
-        .await;
-    assert_eq!(stopped, accepted);
+    beat(&client, &[&accepted]).await;
+    assert!(is_cancelled(&mut client, &accepted).await);
     beat(&client, &[&accepted]).await;
     ask(&client, &accepted, v1::CredentialScope::Read).await;
     let after = client
@@ -323,11 +349,48 @@ pub(crate) async fn what_is_called_off_is_stopped_and_over<P: Part>() {
         })
         .await;
     assert_eq!(after, "a refusal");
-    let outcome = v1::finished::Outcome::Cancelled(v1::Cancelled::default());
-    let outcome = Some(outcome);
-    let finished = Event::Finished(v1::Finished { outcome });
-    report(&client, &accepted, 2, finished).await;
-    stale(&mut client, &accepted).await;
+    stops(&mut client, &accepted).await;
+}
+
+/// A registration that resumes it is answered with `Cancel` instead of a place in `drop`.
+pub(crate) async fn what_is_called_off_while_the_agent_is_away_is_cancelled_when_it_is_back<
+    P: Part,
+>() {
+    let instance = Uuid::now_v7();
+    let (part, client, accepted) = at_work::<P>(instance).await;
+    drop(client);
+    part.call_off(&accepted).await;
+    for _ in 0..2 {
+        let (mut client, welcome) = resumed(&part, instance, &[&accepted]).await;
+        assert_eq!((welcome.keep, welcome.drop), (vec![], vec![]));
+        assert!(is_cancelled(&mut client, &accepted).await);
+        // It hears it once a stream, however often it names what it has not stopped yet.
+        beat(&client, &[&accepted]).await;
+        let strange = work();
+        beat(&client, &[&accepted, &strange]).await;
+        stale(&mut client, &strange).await;
+    }
+    let (mut client, _) = resumed(&part, instance, &[&accepted]).await;
+    assert!(is_cancelled(&mut client, &accepted).await);
+    stops(&mut client, &accepted).await;
+}
+
+pub(crate) async fn what_was_called_off_is_cancelled_also_when_the_agent_names_it_late<P: Part>() {
+    let instance = Uuid::now_v7();
+    let (part, client, accepted) = at_work::<P>(instance).await;
+    drop(client);
+    part.call_off(&accepted).await;
+    let (mut client, welcome) = resumed(&part, instance, &[]).await;
+    assert_eq!((welcome.keep, welcome.drop), (vec![], vec![]));
+    beat(&client, &[&accepted]).await;
+    assert!(is_cancelled(&mut client, &accepted).await);
+}
+
+pub(crate) async fn what_was_called_off_is_cancelled_also_when_a_report_on_it_is_faster<P: Part>() {
+    let (part, mut client, accepted) = at_work::<P>(Uuid::now_v7()).await;
+    part.call_off(&accepted).await;
+    report(&client, &accepted, 2, progress()).await;
+    assert!(is_cancelled(&mut client, &accepted).await);
 }
 
 pub(crate) async fn a_credential_is_for_a_live_attempt_of_the_agent<P: Part>() {

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use patchfleet_domain::{Report, Work, WorkEvent};
 use patchfleet_proto::v1;
+use patchfleet_proto::v1::coordinator_message::Body;
 
 /// An attempt that was assigned.
 #[derive(Debug)]
@@ -14,6 +15,8 @@ struct Attempt {
     assign: v1::Assign,
     accepted: bool,
     ended: bool,
+    /// Why its task was called off, if it was.
+    called_off: Option<String>,
     /// The number of the newest report that counted.
     last_seq: u64,
 }
@@ -23,6 +26,8 @@ struct Attempt {
 pub(super) struct Reconciled {
     pub(super) keep: Vec<v1::Work>,
     pub(super) drop: Vec<v1::Work>,
+    /// Those whose task was called off.
+    pub(super) cancel: Vec<v1::Cancel>,
     /// Assignments that were never answered and that the agent does not know.
     pub(super) again: Vec<v1::Assign>,
 }
@@ -48,6 +53,7 @@ impl Attempts {
                 assign: assign.clone(),
                 accepted: false,
                 ended: false,
+                called_off: None,
                 last_seq: 0,
             });
         }
@@ -64,6 +70,28 @@ impl Attempts {
     pub(super) fn stop(&mut self, work: Option<&v1::Work>) {
         self.end(work);
         self.stopped.extend(domain(work));
+    }
+
+    /// Ends an attempt whose task is called off, of which its agent hears now or when it registers;
+    /// false when it was never assigned.
+    pub(super) fn call_off(&mut self, cancel: &v1::Cancel) -> bool {
+        self.stop(cancel.work.as_ref());
+        let work = domain(cancel.work.as_ref());
+        let attempt = self.all.iter_mut().find(|it| Some(it.work) == work);
+        attempt
+            .map(|it| it.called_off = Some(cancel.reason.clone()))
+            .is_some()
+    }
+
+    /// What an agent hears of an attempt that is not its own any more.
+    fn end_message(&self, agent: &str, work: v1::Work) -> Body {
+        let attempt = domain(Some(&work)).and_then(|work| self.position(agent, work));
+        let reason = attempt.and_then(|at| self.all[at].called_off.clone());
+        let work = Some(work);
+        match reason {
+            Some(reason) => Body::Cancel(v1::Cancel { work, reason }),
+            None => Body::Stale(v1::Stale { work }),
+        }
     }
 
     /// Ends all attempts of an agent that leaves.
@@ -111,19 +139,24 @@ impl Attempts {
         true
     }
 
-    /// Of what an agent says it works on: the attempts whose leases a heartbeat renews, and those
-    /// that it is to stop and was not told to yet.
+    /// The attempts whose leases a heartbeat renews, which are all that the agent accepted, and of
+    /// what it says it works on those that it is to stop and was not told to yet.
     pub(super) fn heartbeat(
         &mut self,
         agent: &str,
         current: &[v1::Work],
-    ) -> (Vec<v1::Work>, Vec<v1::Work>) {
-        let (its, strange): (Vec<_>, Vec<_>) = current
-            .iter()
-            .cloned()
-            .partition(|work| self.is_live(agent, Some(work)));
-        let is_new = |work: &v1::Work| domain(Some(work)).is_some_and(|it| self.stopped.insert(it));
-        (its, strange.into_iter().filter(is_new).collect())
+    ) -> (Vec<v1::Work>, Vec<Body>) {
+        let its = self.all.iter().filter(|it| it.agent == agent);
+        let renewed = its.filter(|it| it.accepted && !it.ended);
+        let renewed = renewed.map(|it| it.work.into()).collect();
+        let strange = current.iter().cloned();
+        let mut strange: Vec<_> = strange
+            .filter(|work| !self.is_live(agent, Some(work)))
+            .collect();
+        strange.retain(|work| domain(Some(work)).is_some_and(|it| self.stopped.insert(it)));
+        let ends = strange.into_iter();
+        let ends = ends.map(|work| self.end_message(agent, work)).collect();
+        (renewed, ends)
     }
 
     /// Compares what is live with what a registering agent works on.
@@ -144,6 +177,19 @@ impl Attempts {
         }
         let is_live = |work: &v1::Work| self.is_live(agent, Some(work));
         (result.keep, result.drop) = resume.into_iter().partition(is_live);
+        let ends = result.drop.into_iter();
+        let ends: Vec<_> = ends.map(|work| self.end_message(agent, work)).collect();
+        result.drop = Vec::new();
+        for end in ends {
+            match end {
+                Body::Cancel(cancel) => {
+                    self.stopped.extend(domain(cancel.work.as_ref()));
+                    result.cancel.push(cancel);
+                }
+                Body::Stale(stale) => result.drop.extend(stale.work),
+                _ => {}
+            }
+        }
         result
     }
 

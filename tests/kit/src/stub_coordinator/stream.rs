@@ -225,6 +225,9 @@ impl Stream {
         self.say(Body::Welcome(
             state.answers.welcome(self.number, &reconciled),
         ));
+        for cancel in reconciled.cancel {
+            self.say(Body::Cancel(cancel));
+        }
         for assign in reconciled.again {
             self.say(Body::Assign(assign));
         }
@@ -246,10 +249,9 @@ impl Stream {
         if let Err(error) = convert::works(heartbeat.current.clone()) {
             return self.end.with(Status::invalid_argument(error.to_string()));
         }
-        let (works, strange) = state.attempts.heartbeat(&self.agent, &heartbeat.current);
-        for work in strange {
-            let work = Some(work);
-            self.say(Body::Stale(v1::Stale { work }));
+        let (works, ends) = state.attempts.heartbeat(&self.agent, &heartbeat.current);
+        for end in ends {
+            self.say(end);
         }
         if state.answers.renew && !works.is_empty() {
             self.say(Body::Renewed(v1::Renewed { works }));
