@@ -7,6 +7,7 @@
 
 mod commands;
 mod dependencies;
+mod history;
 mod log;
 mod report;
 mod returns;
@@ -55,6 +56,9 @@ pub(super) struct Attempt {
     pub(super) last_seq: u64,
     /// Volume of everything that was ever added to its log, in bytes.
     pub(super) log_volume: u64,
+    /// Volume of everything that agents were ever to write to the task's history, in bytes; it goes on
+    /// from attempt to attempt.
+    pub(super) history_volume: u64,
     /// How it ended; an attempt that had ended when it was read tells no details.
     pub(super) end: Option<End>,
     pub(super) tests_before: Option<TestVerdict>,
@@ -236,27 +240,6 @@ impl Held {
             after: self.now - self.task.created_at,
         });
         self.event(kind, (from, Some(to)), told);
-    }
-
-    /// Writes something else than a change of state to the history.
-    pub(super) fn note(&mut self, kind: &'static str, told: (&str, &str)) {
-        self.event(kind, (None, None), told);
-    }
-
-    fn event(
-        &mut self,
-        kind: &'static str,
-        (from, to): (Option<TaskState>, Option<TaskState>),
-        (actor, detail): (&str, &str),
-    ) {
-        self.changes.events.push(Event {
-            attempt: self.task.attempt,
-            kind,
-            from,
-            to,
-            actor: actor.to_owned(),
-            detail: detail.to_owned(),
-        });
     }
 
     /// Ends the live attempt with a word, and with the failure that was its own.

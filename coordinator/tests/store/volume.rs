@@ -1,9 +1,10 @@
 //! Untrusted code prints as much as it likes: the store bounds what it keeps and what it reads.
 
-use patchfleet_coordinator::store::{Cas, HISTORY_PAGE, Report, Store, WorkEvent};
-use patchfleet_domain::{Phase, Work};
+use patchfleet_coordinator::store::{Cas, HISTORY_PAGE, Report, Store, TaskEvent, WorkEvent};
+use patchfleet_domain::outcome::Outcome;
+use patchfleet_domain::{Phase, TaskId, TaskState, Work};
 
-use crate::fixture::Fixture;
+use crate::fixture::{Fixture, LEASE, pull_request};
 
 /// Lines and bytes of one report, as an agent sends them.
 const BATCH: usize = 128;
@@ -161,4 +162,109 @@ pub(crate) async fn a_history_is_read_in_pages(fixture: &Fixture) {
     assert!(rest.first().unwrap().id > last);
     let newest = fixture.store.newest_history(work.task, 5).await.unwrap();
     assert_eq!(newest[..], rest[rest.len() - 5..]);
+}
+
+/// A whole history, page by page.
+async fn whole(fixture: &Fixture, task: TaskId) -> Vec<TaskEvent> {
+    let (mut all, mut after) = (Vec::new(), 0);
+    loop {
+        let page = fixture.store.history(task, after).await.unwrap();
+        let Some(last) = page.last() else { return all };
+        after = last.id;
+        all.extend(page);
+    }
+}
+
+fn phase(phase: Phase, detail: &str) -> WorkEvent {
+    WorkEvent::Progress {
+        phase,
+        detail: detail.to_owned(),
+    }
+}
+
+/// Says so many things one after the other; returns the number of the next report.
+async fn loops(
+    fixture: &Fixture,
+    (work, from): (Work, u64),
+    count: u64,
+    event: impl Fn(u64) -> WorkEvent,
+) -> u64 {
+    let report = |seq| Report {
+        work,
+        seq,
+        event: event(seq),
+    };
+    let reports: Vec<_> = (from..from + count).map(report).collect();
+    for batch in reports.chunks(4 * BATCH) {
+        let applied = fixture.store.report_all(batch).await.unwrap();
+        assert!(applied.iter().all(|it| *it == Cas::Applied(())));
+    }
+    from + count
+}
+
+/// The states that a history tells of, in their order; each begins where the last one ended.
+fn states(history: &[TaskEvent]) -> Vec<TaskState> {
+    let changes = history.iter().filter_map(|it| Some((it.from, it.to?)));
+    let mut states = Vec::new();
+    for (from, to) in changes {
+        assert_eq!(from, states.last().copied());
+        states.push(to);
+    }
+    states
+}
+
+pub(crate) async fn a_history_has_a_bound_and_tells_every_change_of_state(fixture: &Fixture) {
+    use TaskState::{Assigned, InProgress, Queued, Review, Testing};
+    let work = fixture.started(1).await;
+    let long = "x".repeat(4096);
+    let next = loops(fixture, (work, 2), 1100, |_| phase(Phase::Analyze, &long)).await;
+    let full = whole(fixture, work.task).await;
+    let next = loops(fixture, (work, next), 100, |_| phase(Phase::Analyze, &long)).await;
+    let there = whole(fixture, work.task).await;
+    assert_eq!(there.len(), full.len(), "it has a bound");
+    let said = "the history is full: progress, checkpoints and usage are no longer kept";
+    let last = full.last().unwrap();
+    assert_eq!((last.kind.as_str(), last.detail.as_str()), ("note", said));
+    assert!(full.len() > 900, "what there is room for is kept");
+
+    fixture.applied(work, next, phase(Phase::Test, "")).await;
+    let now = fixture.store.lose(work, "its host is gone").await.unwrap();
+    assert_eq!(now, Cas::Applied(Queued));
+    let queued = fixture.in_queue(work.task).await;
+    let work = fixture.claim(&queued, LEASE).await.work;
+    fixture.applied(work, 1, WorkEvent::Accepted).await;
+    let next = loops(fixture, (work, 2), 100, |_| phase(Phase::Analyze, &long)).await;
+    for (seq, event) in [
+        (next, phase(Phase::Test, "")),
+        (next + 1, WorkEvent::Finished(pull_request(1))),
+    ] {
+        fixture.applied(work, seq, event).await;
+    }
+    let history = whole(fixture, work.task).await;
+    let ended = [
+        InProgress, Testing, Queued, Assigned, InProgress, Testing, Review,
+    ];
+    assert!(states(&history).ends_with(&ended), "{:?}", states(&history));
+    assert_eq!(history.len(), full.len() + 6, "nothing else is written");
+}
+
+pub(crate) async fn an_agent_that_moves_its_task_to_and_fro_comes_to_an_end(fixture: &Fixture) {
+    let work = fixture.started(1).await;
+    let to_and_fro = |seq| match seq % 2 {
+        0 => phase(Phase::Test, ""),
+        _ => phase(Phase::Generate, ""),
+    };
+    let next = loops(fixture, (work, 2), 20_000, to_and_fro).await;
+    let full = whole(fixture, work.task).await;
+    assert!(full.len() < 20_000, "{}", full.len());
+    let next = loops(fixture, (work, next), 100, to_and_fro).await;
+    assert_eq!(whole(fixture, work.task).await.len(), full.len());
+    let answer = Outcome::Answer {
+        summary: "done".to_owned(),
+    };
+    let finished = WorkEvent::Finished(answer);
+    fixture.applied(work, next, finished).await;
+    let history = whole(fixture, work.task).await;
+    assert_eq!(states(&history).last(), Some(&TaskState::Completed));
+    assert_eq!(fixture.task(work.task).await.state, TaskState::Completed);
 }

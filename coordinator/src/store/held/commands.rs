@@ -33,12 +33,14 @@ impl Held {
         }
         let number = newest.next();
         self.task.attempt = number;
+        let last = self.attempt.take();
         self.attempt = Some(Attempt {
             number,
             agent: agent.clone(),
             lease_until: later(self.now, lease),
             last_seq: 0,
             log_volume: 0,
+            history_volume: last.map_or(0, |last| last.history_volume),
             end: None,
             tests_before: None,
             tests_after: None,

@@ -17,8 +17,8 @@ const PART: u64 = 128 * 1024;
 /// take as much as the head.
 const PARTS: u64 = HEAD / PART - 1;
 /// What a row takes beside its text: itself and its place in the index.
-const ROW: u64 = 400;
-/// Length of a line at the most, in bytes: one row may not take a part's room several times.
+pub(super) const ROW: u64 = 400;
+/// Length of a row's text at the most, in bytes: one may not take the room of many.
 const LONGEST: usize = 64 * 1024;
 
 /// A line to be added to a log.
@@ -76,8 +76,8 @@ impl Attempt {
     }
 }
 
-/// A line as it is kept: what is too long of it is left out, and said to be.
-fn cut(line: &str) -> String {
+/// A text as it is kept: what is too long of it is left out, and said to be.
+pub(super) fn cut(line: &str) -> String {
     if line.len() <= LONGEST {
         return line.to_owned();
     }

@@ -54,7 +54,7 @@ impl Held {
             WorkEvent::Usage(usage) => {
                 let usage = serde_json::to_string(usage)
                     .map_err(|error| StoreError::Corrupt(format!("a usage: {error}")))?;
-                self.note("usage", (actor, &usage));
+                self.record("usage", (actor, &usage));
                 Ok(())
             }
             WorkEvent::Finished(outcome) => self.finish(outcome, actor),
@@ -65,24 +65,28 @@ impl Held {
         self.follow(&Course::through(&[to]), told)
     }
 
-    /// A phase begins: told in the history, and the state follows it.
+    /// A phase begins: written to the history, and the state follows it.
     fn progress(&mut self, phase: Phase, (actor, detail): (&str, &str)) -> StoreResult<()> {
         let next = phase.task_state();
         let next = next.filter(|to| *to != self.task.state);
-        if let Some(to) = next.filter(|to| self.task.state.transition(*to).is_ok()) {
+        if let Some(to) = next.filter(|to| self.task.state.transition(*to).is_ok())
+            && self.may_move()
+        {
             self.move_to(to, (actor, phase.as_str()))?;
         }
-        self.note("phase", (actor, &format!("{phase}: {detail}")));
+        self.record("phase", (actor, &format!("{phase}: {detail}")));
         Ok(())
     }
 
-    /// Keeps a node's output; a later attempt does not pay for it again.
+    /// Keeps a node's output, so that a later attempt does not pay for it again. Where the history is
+    /// full it will: an agent that loops could fill the database with outputs as well.
     fn keep_checkpoint(&mut self, checkpoint: &Checkpoint, actor: &str) {
         let detail = format!("{} visit {}", checkpoint.node, checkpoint.visit);
-        self.changes.checkpoints.push(checkpoint.clone());
         // It made progress: what came back before says nothing any more.
         self.task.returns = Returns::default();
-        self.note("checkpoint", (actor, &detail));
+        if self.record("checkpoint", (actor, &detail)) {
+            self.changes.checkpoints.push(checkpoint.clone());
+        }
     }
 
     fn finish(&mut self, outcome: &Outcome, actor: &str) -> StoreResult<()> {

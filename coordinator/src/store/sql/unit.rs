@@ -274,8 +274,8 @@ impl<'a> Unit<'a> {
             return Ok(BTreeMap::new());
         }
         let text = format!(
-            "SELECT task, number, agent, lease_until, last_seq, log_volume, ended_at FROM attempts a \
-             WHERE task {} AND number = (SELECT attempt FROM tasks WHERE id = a.task) ORDER BY task{}",
+            "SELECT task, number, agent, lease_until, last_seq, log_volume, history_volume, \
+             ended_at FROM attempts a WHERE task {} AND number = (SELECT attempt FROM tasks WHERE id = a.task) ORDER BY task{}",
             self.dialect.among(),
             self.dialect.lock(),
         );
@@ -464,6 +464,7 @@ fn attempt(row: &AnyRow) -> StoreResult<Attempt> {
         lease_until: rows::moment_of(row, "lease_until")?,
         last_seq: number(row, "last_seq")?,
         log_volume: number(row, "log_volume")?,
+        history_volume: number(row, "history_volume")?,
         end: ended.map(|_| End::default()),
         tests_before: None,
         tests_after: None,

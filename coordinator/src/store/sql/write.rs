@@ -59,6 +59,7 @@ row! {
         number: u32 => "bigint",
         agent: String => "text",
         lease_until: i64 => "bigint",
+        history_volume: i64 => "bigint",
         assigned_at: i64 => "bigint",
     }
 }
@@ -70,6 +71,7 @@ row! {
         was_seq: i64 => "bigint",
         last_seq: i64 => "bigint",
         log_volume: i64 => "bigint",
+        history_volume: i64 => "bigint",
         ended_at: Option<i64> => "bigint",
         outcome: Option<String> => "text",
         failure: Option<String> => "text",
@@ -258,6 +260,7 @@ impl Set {
                 number,
                 agent: attempt.agent.to_string(),
                 lease_until: attempt.lease_until.timestamp_micros(),
+                history_volume: big(attempt.history_volume),
                 assigned_at: now,
             });
             return Ok(());
@@ -269,6 +272,7 @@ impl Set {
             was_seq: big(was.last_seq),
             last_seq: big(attempt.last_seq),
             log_volume: big(attempt.log_volume),
+            history_volume: big(attempt.history_volume),
             ended_at: end.map(|_| now),
             outcome: end.map(|end| end.outcome.clone()),
             failure: to_json_or_none(end.and_then(|end| end.failure.as_ref()))?,
