@@ -8,6 +8,7 @@
 mod command;
 mod decide;
 mod key;
+mod late;
 mod order;
 mod own;
 mod request;

@@ -205,7 +205,8 @@ pub trait Store: Send + Sync + std::fmt::Debug {
         repository: &RepositoryName,
         issue: IssueNumber,
     ) -> StoreResult<Option<Task>>;
-    /// What the issue's newest task came of, also if the task was removed since.
+    /// What the issue's newest task came of or, if it was triggered again while it was active, the newest
+    /// of those triggers; also if the task was removed since.
     async fn last_triggered(
         &self,
         repository: &RepositoryName,

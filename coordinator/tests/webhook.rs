@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "webhook/again.rs"]
+mod again;
 #[path = "webhook/bad_input.rs"]
 mod bad_input;
 #[path = "webhook/commands.rs"]

@@ -36,7 +36,7 @@ impl Deciding<'_> {
     }
 
     /// Asks GitHub, which answers in time or is what is away.
-    async fn github<T>(
+    pub(super) async fn github<T>(
         &self,
         asking: impl Future<Output = Result<T, GitHubError>>,
     ) -> Result<T, GitHubError> {
@@ -108,9 +108,9 @@ impl Deciding<'_> {
             sender: &event.sender,
             key,
         };
-        Ok(Decision::one(Act::Create(Box::new(
-            asked.task(&self.intake.policy),
-        ))))
+        let create = Act::Create(Box::new(asked.task(&self.intake.policy)));
+        let end = self.end_before(event).await?;
+        Ok(Decision::Act(end.into_iter().chain([create]).collect()))
     }
 
     /// A comment; outsiders are not even told that they are.
@@ -158,6 +158,9 @@ impl Deciding<'_> {
             // In review the pull request decides: its merge closes the issue, too.
             return Ok(Decision::Ignore("no task to call off"));
         }
+        if self.is_triggered_since(event).await? {
+            return Ok(Decision::Ignore("the task is of a later trigger"));
+        }
         if task.state.has_live_attempt() && self.is_merged(&event.repository, &task).await? {
             return Ok(Decision::Ignore("the task's own pull request closed it"));
         }
@@ -170,7 +173,11 @@ impl Deciding<'_> {
 
     /// A fast person merges before the agent could report its pull request. An earlier task of the
     /// issue may have left a merged one on the same branch, so the task's mark decides.
-    async fn is_merged(&self, repository: &Repository, task: &Task) -> Result<bool, IntakeError> {
+    pub(super) async fn is_merged(
+        &self,
+        repository: &Repository,
+        task: &Task,
+    ) -> Result<bool, IntakeError> {
         let github = &self.intake.github;
         let asking = github.pull_requests_of(&repository.name, &task.branch);
         let found = self.github(asking).await;
@@ -191,7 +198,7 @@ impl Deciding<'_> {
         Ok(self.store(store.delivery_seen(delivery)).await?)
     }
 
-    async fn newest(
+    pub(super) async fn newest(
         &self,
         repository: &Repository,
         issue: IssueNumber,

@@ -37,11 +37,11 @@ use missed::Missed;
 
 /// What is younger than this may still be on its way.
 const ON_ITS_WAY: Duration = Duration::from_mins(1);
-/// Issues without an active task whose events are asked for in one sweep of a repository: those that
-/// changed last.
+/// Triggered issues whose events are asked for in one sweep of a repository: first those without an
+/// active task, and of either those that changed last.
 const LOOKED_AT: usize = 50;
 /// How far GitHub's clock and ours may be apart.
-const SKEW: TimeDelta = TimeDelta::seconds(30);
+pub(super) const SKEW: TimeDelta = TimeDelta::seconds(30);
 /// The part of GitHub's hourly limit that sweeps leave to everything else, in percent.
 const RESERVED: u64 = 20;
 /// How far back deliveries are read again, so that those that fail over and over are known.
@@ -194,11 +194,14 @@ impl Sweeper {
         let open = self.triggered(identity, repository).await?;
         let mut events = self.ended(repository, &active, &open, tally).await?;
         let busy: BTreeSet<_> = active.iter().filter_map(|task| task.issue).collect();
-        let mut idle: Vec<_> = open.into_values().collect();
-        idle.retain(|issue| !busy.contains(&issue.number));
-        idle.sort_by_key(|issue| Reverse(issue.updated_at));
-        for found in idle.into_iter().take(LOOKED_AT) {
-            let missed = self.missed(identity, repository, found).await;
+        // Also those with an active task: a trigger that is kept as handled while the task is there is
+        // no new one when it is over.
+        let mut open: Vec<_> = open.into_values().collect();
+        let is_busy = |issue: &Found| busy.contains(&issue.number);
+        open.sort_by_key(|issue| (is_busy(issue), Reverse(issue.updated_at)));
+        for found in open.into_iter().take(LOOKED_AT) {
+            let is_busy = is_busy(&found);
+            let missed = self.missed(identity, repository, (found, is_busy)).await;
             events.extend(tally.note(repository, missed)?.flatten());
         }
         if events.is_empty() {
@@ -234,12 +237,12 @@ impl Sweeper {
         Ok(found.into_iter().map(|it| (it.number, it)).collect())
     }
 
-    /// The trigger of an open issue without a task, unless it led to one that is over.
+    /// The newest trigger of an open issue, unless it led to a task or was handled by one.
     async fn missed(
         &self,
         identity: &Identity,
         repository: &RepositoryName,
-        found: Found,
+        (found, is_busy): (Found, bool),
     ) -> Result<Option<Missed>, IntakeError> {
         let events = self.github().issue_events(repository, found.number).await?;
         let label = &self.intake.policy.label;
@@ -267,6 +270,7 @@ impl Sweeper {
         }
         Ok(Some(Missed::Trigger {
             found: Box::new(found),
+            is_busy,
             event,
             action,
         }))

@@ -43,10 +43,10 @@ impl SemanticKey {
     }
 }
 
-/// What an issue's newest task came of.
+/// What an issue's newest task came of, or handled last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LastTrigger {
-    /// An act on the issue at that moment, by GitHub's clock.
+    /// An act on the issue at that moment, the newest of all, by GitHub's clock.
     Act(Timestamp),
     /// Something without a moment, such as a comment; the task was made then, by our clock.
     Made(Timestamp),
@@ -80,7 +80,8 @@ pub struct NewTask {
 /// What a delivery leads to. All acts of a delivery are one transaction with it.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Act {
-    /// Create a task, unless its key is known or its issue has an active task.
+    /// Create a task, unless its key is known or its issue has an active task. That one has handled the
+    /// trigger then, if it is an act on the issue.
     Create(Box<NewTask>),
     /// Call off the issue's active task.
     CancelIssue {

@@ -91,6 +91,11 @@ pub(crate) async fn fail(scene: &Scene, issue: u64) -> Result<()> {
 
 /// Brings the issue's task into review with pull request 77.
 async fn review(scene: &Scene, issue: u64) -> Result<()> {
+    review_of(scene, issue, 77).await
+}
+
+/// Brings the issue's task into review with that pull request.
+pub(crate) async fn review_of(scene: &Scene, issue: u64, number: u64) -> Result<()> {
     let work = accept(scene, issue).await?;
     let testing = WorkEvent::Progress {
         phase: Phase::Test,
@@ -100,8 +105,8 @@ async fn review(scene: &Scene, issue: u64) -> Result<()> {
     let head = scene.task(issue).await?.branch;
     let outcome = Outcome::PullRequest {
         pull_request: Box::new(PullRequestRef {
-            number: 77,
-            url: "https://github.com/acme/orders/pull/77".to_owned(),
+            number,
+            url: format!("https://github.com/acme/orders/pull/{number}"),
             head,
             head_sha: "0".repeat(40),
             base: "main".to_owned(),
@@ -147,7 +152,7 @@ async fn closing_the_issue_calls_its_task_off() -> Result<()> {
 }
 
 /// Has the task's pull request opened, with its branch and its mark, as an agent does.
-async fn open_pull(scene: &Scene, task: &Task) -> Result<u64> {
+pub(crate) async fn open_pull(scene: &Scene, task: &Task) -> Result<u64> {
     let token = scene.simulator.bot_token();
     let address = scene.simulator.clone_url(REPOSITORY);
     let address = address.replace("http://", &format!("http://x-access-token:{token}@"));

@@ -19,7 +19,7 @@ use crate::scene::{REPOSITORY, Scene, github_as};
 const ALWAYS: Duration = Duration::ZERO;
 
 /// The repository is on the list, and no webhook comes.
-async fn scene() -> Result<(Scene, Sweeper)> {
+pub(crate) async fn scene() -> Result<(Scene, Sweeper)> {
     scene_with(Cache::default()).await
 }
 
@@ -34,7 +34,7 @@ async fn scene_with(cache: Cache) -> Result<(Scene, Sweeper)> {
     Ok((scene, sweeper.patient_for(Duration::ZERO)))
 }
 
-async fn sweep(sweeper: &Sweeper) -> Result<usize> {
+pub(crate) async fn sweep(sweeper: &Sweeper) -> Result<usize> {
     let swept = sweeper.sweep_if_due(ALWAYS).await?;
     Ok(swept.expect("nobody else sweeps").taken)
 }

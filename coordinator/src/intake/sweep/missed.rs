@@ -19,6 +19,8 @@ pub(super) enum Missed {
     /// An issue was triggered.
     Trigger {
         found: Box<Found>,
+        /// A task of the issue is active.
+        is_busy: bool,
         event: Happened,
         action: IssueAction,
     },
@@ -38,6 +40,7 @@ impl Sweeper {
         let (id, event) = match missed {
             Missed::Trigger {
                 found,
+                is_busy,
                 event,
                 action,
             } => {
@@ -46,6 +49,10 @@ impl Sweeper {
                     return Ok(false);
                 }
                 if self.is_in_doubt(shown, (&found, &event)).await? {
+                    if is_busy {
+                        // There is nothing to ask for while somebody works on it.
+                        return Ok(false);
+                    }
                     return self.refuse(shown, (id, found.number, event)).await;
                 }
                 let issue = issue_of(*found, event.created_at);

@@ -15,7 +15,8 @@ use super::unit::Unit;
 use crate::store::held::{ClosedPull, Held};
 use crate::store::rules::Closed;
 use crate::store::{
-    Act, Acted, Commanded, Delivery, Effect, NewTask, Recorded, Reply, StoreResult, command_id,
+    Act, Acted, Commanded, Delivery, Effect, NewTask, Recorded, Reply, SemanticKey, StoreResult,
+    command_id,
 };
 
 pub(super) async fn seen(database: &Database, id: &str) -> StoreResult<bool> {
@@ -279,6 +280,7 @@ async fn create(unit: &mut Unit<'_>, new: &NewTask) -> StoreResult<Acted> {
     // What is in the way may end before it is found; then there is room.
     for _ in 0..3 {
         if let Some(id) = existing(unit, new).await? {
+            keep_trigger(unit, new, id).await?;
             return Ok(Acted::Exists(id));
         }
         if insert_tasks(unit, &[new]).await?.contains(&new.id) {
@@ -306,7 +308,7 @@ async fn insert_tasks(unit: &mut Unit<'_>, new: &[&NewTask]) -> StoreResult<BTre
         if inserted.contains(&new.id) {
             unit.adopt(Held::created(new, now));
         } else {
-            // The trigger may come again when the issue is free.
+            // It is the other task's, or may come again when the issue is free.
             forget_trigger(unit, new).await?;
         }
     }
@@ -323,6 +325,19 @@ async fn forget_trigger(unit: &mut Unit<'_>, new: &NewTask) -> StoreResult<()> {
         .bind(new.id.to_string())
         .execute(unit.sql().await?)
         .await?;
+    Ok(())
+}
+
+/// Keeps a trigger as one that the issue's active task handled, so that it is no new one when that is
+/// over. Only acts on the issue: the answer to a comment says whether to give it again.
+async fn keep_trigger(unit: &mut Unit<'_>, new: &NewTask, task: TaskId) -> StoreResult<()> {
+    if SemanticKey::moment_in(&new.key.object).is_some() {
+        let row = TriggerRow {
+            task,
+            ..trigger_of(new)
+        };
+        insert_new(unit, ("task_triggers", "task"), &[row]).await?;
+    }
     Ok(())
 }
 

@@ -98,11 +98,14 @@ async fn select(
     Ok(query.fetch_all(&database.readers).await?)
 }
 
-/// The tasks of repository `$1` that are as wanted.
+/// The tasks of repository `$1` that are as wanted, each by the trigger that it came of: it may have
+/// handled others.
 fn triggered(wanted: &str) -> String {
     format!(
-        "(SELECT task FROM task_triggers WHERE repository = $1 AND {wanted}) AS of \
-         JOIN tasks ON id = task WHERE 1 = 1"
+        "(SELECT task, kind AS of_kind, object AS of_object FROM task_triggers \
+            WHERE repository = $1 AND {wanted}) AS of \
+         JOIN tasks ON id = task AND trigger_kind = of_kind AND trigger_object = of_object \
+         WHERE 1 = 1"
     )
 }
 
@@ -218,24 +221,33 @@ pub(super) async fn retry_in(
     }
 }
 
-/// What the issue's newest task came of. Triggers are never removed.
+/// The newest act on the issue that its newest task came of or handled. Triggers are never removed.
 pub(super) async fn last_triggered(
     database: &Database,
     repository: &RepositoryName,
     issue: IssueNumber,
 ) -> StoreResult<Option<LastTrigger>> {
-    let row = sqlx::query(
-        "SELECT task, object FROM task_triggers WHERE repository = $1 AND issue = $2 \
-         ORDER BY task DESC LIMIT 1",
+    let rows = sqlx::query(
+        "SELECT task, object FROM task_triggers WHERE repository = $1 AND issue = $2 AND task = (\
+            SELECT task FROM task_triggers WHERE repository = $3 AND issue = $4 \
+            ORDER BY task DESC LIMIT 1)",
     )
     .bind(repository.as_str())
     .bind(big(issue.0))
-    .fetch_optional(&database.readers)
+    .bind(repository.as_str())
+    .bind(big(issue.0))
+    .fetch_all(&database.readers)
     .await?;
-    let Some(row) = row else { return Ok(None) };
-    let object: String = row.try_get("object")?;
-    let task: TaskId = one(TRIGGERS, repository, word(&row, "task"))?;
-    let act = SemanticKey::moment_in(&object).map(LastTrigger::Act);
+    let Some(row) = rows.first() else {
+        return Ok(None);
+    };
+    let task: TaskId = one(TRIGGERS, repository, word(row, "task"))?;
+    let mut newest = None;
+    for row in &rows {
+        let object: String = row.try_get("object")?;
+        newest = newest.max(SemanticKey::moment_in(&object));
+    }
+    let act = newest.map(LastTrigger::Act);
     Ok(act.or_else(|| task.made_at().map(LastTrigger::Made)))
 }
 
