@@ -18,6 +18,7 @@ use axum::{Json, Router};
 use patchfleet_config::ApiKey;
 use patchfleet_domain::TaskId;
 use patchfleet_listen::{GuardedKey, Guesses, Limits, Source, serve};
+use patchfleet_telemetry::TEXT_FORMAT;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -29,8 +30,6 @@ use crate::session::desk::Stop;
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Prometheus' text format.
-const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// The interface, bound to its address.
 pub(crate) struct Http {

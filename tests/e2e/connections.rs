@@ -46,10 +46,11 @@ async fn strangers_at_the_fleets_port_stop_no_agent_and_no_webhook() {
     })
     .await;
     world.kill(Part::Agent).await;
-    let address = world.fleet_address();
+    let url = world.fleet_url();
+    let address = url.trim_start_matches("http://");
     let mut strangers = Vec::new();
     for number in 0..2 * FILES {
-        let mut stranger = TcpStream::connect(&address).await.unwrap();
+        let mut stranger = TcpStream::connect(address).await.unwrap();
         if number % 2 == 0 {
             stranger.write_all(PREFACE).await.unwrap();
         }

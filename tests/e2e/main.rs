@@ -10,6 +10,7 @@ mod deliveries;
 mod endings;
 mod fitness;
 mod kills;
+mod metrics;
 mod operator;
 mod output;
 mod owners;

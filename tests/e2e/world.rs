@@ -15,6 +15,8 @@ pub(crate) use watch::DraftGate;
 
 /// The repository that is worked on.
 pub(crate) const REPOSITORY: &str = "acme/orders";
+/// Where the usual agent's own interface listens.
+const AGENT_PORT: u16 = 9464;
 /// How often nothing is done.
 const NEVER: &str = "0s";
 /// Who steers.
@@ -239,14 +241,14 @@ impl World {
         format!("http://{}", self.ready.fleet)
     }
 
+    /// The usual agent's own interface; nobody else has this world's address.
+    pub(crate) fn agent_address(&self) -> std::net::SocketAddr {
+        std::net::SocketAddr::new(self.ready.fleet.ip(), AGENT_PORT)
+    }
+
     /// A path of the coordinator's API.
     pub(crate) fn api_url(&self, path: &str) -> String {
         format!("http://{}/{path}", self.ready.http)
-    }
-
-    /// Where agents connect.
-    pub(crate) fn fleet_address(&self) -> String {
-        self.ready.fleet.to_string()
     }
 
     pub(crate) fn database_url(&self) -> String {

@@ -8,4 +8,4 @@ mod metrics;
 pub mod trace;
 
 pub use log::{Format, Options, StartError, Telemetry};
-pub use metrics::Metrics;
+pub use metrics::{Metrics, TEXT_FORMAT};

@@ -5,6 +5,9 @@ use prometheus::{
     IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
+/// The media type of Prometheus' text format.
+pub const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
+
 /// All metrics of one process. Cheap to clone; clones count together.
 #[derive(Debug, Clone)]
 pub struct Metrics {

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use patchfleet_resilience::{CircuitState, Health};
+use patchfleet_telemetry::TEXT_FORMAT;
 use serde::Serialize;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
@@ -123,7 +124,7 @@ impl IntoResponse for Report {
     }
 }
 
-pub(super) async fn metrics(State(state): State<ApiState>) -> String {
+pub(super) async fn metrics(State(state): State<ApiState>) -> impl IntoResponse {
     for remote in (state.remotes)() {
         let value = match remote.circuit_breaker.state {
             CircuitState::Closed => 0,
@@ -140,5 +141,8 @@ pub(super) async fn metrics(State(state): State<ApiState>) -> String {
         let id = agent.id.as_str();
         load.with_label_values(&[id]).set(f64::from(agent.load));
     }
-    state.metrics.render()
+    (
+        [(header::CONTENT_TYPE, TEXT_FORMAT)],
+        state.metrics.render(),
+    )
 }

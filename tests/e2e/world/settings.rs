@@ -15,6 +15,7 @@ pub(crate) struct Keys {
     pub(crate) webhook: String,
     pub(crate) api: String,
     pub(crate) fleet: String,
+    pub(crate) http: String,
 }
 
 impl Keys {
@@ -25,6 +26,7 @@ impl Keys {
             webhook: random("webhook"),
             api: random("api"),
             fleet: random("fleet"),
+            http: random("http"),
         }
     }
 
@@ -40,7 +42,10 @@ impl Keys {
     }
 
     pub(super) fn for_agent(&self) -> Vec<(&'static str, String)> {
-        vec![("E2E_FLEET_KEY", self.fleet.clone())]
+        vec![
+            ("E2E_FLEET_KEY", self.fleet.clone()),
+            ("E2E_HTTP_KEY", self.http.clone()),
+        ]
     }
 }
 
@@ -122,6 +127,7 @@ pub(super) fn agent(world: &World) -> String {
 pub(super) fn agent_beside(world: &World, id: &str, command: &str) -> String {
     let mut agent = agent_tree(world);
     agent["id"] = json!(id);
+    agent["http"].take();
     agent["draft"] = json!({"mode": "cli", "command": [command]});
     write(world.folder(), id, &json!({"agents": [agent]}))
 }
@@ -147,6 +153,7 @@ fn agent_tree(world: &World) -> Value {
             "key": {"env": "E2E_FLEET_KEY"},
         },
         "workspace": {"root": world.folder().join("workspaces")},
+        "http": {"listen": world.agent_address(), "key": {"env": "E2E_HTTP_KEY"}},
         "draft": draft,
     })
 }

@@ -81,10 +81,13 @@ impl World {
 
     /// The coordinator's metrics, as Prometheus gets them.
     pub(crate) async fn metrics(&self) -> String {
-        let client = reqwest::Client::new();
-        let request = client.get(self.api_url("metrics"));
-        let answer = request.bearer_auth(&self.keys.api).send().await.unwrap();
-        answer.text().await.unwrap()
+        scraped(self.api_url("metrics"), &self.keys.api).await
+    }
+
+    /// The agent's metrics.
+    pub(crate) async fn agent_metrics(&self) -> String {
+        let url = format!("http://{}/metrics", self.agent_address());
+        scraped(url, &self.keys.http).await
     }
 
     /// All tasks, newest first; none while the coordinator is away.
@@ -183,4 +186,12 @@ impl DraftGate {
     pub(crate) fn open(self) {
         std::fs::remove_file(&self.0).unwrap();
     }
+}
+
+async fn scraped(url: String, key: &str) -> String {
+    let request = reqwest::Client::new().get(url).bearer_auth(key);
+    let answer = request.send().await.unwrap().error_for_status().unwrap();
+    let kind = answer.headers()["content-type"].clone();
+    assert!(kind.to_str().unwrap().contains("version=0.0.4"), "{kind:?}");
+    answer.text().await.unwrap()
 }

@@ -6,6 +6,7 @@
 //! coordinator and agent work inside; the kit meets them over their protocols.
 
 pub mod contract;
+pub mod exposition;
 pub mod gateway;
 pub mod github;
 pub mod mock_agent;
