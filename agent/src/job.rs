@@ -84,7 +84,10 @@ pub(crate) async fn run(job: Job) {
     };
     let outcome = judged(&member, outcome, &attempted).await;
     if let Outcome::Failed(failure) = &outcome {
-        trace::failed(&span, &format!("{}: {}", failure.kind, failure.message));
+        let (kind, reason) = (failure.kind, &failure.message);
+        // With the paths of this host, which are not for whoever reads the task's comments.
+        tracing::warn!(task.id = %work.task, attempt = work.attempt.0, %kind, reason, "the attempt failed");
+        trace::failed(&span, &format!("{kind}: {reason}"));
     }
     drop(span);
     reporter.free();
@@ -107,12 +110,9 @@ async fn judged(member: &Member, outcome: Outcome, attempted: &Attempted) -> Out
 
 /// The outcome as it may leave: what people read in it holds no secret.
 fn redacted(mut outcome: Outcome) -> Outcome {
-    let text = match &mut outcome {
-        Outcome::Failed(failure) => &mut failure.message,
-        Outcome::PullRequest { summary, .. } | Outcome::Answer { summary } => summary,
-        Outcome::Cancelled { .. } => return outcome,
-    };
-    *text = patchfleet_guard::redact(text).into_owned();
+    for text in outcome.texts_mut() {
+        *text = patchfleet_guard::redact(text).into_owned();
+    }
     outcome
 }
 

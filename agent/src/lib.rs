@@ -7,6 +7,7 @@
 mod config;
 mod fitness;
 mod host;
+mod host_paths;
 mod http;
 mod member;
 mod session;

@@ -14,6 +14,7 @@ use uuid::Uuid;
 use crate::config::AgentConfig;
 use crate::fitness::Fitness;
 use crate::host::HostLoad;
+use crate::host_paths::HostPaths;
 use crate::job::{self, Job};
 use crate::session::ShowKey;
 use crate::session::desk::Desk;
@@ -30,6 +31,8 @@ pub(crate) struct Member {
     /// The disk was found full.
     pub(crate) disk_pressure: Notify,
     pub(crate) fitness: Fitness,
+    /// What is not for others to read.
+    pub(crate) paths: Arc<HostPaths>,
     instance: Uuid,
     draining: AtomicBool,
     /// There is a stream that the coordinator welcomed.
@@ -58,6 +61,7 @@ impl Member {
             disk_pressure: Notify::new(),
             instance: Uuid::now_v7(),
             fitness: Fitness::of(&config),
+            paths: Arc::new(HostPaths::of(&config)),
             draining: AtomicBool::new(false),
             connected: AtomicBool::new(false),
             admitted: AtomicBool::new(false),
@@ -122,7 +126,9 @@ impl Member {
             state: self
                 .unfit()
                 .map_or_else(String::new, |(state, _)| state.to_string()),
-            reason: self.unfit().map_or_else(String::new, |(_, reason)| reason),
+            reason: self
+                .unfit()
+                .map_or_else(String::new, |(_, reason)| self.paths.hide(&reason)),
         }
     }
 
@@ -177,7 +183,7 @@ impl Member {
         let Some(cancel) = self.desk.open(work, refusal.is_none()) else {
             return Ok(());
         };
-        let reporter = Reporter::new(Arc::clone(&self.desk), work);
+        let reporter = Reporter::new(Arc::clone(&self.desk), Arc::clone(&self.paths), work);
         if let Some(reason) = refusal {
             tracing::info!(task.id = %work.task, attempt = work.attempt.0, reason, "refused");
             reporter.refuse(reason);

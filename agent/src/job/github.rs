@@ -59,7 +59,7 @@ impl PullRequests for TaskGitHub {
         let mark = format!("<!-- patchfleet:task:{} -->", self.reporter.work().task);
         let new = NewPullRequest {
             title: draft.title,
-            body: draft.body,
+            body: self.reporter.hide_paths(&draft.body),
             head: draft.head,
             base: draft.base,
             draft: draft.draft,

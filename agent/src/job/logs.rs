@@ -54,12 +54,12 @@ pub(super) async fn pump(
             .collect();
         let dropped = count.take();
         if !batch.is_empty() || dropped > 0 {
-            reporter.log(batch, dropped);
+            reporter.log(&batch, dropped);
         }
     }
     let rest: Vec<_> = bounded.rest().collect();
     for batch in rest.chunks(BATCH) {
-        reporter.log(batch.to_vec(), count.take());
+        reporter.log(batch, count.take());
     }
 }
 

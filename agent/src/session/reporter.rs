@@ -10,6 +10,7 @@ use patchfleet_proto::v1;
 use secrecy::SecretString;
 
 use super::desk::{Desk, Standing, Stop};
+use crate::host_paths::HostPaths;
 
 /// How long to wait for a token: longer than a coordinator takes to be started anew.
 const TOKEN_PATIENCE: Duration = Duration::from_mins(2);
@@ -30,16 +31,17 @@ pub(crate) struct Token {
     pub(crate) api_url: String,
 }
 
-/// One attempt's voice.
+/// One attempt's voice. What it says tells nothing of the host's folders.
 #[derive(Debug, Clone)]
 pub(crate) struct Reporter {
     desk: Arc<Desk>,
+    paths: Arc<HostPaths>,
     work: Work,
 }
 
 impl Reporter {
-    pub(crate) const fn new(desk: Arc<Desk>, work: Work) -> Self {
-        Self { desk, work }
+    pub(crate) const fn new(desk: Arc<Desk>, paths: Arc<HostPaths>, work: Work) -> Self {
+        Self { desk, paths, work }
     }
 
     /// Whose voice it is.
@@ -54,12 +56,8 @@ impl Reporter {
 
     /// The assignment is refused.
     pub(crate) fn refuse(&self, reason: impl Into<String>) {
-        self.desk.put(
-            self.work,
-            WorkEvent::Refused {
-                reason: reason.into(),
-            },
-        );
+        let reason = self.hide_paths(&reason.into());
+        self.desk.put(self.work, WorkEvent::Refused { reason });
     }
 
     /// A phase begins.
@@ -74,7 +72,8 @@ impl Reporter {
     }
 
     /// Lines of output; dropped and counted when there is no room.
-    pub(crate) fn log(&self, lines: Vec<String>, dropped: u64) {
+    pub(crate) fn log(&self, lines: &[String], dropped: u64) {
+        let lines = lines.iter().map(|line| self.hide_paths(line)).collect();
         self.desk.put(self.work, WorkEvent::Log { lines, dropped });
     }
 
@@ -84,8 +83,16 @@ impl Reporter {
     }
 
     /// The attempt ended. Returns when that is durable.
-    pub(crate) async fn finished(&self, outcome: Outcome) -> Result<(), Gone> {
+    pub(crate) async fn finished(&self, mut outcome: Outcome) -> Result<(), Gone> {
+        for text in outcome.texts_mut() {
+            *text = self.hide_paths(text);
+        }
         self.durably(WorkEvent::Finished(outcome)).await
+    }
+
+    /// A text as others may read it: without the paths of this host.
+    pub(crate) fn hide_paths(&self, text: &str) -> String {
+        self.paths.hide(text)
     }
 
     async fn durably(&self, event: WorkEvent) -> Result<(), Gone> {

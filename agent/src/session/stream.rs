@@ -109,8 +109,7 @@ impl<'a> Stream<'a> {
                     if self.member.desk.is_overdue(self.lease) {
                         return Ok(self.broken("no lease was renewed for a whole lease"));
                     }
-                    let beat = self.member.heartbeat().await;
-                    self.say(Say::Heartbeat(beat)).await?;
+                    self.say_how_it_does().await?;
                     continue;
                 }
                 () = goodbye.cancelled() => {
@@ -151,13 +150,18 @@ impl<'a> Stream<'a> {
     async fn say_news(&self) -> anyhow::Result<()> {
         // Before the reports: what gave a task back takes no other.
         if self.member.fitness.take_news() {
-            let beat = self.member.heartbeat().await;
-            self.say(Say::Heartbeat(beat)).await?;
+            self.say_how_it_does().await?;
         }
         for body in self.member.desk.unsaid() {
             self.say(body).await?;
         }
         Ok(())
+    }
+
+    async fn say_how_it_does(&self) -> anyhow::Result<()> {
+        let mut beat = self.member.heartbeat().await;
+        beat.reason = self.member.paths.hide(&beat.reason);
+        self.say(Say::Heartbeat(beat)).await
     }
 
     async fn say(&self, body: Say) -> anyhow::Result<()> {

@@ -38,8 +38,11 @@ async fn an_agent_whose_tool_is_missing_says_so_takes_nothing_and_recovers() {
     let register = register.unwrap();
     assert_eq!(register.state, "error", "before it could get anything");
     assert!(register.reason.contains("coding-tool"), "{register:?}");
+    let folder = scene.file("").display().to_string();
+    assert!(!register.reason.contains(&folder), "{register:?}");
     let beat = scene.heartbeat("an error", 1, in_error).await;
     assert!(beat.reason.contains("coding-tool"), "{beat:?}");
+    assert!(!beat.reason.contains(&folder), "{beat:?}");
     // What was on its way nevertheless comes back with the reason.
     let early = work(1);
     scene.stub.assign(scene.assign(early));
@@ -54,6 +57,7 @@ async fn an_agent_whose_tool_is_missing_says_so_takes_nothing_and_recovers() {
     };
     let reason = scene.stub.wait_for("a refusal", refusal).await.unwrap();
     assert!(reason.contains("coding-tool"), "{reason}");
+    assert!(!reason.contains(&folder), "{reason}");
 
     std::fs::write(&tool, format!("#!/bin/sh\n{FIX}\n")).unwrap();
     std::fs::set_permissions(&tool, std::fs::Permissions::from_mode(0o755)).unwrap();

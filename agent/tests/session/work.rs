@@ -146,3 +146,43 @@ async fn a_repository_that_can_not_be_cloned_fails_the_task() {
     assert_eq!(failed.kind, "clone_failed");
     agent.end().await;
 }
+
+/// Everything that was said to the coordinator of an attempt, as text.
+fn said(work: Work, heard: &[Heard]) -> String {
+    let reports = reports_of(work, heard).into_iter();
+    let events = reports.filter_map(|report| report.event);
+    let read = events.filter(|event| !matches!(event, Event::Checkpoint(_)));
+    format!("{:?}", read.collect::<Vec<_>>())
+}
+
+#[tokio::test]
+async fn a_failure_names_files_as_in_the_repository_and_no_folder_of_the_host() {
+    let scene = Scene::new().await;
+    let agent = scene.agent("echo $PWD/calc.py: no model, see $HOME/log | tee /dev/stderr; exit 3");
+    let work = work(1);
+    scene.stub.assign(scene.assign(work));
+    let failed = failure(&scene, work).await;
+    assert_eq!(failed.kind, "draft_failed");
+    let (message, folder) = (&failed.message, scene.file("").display().to_string());
+    assert!(message.contains("\ncalc.py: no model"), "{message}");
+    assert!(message.contains("see <workspaces>/general-1/"), "{message}");
+    let all = said(work, &scene.stub.heard());
+    assert!(
+        all.contains("calc.py: no model") && !all.contains(&folder),
+        "{all}"
+    );
+    agent.end().await;
+}
+
+#[tokio::test]
+async fn a_work_tree_that_is_gone_is_not_told_with_its_place_on_the_host() {
+    let scene = Scene::new().await;
+    let agent = scene.agent("rm -rf \"$PWD\"");
+    let work = work(1);
+    scene.stub.assign(scene.assign(work));
+    let failed = failure(&scene, work).await;
+    let folder = scene.file("").display().to_string();
+    assert!(failed.message.contains("No such file"), "{failed:?}");
+    assert!(!failed.message.contains(&folder), "{failed:?}");
+    agent.end().await;
+}

@@ -202,4 +202,24 @@ impl Outcome {
             Self::Cancelled { .. } => "cancelled",
         }
     }
+
+    /// The texts that people read in it: the reason of a failure, or the summary and the words of
+    /// the tests' command.
+    pub fn texts_mut(&mut self) -> Vec<&mut String> {
+        match self {
+            Self::PullRequest {
+                summary,
+                tests_before,
+                tests_after,
+                ..
+            } => {
+                let tests = [tests_before, tests_after].into_iter().flatten();
+                let words = tests.flat_map(|tests| &mut tests.command);
+                std::iter::once(summary).chain(words).collect()
+            }
+            Self::Answer { summary } => vec![summary],
+            Self::Failed(failure) => vec![&mut failure.message],
+            Self::Cancelled { .. } => Vec::new(),
+        }
+    }
 }
