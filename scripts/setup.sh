@@ -62,10 +62,11 @@ install_packages() {
 }
 
 # apt-get with the arguments, as soon as no other process has one of its locks: apt-get waits for
-# dpkg's locks itself, but not for the one on its lists. Uses as_root of its caller.
+# dpkg's locks itself, but not for the one on its lists, which only its message says, in English
+# whatever the language of the user. Uses as_root of its caller.
 apt() {
     local tried=0 output
-    while ! output=$("${as_root[@]}" apt-get --quiet --quiet -o "DPkg::Lock::Timeout=$PATIENCE" "$@" 2>&1); do
+    while ! output=$("${as_root[@]}" env LC_ALL=C apt-get --quiet --quiet -o "DPkg::Lock::Timeout=$PATIENCE" "$@" 2>&1); do
         if [[ $output != *"Could not get lock"* ]] || [ "$tried" -ge "$PATIENCE" ]; then
             echo "$output"
             return 1

@@ -24,9 +24,9 @@ async fn a_store_whose_connections_were_forgotten_works_again_on_new_ones() {
         let seen = store.delivery_seen("d-1");
         tokio::time::timeout(Duration::from_millis(500), seen).await
     };
-    // As many connections as there may be.
-    for answer in join_all((0..CONNECTIONS * 2).map(|_| impatient())).await {
-        assert!(!answer.unwrap().unwrap());
+    // As many connections as there may be; nobody is impatient as long as all is well.
+    for answer in join_all((0..CONNECTIONS * 2).map(|_| store.delivery_seen("d-1"))).await {
+        assert!(!answer.unwrap());
     }
     gateway.forget();
     let mut broken_off = 0;
@@ -35,7 +35,7 @@ async fn a_store_whose_connections_were_forgotten_works_again_on_new_ones() {
             broken_off += 1;
         }
     };
-    let recovered = tokio::time::timeout(Duration::from_secs(40), recovering).await;
+    let recovered = tokio::time::timeout(Duration::from_mins(2), recovering).await;
     recovered.expect("new connections take the places of those that hang");
     assert!(broken_off > 0, "they did hang");
 }

@@ -197,9 +197,26 @@ pub(crate) async fn a_claim_waits_for_nobody(fixture: &Fixture) {
     );
     let mut other = PgConnection::connect(database.url()).await.unwrap();
     other.execute(sqlx::AssertSqlSafe(hold)).await.unwrap();
+    let mut watching = PgConnection::connect(database.url()).await.unwrap();
     for pair in &pairs {
-        let claiming = tokio::time::timeout(Duration::from_secs(5), won(&fixture.store, pair));
-        assert_eq!(claiming.await.expect("it does not wait"), [false, true]);
+        tokio::select! {
+            won = won(&fixture.store, pair) => assert_eq!(won, [false, true]),
+            () = somebody_waits_for_a_lock(&mut watching) => panic!("it does not wait"),
+        }
+    }
+}
+
+/// Ends when a connection to the database waits for a lock that another one has.
+async fn somebody_waits_for_a_lock(connection: &mut PgConnection) {
+    let waiting = "SELECT COUNT(*) FROM pg_stat_activity \
+         WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    while sqlx::query_scalar::<_, i64>(waiting)
+        .fetch_one(&mut *connection)
+        .await
+        .unwrap()
+        == 0
+    {
+        tokio::task::yield_now().await;
     }
 }
 

@@ -16,7 +16,7 @@ use tonic::transport::Endpoint;
 use tonic::{Code, Request, Status, Streaming};
 
 use super::state::{Closed, State};
-use super::{Shared, conduct};
+use super::{PATIENCE, Shared, conduct};
 
 /// Between two streams.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -100,7 +100,7 @@ async fn converse(shared: &Arc<Shared>) -> Result<(), Status> {
     let unavailable = |error: tonic::transport::Error| Status::unavailable(error.to_string());
     let endpoint = Endpoint::from_shared(shared.profile.coordinator.clone())
         .map_err(unavailable)?
-        .connect_timeout(Duration::from_secs(5));
+        .connect_timeout(PATIENCE);
     let channel = endpoint.connect().await.map_err(unavailable)?;
     let (tx, rx) = mpsc::channel(OUTGOING);
     let mut saying = Saying::new(tx);
@@ -187,9 +187,7 @@ async fn drain(mut incoming: Streaming<v1::CoordinatorMessage>) -> Result<(), St
         Ok(())
     };
     let late = |_| Status::deadline_exceeded("the coordinator did not end the stream");
-    tokio::time::timeout(Duration::from_secs(5), ended)
-        .await
-        .map_err(late)?
+    tokio::time::timeout(PATIENCE, ended).await.map_err(late)?
 }
 
 /// Takes in a message; a welcome gives the beat. A kind that it does not know is left out.
