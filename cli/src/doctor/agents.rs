@@ -1,9 +1,11 @@
 //! How the agents are, as the coordinator that runs knows it.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use patchfleet_coordinator::config::CoordinatorConfig;
 use patchfleet_domain::{Agent, AgentState};
+use secrecy::SecretString;
 use serde::Deserialize;
 
 use crate::client::{self, ApiClient};
@@ -17,10 +19,16 @@ struct AgentList {
     agents: Vec<Agent>,
 }
 
-/// One for each agent that is there; none when no coordinator runs, which is no fault.
+/// One for each agent that is there; none when no coordinator runs, which is no fault. One that takes the
+/// connection and does not answer hangs, which is one.
 pub(super) async fn checks(config: &CoordinatorConfig) -> Vec<Check> {
-    let Some(list) = ask(config).await else {
+    let Ok(key) = config.api.key.reveal("coordinator.api.key") else {
         return Vec::new();
+    };
+    let list = match ask(config.listen, key).await {
+        Ok(Some(list)) => list,
+        Ok(None) => return Vec::new(),
+        Err(hangs) => return vec![hangs],
     };
     let (away, here): (Vec<_>, Vec<_>) = list
         .agents
@@ -39,12 +47,21 @@ pub(super) async fn checks(config: &CoordinatorConfig) -> Vec<Check> {
     checks
 }
 
-async fn ask(config: &CoordinatorConfig) -> Option<AgentList> {
-    let key = config.api.key.reveal("coordinator.api.key").ok()?;
-    let root = client::root(config.listen).ok()?;
-    let client = ApiClient::new(root, key).ok()?;
+/// The agents of the coordinator that runs there, if one does; the finding when it hangs.
+async fn ask(listen: SocketAddr, key: SecretString) -> Result<Option<AgentList>, Check> {
+    let client = client::root(listen).and_then(|root| ApiClient::new(root, key));
+    let Ok(client) = client else {
+        return Ok(None);
+    };
     let answer = tokio::time::timeout(PATIENCE, client.get("api/v1/agents"));
-    answer.await.ok()?.ok()
+    match answer.await {
+        Ok(answer) => Ok(answer.ok()),
+        Err(_) => {
+            let found = format!("what listens at {listen} did not answer within {PATIENCE:?}");
+            let mend = "look into the coordinator's log and at its database; end what hangs there";
+            Err(Check::bad("coordinator", found, mend))
+        }
+    }
 }
 
 fn check(agent: &Agent) -> Check {
@@ -62,5 +79,24 @@ fn check(agent: &Agent) -> Check {
             Check::notice(name, found, "it takes nothing new until that is over")
         }
         AgentState::Idle | AgentState::Busy | AgentState::Offline => Check::good(name, found),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_coordinator_that_takes_the_connection_and_does_not_answer_is_named() {
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = silent.local_addr().unwrap();
+        let hangs = ask(address, "key".into()).await.unwrap_err();
+        assert_eq!(hangs.name, "coordinator");
+        assert_eq!(
+            hangs.found,
+            format!("what listens at {address} did not answer within 5s")
+        );
+        drop(silent);
+        assert!(ask(address, "key".into()).await.unwrap().is_none());
     }
 }

@@ -3,10 +3,10 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use patchfleet_agent::AgentConfig;
 use patchfleet_agent::process::find_program;
-use patchfleet_coordinator::config::CoordinatorConfig;
+use patchfleet_coordinator::config::{CoordinatorConfig, GitHubConfig};
 use patchfleet_coordinator::store::Address;
 use tokio::net::TcpStream;
 use url::Host;
@@ -89,13 +89,7 @@ async fn coordinator_checks(config: &CoordinatorConfig) -> Vec<Check> {
             "start Redis, or mend coordinator.redis.url; without it everything works, slower";
         checks.push(Check::of("Redis", found, mend));
     }
-    let github = patchfleet_coordinator::check_github(&config.github).await;
-    checks.push(Check::of(
-        "GitHub",
-        github,
-        "check coordinator.github: the address, and a token or App that is still valid; and \
-         HTTPS_PROXY and NO_PROXY, if there is a proxy between",
-    ));
+    checks.push(github(&config.github).await);
     for (name, address) in [
         ("coordinator.listen", config.listen),
         ("fleet.listen", config.fleet.listen),
@@ -110,6 +104,22 @@ async fn coordinator_checks(config: &CoordinatorConfig) -> Vec<Check> {
         }
     }
     checks
+}
+
+/// Asks GitHub once; the client alone would try again for minutes.
+async fn github(config: &GitHubConfig) -> Check {
+    let asking = patchfleet_coordinator::check_github(config);
+    let found = tokio::time::timeout(PATIENCE, asking).await;
+    let found = found.unwrap_or_else(|_| {
+        let address = &config.api_url;
+        Err(anyhow!("{address} did not answer within {PATIENCE:?}"))
+    });
+    Check::of(
+        "GitHub",
+        found,
+        "check coordinator.github: the address, and a token or App that is still valid; and \
+         HTTPS_PROXY and NO_PROXY, if there is a proxy between",
+    )
 }
 
 async fn agent_checks(config: &AgentConfig) -> Vec<Check> {
@@ -185,6 +195,20 @@ async fn coordinator_reachable(config: &AgentConfig) -> Check {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_github_that_takes_the_connection_and_does_not_answer_is_named() {
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("http://{}/", silent.local_addr().unwrap());
+        let config = serde_json::json!({
+            "api_url": address,
+            "token": "t",
+            "webhook_secrets": ["s"],
+        });
+        let check = github(&serde_json::from_value(config).unwrap()).await;
+        assert_eq!(check.name, "GitHub");
+        assert_eq!(check.found, format!("{address} did not answer within 10s"));
+    }
 
     #[test]
     fn a_folder_is_looked_at_and_not_made() {

@@ -107,6 +107,14 @@ fn schema(applied: &[i64], known: &Migrator) -> anyhow::Result<String> {
 mod tests {
     use super::*;
 
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_takes_the_connection_and_does_not_answer_is_named() {
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("postgres://me@{}/orders", silent.local_addr().unwrap());
+        let error = examine(&Address::Postgres(url.into())).await.unwrap_err();
+        assert_eq!(error.to_string(), "the server did not answer within 8s");
+    }
+
     #[test]
     fn a_schema_is_up_to_date_when_no_step_is_left() {
         for known in [&SQLITE_MIGRATIONS, &POSTGRES_MIGRATIONS] {

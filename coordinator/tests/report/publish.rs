@@ -3,8 +3,10 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use patchfleet_coordinator::store::Reply;
+use patchfleet_coordinator::store::{Reply, SqlStore};
+use patchfleet_testkit::gateway::{Gateway, Line};
 use patchfleet_testkit::github::{Fault, Matcher, Simulator};
+use patchfleet_testkit::postgres::Database;
 
 use crate::scene::{PATIENCE, REPOSITORY, Scene};
 
@@ -311,6 +313,37 @@ async fn status_is_answered() -> Result<()> {
         texts[2].starts_with("**waiting for an agent**"),
         "{texts:?}"
     );
+    publisher.stop().await;
+    Ok(())
+}
+
+/// What was sent when the database began to hang is noted when it answers again, and said once.
+#[tokio::test]
+async fn a_database_that_hangs_holds_the_outbox_up_and_doubles_nothing() -> Result<()> {
+    let (database, gateway) = (Database::create().await?, Gateway::start(1).await?);
+    let url = database.url_through(&gateway)?;
+    let scene = Scene::on(SqlStore::postgres(&url, 4).await?).await?;
+    let (first, second) = (scene.open()?, scene.open()?);
+    let posting = Matcher::containing("POST", &format!("/issues/{first}/comments"));
+    let gate = scene.simulator.hold(posting);
+    scene.tell(first, "sent").await?;
+    scene.tell(second, "sent too").await?;
+    let publisher = scene.publisher_holding(Duration::from_mins(10))?;
+    gate.reached().await;
+    gateway.pass(Line::Held);
+    gate.release();
+    let is_told = |simulator: &Simulator| {
+        let comments = simulator.comments(REPOSITORY, first).unwrap();
+        (!comments.is_empty()).then_some(())
+    };
+    scene
+        .simulator
+        .until("the first is told", PATIENCE, is_told)
+        .await?;
+    gateway.pass(Line::Open(Duration::ZERO));
+    scene.emptied().await?;
+    assert_eq!(scene.texts(first), ["sent"]);
+    assert_eq!(scene.texts(second), ["sent too"]);
     publisher.stop().await;
     Ok(())
 }

@@ -75,6 +75,13 @@ impl Scene {
         })
     }
 
+    /// The same on another store.
+    pub(crate) async fn on(store: SqlStore) -> Result<Self> {
+        let mut scene = Self::start().await?;
+        scene.store = Arc::new(store);
+        Ok(scene)
+    }
+
     /// Sets GitHub's clock so many hours back.
     pub(crate) fn hours_ago(&self, hours: i64) {
         self.clock.store(-3600 * hours, Ordering::Relaxed);

@@ -1,19 +1,22 @@
 //! A database that took the connection and does not answer: the webhook is answered in time, names the
 //! database, and nothing is lost.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
-use patchfleet_coordinator::intake::IntakePolicy;
+use patchfleet_coordinator::intake::sweep::{Sweeper, Swept};
+use patchfleet_coordinator::intake::{Intake, IntakePolicy};
 use patchfleet_coordinator::store::SqlStore;
 use patchfleet_testkit::gateway::{Gateway, Line};
+use patchfleet_testkit::github::Matcher;
 use patchfleet_testkit::postgres::Database;
 use serde_json::Value;
 use sqlx::{Connection as _, Executor as _, PgConnection};
 
-use crate::scene::{REPOSITORY, Scene, answer};
+use crate::scene::{REPOSITORY, Scene, answer, impatient_github};
 
 const SHORT: Duration = Duration::from_millis(300);
 
@@ -122,6 +125,58 @@ async fn more_deliveries_than_there_are_places_for_are_sent_away_while_others_wa
     while let Some(response) = answers.next().await {
         assert_eq!(response?.status(), 202);
     }
+    Ok(())
+}
+
+/// GitHub takes what is asked about one repository and does not answer: the rest is swept, and the sweep
+/// ends and says so.
+#[tokio::test]
+async fn a_sweep_passes_over_what_github_does_not_answer_about() -> Result<()> {
+    let first = "acme/a-first";
+    let scene = Scene::start().await?;
+    scene.long_ago();
+    scene.add_repository(first)?;
+    let policy = IntakePolicy {
+        repositories: Some([REPOSITORY.parse()?, first.parse()?].into()),
+        ..IntakePolicy::default()
+    };
+    let github = impatient_github(&scene.simulator, Duration::from_secs(2))?;
+    let intake = Intake::new(Arc::clone(&scene.store), github, policy);
+    let sweeper = Sweeper::new(Arc::new(intake), scene.metrics.clone());
+    let sweeper = sweeper.patient_for(Duration::ZERO);
+    scene.open("mona", &["patchfleet"])?;
+    let about_first = Matcher::containing("*", &format!("/repos/{first}/"));
+    let gate = scene.simulator.hold(about_first);
+    let swept = sweeper.sweep_if_due(Duration::ZERO).await?;
+    let expected = Swept {
+        taken: 1,
+        failed: 1,
+        ..Swept::default()
+    };
+    assert_eq!(swept, Some(expected));
+    assert!(gate.arrivals() > 0, "it was asked");
+    gate.release();
+    assert_eq!(scene.tasks().await?.len(), 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_sweep_ends_and_names_the_database_that_hangs() -> Result<()> {
+    let (scene, _database, gateway, _) = scene(IntakePolicy::default()).await?;
+    let sweeper = Sweeper::new(Arc::clone(&scene.intake), scene.metrics.clone());
+    let sweeper = sweeper.patient_for(Duration::ZERO);
+    gateway.pass(Line::Held);
+    // Nobody has anything to do but to wait, so that the store's limit is over at once.
+    tokio::time::pause();
+    let error = sweeper.sweep_if_due(Duration::ZERO).await.unwrap_err();
+    tokio::time::resume();
+    assert_eq!(
+        error.to_string(),
+        "the database is unavailable: it did not answer within 20s"
+    );
+    gateway.pass(Line::Open(Duration::ZERO));
+    let recovering = async { while sweeper.sweep_if_due(Duration::ZERO).await.is_err() {} };
+    tokio::time::timeout(Duration::from_mins(1), recovering).await?;
     Ok(())
 }
 

@@ -240,6 +240,23 @@ fn github(simulator: &Simulator) -> Result<GitHub> {
     github_as(simulator, Credentials::Token(simulator.bot_token().into()))
 }
 
+/// A client that waits so long for an answer.
+pub(crate) fn impatient_github(simulator: &Simulator, timeout: Duration) -> Result<GitHub> {
+    let options = GitHubOptions {
+        api_url: simulator.base_url().parse()?,
+        credentials: Credentials::Token(simulator.bot_token().into()),
+    };
+    let settings = Settings {
+        policy: Policy {
+            base: Duration::from_millis(1),
+            ..Policy::default()
+        },
+        timeout,
+        ..Settings::default()
+    };
+    Ok(GitHub::with_settings(options, settings)?)
+}
+
 pub(crate) fn github_as(simulator: &Simulator, credentials: Credentials) -> Result<GitHub> {
     let options = GitHubOptions {
         api_url: simulator.base_url().parse()?,
