@@ -10,15 +10,21 @@ use std::borrow::Cow;
 use std::path::{Component, Path, PathBuf};
 use std::sync::LazyLock;
 
-use regex::Regex;
+use regex::{Captures, Regex};
 
 use crate::config::{AgentConfig, DraftConfig};
 
-/// The rest of a path in a work tree, below the root of all workspaces.
-static WORK_TREE: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r"^/[^/\s]+/tasks/task-[0-9a-f-]{36}/repo-clone(?:/|([^\w-])|$)")
-        .expect("a constant that a test uses")
+/// A task's folder on whichever host: a checkpoint quotes paths of the agent that wrote it.
+static TASK: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r#"/[^\s:'"`=,;()<>]*?(/[^/\s]+/tasks/task-[0-9a-f-]{36})"#).expect(CONSTANT)
 });
+/// A work tree below the root of all workspaces.
+static WORK_TREE: LazyLock<Regex> = LazyLock::new(|| {
+    let below = r"/[^/\s]+/tasks/task-[0-9a-f-]{36}/repo-clone(/?)";
+    Regex::new(&format!("{WORKSPACES}{below}")).expect(CONSTANT)
+});
+/// Why making a pattern can't fail.
+const CONSTANT: &str = "a constant that tests use";
 
 /// What stands for the root of all workspaces.
 const WORKSPACES: &str = "<workspaces>";
@@ -74,23 +80,20 @@ impl HostPaths {
 
     /// The text as it may leave the agent.
     pub(crate) fn hide(&self, text: &str) -> String {
+        let clean = self.named(text);
+        let clean = TASK.replace_all(&clean, format!("{WORKSPACES}$1"));
+        let in_repository = |found: &Captures<'_>| if found[1].is_empty() { "." } else { "" };
+        WORK_TREE.replace_all(&clean, in_repository).into_owned()
+    }
+
+    /// The text with the names of this agent's places.
+    fn named(&self, text: &str) -> String {
         let mut clean = String::with_capacity(text.len());
         let mut rest = text;
-        while let Some((at, place)) = self.first(rest, clean.as_str()) {
+        while let Some((at, place)) = self.first(rest, &clean) {
             clean.push_str(&rest[..at]);
+            clean.push_str(&place.name);
             rest = &rest[at + place.path.len()..];
-            match WORK_TREE
-                .captures(rest)
-                .filter(|_| place.name == WORKSPACES)
-            {
-                Some(tree) => {
-                    let end = tree.get(1).map_or(tree[0].len(), |after| after.start());
-                    let is_folder_itself = !tree[0].ends_with('/');
-                    clean.push_str(if is_folder_itself { "." } else { "" });
-                    rest = &rest[end..];
-                }
-                None => clean.push_str(&place.name),
-            }
         }
         clean.push_str(rest);
         clean
@@ -125,7 +128,10 @@ impl Place {
         let mut found = text.match_indices(&self.path);
         let at = found.find(|(at, path)| {
             let ends = ends_a_path(&text[at + path.len()..]);
-            let last = text[..*at].chars().next_back().or(before.chars().last());
+            let last = text[..*at]
+                .chars()
+                .next_back()
+                .or(before.chars().next_back());
             ends && !(self.is_short && last.is_some_and(continues_a_name))
         });
         at.map(|(at, _)| at)
@@ -152,7 +158,8 @@ mod tests {
 
     use super::*;
 
-    const TASK: &str = "/srv/fleet/work/general-1/tasks/task-01975bd2-5ad0-7cc4-a7d4-1f0f2d1a5c11";
+    const TASK_FOLDER: &str =
+        "/srv/fleet/work/general-1/tasks/task-01975bd2-5ad0-7cc4-a7d4-1f0f2d1a5c11";
 
     fn paths(draft: &serde_json::Value) -> HostPaths {
         let config = serde_json::from_value(json!({
@@ -182,10 +189,10 @@ mod tests {
             ("/", ""),
             ("", "."),
         ] {
-            let text = format!("at {TASK}/repo-clone{rest}");
+            let text = format!("at {TASK_FOLDER}/repo-clone{rest}");
             assert_eq!(hidden(&text), format!("at {expected}"));
         }
-        let twice = format!("{TASK}/repo-clone/a {TASK}/repo-clone/b");
+        let twice = format!("{TASK_FOLDER}/repo-clone/a {TASK_FOLDER}/repo-clone/b");
         assert_eq!(hidden(&twice), "a b");
     }
 
@@ -215,6 +222,15 @@ mod tests {
         let replay = json!({"mode": "replay", "replay_dir": "/srv/fleet/drafts"});
         let text = paths(&replay).hide("the recorded drafts in /srv/fleet/drafts can't be read");
         assert_eq!(text, "the recorded drafts in <replay_dir> can't be read");
+    }
+
+    #[test]
+    fn what_another_agent_left_in_a_checkpoint_tells_nothing_of_its_host_either() {
+        let task = TASK_FOLDER.trim_start_matches("/srv/fleet/work");
+        let text =
+            format!("E /home/ann/w{task}/repo-clone/a.py:1 in x:/home/ann/w{task}/tests/home");
+        let expected = format!("E a.py:1 in x:<workspaces>{task}/tests/home");
+        assert_eq!(hidden(&text), expected);
     }
 
     #[test]
