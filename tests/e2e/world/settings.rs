@@ -127,7 +127,7 @@ pub(super) fn agent(world: &World) -> String {
 pub(super) fn agent_beside(world: &World, id: &str, command: &str) -> String {
     let mut agent = agent_tree(world);
     agent["id"] = json!(id);
-    agent["http"].take();
+    agent.as_object_mut().unwrap().remove("http");
     agent["draft"] = json!({"mode": "cli", "command": [command]});
     write(world.folder(), id, &json!({"agents": [agent]}))
 }
