@@ -9,6 +9,7 @@
 //! then a guard against typing errors, not a boundary: whatever runs inside may run anything it sees.
 //! With `none` it may use the network and read what the agent's user may read.
 
+mod bridge;
 mod bubblewrap;
 mod canary;
 mod explain;
@@ -77,6 +78,8 @@ pub struct Run<'a> {
     pub folders: Vec<PathBuf>,
     /// It may use the host's network.
     pub network: bool,
+    /// The socket of the proxy that it reaches hosts through, where it may reach any.
+    pub proxy: Option<&'a Path>,
     /// How long it may take.
     pub timeout: Duration,
     /// How much of the end of each output is kept.
@@ -138,6 +141,11 @@ pub enum SandboxError {
     /// What it is to see can't be shown safely.
     #[error(transparent)]
     Plan(#[from] PlanError),
+    /// It would reach whatever it likes, and not only what a proxy lets it.
+    #[error(
+        "a command that may reach some hosts and no others has to be isolated, and the backend is `none`"
+    )]
+    ProxyWithoutIsolation,
     /// It was not isolated, or nobody says how it ended: whatever came out does not count.
     #[error("the sandbox failed: {why}")]
     Broken {
@@ -157,6 +165,7 @@ impl<'a> Run<'a> {
             shown: Vec::new(),
             folders: Vec::new(),
             network: false,
+            proxy: None,
             timeout: Duration::from_mins(2),
             output_cap: 64 * 1024,
             on_line: None,
@@ -292,6 +301,7 @@ impl Sandbox {
         make_private(run.private).await?;
         match &self.namespace {
             Some(namespace) => namespace.run(run, cancel).await,
+            None if run.proxy.is_some() => Err(SandboxError::ProxyWithoutIsolation),
             None => Ok(Ran {
                 finished: self.run_exposed(run, cancel).await?,
                 backend: Backend::None,

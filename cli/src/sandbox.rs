@@ -9,6 +9,9 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand, ValueEnum};
 use patchfleet_agent::process::OnLine;
+use patchfleet_agent::sandbox::egress::{
+    self, AddressRules, AllowList, ConnectProxy, Entry, HostNetwork, IpNet, Policy, Refusals,
+};
 use patchfleet_agent::sandbox::{self, Backend, Ran, Run, Sandbox, SandboxConfig};
 use patchfleet_config::HumanDuration;
 use serde_json::json;
@@ -55,9 +58,14 @@ struct RunArgs {
     /// Which network it has.
     #[arg(long, value_enum, default_value_t)]
     phase: Phase,
-    /// A host that it may reach in the phase `setup`.
+    /// A host that it may reach in the phase `setup`: `example.org`, `*.example.org`, or the name
+    /// of an ecosystem, such as `rust`, for its registries.
     #[arg(long, value_name = "HOST")]
-    allow: Vec<String>,
+    allow: Vec<Entry>,
+    /// A network whose addresses allowed hosts may have although they are not public, as those of
+    /// your own mirrors.
+    #[arg(long, value_name = "NETWORK")]
+    open: Vec<IpNet>,
     /// How long it may take.
     #[arg(long, default_value = "120s")]
     timeout: HumanDuration,
@@ -95,18 +103,17 @@ pub(crate) async fn run(args: SandboxArgs, output: Output) -> anyhow::Result<Exi
 }
 
 async fn run_command(args: RunArgs, output: Output) -> anyhow::Result<ExitCode> {
-    if args.phase == Phase::Setup || !args.allow.is_empty() {
-        bail!(
-            "the phase `setup`, which reaches the hosts of --allow, can't be run by hand yet; leave \
-             --phase and --allow out to run without network, as tests do"
-        );
+    if args.phase == Phase::Work && !(args.allow.is_empty() && args.open.is_empty()) {
+        bail!("there is no network in the phase `work`; write `--phase setup` to reach hosts");
     }
     let sandbox = sandbox(args.place.backend);
     let scratch = tempfile::tempdir().context("no folder for temporary files can be made")?;
     let folder = workspace(args.place.workspace.as_deref(), scratch.path())?;
     let owner = std::fs::metadata(&folder).map(|it| (it.uid(), it.gid()))?;
     let private = scratch.path().join("private");
+    let proxy = proxy(&args, scratch.path())?;
     let run = Run {
+        proxy: proxy.as_ref().map(ConnectProxy::socket),
         env: sandbox::test_environment(),
         timeout: args.timeout.0,
         on_line: Some(pass_on(output.is_json())),
@@ -120,12 +127,45 @@ async fn run_command(args: RunArgs, output: Output) -> anyhow::Result<ExitCode> 
         .give_back(&folder, owner)
         .with_context(|| format!("{} can't be given back", folder.display()))?;
     let ran = ran?;
-    output.object(&report(&ran));
+    let refusals = match proxy {
+        Some(proxy) => proxy.close().await,
+        None => Refusals::new(egress::Phase::Work),
+    };
+    output.object(&report(&ran, &refusals));
+    show_refused(&refusals);
     if ran.finished.timed_out {
         let mut error = std::io::stderr();
         let _ = writeln!(error, "patchfleet: it did not end within {}", args.timeout);
     }
     Ok(ExitCode::from(status(&ran)))
+}
+
+/// The proxy of the phase `setup`; without one there is no network.
+fn proxy(args: &RunArgs, scratch: &Path) -> anyhow::Result<Option<ConnectProxy>> {
+    if args.phase == Phase::Work {
+        return Ok(None);
+    }
+    let policy = Policy {
+        phase: egress::Phase::Setup,
+        allow: AllowList::new(&args.allow),
+        addresses: AddressRules::opening(args.open.iter().copied()).context("--open")?,
+        limits: egress::Limits::default(),
+    };
+    let socket = scratch.join("proxy.sock");
+    let proxy = ConnectProxy::bind(&socket, policy, Arc::new(HostNetwork));
+    Ok(Some(proxy.context("the proxy can't be started")?))
+}
+
+/// Says which hosts were refused, and why.
+fn show_refused(refusals: &Refusals) {
+    let mut error = std::io::stderr();
+    for refusal in refusals.list() {
+        let _ = writeln!(error, "patchfleet: {refusal}");
+    }
+    if refusals.others() > 0 {
+        let others = refusals.others();
+        let _ = writeln!(error, "patchfleet: and {others} more attempts were refused");
+    }
 }
 
 fn sandbox(isolation: Isolation) -> Sandbox {
@@ -165,7 +205,7 @@ fn pass_on(is_error: bool) -> OnLine {
     })
 }
 
-fn report(ran: &Ran) -> serde_json::Value {
+fn report(ran: &Ran, refusals: &Refusals) -> serde_json::Value {
     json!({
         "backend": ran.backend,
         "exit_code": ran.finished.returncode,
@@ -173,7 +213,7 @@ fn report(ran: &Ran) -> serde_json::Value {
         "timed_out": ran.finished.timed_out,
         "oom_kills": ran.usage.oom_kills,
         "peak_memory_bytes": ran.usage.peak_memory_bytes,
-        "refused_hosts": [],
+        "refused_hosts": refusals.list(),
         "limits_not_enforced": ran.limits_not_enforced,
     })
 }

@@ -125,6 +125,15 @@ pub(crate) fn bubblewrap_works(user: User) -> bool {
     command.status().is_ok_and(|status| status.success())
 }
 
+/// Runs a program text of Python in the setup phase, where it may reach `allowed.example`.
+pub(crate) fn set_up(user: User, program_text: &str) -> Output {
+    let mut command = user.command(program());
+    command.args(["--json", "sandbox", "run", "--phase", "setup"]);
+    command.args(["--allow", "allowed.example", "--"]);
+    command.args(["/usr/bin/python3", "-c", program_text]);
+    command.env("HOME", "/nonexistent").output().unwrap()
+}
+
 impl Host {
     pub(crate) fn prepare(user: User) -> Self {
         let root = tempfile::Builder::new()

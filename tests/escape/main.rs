@@ -112,3 +112,51 @@ fn nothing_escapes_from_the_sandbox_of_a_plain_user() {
         None => println!("this user is a plain one"),
     }
 }
+
+/// Asks the proxy for a host twice, and tries to get around it.
+const ASK: &str = r#"
+import socket
+for _ in range(2):
+    proxy = socket.create_connection(("127.0.0.1", 3128))
+    proxy.sendall(b"CONNECT refused.example:443 HTTP/1.1\r\n\r\n")
+    assert b" 403 " in proxy.recv(4096)
+for reach in (
+    lambda: socket.getaddrinfo("allowed.example", 443),
+    lambda: socket.create_connection(("1.1.1.1", 443), 5),
+):
+    try:
+        reach()
+    except OSError:
+        continue
+    raise SystemExit("it got around the proxy")
+"#;
+
+fn a_setup_phase_reports_what_it_refused(user: User) {
+    if let Err(why) = host::can_isolate(user) {
+        println!("{user}: can't run here: {why}");
+        return;
+    }
+    let output = host::set_up(user, ASK);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{user}: {errors}");
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let refused = serde_json::json!([{
+        "host": "refused.example", "phase": "setup", "reason": "host_not_allowed", "times": 2
+    }]);
+    assert_eq!(report["refused_hosts"], refused, "{user}");
+    let line = "refused.example was refused in the phase `setup`: host_not_allowed (2 times)";
+    assert!(errors.contains(line), "{user}: {errors}");
+}
+
+#[test]
+fn a_setup_phase_of_this_user_reports_the_hosts_that_it_refused() {
+    a_setup_phase_reports_what_it_refused(User::this());
+}
+
+#[test]
+fn a_setup_phase_of_a_plain_user_reports_the_hosts_that_it_refused() {
+    match User::plain() {
+        Some(user) => a_setup_phase_reports_what_it_refused(user),
+        None => println!("this user is a plain one"),
+    }
+}

@@ -34,6 +34,7 @@ pub use client_hello::{ClientHelloReader, HelloError};
 pub use connect::{ConnectProxy, Limits, Policy};
 pub use ecosystems::Ecosystem;
 pub use environment::{model_variables, proxy_variables};
+pub use ipnet::IpNet;
 pub use model::{Credential, ModelProxy, ModelUpstream, ModelUpstreamError};
 pub use name::{HostName, NameError};
 pub use network::{HostNetwork, Network};

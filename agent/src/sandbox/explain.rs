@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::plan::{Access, HOME, INNER_USER, Plan, WORKSPACE};
+use super::plan::{Access, HOME, INNER_USER, PROXY_PORT, Plan, WORKSPACE};
 use super::settings::Backend;
 
 /// One thing that a run has or lacks.
@@ -119,6 +119,12 @@ fn made(plan: &Plan) -> Vec<Fact> {
 fn denied(plan: &Plan) -> Vec<Fact> {
     let network = if plan.network {
         fact("set", "network", "the host's, because this run is given it")
+    } else if plan.proxy {
+        let why = format!(
+            "a namespace of its own, with a loopback only; hosts of an allow-list are reached \
+             through 127.0.0.1:{PROXY_PORT}"
+        );
+        fact("denied", "network", why)
     } else {
         fact(
             "denied",

@@ -1,7 +1,8 @@
 //! The stage inside of the namespaces: gives away what the command must not have, then becomes it.
 //!
-//! In this order: descriptors, kernel limits, Landlock, system calls. Each layer is there because
-//! the one before it has had holes; none is left out when it can't be had.
+//! In this order: descriptors, kernel limits, Landlock, system calls, and the way to the proxy where
+//! there is one. Each layer is there because the one before it has had holes; none is left out when
+//! it can't be had.
 
 use std::convert::Infallible;
 use std::ffi::OsString;
@@ -15,7 +16,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::plan::{Plan, ProcessLimits};
 use super::stage::{self, Failed, Fault};
-use super::{files, syscalls};
+use super::{bridge, files, syscalls};
 use crate::process::MARK;
 
 /// Becomes the command; comes back only when that fails, with where to say so. The argument is the
@@ -49,6 +50,9 @@ fn become_command(plan: &Plan, status: &File) -> Result<Infallible, Fault> {
         .ok_or_else(|| Fault::new(stage::INIT, "there is no program to run"))?;
     files::restrict(plan).map_err(failed("Landlock"))?;
     syscalls::restrict().map_err(failed("seccomp"))?;
+    if plan.proxy {
+        bridge::start().map_err(|error| failed("the way to the proxy")(error.to_string()))?;
+    }
     #[expect(
         clippy::disallowed_methods,
         reason = "replaces this process, which the process module started"

@@ -7,10 +7,12 @@ use std::sync::Arc;
 use nix::unistd::geteuid;
 use tokio_util::sync::CancellationToken;
 
-use super::plan::{self, HOME, Mount, Plan, PlanError, ProcessLimits, User, WORKSPACE};
+use super::plan::{
+    self, HOME, Mount, PROXY_PORT, PROXY_SOCKET, Plan, PlanError, ProcessLimits, User, WORKSPACE,
+};
 use super::settings::{Backend, SandboxConfig};
 use super::verdict::{self, Verdict};
-use super::{Ran, Run, SandboxError, Usage, owner, stage, system, toolchains};
+use super::{Ran, Run, SandboxError, Usage, egress, owner, stage, system, toolchains};
 use crate::process::{Finished, Spawn, SpawnError, find_program};
 
 /// The program that makes namespaces.
@@ -82,6 +84,13 @@ impl Namespace {
         let home = run.private.join("home");
         mounts.push(Mount::writable(home, HOME, "a home of its own"));
         mounts.extend(run.network.then(system::resolver).flatten());
+        mounts.extend(run.proxy.map(|socket| Mount {
+            source: socket.to_owned(),
+            ..Mount::read_only(
+                PROXY_SOCKET,
+                "the only way out, to the hosts of an allow-list",
+            )
+        }));
         // Memory folders count as memory of the run, so that they get a part of it.
         let memory = self.memory_mib << 20;
         Ok(Plan {
@@ -90,6 +99,7 @@ impl Namespace {
             mounts: plan::ordered(mounts)?,
             links,
             network: run.network,
+            proxy: run.proxy.is_some(),
             memory_folders: (memory / 8 * 3, memory / 8),
             limits: self.limits,
             command: run.command.to_vec(),
@@ -114,6 +124,11 @@ impl Namespace {
             .descriptor(stage::STATUS, writer)
             .env("HOME", HOME)
             .env("TMPDIR", "/tmp");
+        if run.proxy.is_some() {
+            for (name, value) in egress::proxy_variables(PROXY_PORT) {
+                spawn = spawn.env(name, value);
+            }
+        }
         spawn = run.into_spawn(spawn);
         let mut finished = spawn.run(cancel).await?;
         let mut text = String::new();

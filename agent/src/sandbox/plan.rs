@@ -16,6 +16,10 @@ pub(super) const WORKSPACE: &str = "/workspace";
 pub(super) const HOME: &str = "/home/sandbox";
 /// This very program, as the inner stage sees it.
 pub(super) const STAGE: &str = "/run/patchfleet/sandbox";
+/// The proxy's socket, as the bridge inside sees it.
+pub(super) const PROXY_SOCKET: &str = "/run/patchfleet/proxy.sock";
+/// The port of the loopback inside at which programs find the proxy.
+pub(super) const PROXY_PORT: u16 = 3128;
 /// The user and group that the command sees itself as.
 pub(super) const INNER_USER: u32 = 1000;
 
@@ -68,6 +72,8 @@ pub(super) struct Plan {
     pub(super) links: Vec<(PathBuf, PathBuf)>,
     /// The host's network is shared.
     pub(super) network: bool,
+    /// A port of the loopback leads to a proxy.
+    pub(super) proxy: bool,
     /// Bytes of `/tmp` and of `/dev/shm`, both in memory.
     pub(super) memory_folders: (u64, u64),
     pub(super) limits: ProcessLimits,
@@ -178,7 +184,7 @@ fn check(mount: &Mount) -> Result<(), PlanError> {
     if system::is_too_wide(path) {
         return Err(PlanError::TooWide { path: path.clone() });
     }
-    let own = [Path::new(WORKSPACE), Path::new(HOME), Path::new(STAGE)];
+    let own = [WORKSPACE, HOME, STAGE, PROXY_SOCKET].map(Path::new);
     let made = [
         Path::new("/proc"),
         Path::new("/dev"),
@@ -187,7 +193,11 @@ fn check(mount: &Mount) -> Result<(), PlanError> {
     let inside = own
         .into_iter()
         .filter(|folder| path != folder)
-        .chain(made.into_iter().filter(|_| path != Path::new(STAGE)))
+        .chain(made.into_iter().filter(|_| {
+            ![STAGE, PROXY_SOCKET]
+                .map(Path::new)
+                .contains(&path.as_path())
+        }))
         .find(|folder| path.starts_with(folder));
     match inside {
         Some(inside) => Err(PlanError::Inside {

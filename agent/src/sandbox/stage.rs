@@ -17,12 +17,14 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use serde::{Deserialize, Serialize};
 
 use super::plan::Plan;
-use super::{canary, inside, outside};
+use super::{bridge, canary, inside, outside};
 
 /// The subcommand of the stage outside of the namespaces.
 pub(super) const ENTER: &str = "sandbox-enter";
 /// The subcommand of the stage inside of them.
 pub(super) const INIT: &str = "sandbox-init";
+/// The subcommand of the process inside that forwards connections to the proxy.
+pub(super) const BRIDGE: &str = "sandbox-bridge";
 /// The subcommand that looks at a sandbox from inside.
 pub(super) const CANARY: &str = "sandbox-canary";
 /// The descriptor with the plan.
@@ -62,6 +64,7 @@ pub(crate) fn enter() -> Option<ExitCode> {
     let (fault, status) = match name.to_str()? {
         ENTER => (outside::run(), append(STATUS).ok()),
         INIT => inside::run(args),
+        BRIDGE => return Some(bridge::run(args)),
         CANARY => return Some(canary::run(args)),
         _ => return None,
     };

@@ -3,6 +3,9 @@
 use std::os::unix::fs::symlink;
 
 use super::*;
+use crate::process::find_program;
+
+mod proxy;
 
 #[test]
 fn only_listed_programs_and_files_of_the_repository_are_allowed() {

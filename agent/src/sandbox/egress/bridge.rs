@@ -30,7 +30,14 @@ impl Bridge {
     /// # Errors
     /// When the port is not to be had.
     pub fn bind(port: u16, socket: &Path) -> io::Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
+        Self::on(TcpListener::bind((Ipv4Addr::LOCALHOST, port))?, socket)
+    }
+
+    /// Forwards the connections of a port that is bound already.
+    ///
+    /// # Errors
+    /// When the listener can't be used.
+    pub fn on(listener: TcpListener, socket: &Path) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
         Ok(Self {
             listener,
@@ -50,7 +57,7 @@ impl Bridge {
     ///
     /// # Errors
     /// When the listener can't be used by the runtime.
-    pub async fn run(self) -> io::Result<()> {
+    async fn run(self) -> io::Result<()> {
         let listener = tokio::net::TcpListener::from_std(self.listener)?;
         let (tracker, room) = (
             TaskTracker::new(),
@@ -72,17 +79,15 @@ impl Bridge {
         Ok(())
     }
 
-    /// Forwards connections on a thread of its own, for as long as the process lives.
+    /// Forwards connections on this thread, for as long as the process lives.
     ///
     /// # Errors
-    /// When the thread or its runtime can't be made.
-    pub fn spawn_thread(self) -> io::Result<()> {
+    /// When there can be no runtime.
+    pub fn serve(self) -> io::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
-        let thread = std::thread::Builder::new().name("bridge".to_owned());
-        thread.spawn(move || runtime.block_on(self.run()))?;
-        Ok(())
+        runtime.block_on(self.run())
     }
 }
 
@@ -106,7 +111,7 @@ mod tests {
         let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
         let bridge = Bridge::bind(0, &socket).unwrap();
         let address = bridge.address().unwrap();
-        bridge.spawn_thread().unwrap();
+        std::thread::spawn(move || bridge.serve());
         for _ in 0..3 {
             let mut client = std::net::TcpStream::connect(address).unwrap();
             client.write_all(b"hello").unwrap();
@@ -126,7 +131,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let bridge = Bridge::bind(0, &folder.path().join("none")).unwrap();
         let mut client = std::net::TcpStream::connect(bridge.address().unwrap()).unwrap();
-        bridge.spawn_thread().unwrap();
+        std::thread::spawn(move || bridge.serve());
         assert_eq!(client.read(&mut [0]).unwrap(), 0);
     }
 }

@@ -93,6 +93,31 @@ pub struct Refusal {
     pub times: u64,
 }
 
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            host,
+            phase,
+            reason,
+            times,
+        } = self;
+        write!(f, "{host} was refused in the phase `{phase}`: {reason}")?;
+        match times {
+            1 => Ok(()),
+            times => write!(f, " ({times} times)"),
+        }
+    }
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Setup => "setup",
+            Self::Work => "work",
+        })
+    }
+}
+
 /// The refusals of one sandbox and phase. Clones share one list.
 #[derive(Debug, Clone)]
 pub struct Refusals {
