@@ -4,13 +4,16 @@
 //! was made read-only, as Go's module cache is, can be made writable again first.
 
 mod handle;
+mod spread;
 
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
+pub use handle::Owner;
 pub(crate) use handle::{Folder, Kind, Stamp, Stat};
+pub(crate) use spread::{Queue, spread};
 
 /// What the owner of a folder needs to change what is in it.
 const OWNER: u32 = 0o700;

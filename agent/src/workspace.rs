@@ -41,6 +41,7 @@ pub use metadata::Metadata;
 pub use mirrors::{Mirror, Mirrors};
 pub use retention::{Retention, Swept};
 
+pub use crate::disk::Owner;
 use crate::git::{Author, FolderLock, Git, GitError, ObjectId, Remote, Repository};
 use crate::repository_config::{ConfigError, FILE, RepositoryConfig};
 use folder_lock::FolderLocks;
@@ -57,6 +58,7 @@ pub struct Workspaces {
     retention: Retention,
     locks: FolderLocks,
     staging: StagingFolders,
+    owner: Option<Owner>,
 }
 
 /// What a workspace is made of.
@@ -113,7 +115,14 @@ impl Workspaces {
             layout: Arc::new(layout),
             git,
             retention,
+            owner: None,
         })
+    }
+
+    /// The same, whose work trees belong to the user that runs in them. Files that were handed
+    /// over after their check-out would all have to be read again.
+    pub fn owned_by(self, owner: Option<Owner>) -> Self {
+        Self { owner, ..self }
     }
 
     /// The agent's log files.
@@ -168,6 +177,9 @@ impl Workspaces {
         let name = format!("{}-{}", checkout.work.task, Uuid::now_v7());
         let staging = self.staging.begin(&self.layout.tasks(), &name);
         let staged = TaskLayout::at(staging.folder.clone());
+        if let Some(owner) = self.owner {
+            give_work_tree(&staged, owner).await.map_err(disk)?;
+        }
         let filled = fill(&staged, git, &mirror.repository, (checkout, base)).await;
         let layout = self.layout.task(checkout.work.task);
         let placed = match filled {
@@ -248,6 +260,13 @@ impl Workspaces {
         }
         Ok(swept)
     }
+}
+
+/// Makes the folder of a work tree for its owner; what is checked out there is the owner's too.
+async fn give_work_tree(layout: &TaskLayout, owner: Owner) -> std::io::Result<()> {
+    let folder = layout.repo_clone();
+    tokio::fs::create_dir_all(&folder).await?;
+    std::os::unix::fs::chown(folder, Some(owner.uid), Some(owner.gid))
 }
 
 /// Fills a task's folder; its object store, with the work tree.

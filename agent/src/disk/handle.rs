@@ -14,7 +14,7 @@ use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag};
 use nix::sys::stat::{FchmodatFlags, FileStat, Mode, SFlag};
-use nix::unistd::UnlinkatFlags;
+use nix::unistd::{Gid, Uid, UnlinkatFlags};
 
 const FOLDER: OFlag = OFlag::O_RDONLY
     .union(OFlag::O_DIRECTORY)
@@ -60,6 +60,32 @@ pub(crate) struct Stamp {
     pub(crate) group: u32,
     pub(crate) modified: (i64, i64),
     pub(crate) changed: (i64, i64),
+}
+
+/// To whom files are given, as only root can.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Owner {
+    /// The user's number.
+    pub uid: u32,
+    /// The group's number.
+    pub gid: u32,
+}
+
+impl Owner {
+    const fn user(self) -> Uid {
+        Uid::from_raw(self.uid)
+    }
+
+    const fn group(self) -> Gid {
+        Gid::from_raw(self.gid)
+    }
+}
+
+impl Stamp {
+    /// True for a file that belongs to an owner.
+    pub(crate) const fn is_of(&self, owner: Owner) -> bool {
+        self.owner == owner.uid && self.group == owner.gid
+    }
 }
 
 impl Folder {
@@ -139,16 +165,63 @@ impl Folder {
         Ok(nix::fcntl::readlinkat(&self.0, name)?)
     }
 
-    /// Writes a new file; there is nothing at its name.
-    pub(crate) fn write(&self, name: &OsStr, content: &[u8], mode: u32) -> io::Result<()> {
+    /// Writes a new file, which belongs to an owner when one is named; there is nothing at its
+    /// name.
+    pub(crate) fn write(
+        &self,
+        name: &OsStr,
+        content: &[u8],
+        mode: u32,
+        owner: Option<Owner>,
+    ) -> io::Result<Stamp> {
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
         let opened = nix::fcntl::openat(&self.0, name, flags, bits(mode))?;
-        std::fs::File::from(opened).write_all(content)
+        let mut file = std::fs::File::from(opened);
+        file.write_all(content)?;
+        if let Some(owner) = owner {
+            nix::unistd::fchown(&file, Some(owner.user()), Some(owner.group()))?;
+        }
+        Ok(Stat::of(&nix::sys::stat::fstat(&file)?).stamp)
     }
 
-    /// Makes a link; there is nothing at its name.
-    pub(crate) fn link(&self, name: &OsStr, target: &OsStr) -> io::Result<()> {
-        Ok(nix::unistd::symlinkat(target, &self.0, name)?)
+    /// Makes a link, which belongs to an owner when one is named; there is nothing at its name.
+    pub(crate) fn link(
+        &self,
+        name: &OsStr,
+        target: &OsStr,
+        owner: Option<Owner>,
+    ) -> io::Result<Stamp> {
+        nix::unistd::symlinkat(target, &self.0, name)?;
+        if let Some(owner) = owner {
+            self.give_entry(name, owner)?;
+        }
+        let made = self.stat(name)?;
+        made.map(|made| made.stamp)
+            .ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    /// Whose folder it is.
+    pub(crate) fn owner(&self) -> io::Result<Owner> {
+        let found = nix::sys::stat::fstat(&self.0)?;
+        Ok(Owner {
+            uid: found.st_uid,
+            gid: found.st_gid,
+        })
+    }
+
+    /// Gives this folder, without what is in it, to an owner.
+    pub(crate) fn give(&self, owner: Owner) -> io::Result<()> {
+        if self.owner()? != owner {
+            nix::unistd::fchown(&self.0, Some(owner.user()), Some(owner.group()))?;
+        }
+        Ok(())
+    }
+
+    /// Gives what is at a name to an owner; a link itself, not where it leads.
+    pub(crate) fn give_entry(&self, name: &OsStr, owner: Owner) -> io::Result<()> {
+        let (user, group) = (Some(owner.user()), Some(owner.group()));
+        let flags = AtFlags::AT_SYMLINK_NOFOLLOW;
+        Ok(nix::unistd::fchownat(&self.0, name, user, group, flags)?)
     }
 
     /// Enters a folder that is made when nothing is there.

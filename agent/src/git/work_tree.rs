@@ -9,14 +9,17 @@
 mod attributes;
 mod check_out;
 mod convert;
+mod folders;
 mod ignored;
 mod index;
 mod names;
 mod snapshot;
+mod walk;
 
 pub use snapshot::Snapshot;
 
-use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -24,10 +27,8 @@ use git2::Oid;
 
 use super::GitError;
 use super::tree::{Blob, EntryKind};
-use crate::disk::Stamp;
-
-/// Every file of a tree, by its path.
-type Files = BTreeMap<Vec<u8>, Blob>;
+use crate::disk::{Folder, Stamp};
+use folders::{Folders, find};
 
 /// A work tree, and what was checked out into it last.
 #[derive(Debug, Clone)]
@@ -40,7 +41,7 @@ pub(super) struct WorkTree {
 #[derive(Debug)]
 struct State {
     tree: Oid,
-    files: BTreeMap<Vec<u8>, Checked>,
+    files: Folders<Checked>,
 }
 
 /// A file that was checked out.
@@ -72,8 +73,24 @@ impl WorkTree {
     #[cfg(test)]
     pub(super) fn forget_stamps(&self) {
         self.with_state(|state| {
-            for checked in state.iter_mut().flat_map(|state| state.files.values_mut()) {
+            let folders = state.iter_mut().flat_map(|state| state.files.folders_mut());
+            for (_, checked) in folders.flat_map(|(_, files)| files) {
                 checked.stamp = None;
+            }
+        });
+    }
+
+    /// As if each file had been checked out long ago.
+    #[cfg(test)]
+    pub(super) fn age_stamps(&self) {
+        self.with_state(|state| {
+            for (folder, files) in state.iter_mut().flat_map(|state| state.files.folders_mut()) {
+                let folder = self.root.join(OsStr::from_bytes(folder));
+                let opened = Folder::open(&folder).unwrap();
+                for (name, checked) in files {
+                    let found = opened.stat(OsStr::from_bytes(name)).unwrap();
+                    checked.stamp = found.map(|found| found.stamp);
+                }
             }
         });
     }
@@ -84,22 +101,47 @@ impl WorkTree {
     }
 }
 
-/// True when a tree has something below a folder, whose path ends with `/`.
-fn has_below<T>(files: &BTreeMap<Vec<u8>, T>, folder: &[u8]) -> bool {
-    let next = files.range(folder.to_vec()..).next();
-    next.is_some_and(|(path, _)| path.starts_with(folder))
+impl Checked {
+    const fn new(blob: Blob, stamp: Option<Stamp>) -> Self {
+        Self { blob, stamp }
+    }
+}
+
+/// A folder of a work tree that is gone into.
+struct Place {
+    parent: Arc<Folder>,
+    name: OsString,
+    /// Below the root; empty, or with `/` at its end.
+    path: Vec<u8>,
+}
+
+impl Place {
+    fn root(root: Arc<Folder>) -> Self {
+        Self {
+            parent: root,
+            name: ".".into(),
+            path: Vec::new(),
+        }
+    }
+
+    /// A folder in this one, which was opened.
+    fn below(&self, opened: &Arc<Folder>, name: &[u8]) -> Self {
+        Self {
+            parent: Arc::clone(opened),
+            name: OsStr::from_bytes(name).to_owned(),
+            path: [self.path.as_slice(), name, b"/"].concat(),
+        }
+    }
 }
 
 /// The files of a tree that hold attributes.
-fn attribute_files<'a>(
-    files: impl IntoIterator<Item = (&'a Vec<u8>, &'a Blob)>,
-) -> Vec<(Vec<u8>, Oid)> {
-    let found = files.into_iter().filter(|(path, blob)| {
-        let name = path.rsplit(|byte| *byte == b'/').next();
-        name == Some(attributes::FILE)
-            && matches!(blob.kind, EntryKind::File | EntryKind::Executable)
+fn attribute_files<T>(files: &Folders<T>, blob: impl Fn(&T) -> Blob) -> Vec<(Vec<u8>, Oid)> {
+    let found = files.folders().filter_map(|(folder, files)| {
+        let blob = blob(find(files, attributes::FILE)?);
+        let is_file = matches!(blob.kind, EntryKind::File | EntryKind::Executable);
+        is_file.then(|| ([folder, attributes::FILE].concat(), blob.id))
     });
-    found.map(|(path, blob)| (path.clone(), blob.id)).collect()
+    found.collect()
 }
 
 fn io(root: &Path, error: &std::io::Error) -> GitError {

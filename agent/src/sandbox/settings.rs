@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use patchfleet_config::{Faults, Rules};
 use serde::{Deserialize, Serialize};
 
+use crate::disk::Owner;
+
 /// Kinds of isolation.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -59,6 +61,17 @@ impl Default for SandboxConfig {
             file_mib: 1024,
             open_files: 4096,
         }
+    }
+}
+
+impl SandboxConfig {
+    /// The user that commands run as, where that is not the agent's own.
+    pub fn owner(&self) -> Option<Owner> {
+        let becomes = self.backend == Backend::Namespace && nix::unistd::geteuid().is_root();
+        becomes.then_some(Owner {
+            uid: self.uid,
+            gid: self.gid,
+        })
     }
 }
 

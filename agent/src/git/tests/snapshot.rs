@@ -430,6 +430,106 @@ async fn a_change_that_sets_length_and_time_back_is_seen() {
 }
 
 #[tokio::test]
+async fn a_change_of_the_same_length_and_time_is_seen_long_after_the_check_out() {
+    let (folder, store, head) = checked_out("echo one > a; echo one > b; git add a b").await;
+    store.work_tree.as_ref().unwrap().age_stamps();
+    let path = folder.path().join("work/a");
+    let time = path.metadata().unwrap().modified().unwrap();
+    fs::write(&path, "two\n").unwrap();
+    let file = fs::File::options().append(true).open(&path).unwrap();
+    file.set_modified(time).unwrap();
+    assert_eq!(changed(&store, &head).await, ["a"]);
+}
+
+#[tokio::test]
+async fn a_change_in_the_tick_of_the_check_out_is_seen() {
+    let (folder, store, head) = checked_out("echo one > a; git add a").await;
+    let path = folder.path().join("work/a");
+    for _ in 0..40 {
+        store.check_out(&head).await.unwrap();
+        fs::write(&path, "two\n").unwrap();
+        assert_eq!(changed(&store, &head).await, ["a"]);
+    }
+}
+
+#[tokio::test]
+async fn files_that_nobody_touched_are_not_read() {
+    let script = "mkdir dir; echo one > dir/a; echo two > dir/b; echo '*.x text' > .gitattributes
+        git add -A";
+    let (folder, store, head) = checked_out(script).await;
+    store.work_tree.as_ref().unwrap().age_stamps();
+    // Whoever reads such a file looks for what it was before.
+    let before = store.resolve("HEAD:dir/a").await.unwrap().unwrap();
+    let (start, rest) = before.as_str().split_at(2);
+    let object = store.dir().join("objects").join(start).join(rest);
+    fs::remove_file(&object).unwrap();
+    assert_eq!(store.snapshot().await.unwrap().tree, head);
+    fs::write(folder.path().join("work/dir/b"), "changed\n").unwrap();
+    assert_ne!(store.snapshot().await.unwrap().tree, head);
+    fs::write(folder.path().join("work/dir/a"), "changed\n").unwrap();
+    store.snapshot().await.unwrap_err();
+}
+
+#[tokio::test]
+async fn what_root_checks_out_belongs_to_whom_the_work_tree_belongs_to() {
+    use std::os::unix::fs::MetadataExt as _;
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let script = "mkdir dir; echo x > dir/a; ln -s dir/a link; echo y > b; git add -A";
+    let (folder, store, head) = checked_out(script).await;
+    let root = folder.path().join("work");
+    std::os::unix::fs::chown(&root, Some(65534), Some(65534)).unwrap();
+    for path in ["", "dir", "dir/a", "link", "b"] {
+        store.check_out(&head).await.unwrap();
+        let found = root.join(path).symlink_metadata().unwrap();
+        assert_eq!((found.uid(), found.gid()), (65534, 65534), "{path}");
+        crate::disk::remove_all(&root.join("dir")).unwrap();
+    }
+    // A first check-out empties the folder, and leaves it to its owner.
+    let again = store.with_work_tree(&root);
+    again.check_out(&head).await.unwrap();
+    assert_eq!(root.join("b").metadata().unwrap().uid(), 65534);
+}
+
+/// A tree of one entry, of whatever name.
+fn tree_with(store: &Repository, name: &[u8], (mode, id): (&str, git2::Oid)) -> git2::Oid {
+    let repository = git2::Repository::open_bare(store.dir()).unwrap();
+    let head = [mode.as_bytes(), b" ", name, b"\0"].concat();
+    let content = [head.as_slice(), id.as_bytes()].concat();
+    let odb = repository.odb().unwrap();
+    odb.write(git2::ObjectType::Tree, &content).unwrap()
+}
+
+#[tokio::test]
+async fn a_tree_with_names_that_lead_elsewhere_is_not_checked_out() {
+    let (folder, store, _) = checked_out("echo x > a; git add a").await;
+    let blob = store.resolve("HEAD:a").await.unwrap().unwrap();
+    let blob = blob.to_oid().unwrap();
+    let inner = tree_with(&store, b"planted", ("100644", blob));
+    for name in [
+        "..", ".", ".git", ".GIT", "git~1", "../work2", "/", "a/../..",
+    ] {
+        let tree = tree_with(&store, name.as_bytes(), ("40000", inner));
+        let fresh = store.with_work_tree(folder.path().join("work/fresh"));
+        let error = fresh.check_out(&tree.into()).await.unwrap_err();
+        assert!(
+            error.to_string().contains("the tree has"),
+            "{name}: {error}"
+        );
+        store.check_out(&tree.into()).await.unwrap_err();
+    }
+    for place in [
+        "planted",
+        "work/planted",
+        "work2/planted",
+        "work/.git/planted",
+    ] {
+        assert!(!folder.path().join(place).exists(), "{place}");
+    }
+}
+
+#[tokio::test]
 async fn what_tools_leave_for_themselves_is_left_out_unless_the_repository_has_it() {
     let script = "mkdir node_modules; echo x > node_modules/own.js; echo '!kept.pyc' > .gitignore
         git add -A";
@@ -479,7 +579,7 @@ async fn folders_that_lie_too_deep_are_a_fault_and_cleared_away() {
     for _ in 0..3000 {
         inner = inner.make(OsStr::new("deep")).unwrap();
     }
-    inner.write(OsStr::new("file"), b"x", 0o644).unwrap();
+    inner.write(OsStr::new("file"), b"x", 0o644, None).unwrap();
     let error = store.snapshot().await.unwrap_err();
     assert!(
         matches!(&error, GitError::Unfit { reason } if reason.contains("too deep")),

@@ -1,21 +1,31 @@
 //! Check-outs: the work tree becomes exactly a tree, whatever was left there.
+//!
+//! Folders are gone through by as many threads as there are processors. In each, what does not
+//! belong there is taken away, what is known to be as it should be stays, and the rest is written.
 
-use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
+use std::sync::Arc;
+
+use nix::unistd::geteuid;
+use tokio_util::sync::CancellationToken;
 
 use super::attributes::Attributes;
-use super::{Checked, Files, State, WorkTree, attribute_files, has_below};
-use crate::disk::{Folder, Kind, Stamp, Stat, is_absent, remove_all};
-use crate::git::local::failed;
+use super::folders::{Folders, find};
+use super::names::is_git_name;
+use super::{Checked, Place, State, WorkTree, attribute_files};
+use crate::disk::{Folder, Kind, Owner, Queue, Stamp, Stat, is_absent, remove_all, spread};
+use crate::git::local::{failed, open};
 use crate::git::tree::{Blob, EntryKind, files};
 use crate::git::{GitError, ObjectId, Repository};
 
 const CHECKING_OUT: &str = "checking out";
 /// How coarse the clock of a file system may be, in nanoseconds.
 const TICK: i64 = 10_000_000;
+/// The attribute that only git itself knows how to follow.
+const ENCODING: &[u8] = b"working-tree-encoding";
 
 impl Repository {
     /// Makes the work tree exactly this tree, whatever was left there: nothing else stays in it,
@@ -26,6 +36,7 @@ impl Repository {
     pub async fn check_out(&self, tree: &ObjectId) -> Result<(), GitError> {
         let (work_tree, id) = (self.work_tree()?.clone(), tree.clone());
         let is_fresh = work_tree.with_state(|state| state.is_none());
+        let is_by_git = is_fresh && self.has_encodings(tree).await?;
         if is_fresh {
             let (root, lock) = (work_tree.root.clone(), self.dir().join("index.lock"));
             let emptied = self.local(CHECKING_OUT, move |_| {
@@ -33,13 +44,33 @@ impl Repository {
                 emptied.map_err(|error| super::io(&root, &error))
             });
             emptied.await?;
-            // Nobody but us was in there yet, and git writes with all processors.
+        }
+        if is_by_git {
+            // Nobody but us was in there yet.
             let args = ["-c", "checkout.workers=0", "read-tree", "--reset", "-u"];
             let args = args.into_iter().chain([tree.as_str()]);
             self.git.run(self.call(args)).await?;
         }
+        let cancel = self.git.cancel.clone();
         self.local(CHECKING_OUT, move |repository| {
-            work_tree.check_out(repository, id.to_oid()?, is_fresh)
+            work_tree.check_out(repository, id.to_oid()?, (is_by_git, &cancel))
+        })
+        .await
+    }
+
+    /// True when files of a tree are to be in an encoding of their own.
+    async fn has_encodings(&self, tree: &ObjectId) -> Result<bool, GitError> {
+        let tree = tree.clone();
+        self.local(CHECKING_OUT, move |repository| {
+            let files = Folders::new(files(repository, tree.to_oid()?)?);
+            for (_, id) in attribute_files(&files, |blob| *blob) {
+                let blob = repository.find_blob(id).map_err(failed(CHECKING_OUT))?;
+                let mut words = blob.content().windows(ENCODING.len());
+                if words.any(|word| word == ENCODING) {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
         })
         .await
     }
@@ -50,146 +81,230 @@ impl WorkTree {
         &self,
         repository: &git2::Repository,
         tree: git2::Oid,
-        is_fresh: bool,
+        (is_by_git, cancel): (bool, &CancellationToken),
     ) -> Result<(), GitError> {
-        let target: Files = files(repository, tree)?.into_iter().collect();
-        let attributes = Attributes::new(repository, attribute_files(&target));
-        let attributes = attributes.map_err(failed(CHECKING_OUT))?;
+        let target = Folders::new(files(repository, tree)?);
         // While this fails, nothing is known of the work tree.
         let before = self.with_state(Option::take);
         let before = before.map(|state| state.files).unwrap_or_default();
         let at_root = |error: io::Error| super::io(&self.root, &error);
-        let root = folder(&self.root).map_err(at_root)?;
-        let mut kept = BTreeMap::new();
-        let clearing = Clearing {
+        let root = Arc::new(folder(&self.root).map_err(at_root)?);
+        // What root writes belongs to whom the work tree belongs to, before it is looked at: a
+        // file that is handed over later is a changed one.
+        let owner = root.owner().map_err(at_root)?;
+        let owner = (geteuid().is_root() && owner.uid != 0).then_some(owner);
+        let pass = Pass {
             target: &target,
             before: &before,
-            trust: is_fresh,
+            is_by_git,
+            dir: repository.path(),
+            owner,
+            cancel,
         };
-        clearing.clear(&root, &[], &mut kept).map_err(at_root)?;
-        let missing = target.iter().filter(|(path, _)| !kept.contains_key(*path));
-        let writer = Writer {
-            root: &root,
-            repository,
-            attributes: &attributes,
-        };
-        let mut written = Vec::new();
-        for (path, blob) in missing {
-            let stamp = writer.write(path, *blob)?;
-            written.push((path.clone(), *blob, stamp));
-        }
+        let done = spread(Place::root(root), |queue| pass.work(queue))?;
         let now = now(repository.path()).map_err(at_root)?;
-        let fresh = |stamp: Stamp| Some(stamp).filter(|it| is_older(it.changed, now));
-        let written = written.into_iter().map(|(path, blob, stamp)| {
-            let stamp = stamp.and_then(fresh);
-            (path, Checked { blob, stamp })
-        });
-        let mut all: BTreeMap<_, _> = written.collect();
-        all.extend(kept.into_iter().map(|(path, (blob, stamp))| {
-            let stamp = if is_fresh { fresh(stamp) } else { Some(stamp) };
-            (path, Checked { blob, stamp })
-        }));
+        let mut all = Folders::default();
+        for (folder, mut files) in done.into_iter().flatten() {
+            for (_, checked) in &mut files {
+                checked.stamp = checked.stamp.filter(|it| is_older(it.changed, now));
+            }
+            all.insert(folder, files);
+        }
         self.with_state(|state| *state = Some(State { tree, files: all }));
         Ok(())
     }
 }
 
-/// The pass that takes away what does not belong there.
-struct Clearing<'a> {
-    target: &'a Files,
-    before: &'a BTreeMap<Vec<u8>, Checked>,
+/// Files of one folder as they were checked out, with the folder's path.
+type Done = (Vec<u8>, Vec<(Vec<u8>, Checked)>);
+
+/// One pass through a work tree.
+struct Pass<'a> {
+    target: &'a Folders<Blob>,
+    before: &'a Folders<Checked>,
     /// Git just wrote what is there.
-    trust: bool,
+    is_by_git: bool,
+    /// The git folder.
+    dir: &'a Path,
+    owner: Option<Owner>,
+    cancel: &'a CancellationToken,
 }
 
-impl Clearing<'_> {
-    /// Clears a folder; what stays in it is as the target has it.
+impl Pass<'_> {
+    /// What one thread does.
+    fn work(&self, queue: &Queue<Place>) -> Result<Vec<Done>, GitError> {
+        // A repository is for one thread only.
+        let repository = open(self.dir).map_err(failed(CHECKING_OUT))?;
+        let attributes = attribute_files(self.target, |blob| *blob);
+        let attributes = Attributes::new(&repository, attributes);
+        let attributes = attributes.map_err(failed(CHECKING_OUT))?;
+        let mut done = Vec::new();
+        while let Some((place, _running)) = queue.next() {
+            if self.cancel.is_cancelled() {
+                return Err(GitError::Interrupted);
+            }
+            let below = self.target.below(&place.path);
+            self.check_names(&place.path, &below)?;
+            let at = |error: io::Error| {
+                let path = String::from_utf8_lossy(&place.path);
+                GitError::host("the work tree", format!("`{path}`: {error}"))
+            };
+            let folder = place.parent.make(&place.name).map_err(at)?;
+            if let Some(owner) = self.owner {
+                folder.give(owner).map_err(at)?;
+            }
+            let kept = self.clear(&folder, &place.path, &below).map_err(at)?;
+            let writing = Writing {
+                pass: self,
+                folder: &folder,
+                path: &place.path,
+                repository: &repository,
+                attributes: &attributes,
+            };
+            let files = writing.complete(kept)?;
+            let folder = Arc::new(folder);
+            let below = below.iter().map(|name| place.below(&folder, name));
+            queue.add(below.collect());
+            done.push((place.path, files));
+        }
+        Ok(done)
+    }
+
+    /// A tree may come from anybody, and names whatever its maker liked.
+    fn check_names(&self, path: &[u8], below: &[Vec<u8>]) -> Result<(), GitError> {
+        let files = self.target.files(path);
+        let names = files.iter().map(|(name, _)| name).chain(below);
+        let odd = names.clone().find(|name| {
+            let is_place = matches!(name.as_slice(), b"" | b"." | b"..");
+            is_place || is_git_name(OsStr::from_bytes(name))
+        });
+        let twice = files.windows(2).find(|two| two[0].0 == two[1].0);
+        let twice = twice.map(|two| &two[0].0);
+        let twice = twice.or_else(|| below.iter().find(|name| find(files, name).is_some()));
+        let Some(name) = odd.or(twice) else {
+            return Ok(());
+        };
+        let (folder, name) = (String::from_utf8_lossy(path), String::from_utf8_lossy(name));
+        let reason = match odd {
+            Some(_) => format!("the tree has `{folder}{name}`, a name that nothing may have"),
+            None => format!("the tree has `{folder}{name}` twice"),
+        };
+        Err(GitError::other(CHECKING_OUT, reason))
+    }
+
+    /// Takes away what does not belong in a folder. What stays is given with its stamps, in the
+    /// order of the names.
     fn clear(
         &self,
         folder: &Folder,
-        prefix: &[u8],
-        kept: &mut BTreeMap<Vec<u8>, (Blob, Stamp)>,
-    ) -> io::Result<()> {
+        path: &[u8],
+        below: &[Vec<u8>],
+    ) -> io::Result<Vec<(Vec<u8>, Checked)>> {
+        let (target, before) = (self.target.files(path), self.before.files(path));
+        let mut kept = Vec::new();
         for name in folder.names()? {
             let Some(found) = folder.stat(&name)? else {
                 continue;
             };
-            let path = [prefix, name.as_bytes()].concat();
-            let below = [path.as_slice(), b"/"].concat();
-            match (self.target.get(&path), found.kind) {
+            let bytes = name.as_bytes();
+            match (find(target, bytes), found.kind) {
                 (Some(blob), Kind::Folder) if blob.kind == EntryKind::Submodule => {
                     let submodule = folder.enter(&name)?;
                     for name in submodule.names()? {
                         submodule.remove(&name)?;
                     }
-                    kept.insert(path, (*blob, found.stamp));
+                    let checked = Checked::new(*blob, Some(found.stamp));
+                    kept.push((bytes.to_vec(), checked));
                 }
-                (None, Kind::Folder) if has_below(self.target, &below) => {
-                    self.clear(&folder.enter(&name)?, &below, kept)?;
-                }
-                (Some(blob), _) if self.is_unchanged(&path, *blob, &found) => {
-                    kept.insert(path, (*blob, found.stamp));
+                (None, Kind::Folder)
+                    if below
+                        .binary_search_by(|it| it.as_slice().cmp(bytes))
+                        .is_ok() => {}
+                (Some(blob), _) if self.is_unchanged(find(before, bytes), *blob, &found) => {
+                    let stamp = self.given(folder, &name, found)?;
+                    kept.push((bytes.to_vec(), Checked::new(*blob, stamp)));
                 }
                 _ => folder.remove(&name)?,
             }
         }
-        Ok(())
+        Ok(kept)
     }
 
-    fn is_unchanged(&self, path: &[u8], blob: Blob, found: &Stat) -> bool {
+    fn is_unchanged(&self, known: Option<&Checked>, blob: Blob, found: &Stat) -> bool {
         let is_kind = match blob.kind {
             EntryKind::File | EntryKind::Executable => found.kind == Kind::File,
             EntryKind::Symlink => found.kind == Kind::Link,
             EntryKind::Submodule => false,
         };
-        let known = self.before.get(path);
         let is_known = known.is_some_and(|it| it.blob == blob && it.stamp == Some(found.stamp));
-        is_kind && (self.trust || is_known)
+        is_kind && (self.is_by_git || is_known)
+    }
+
+    /// Gives a file that stays to the owner of the work tree, which is a change of its state.
+    fn given(&self, folder: &Folder, name: &OsStr, found: Stat) -> io::Result<Option<Stamp>> {
+        match self.owner {
+            Some(owner) if !found.stamp.is_of(owner) => {
+                folder.give_entry(name, owner)?;
+                Ok(folder.stat(name)?.map(|found| found.stamp))
+            }
+            _ => Ok(Some(found.stamp)),
+        }
     }
 }
 
-/// The pass that writes what is missing.
-struct Writer<'a> {
-    root: &'a Folder,
+/// What writes the files that a folder lacks.
+struct Writing<'a> {
+    pass: &'a Pass<'a>,
+    folder: &'a Folder,
+    path: &'a [u8],
     repository: &'a git2::Repository,
     attributes: &'a Attributes<'a>,
 }
 
-impl Writer<'_> {
-    fn write(&self, path: &[u8], blob: Blob) -> Result<Option<Stamp>, GitError> {
-        let failed_at = |error: io::Error| super::io(Path::new(OsStr::from_bytes(path)), &error);
-        let mut parts = path.split(|byte| *byte == b'/').map(OsStr::from_bytes);
-        let name = parts.next_back().unwrap_or_default();
-        let mut parent = None;
-        for part in parts {
-            let within = parent.as_ref().unwrap_or(self.root);
-            parent = Some(within.make(part).map_err(failed_at)?);
+impl Writing<'_> {
+    /// Writes what was not kept; all files of the folder, in the order of their names.
+    fn complete(&self, kept: Vec<(Vec<u8>, Checked)>) -> Result<Vec<(Vec<u8>, Checked)>, GitError> {
+        let target = self.pass.target.files(self.path);
+        let mut all = Vec::with_capacity(target.len());
+        let mut kept = kept.into_iter().peekable();
+        for (name, blob) in target {
+            match kept.next_if(|(it, _)| it == name) {
+                Some(file) => all.push(file),
+                None => all.push((name.clone(), Checked::new(*blob, self.write(name, *blob)?))),
+            }
         }
-        let folder = parent.as_ref().unwrap_or(self.root);
+        Ok(all)
+    }
+
+    fn write(&self, name: &[u8], blob: Blob) -> Result<Option<Stamp>, GitError> {
+        let path = [self.path, name].concat();
+        let failed_at = |error: io::Error| super::io(Path::new(OsStr::from_bytes(&path)), &error);
+        let name = OsStr::from_bytes(name);
+        let owner = self.pass.owner;
         if blob.kind == EntryKind::Submodule {
-            folder.make(name).map_err(failed_at)?;
+            let made = self.folder.make(name).map_err(failed_at)?;
+            owner
+                .map_or(Ok(()), |owner| made.give(owner))
+                .map_err(failed_at)?;
             return Ok(None);
         }
         let found = self.repository.find_blob(blob.id);
         let found = found.map_err(failed(CHECKING_OUT))?;
         let content = found.content();
-        let written = match blob.kind {
-            EntryKind::Symlink => folder.link(name, OsStr::from_bytes(content)),
-            kind => {
-                let said = self.attributes.of(path).map_err(failed(CHECKING_OUT))?;
-                let id = blob.id.to_string();
-                let content = said.conversion.into_work_tree(content, &id);
-                let mode = if kind == EntryKind::Executable {
-                    0o777
-                } else {
-                    0o666
-                };
-                folder.write(name, &content, mode)
-            }
+        let written = if blob.kind == EntryKind::Symlink {
+            self.folder.link(name, OsStr::from_bytes(content), owner)
+        } else {
+            let said = self.attributes.of(&path).map_err(failed(CHECKING_OUT))?;
+            let content = said
+                .conversion
+                .into_work_tree(content, &blob.id.to_string());
+            let mode = match blob.kind {
+                EntryKind::Executable => 0o777,
+                _ => 0o666,
+            };
+            self.folder.write(name, &content, mode, owner)
         };
-        written.map_err(failed_at)?;
-        let found = folder.stat(name).map_err(failed_at)?;
-        Ok(found.map(|found| found.stamp))
+        written.map(Some).map_err(failed_at)
     }
 }
 
@@ -208,8 +323,9 @@ fn folder(root: &Path) -> io::Result<Folder> {
 }
 
 fn emptied(root: &Path) -> io::Result<()> {
-    remove_all(root)?;
-    std::fs::create_dir_all(root)
+    let root = folder(root)?;
+    let mut names = root.names()?.into_iter();
+    names.try_for_each(|name| root.remove(&name))
 }
 
 /// The time as the file system of our own folder has it.

@@ -1,6 +1,9 @@
 //! What is left out of a snapshot: the rules of `.gitignore`, and what tools leave behind.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
+use std::sync::{Arc, LazyLock, OnceLock};
 
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 
@@ -43,41 +46,60 @@ pub(super) fn is_cache_tag(content: &[u8]) -> bool {
     content.starts_with(CACHE_SIGNATURE)
 }
 
-/// The rules that hold where a walk is, those of the outermost folder first.
-pub(super) struct Rules(Vec<(usize, Gitignore)>);
+/// The rules that hold in a folder, its own first.
+#[derive(Clone)]
+pub(super) struct Rules(Arc<Layer>);
+
+/// The rules of one file.
+struct Layer {
+    around: Option<Rules>,
+    /// The length of the folder's path.
+    start: usize,
+    text: Vec<u8>,
+    /// Made when a file is met that the repository does not have.
+    rules: OnceLock<Gitignore>,
+}
 
 impl Rules {
     /// Those of no repository.
     pub(super) fn new() -> Self {
-        Self(vec![(0, rules(DROPPINGS))])
+        static OWN: LazyLock<Rules> = LazyLock::new(|| Rules::of(None, 0, DROPPINGS.into()));
+        OWN.clone()
     }
 
-    /// Adds a folder's own, which stand above those around it. Its path ends with `/`, or is
-    /// empty. Gives how many there were before, for [`Rules::leave`].
-    pub(super) fn enter(&mut self, folder: &[u8], text: Option<&[u8]>) -> usize {
-        let before = self.0.len();
-        if let Some(text) = text {
-            let text = String::from_utf8_lossy(text);
-            self.0
-                .push((folder.len(), rules(text.trim_start_matches('\u{feff}'))));
-        }
-        before
+    /// With those of a folder, which stand above those around it. Its path ends with `/`, or is
+    /// empty.
+    pub(super) fn within(&self, folder: &[u8], text: Vec<u8>) -> Self {
+        Self::of(Some(self.clone()), folder.len(), text)
     }
 
-    /// Forgets the rules of a folder.
-    pub(super) fn leave(&mut self, before: usize) {
-        self.0.truncate(before);
+    fn of(around: Option<Self>, start: usize, text: Vec<u8>) -> Self {
+        Self(Arc::new(Layer {
+            around,
+            start,
+            text,
+            rules: OnceLock::new(),
+        }))
     }
 
     /// True for a path that is to be left out.
     pub(super) fn ignore(&self, path: &[u8], is_folder: bool) -> bool {
-        use std::os::unix::ffi::OsStrExt as _;
-        let matched = self.0.iter().rev().map(|(start, rules)| {
-            let path = std::ffi::OsStr::from_bytes(&path[*start..]);
-            rules.matched(Path::new(path), is_folder)
+        let layers = std::iter::successors(Some(self), |it| it.0.around.as_ref());
+        let matched = layers.map(|layer| {
+            let path = OsStr::from_bytes(&path[layer.0.start..]);
+            layer.0.rules().matched(Path::new(path), is_folder)
         });
         let mut matched = matched.filter(|found| !found.is_none());
         matched.next().is_some_and(|found| found.is_ignore())
+    }
+}
+
+impl Layer {
+    fn rules(&self) -> &Gitignore {
+        self.rules.get_or_init(|| {
+            let text = String::from_utf8_lossy(&self.text);
+            rules(text.trim_start_matches('\u{feff}'))
+        })
     }
 }
 

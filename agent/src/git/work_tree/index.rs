@@ -23,8 +23,10 @@ impl Repository {
             let mut index = Index::open(&path).map_err(failed(WRITING))?;
             work_tree
                 .with_state(|state| {
-                    for (path, checked) in state.iter().flat_map(|state| &state.files) {
-                        let mut entry = entry(path.clone(), checked.stamp);
+                    // In git's order, in which an index takes entries without moving others.
+                    let files = state.iter().flat_map(|state| state.files.sorted());
+                    for (path, checked) in files {
+                        let mut entry = entry(path, checked.stamp);
                         entry.mode = checked.blob.kind.number().unsigned_abs();
                         entry.id = checked.blob.id;
                         index.add(&entry)?;

@@ -1,6 +1,7 @@
 //! Names that no tree of a repository may have.
 
 use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
 
 /// True for `.git` and for what some file system takes for it: other cases, characters that are
 /// passed over, NTFS's short name, streams and ends.
@@ -9,6 +10,14 @@ pub(super) fn is_git_name(name: &OsStr) -> bool {
         matches!(letter, '\u{200c}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
             | '\u{206a}'..='\u{206f}' | '\u{feff}')
     };
+    let bytes = name.as_bytes();
+    let may_be = !bytes.is_ascii()
+        || bytes.contains(&b'\\')
+        || matches!(bytes.first(), Some(b'.' | b'g' | b'G'));
+    if !may_be {
+        // Most names, which need no closer look.
+        return false;
+    }
     let name = name.to_string_lossy().to_lowercase();
     let plain: String = name.chars().filter(|letter| !ignorable(letter)).collect();
     plain.split('\\').any(|part| {

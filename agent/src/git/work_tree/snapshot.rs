@@ -10,16 +10,15 @@
 //! - What no tree can hold, what would go through a program, and what has an encoding that is not
 //!   known here is a fault of whoever wrote it, and named.
 
-use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
+use std::sync::Arc;
 
-use super::attributes::{self, Attributes, Said};
-use super::ignored::{self, Rules};
-use super::names::is_git_name;
-use super::{Checked, State, WorkTree, attribute_files, has_below};
+use super::attributes::{Attributes, Said};
+use super::walk::{Found, Text, walk};
+use super::{Checked, State, WorkTree, attribute_files};
 use crate::disk::{Folder, Kind, Stat};
 use crate::git::local::{failed, open};
 use crate::git::tree::{Blob, EntryKind, tree_of};
@@ -31,16 +30,6 @@ const SNAPSHOT: &str = "reading the work tree";
 const NAMED: usize = 5;
 /// Longest file that is taken.
 const MAX_FILE: u64 = 64 << 20;
-/// Longest new file that is taken; no draft may be so long.
-const MAX_NEW_FILE: u64 = 8 << 20;
-/// Longest file with rules or attributes that is read.
-const MAX_RULES: u64 = 1 << 20;
-/// How deep folders are looked into.
-const MAX_DEPTH: usize = 200;
-
-const GIT_FOLDER: &str = "is a git repository of its own, or named like one";
-const SPECIAL: &str = "is neither a file nor a folder nor a link";
-const TOO_DEEP: &str = "lies too deep";
 
 /// What a work tree is now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,169 +64,60 @@ fn snapshot(
     state: &State,
 ) -> Result<Snapshot, GitError> {
     let at_root = |error: io::Error| super::io(&work_tree.root, &error);
-    let root = Folder::open(&work_tree.root).map_err(at_root)?;
-    let mut walk = Walk::new(state);
-    walk.folder(&root, &[], (false, 0)).map_err(at_root)?;
-    let mut strange = std::mem::take(&mut walk.strange);
-    let files = std::mem::take(&mut walk.attributes);
-    let files = files.into_iter().map(|(path, content)| {
-        let id = repository.blob(&content)?;
-        Ok((path, id))
+    let root = Arc::new(Folder::open(&work_tree.root).map_err(at_root)?);
+    let mut found = walk(state, Arc::clone(&root)).map_err(at_root)?;
+    let gone = std::mem::take(&mut found.gone);
+    let mut updates: Vec<Update<'_>> = gone.iter().map(|path| (path.as_slice(), None)).collect();
+    let touched = std::mem::take(&mut found.touched);
+    if !touched.is_empty() {
+        let taken = take(repository, state, &root, (&touched, &mut found))?;
+        updates.extend(taken);
+    }
+    refuse(&found.strange)?;
+    let base = tree_of(repository, state.tree);
+    let tree = base.and_then(|base| match updates.as_slice() {
+        [] => Ok(base.id()),
+        updates => updated(repository, &base, updates),
+    });
+    Ok(Snapshot {
+        tree: tree.map_err(failed(SNAPSHOT))?.into(),
+        left_out: found.left_out,
+    })
+}
+
+/// Reads what was touched; what can't be taken is added to what is strange.
+fn take<'a>(
+    repository: &git2::Repository,
+    state: &State,
+    root: &Folder,
+    (touched, found): (&'a [(Vec<u8>, Stat)], &mut Found),
+) -> Result<Vec<Update<'a>>, GitError> {
+    let files = std::mem::take(&mut found.attributes).into_iter();
+    let files = files.map(|(path, text)| match text {
+        Text::Known(id) => Ok((path, id)),
+        Text::Changed(content) => Ok((path, repository.blob(&content)?)),
     });
     let files = files.collect::<Result<Vec<_>, git2::Error>>();
     let attributes = files.and_then(|files| Attributes::new(repository, files));
     let again = open(repository.path()).map_err(failed(SNAPSHOT))?;
-    let blobs = state.files.iter().map(|(path, it)| (path, &it.blob));
-    let base_attributes = Attributes::new(&again, attribute_files(blobs));
+    let base_attributes = attribute_files(&state.files, |it| it.blob);
+    let base_attributes = Attributes::new(&again, base_attributes);
     let taking = Taking {
         repository,
         state,
-        root: &root,
+        root,
         base_attributes: &base_attributes.map_err(failed(SNAPSHOT))?,
         attributes: &attributes.map_err(failed(SNAPSHOT))?,
     };
-    let mut updates: Vec<Update<'_>> = walk.gone().map(|path| (path, None)).collect();
-    for (path, found) in &walk.touched {
-        match taking.take(path, found)? {
-            Ok(Some(blob)) => updates.push((path, Some(blob))),
+    let mut updates = Vec::new();
+    for (path, stat) in touched {
+        match taking.take(path, stat)? {
+            Ok(Some(blob)) => updates.push((path.as_slice(), Some(blob))),
             Ok(None) => {}
-            Err(what) => strange.push((path.clone(), what)),
+            Err(what) => found.strange.push((path.clone(), what)),
         }
     }
-    refuse(&strange)?;
-    let base = tree_of(repository, state.tree).map_err(failed(SNAPSHOT))?;
-    let tree = updated(repository, &base, &updates).map_err(failed(SNAPSHOT))?;
-    Ok(Snapshot {
-        tree: tree.into(),
-        left_out: walk.left_out,
-    })
-}
-
-/// The walk through a work tree, which reads no content.
-struct Walk<'a> {
-    state: &'a State,
-    rules: Rules,
-    /// Files of the checked-out tree that are still there, as whatever.
-    seen: BTreeSet<&'a [u8]>,
-    /// What may differ from the checked-out tree.
-    touched: Vec<(Vec<u8>, Stat)>,
-    attributes: Vec<(Vec<u8>, Vec<u8>)>,
-    /// What no tree can hold, and why.
-    strange: Vec<(Vec<u8>, String)>,
-    left_out: Vec<(String, u64)>,
-}
-
-impl<'a> Walk<'a> {
-    fn new(state: &'a State) -> Self {
-        Self {
-            state,
-            rules: Rules::new(),
-            seen: BTreeSet::new(),
-            touched: Vec::new(),
-            attributes: Vec::new(),
-            strange: Vec::new(),
-            left_out: Vec::new(),
-        }
-    }
-
-    /// Goes through a folder; in one that is ignored, only what the tree has is looked at.
-    fn folder(
-        &mut self,
-        folder: &Folder,
-        prefix: &[u8],
-        (is_ignored, depth): (bool, usize),
-    ) -> io::Result<()> {
-        let names = folder.names()?;
-        let text = rules_file(folder, &names, ignored::FILE)?;
-        let outer = self.rules.enter(prefix, text.as_deref());
-        if let Some(text) = rules_file(folder, &names, ".gitattributes")? {
-            let path = [prefix, attributes::FILE].concat();
-            self.attributes.push((path, text));
-        }
-        for name in names {
-            let Some(found) = folder.stat(&name)? else {
-                continue;
-            };
-            if prefix.is_empty() && name == ".git" {
-                // The clone's own, which is made anew by each check-out.
-                continue;
-            }
-            let path = [prefix, name.as_bytes()].concat();
-            match found.kind {
-                Kind::Folder => self.subfolder(folder, path, (is_ignored, depth))?,
-                _ => self.file(path, found, is_ignored),
-            }
-        }
-        self.rules.leave(outer);
-        Ok(())
-    }
-
-    fn subfolder(
-        &mut self,
-        parent: &Folder,
-        path: Vec<u8>,
-        (is_ignored, depth): (bool, usize),
-    ) -> io::Result<()> {
-        let known = self.state.files.get_key_value(&path);
-        if let Some((key, _)) = known.filter(|(_, it)| it.blob.kind == EntryKind::Submodule) {
-            self.seen.insert(key);
-            return Ok(());
-        }
-        let name = OsStr::from_bytes(path.rsplit(|byte| *byte == b'/').next().unwrap_or(&path));
-        let below = [path.as_slice(), b"/"].concat();
-        let has_tracked = has_below(&self.state.files, &below);
-        let is_ignored = is_ignored || self.rules.ignore(&path, true);
-        if is_ignored && !has_tracked {
-            return Ok(());
-        }
-        if is_git_name(name) {
-            self.strange.push((path, GIT_FOLDER.to_owned()));
-            return Ok(());
-        }
-        if depth == MAX_DEPTH {
-            self.strange.push((path, TOO_DEEP.to_owned()));
-            return Ok(());
-        }
-        let folder = parent.enter(name)?;
-        if !has_tracked && is_cache(&folder)? {
-            return Ok(());
-        }
-        self.folder(&folder, &below, (is_ignored, depth + 1))
-    }
-
-    fn file(&mut self, path: Vec<u8>, found: Stat, is_ignored: bool) {
-        let known = self.state.files.get_key_value(&path);
-        let is_new = known.is_none();
-        if let Some((key, checked)) = known {
-            self.seen.insert(key);
-            if checked.stamp == Some(found.stamp) {
-                return;
-            }
-        } else if is_ignored || self.rules.ignore(&path, false) {
-            return;
-        }
-        let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or(&path);
-        if is_git_name(OsStr::from_bytes(name)) {
-            self.strange.push((path, GIT_FOLDER.to_owned()));
-        } else if found.kind == Kind::Special {
-            self.strange.push((path, SPECIAL.to_owned()));
-        } else if is_new && found.size > MAX_NEW_FILE {
-            let path = String::from_utf8_lossy(&path).into_owned();
-            self.left_out.push((path, found.size));
-        } else {
-            self.touched.push((path, found));
-        }
-    }
-
-    /// Files of the tree that are there no more. A submodule is only gone where something else is
-    /// in its place.
-    fn gone(&self) -> impl Iterator<Item = &'a [u8]> {
-        let all = self.state.files.iter();
-        let gone = all.filter(|(path, checked)| {
-            checked.blob.kind != EntryKind::Submodule && !self.seen.contains(path.as_slice())
-        });
-        gone.map(|(path, _)| path.as_slice())
-    }
+    Ok(updates)
 }
 
 /// Reads what was touched.
@@ -342,32 +222,6 @@ fn unfit(said: &Said, content: &[u8]) -> Option<String> {
 
 fn too_large(size: u64) -> String {
     format!("has {size} bytes; at most {MAX_FILE} are taken")
-}
-
-/// The content of a folder's file with rules, when that is a plain file.
-fn rules_file(
-    folder: &Folder,
-    names: &[std::ffi::OsString],
-    name: &str,
-) -> io::Result<Option<Vec<u8>>> {
-    let name = OsStr::new(name);
-    if !names.iter().any(|it| it == name) {
-        return Ok(None);
-    }
-    match folder.stat(name)? {
-        Some(found) if found.kind == Kind::File => folder.read(name, MAX_RULES).map(Some),
-        _ => Ok(None),
-    }
-}
-
-fn is_cache(folder: &Folder) -> io::Result<bool> {
-    let tag = OsStr::new(ignored::CACHE_TAG);
-    match folder.stat(tag)? {
-        Some(found) if found.kind == Kind::File => {
-            Ok(ignored::is_cache_tag(&folder.read(tag, 64)?))
-        }
-        _ => Ok(false),
-    }
 }
 
 /// An error that names what is strange.

@@ -1,0 +1,279 @@
+//! The walk through a work tree that finds what differs from what was checked out.
+//!
+//! No content is read but that of rules and attributes. A file whose stamp is that of its
+//! check-out is unchanged, and nothing more is done about it. Folders are gone through by as many
+//! threads as there are processors.
+
+use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::unix::ffi::OsStrExt as _;
+use std::sync::Arc;
+
+use super::attributes;
+use super::ignored::{self, Rules};
+use super::names::is_git_name;
+use super::{Checked, Place, State};
+use crate::disk::{Folder, Kind, Queue, Stat, spread};
+use crate::git::tree::EntryKind;
+
+/// Longest new file that is taken; no draft may be so long.
+const MAX_NEW_FILE: u64 = 8 << 20;
+/// Longest file with rules or attributes that is read.
+const MAX_RULES: u64 = 1 << 20;
+/// How deep folders are looked into.
+const MAX_DEPTH: usize = 200;
+
+const GIT_FOLDER: &str = "is a git repository of its own, or named like one";
+const SPECIAL: &str = "is neither a file nor a folder nor a link";
+const TOO_DEEP: &str = "lies too deep";
+
+/// What a walk found.
+#[derive(Default)]
+pub(super) struct Found {
+    /// What may differ from the checked-out tree.
+    pub(super) touched: Vec<(Vec<u8>, Stat)>,
+    /// Files of the tree that are there no more. A submodule is only gone where something else is
+    /// in its place.
+    pub(super) gone: Vec<Vec<u8>>,
+    /// Files with attributes.
+    pub(super) attributes: Vec<(Vec<u8>, Text)>,
+    /// What no tree can hold, and why.
+    pub(super) strange: Vec<(Vec<u8>, String)>,
+    /// New files that are too long, with their length.
+    pub(super) left_out: Vec<(String, u64)>,
+    /// Folders that were gone through and that the tree has files in.
+    seen: Vec<Vec<u8>>,
+}
+
+/// The content of a file with attributes.
+pub(super) enum Text {
+    /// As it was checked out.
+    Known(git2::Oid),
+    Changed(Vec<u8>),
+}
+
+/// A folder that is to be gone through.
+struct Job {
+    place: Place,
+    rules: Rules,
+    /// Only what the tree has is looked at.
+    is_ignored: bool,
+    has_tracked: bool,
+    depth: usize,
+}
+
+/// Goes through a work tree. What is found is in the order of the paths.
+pub(super) fn walk(state: &State, root: Arc<Folder>) -> io::Result<Found> {
+    let first = Job {
+        place: Place::root(root),
+        rules: Rules::new(),
+        is_ignored: false,
+        has_tracked: true,
+        depth: 0,
+    };
+    let walk = Walk { state };
+    let parts = spread(first, |queue| {
+        let mut found = Found::default();
+        while let Some((job, _running)) = queue.next() {
+            walk.folder(job, queue, &mut found)?;
+        }
+        io::Result::Ok(found)
+    })?;
+    let mut all = Found::default();
+    for part in parts {
+        all.touched.extend(part.touched);
+        all.gone.extend(part.gone);
+        all.attributes.extend(part.attributes);
+        all.strange.extend(part.strange);
+        all.left_out.extend(part.left_out);
+        all.seen.extend(part.seen);
+    }
+    walk.add_unseen(&mut all);
+    all.touched.sort_by(|one, other| one.0.cmp(&other.0));
+    all.gone.sort();
+    all.attributes.sort_by(|one, other| one.0.cmp(&other.0));
+    all.strange.sort();
+    all.left_out.sort();
+    Ok(all)
+}
+
+struct Walk<'a> {
+    state: &'a State,
+}
+
+impl Walk<'_> {
+    fn folder(&self, job: Job, queue: &Queue<Job>, found: &mut Found) -> io::Result<()> {
+        let folder = Arc::new(job.place.parent.enter(&job.place.name)?);
+        if !job.has_tracked && is_cache(&folder)? {
+            return Ok(());
+        }
+        let names = folder.names()?;
+        let rules = match rules_file(&folder, &names)? {
+            Some(text) => job.rules.within(&job.place.path, text),
+            None => job.rules.clone(),
+        };
+        let known = self.state.files.files(&job.place.path);
+        let mut unseen = known.iter().peekable();
+        let mut below = Vec::new();
+        let mut missing = |name: &[u8], found: &mut Found| {
+            while let Some((gone, checked)) = unseen.next_if(|(it, _)| it.as_slice() < name) {
+                found.add_gone(&job.place.path, gone, checked);
+            }
+            unseen.next_if(|(it, _)| it == name).map(|(_, it)| it)
+        };
+        let here = Here {
+            walk: self,
+            job: &job,
+            rules: &rules,
+            folder: &folder,
+        };
+        for name in &names {
+            let Some(stat) = folder.stat(name)? else {
+                continue;
+            };
+            if job.place.path.is_empty() && name == ".git" {
+                // The clone's own, which is made anew by each check-out.
+                continue;
+            }
+            let checked = missing(name.as_bytes(), found);
+            match stat.kind {
+                Kind::Folder => below.extend(here.subfolder(name, checked, found)),
+                _ => here.file(name, checked, stat, found)?,
+            }
+        }
+        for (gone, checked) in unseen {
+            found.add_gone(&job.place.path, gone, checked);
+        }
+        if !known.is_empty() {
+            found.seen.push(job.place.path);
+        }
+        queue.add(below);
+        Ok(())
+    }
+
+    /// Files of folders that are there no more.
+    fn add_unseen(&self, found: &mut Found) {
+        let seen: BTreeSet<_> = std::mem::take(&mut found.seen).into_iter().collect();
+        let folders = self.state.files.folders();
+        for (folder, files) in folders.filter(|(folder, _)| !seen.contains(*folder)) {
+            for (name, checked) in files {
+                found.add_gone(folder, name, checked);
+            }
+        }
+    }
+}
+
+impl Found {
+    fn add_gone(&mut self, folder: &[u8], name: &[u8], checked: &Checked) {
+        if checked.blob.kind != EntryKind::Submodule {
+            self.gone.push([folder, name].concat());
+        }
+    }
+}
+
+/// Where the walk is.
+struct Here<'a> {
+    walk: &'a Walk<'a>,
+    job: &'a Job,
+    rules: &'a Rules,
+    folder: &'a Arc<Folder>,
+}
+
+impl Here<'_> {
+    fn path(&self, name: &OsStr) -> Vec<u8> {
+        [self.job.place.path.as_slice(), name.as_bytes()].concat()
+    }
+
+    /// The walk through a folder, unless it is left out.
+    fn subfolder(&self, name: &OsStr, checked: Option<&Checked>, found: &mut Found) -> Option<Job> {
+        match checked {
+            Some(it) if it.blob.kind == EntryKind::Submodule => return None,
+            Some(it) => found.add_gone(&self.job.place.path, name.as_bytes(), it),
+            None => {}
+        }
+        let place = self.job.place.below(self.folder, name.as_bytes());
+        let path = self.path(name);
+        let has_tracked = self.walk.state.files.has_below(&place.path);
+        let is_ignored = self.job.is_ignored || self.rules.ignore(&path, true);
+        if is_ignored && !has_tracked {
+            return None;
+        }
+        let strange = if is_git_name(name) {
+            GIT_FOLDER
+        } else if self.job.depth == MAX_DEPTH {
+            TOO_DEEP
+        } else {
+            return Some(Job {
+                place,
+                rules: self.rules.clone(),
+                is_ignored,
+                has_tracked,
+                depth: self.job.depth + 1,
+            });
+        };
+        found.strange.push((path, strange.to_owned()));
+        None
+    }
+
+    fn file(
+        &self,
+        name: &OsStr,
+        checked: Option<&Checked>,
+        stat: Stat,
+        found: &mut Found,
+    ) -> io::Result<()> {
+        let is_known = checked.is_some_and(|it| it.stamp == Some(stat.stamp));
+        if name.as_bytes() == attributes::FILE && stat.kind == Kind::File {
+            let text = match checked {
+                Some(it) if is_known => Text::Known(it.blob.id),
+                _ => Text::Changed(self.folder.read(name, MAX_RULES)?),
+            };
+            found.attributes.push((self.path(name), text));
+        }
+        if is_known {
+            return Ok(());
+        }
+        let path = self.path(name);
+        let is_new = checked.is_none();
+        if is_new && (self.job.is_ignored || self.rules.ignore(&path, false)) {
+            return Ok(());
+        }
+        if is_git_name(name) {
+            found.strange.push((path, GIT_FOLDER.to_owned()));
+        } else if stat.kind == Kind::Special {
+            found.strange.push((path, SPECIAL.to_owned()));
+        } else if is_new && stat.size > MAX_NEW_FILE {
+            let path = String::from_utf8_lossy(&path).into_owned();
+            found.left_out.push((path, stat.size));
+        } else {
+            found.touched.push((path, stat));
+        }
+        Ok(())
+    }
+}
+
+/// The content of a folder's file with rules, when that is a plain file.
+fn rules_file(folder: &Folder, names: &[OsString]) -> io::Result<Option<Vec<u8>>> {
+    let name = OsStr::new(ignored::FILE);
+    if names
+        .binary_search_by(|it| it.as_os_str().cmp(name))
+        .is_err()
+    {
+        return Ok(None);
+    }
+    match folder.stat(name)? {
+        Some(found) if found.kind == Kind::File => folder.read(name, MAX_RULES).map(Some),
+        _ => Ok(None),
+    }
+}
+
+fn is_cache(folder: &Folder) -> io::Result<bool> {
+    let tag = OsStr::new(ignored::CACHE_TAG);
+    match folder.stat(tag)? {
+        Some(found) if found.kind == Kind::File => {
+            Ok(ignored::is_cache_tag(&folder.read(tag, 64)?))
+        }
+        _ => Ok(false),
+    }
+}
