@@ -94,7 +94,8 @@ pub struct Workspace {
 }
 
 impl Workspaces {
-    /// Makes the folders of an agent, and clears away what a crash left half-built.
+    /// Makes the folders of an agent. What a crash left half-built or half-deleted is for the first
+    /// sweep to delete, so that nobody waits for it.
     ///
     /// # Errors
     /// When the root can't be written.
@@ -103,7 +104,6 @@ impl Workspaces {
         let layout = AgentLayout::new(&std::path::absolute(root)?, agent);
         layout.create().await?;
         let staging = StagingFolders::default();
-        layout.clear_leftovers(&staging).await;
         let git = Git::new();
         let mirrors = Mirrors::new(layout.cache(), staging.clone());
         mirrors.clear_unversioned().await;
@@ -280,21 +280,14 @@ async fn fill(
     let store = git.init_bare(&layout.object_store()).await?;
     store.borrow_from(mirror).await.map_err(disk)?;
     let with_tree = store.with_work_tree(layout.repo_clone());
-    with_tree.check_out(base).await?;
-    let template = layout.implementation().join("clone");
-    git.clone_shared(mirror.dir(), &template).await?;
-    let head = format!("{base}\n");
+    // Both are waited for, so that nothing is written into a folder that was given up.
+    let (checked_out, cloned) = tokio::join!(
+        with_tree.check_out(base),
+        make_clone_git(layout, git, mirror, base)
+    );
+    checked_out?;
+    cloned?;
     let (clone_git, repo_clone) = (layout.clone_git(), layout.repo_clone());
-    let git_folder = clone_git.clone();
-    let made = tokio::task::spawn_blocking(move || {
-        std::fs::rename(template.join(".git"), &git_folder)?;
-        std::fs::remove_dir(&template)?;
-        std::fs::write(git_folder.join("HEAD"), head)
-    });
-    made.await
-        .map_err(std::io::Error::other)
-        .flatten()
-        .map_err(disk)?;
     with_tree.write_index(&clone_git.join("index")).await?;
     let copied = tokio::task::spawn_blocking(move || {
         crate::disk::copy_all(&clone_git, &repo_clone.join(".git"))
@@ -304,6 +297,25 @@ async fn fill(
     let metadata = Metadata::begun(checkout, base);
     metadata.write(&layout.metadata()).await.map_err(disk)?;
     Ok(with_tree)
+}
+
+/// Makes the `.git` that drafts and tests see, at its base and without an index.
+async fn make_clone_git(
+    layout: &TaskLayout,
+    git: &Git,
+    mirror: &Repository,
+    base: &ObjectId,
+) -> Result<(), GitError> {
+    let template = layout.implementation().join("clone");
+    git.clone_shared(mirror.dir(), &template).await?;
+    let (head, git_folder) = (format!("{base}\n"), layout.clone_git());
+    let made = tokio::task::spawn_blocking(move || {
+        std::fs::rename(template.join(".git"), &git_folder)?;
+        std::fs::remove_dir(&template)?;
+        std::fs::write(git_folder.join("HEAD"), head)
+    });
+    let made = made.await.map_err(std::io::Error::other);
+    made.flatten().map_err(disk)
 }
 
 impl Workspace {

@@ -237,9 +237,11 @@ impl Folder {
         match self.stat(name)?.map(|found| found.kind) {
             None => Ok(()),
             Some(Kind::Folder) => {
-                let folder = self.enter(name)?;
+                let Some(folder) = unless_absent(self.enter(name))? else {
+                    return Ok(());
+                };
                 // What lay too deep to be entered was brought up, so there may be more to do.
-                while !folder.names()?.is_empty() {
+                while unless_absent(folder.names())?.is_some_and(|names| !names.is_empty()) {
                     folder.clear(&folder, 0)?;
                 }
                 absent_is_well(nix::unistd::unlinkat(
@@ -260,16 +262,19 @@ impl Folder {
         ))
     }
 
-    /// Removes all that is in this folder, which lies so deep below `top`.
+    /// Removes all that is in this folder, which lies so deep below `top`. Somebody else may be
+    /// doing the same.
     fn clear(&self, top: &Self, depth: usize) -> io::Result<()> {
-        for name in self.names()? {
+        for name in unless_absent(self.names())?.into_iter().flatten() {
             match self.stat(&name)?.map(|found| found.kind) {
                 Some(Kind::Folder) if depth == DEPTH => {
                     let raised = format!(".deep-{}", uuid::Uuid::now_v7());
                     nix::fcntl::renameat(&self.0, name.as_os_str(), &top.0, raised.as_str())?;
                 }
                 Some(Kind::Folder) => {
-                    self.enter(&name)?.clear(top, depth + 1)?;
+                    if let Some(folder) = unless_absent(self.enter(&name))? {
+                        folder.clear(top, depth + 1)?;
+                    }
                     let flag = UnlinkatFlags::RemoveDir;
                     absent_is_well(nix::unistd::unlinkat(&self.0, name.as_os_str(), flag))?;
                 }
@@ -322,6 +327,14 @@ impl Stat {
 
 fn bits(mode: u32) -> Mode {
     Mode::from_bits_truncate(mode)
+}
+
+/// `None` for what is gone, as when somebody else removes the same.
+fn unless_absent<T>(found: io::Result<T>) -> io::Result<Option<T>> {
+    match found {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        found => found.map(Some),
+    }
 }
 
 fn absent_is_well(removed: nix::Result<()>) -> io::Result<()> {

@@ -47,20 +47,14 @@ pub(super) fn restore(dir: &Path) -> io::Result<()> {
     fs::rename(&begun, &path)
 }
 
-/// Takes away the lock files and half-written packs that a killed git left. Only for a folder that
-/// no other git uses.
+/// Takes away the lock files and the half-written objects and packs that a killed git left. Only
+/// for a folder that no other git uses.
 pub(super) fn unlock(dir: &Path) -> io::Result<()> {
-    let packs = fs::read_dir(dir.join("objects/pack"));
-    for entry in packs.into_iter().flatten().flatten() {
-        if entry.file_name().to_string_lossy().starts_with("tmp_") {
-            remove_all(&entry.path())?;
-        }
-    }
-    for entry in fs::read_dir(dir)?.flatten() {
-        let path = entry.path();
-        if path.extension().is_some_and(|end| end == "lock") {
-            remove_all(&path)?;
-        }
+    remove_leftovers(dir)?;
+    for folder in fs::read_dir(dir.join("objects")).into_iter().flatten() {
+        // Loose objects in the folders with two digits; packs, `multi-pack-index.lock` and the
+        // commit graph's in the others.
+        remove_leftovers(&folder?.path())?;
     }
     let refs = dir.join("refs");
     if refs.is_dir() {
@@ -68,6 +62,27 @@ pub(super) fn unlock(dir: &Path) -> io::Result<()> {
     } else {
         Ok(())
     }
+}
+
+/// Removes files from a folder that only a git under way has there.
+fn remove_leftovers(dir: &Path) -> io::Result<()> {
+    let Ok(entries) = fs::read_dir(dir) else {
+        return Ok(());
+    };
+    for entry in entries {
+        let name = entry?.file_name();
+        let text = name.to_string_lossy();
+        // git-repack calls its own `.tmp-<pid>-pack-…`.
+        let is_half = text.starts_with("tmp_") || text.starts_with(".tmp-");
+        if is_half
+            || Path::new(&name)
+                .extension()
+                .is_some_and(|end| end == "lock")
+        {
+            remove_all(&dir.join(&name))?;
+        }
+    }
+    Ok(())
 }
 
 fn unlock_refs(dir: &Path) -> io::Result<()> {

@@ -71,8 +71,9 @@ impl AgentLayout {
         Ok(())
     }
 
-    /// Puts a built workspace in its place; what was there is gone. The folder's lock is kept
-    /// until that is done, also when the caller does not wait for it.
+    /// Puts a built workspace in its place. What was there is set aside and deleted while the
+    /// caller goes on. The folder's lock is kept until it is in its place, also when the caller
+    /// does not wait for that.
     pub(super) async fn swap_in(
         &self,
         built: &Path,
@@ -90,29 +91,25 @@ impl AgentLayout {
             std::fs::rename(&built, &place)
         });
         swapped.await.map_err(io::Error::other).flatten()?;
-        delete(&doomed).await;
+        delete_later(doomed);
         Ok(())
     }
 
-    /// Takes a folder away in one step, then deletes it; true when it is out of the way. What
-    /// can't be deleted yet is tried again by each sweep.
-    pub(super) async fn remove(&self, folder: &Path) -> bool {
+    /// Takes a folder away in one step; where it is until it is deleted, or `None` when it can't
+    /// be moved.
+    pub(super) async fn set_aside(&self, folder: &Path) -> Option<PathBuf> {
         let doomed = doomed(&self.tasks());
         match tokio::fs::rename(folder, &doomed).await {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 tracing::warn!(folder = %folder.display(), %error, "a folder can't be deleted");
-                return false;
+                None
             }
-            Ok(()) => {
-                delete(&doomed).await;
-            }
+            _ => Some(doomed),
         }
-        true
     }
 
-    /// Deletes what was taken away and could not be deleted then, and what is half-built and nobody
-    /// builds any more; gives what still can't be deleted.
+    /// Deletes what was set aside and is still there, and what is half-built and nobody builds any
+    /// more; gives what still can't be deleted.
     pub(super) async fn clear_leftovers(&self, staging: &StagingFolders) -> Vec<PathBuf> {
         let (tasks, cache) = (self.tasks(), self.cache());
         let found =
@@ -141,6 +138,20 @@ pub(super) async fn delete(folder: &Path) -> bool {
         tracing::warn!(folder = %folder.display(), %error, "a folder can't be deleted");
     }
     deleted.is_ok()
+}
+
+/// Deletes a folder on a thread of its own, which ends with the process. What is left then is for
+/// the next sweep to delete.
+fn delete_later(folder: PathBuf) {
+    let deleting = move || {
+        if let Err(error) = disk::remove_all(&folder) {
+            tracing::warn!(folder = %folder.display(), %error, "a folder can't be deleted");
+        }
+    };
+    let begun = std::thread::Builder::new().name("delete".to_owned());
+    if let Err(error) = begun.spawn(deleting) {
+        tracing::debug!(%error, "a folder is left for the next sweep to delete");
+    }
 }
 
 /// The folders in a folder.

@@ -176,7 +176,7 @@ impl Mirrors {
     /// Deletes a version unless its repository is being used; true when it is out of the way.
     pub(super) async fn delete(&self, version: &Version) -> bool {
         let locks = self.locks(&version.repository);
-        let Ok(_alone) = locks.deletion.try_write() else {
+        let Ok(alone) = locks.deletion.try_write() else {
             return false;
         };
         let doomed = doomed(&self.cache);
@@ -188,6 +188,7 @@ impl Mirrors {
             // Fails while there is another version, as it should.
             let _ = tokio::fs::remove_dir(folder).await;
         }
+        drop(alone);
         delete(&doomed).await;
         true
     }

@@ -16,7 +16,7 @@ use chrono::TimeDelta;
 use patchfleet_domain::{TaskId, Timestamp};
 
 use super::folder_lock::FolderLocks;
-use super::layout::{AgentLayout, DOOMED, TaskLayout, folders};
+use super::layout::{AgentLayout, DOOMED, TaskLayout, delete, folders};
 use super::metadata::Metadata;
 use super::mirrors::{Mirrors, Version};
 use super::staging::StagingFolders;
@@ -161,12 +161,17 @@ impl Sweep<'_> {
                 if self.occasion.live.contains(task) {
                     return false;
                 }
-                let Some(_lock) = self.locks.try_lock(*task) else {
+                // The next attempt does not wait for the deletion.
+                let doomed = match self.locks.try_lock(*task) {
+                    Some(_lock) => self.layout.set_aside(path).await,
+                    None => None,
+                };
+                let Some(doomed) = doomed else {
                     return false;
                 };
-                let removed = self.layout.remove(path).await;
-                swept.removed.extend(removed.then_some(*task));
-                removed
+                delete(&doomed).await;
+                swept.removed.push(*task);
+                true
             }
             Candidate::Mirror(version) => {
                 let removed = self.mirrors.delete(version).await;

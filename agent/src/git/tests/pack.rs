@@ -39,8 +39,19 @@ async fn what_is_fetched_for_weeks_stays_in_few_files_and_nothing_of_it_goes() {
         let repository = git2::Repository::open_bare(mirror.dir()).unwrap();
         repository.blob(blob.as_bytes()).unwrap();
     }
-    let half = mirror.dir().join("objects/pack/tmp_pack_half");
-    std::fs::write(&half, "written").unwrap();
+    // What a killed git leaves.
+    let half = [
+        "objects/pack/tmp_pack_half",
+        "objects/pack/.tmp-17-pack-half.pack",
+        "objects/ab/tmp_obj_half",
+        "objects/pack/multi-pack-index.lock",
+        "objects/info/commit-graph.lock",
+    ];
+    let half = half.map(|path| mirror.dir().join(path));
+    for path in &half {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, "written").unwrap();
+    }
     refresh().await;
     let after = count(&mirror).await;
     assert_eq!(after["count"], 0, "{after:?}");
@@ -49,5 +60,7 @@ async fn what_is_fetched_for_weeks_stays_in_few_files_and_nothing_of_it_goes() {
         mirror.has_commit(&lost).await.unwrap(),
         "others may borrow it"
     );
-    assert!(!half.exists());
+    for path in half {
+        assert!(!path.exists(), "{}", path.display());
+    }
 }
