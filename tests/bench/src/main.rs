@@ -58,8 +58,8 @@ const PARTS: [(&str, Part); 9] = [
 ];
 
 fn main() -> anyhow::Result<ExitCode> {
-    // The agent's commands have this program as their supervisor.
-    if let Some(code) = patchfleet_agent::process::enter() {
+    // The agent's commands have this program as their supervisor, and as a stage of the sandbox.
+    if let Some(code) = patchfleet_agent::enter() {
         return Ok(code);
     }
     tokio::runtime::Runtime::new()?.block_on(run())?;

@@ -1,0 +1,151 @@
+//! From an assignment to a workspace, and to a command in the sandbox.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::Context as _;
+use futures::{StreamExt as _, TryStreamExt as _};
+use patchfleet_agent::git::Remote;
+use patchfleet_agent::sandbox::{Backend, Run, Sandbox, SandboxConfig};
+use patchfleet_agent::workspace::{Checkout, Retention, Workspaces};
+use patchfleet_domain::{AttemptNumber, TaskId, Work};
+use tokio_util::sync::CancellationToken;
+
+use super::{FILES, git, median, millis};
+use crate::figures::{distribution, ratio, value};
+
+const RUNS: usize = 5;
+const HUNDRED: usize = 100;
+const STARTS: usize = 50;
+
+/// A workspace of a large repository whose mirror is there, beside git's own check-out.
+pub(super) async fn large(origin: &Path) -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let of = format!("a workspace with {FILES} files; one fetch with nothing new is part of it");
+    let agent = Agent::new(folder.path(), origin).await?;
+    let started = Instant::now();
+    agent.prepare().await?;
+    value("workspace_without_mirror_ms", millis(started), &of);
+    let mut own = Vec::new();
+    for _ in 0..RUNS {
+        let started = Instant::now();
+        agent.prepare().await?;
+        own.push(millis(started));
+    }
+    let middle = median(&own);
+    distribution("workspace_ready_ms", own, &of);
+    let (mut shared, mut plain) = (Vec::new(), Vec::new());
+    for run in 0..RUNS {
+        let started = Instant::now();
+        cloned(origin, &folder.path().join(format!("shared{run}")), true).await?;
+        shared.push(millis(started));
+        let started = Instant::now();
+        cloned(origin, &folder.path().join(format!("plain{run}")), false).await?;
+        plain.push(millis(started));
+    }
+    ratio("workspace, git clone --shared", median(&shared), middle);
+    let of = "`checkout.workers` as many as processors";
+    distribution("git_clone_shared_check_out_ms", shared, of);
+    distribution("git_clone_check_out_ms", plain, of);
+    Ok(())
+}
+
+/// Many workspaces of a small repository, two at a time.
+pub(super) async fn hundred(origin: &Path) -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let agent = Agent::new(folder.path(), origin).await?;
+    agent.prepare().await?;
+    let started = Instant::now();
+    let all = futures::stream::iter(0..HUNDRED).map(|_| agent.prepare());
+    all.buffer_unordered(2).try_collect::<Vec<_>>().await?;
+    let own = millis(started);
+    let of = format!("{HUNDRED} workspaces of a small repository, two at a time");
+    value("hundred_workspaces_ms", own, &of);
+    let started = Instant::now();
+    let all = futures::stream::iter(0..HUNDRED).map(|number| {
+        let place = folder.path().join(format!("clone{number}"));
+        async move { cloned(origin, &place, true).await }
+    });
+    all.buffer_unordered(2).try_collect::<Vec<_>>().await?;
+    let theirs = millis(started);
+    value("hundred_git_clones_shared_ms", theirs, &of);
+    ratio("hundred workspaces, git clone --shared", theirs, own);
+    Ok(())
+}
+
+/// A command that does nothing, isolated and not.
+pub(super) async fn sandbox_start() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (work, private) = (folder.path().join("work"), folder.path().join("private"));
+    std::fs::create_dir(&work)?;
+    for backend in [Backend::Namespace, Backend::None] {
+        let config = SandboxConfig {
+            backend,
+            ..SandboxConfig::default()
+        };
+        let sandbox = Sandbox::new(&config, []);
+        let of = format!("start and end of `true`, backend `{backend}`");
+        if let Err(error) = sandbox.check().await {
+            value("sandbox_start_ms", f64::NAN, &format!("{of}: {error}"));
+            continue;
+        }
+        let command = ["/bin/true".to_owned()];
+        let mut times = Vec::new();
+        for _ in 0..STARTS {
+            let started = Instant::now();
+            let run = Run::new(&command, &work, &private);
+            sandbox.run_trusted(run, &CancellationToken::new()).await?;
+            times.push(millis(started));
+        }
+        distribution("sandbox_start_ms", times, &of);
+    }
+    Ok(())
+}
+
+/// An agent's workspaces of one repository.
+struct Agent {
+    workspaces: Workspaces,
+    origin: PathBuf,
+}
+
+impl Agent {
+    async fn new(root: &Path, origin: &Path) -> anyhow::Result<Self> {
+        let id = "bench".parse()?;
+        Ok(Self {
+            workspaces: Workspaces::open(&root.join("root"), &id, Retention::default()).await?,
+            origin: origin.to_owned(),
+        })
+    }
+
+    async fn prepare(&self) -> anyhow::Result<()> {
+        let origin = self.origin.to_str().context("no UTF-8")?;
+        let checkout = Checkout {
+            work: Work {
+                task: TaskId::new(),
+                attempt: AttemptNumber(1),
+            },
+            repository: "acme/bench".parse()?,
+            remote: Remote::new(origin, None)?,
+            default_branch: "main".to_owned(),
+            branch: "patchfleet/1-bench".to_owned(),
+            pinned_base: None,
+        };
+        let cancel = CancellationToken::new();
+        let made = self.workspaces.prepare(&checkout, &cancel).await;
+        made.map_err(|failure| anyhow::anyhow!(failure.message))?;
+        Ok(())
+    }
+}
+
+/// Git's own way to a work tree.
+async fn cloned(origin: &Path, place: &Path, is_shared: bool) -> anyhow::Result<()> {
+    let mut args = vec!["-c", "checkout.workers=0", "clone", "-q"];
+    args.extend(is_shared.then_some("--shared"));
+    let (origin, place) = (origin.to_str(), place.to_str());
+    args.extend([
+        "--",
+        origin.context("no UTF-8")?,
+        place.context("no UTF-8")?,
+    ]);
+    git(None, &args).await.map(drop)
+}
