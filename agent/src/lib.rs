@@ -87,6 +87,13 @@ pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> anyhow::Re
             "processes that an earlier agent left behind were ended"
         );
     }
+    let groups = sandbox::remove_left_groups().await;
+    if groups > 0 {
+        tracing::info!(
+            groups,
+            "control groups that an earlier agent left behind were removed"
+        );
+    }
     let root = &config.workspace.root;
     let workspaces = Workspaces::open(root, &config.id, retention)
         .await

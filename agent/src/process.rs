@@ -29,8 +29,8 @@ use tokio_util::sync::CancellationToken;
 use capture::Capture;
 use command_fds::FdMapping;
 pub use init::be_init;
-pub(crate) use orphans::VARIABLE as MARK;
 pub use orphans::end_orphans;
+pub(crate) use orphans::{VARIABLE as MARK, is_orphaned, is_own_program, new_mark};
 pub use program::find_program;
 use protocol::{Order, Report};
 pub use supervise::enter;
@@ -85,6 +85,7 @@ pub struct Spawn {
     input: Input,
     descriptors: Vec<FdMapping>,
     timeout: Duration,
+    stop: CancellationToken,
     output_cap: usize,
     limits: Option<Limits>,
     redacted: bool,
@@ -149,6 +150,7 @@ impl Spawn {
             input: Input::Nothing,
             descriptors: Vec::new(),
             timeout: Duration::from_mins(1),
+            stop: CancellationToken::new(),
             output_cap: 1 << 20,
             limits: None,
             redacted: false,
@@ -193,6 +195,13 @@ impl Spawn {
     /// Ends the child after this time; without it, after a minute.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
+        self
+    }
+
+    /// Ends the child when this fires. Unlike one that is called off it has a result: what it said
+    /// until then. Whoever fires knows why.
+    pub fn stop(mut self, stop: CancellationToken) -> Self {
+        self.stop = stop;
         self
     }
 
@@ -245,6 +254,7 @@ impl Spawn {
             tokio::select! {
                 () = tokio::time::sleep(self.timeout) => Enough::TimedOut,
                 () = cancel.cancelled() => Enough::Cancelled,
+                () = self.stop.cancelled() => Enough::Stopped,
             }
         };
         let end = child.wait(enough).await;
@@ -273,7 +283,7 @@ impl Spawn {
             stdout_dropped,
             stderr_dropped,
             duration: started.elapsed(),
-            timed_out: enough.is_some(),
+            timed_out: enough == Some(Enough::TimedOut),
         })
     }
 
@@ -369,6 +379,7 @@ fn text(bytes: &[u8], dropped: u64) -> String {
 enum Enough {
     TimedOut,
     Cancelled,
+    Stopped,
 }
 
 /// True when the path names a file that this process may execute.

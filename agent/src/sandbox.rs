@@ -15,7 +15,9 @@ mod canary;
 mod explain;
 mod files;
 mod fitness;
+mod groups;
 mod inside;
+mod limits;
 mod namespace;
 mod outside;
 mod owner;
@@ -26,6 +28,7 @@ mod syscalls;
 mod system;
 mod toolchains;
 mod verdict;
+mod watch;
 
 pub mod egress;
 pub mod setup;
@@ -38,6 +41,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use explain::Explained;
 pub use fitness::{CantIsolate, Refuser};
+pub use limits::{Exceeded, Limit, Usage};
 pub use plan::PlanError;
 pub use settings::{Backend, SandboxConfig};
 pub(crate) use stage::enter;
@@ -99,19 +103,10 @@ pub struct Ran {
     pub backend: Backend,
     /// What it used; unknown where nothing counts it.
     pub usage: Usage,
+    /// The limit that it met, when that is why it ended as it did.
+    pub exceeded: Option<Exceeded>,
     /// Limits that nothing on this host enforces.
     pub limits_not_enforced: Vec<&'static str>,
-}
-
-/// What a run used, by the kernel's counters.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Usage {
-    /// Processes that the kernel killed because memory was used up.
-    pub oom_kills: Option<u64>,
-    /// The most memory that was in use at a time.
-    pub peak_memory_bytes: Option<u64>,
-    /// Time that processes waited because the processors' share was used up.
-    pub throttled: Option<Duration>,
 }
 
 /// A command did not run.
@@ -252,6 +247,17 @@ impl Sandbox {
         }
     }
 
+    /// Limits that this host can't enforce on a run, and why.
+    pub fn limits_not_enforced(&self) -> Vec<(Limit, String)> {
+        match &self.namespace {
+            Some(namespace) => namespace.missing(),
+            None => {
+                let why = "nothing is isolated, and limits go with isolation".to_owned();
+                Limit::ALL.map(|limit| (limit, why.clone())).to_vec()
+            }
+        }
+    }
+
     /// Gives a folder that a run wrote in back to who it belonged to before.
     ///
     /// # Errors
@@ -306,7 +312,8 @@ impl Sandbox {
                 finished: self.run_exposed(run, cancel).await?,
                 backend: Backend::None,
                 usage: Usage::default(),
-                limits_not_enforced: vec!["memory", "processors", "processes"],
+                exceeded: None,
+                limits_not_enforced: Limit::ALL.map(Limit::as_str).to_vec(),
             }),
         }
     }
@@ -343,6 +350,12 @@ impl Sandbox {
         };
         program.contains('/') && path.is_relative() && path.components().all(plain)
     }
+}
+
+/// Removes control groups of processes that live no more; gives their number.
+pub async fn remove_left_groups() -> usize {
+    let removed = tokio::task::spawn_blocking(groups::sweep).await;
+    removed.unwrap_or_default()
 }
 
 /// Variables that tests get besides those of every child.

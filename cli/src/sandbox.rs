@@ -213,6 +213,9 @@ fn report(ran: &Ran, refusals: &Refusals) -> serde_json::Value {
         "timed_out": ran.finished.timed_out,
         "oom_kills": ran.usage.oom_kills,
         "peak_memory_bytes": ran.usage.peak_memory_bytes,
+        "throttled_ms": ran.usage.throttled.map(|it| it.as_millis()),
+        "refused_processes": ran.usage.refused_processes,
+        "exceeded": ran.exceeded,
         "refused_hosts": refusals.list(),
         "limits_not_enforced": ran.limits_not_enforced,
     })

@@ -22,6 +22,8 @@ const FOLDER: OFlag = OFlag::O_RDONLY
     .union(OFlag::O_CLOEXEC);
 /// What the owner of a folder needs to change what is in it.
 const OWNER: u32 = 0o700;
+/// The unit of `st_blocks`, whatever the file system's own is.
+const BLOCK: u64 = 512;
 /// How deep folders are entered at once when they are removed: each takes a descriptor.
 const DEPTH: usize = 64;
 
@@ -45,6 +47,8 @@ pub(crate) struct Stat {
     pub(crate) kind: Kind,
     pub(crate) mode: u32,
     pub(crate) size: u64,
+    /// Bytes that its content takes on disk; holes take none.
+    pub(crate) on_disk: u64,
     pub(crate) stamp: Stamp,
 }
 
@@ -113,6 +117,16 @@ impl Folder {
             nix::sys::stat::fchmod(&opened, bits(mode | OWNER))?;
         }
         Ok(Self(opened))
+    }
+
+    /// Opens a folder in this one and changes nothing.
+    pub(crate) fn look_into(&self, name: &OsStr) -> io::Result<Self> {
+        Ok(Self(nix::fcntl::openat(
+            &self.0,
+            name,
+            FOLDER,
+            Mode::empty(),
+        )?))
     }
 
     /// The names in this folder, in the order of their bytes.
@@ -311,6 +325,7 @@ impl Stat {
             kind,
             mode: found.st_mode,
             size,
+            on_disk: u64::try_from(found.st_blocks).unwrap_or_default() * BLOCK,
             stamp: Stamp {
                 device: found.st_dev,
                 inode: found.st_ino,

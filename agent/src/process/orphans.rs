@@ -89,6 +89,25 @@ fn namespace() -> io::Result<String> {
     Ok(digits.chars().filter(char::is_ascii_digit).collect())
 }
 
+/// A mark for something else of this process that has to be found after its death.
+pub(crate) fn new_mark() -> io::Result<String> {
+    Ok(Mark::new()?.0)
+}
+
+/// True when the process that made this mark lives no more. False also for what is no mark, and
+/// for those of other containers.
+pub(crate) fn is_orphaned(mark: &str) -> bool {
+    namespace().is_ok_and(|namespace| Mark(mark.to_owned()).is_orphaned(&namespace))
+}
+
+/// True for this process, those below it and other runs of this very program.
+pub(crate) fn is_own_program(pid: Pid) -> bool {
+    let program = |pid: Pid| fs::read_link(format!("/proc/{pid}/exe")).ok();
+    let own = program(getpid());
+    (own.is_some() && program(pid) == own)
+        || table::descendants(&[getpid()], &table::all()).contains(&pid)
+}
+
 /// Ends what agents that are dead left behind; gives the number of processes.
 ///
 /// # Errors

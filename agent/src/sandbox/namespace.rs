@@ -2,23 +2,29 @@
 
 use std::io::{Read as _, Seek as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use nix::unistd::geteuid;
 use tokio_util::sync::CancellationToken;
 
+use super::groups::{Allowance, Group, Groups};
+use super::limits::{Allowed, End};
 use super::plan::{
     self, HOME, Mount, PROXY_PORT, PROXY_SOCKET, Plan, PlanError, ProcessLimits, User, WORKSPACE,
 };
 use super::settings::{Backend, SandboxConfig};
 use super::verdict::{self, Verdict};
-use super::{Ran, Run, SandboxError, Usage, egress, owner, stage, system, toolchains};
+use super::{
+    Exceeded, Limit, Ran, Run, SandboxError, egress, owner, stage, system, toolchains, watch,
+};
 use crate::process::{Finished, Spawn, SpawnError, find_program};
 
 /// The program that makes namespaces.
 const BUBBLEWRAP: &str = "bwrap";
 /// How much of a failed run's last words is told.
 const WORDS: usize = 600;
+/// How much more processes the user may have than the group, where there is one.
+const BACKSTOP: u64 = 4;
 /// The processor time after which something is wrong with the timeout.
 const CPU_SECONDS: u64 = 24 * 3600;
 
@@ -29,8 +35,11 @@ pub(super) struct Namespace {
     /// Present when this process is root.
     user: Option<User>,
     toolchains: Vec<Mount>,
-    memory_mib: u64,
+    allowed: Allowed,
+    disk_mib: u64,
     limits: ProcessLimits,
+    /// Looked for once, before the first run.
+    groups: OnceLock<Groups>,
 }
 
 impl Namespace {
@@ -47,14 +56,31 @@ impl Namespace {
             bubblewrap: find_program(BUBBLEWRAP).unwrap_or_else(|| BUBBLEWRAP.into()),
             user: geteuid().is_root().then_some(user),
             toolchains,
-            memory_mib: config.memory_mib,
+            allowed: Allowed {
+                memory_mib: config.memory_mib,
+                processes: config.processes,
+                cpu_percent: 100 * u64::from(config.clone().shared_by(1).cpus.unwrap_or(1)),
+            },
+            disk_mib: config.disk_mib,
+            groups: OnceLock::new(),
             limits: ProcessLimits {
                 file_size: config.file_mib << 20,
                 open_files: config.open_files,
                 cpu_seconds: CPU_SECONDS,
-                processes: config.processes.saturating_mul(4),
+                processes: config.processes,
             },
         }
+    }
+
+    #[cfg(test)]
+    pub(super) const fn replace_cpu_percent(&mut self, percent: u64) {
+        self.allowed.cpu_percent = percent;
+    }
+
+    /// As on a host that lets no groups be made.
+    #[cfg(test)]
+    pub(super) fn without_groups(&mut self) {
+        self.groups = Groups::none("the test says so").into();
     }
 
     #[cfg(test)]
@@ -92,7 +118,7 @@ impl Namespace {
             )
         }));
         // Memory folders count as memory of the run, so that they get a part of it.
-        let memory = self.memory_mib << 20;
+        let memory = self.allowed.memory_mib << 20;
         Ok(Plan {
             bubblewrap: self.bubblewrap.clone(),
             user: self.user,
@@ -102,6 +128,7 @@ impl Namespace {
             proxy: run.proxy.is_some(),
             memory_folders: (memory / 8 * 3, memory / 8),
             limits: self.limits,
+            groups: Vec::new(),
             command: run.command.to_vec(),
         })
     }
@@ -112,8 +139,15 @@ impl Namespace {
         run: Run<'_>,
         cancel: &CancellationToken,
     ) -> Result<Ran, SandboxError> {
-        let plan = self.plan(&run)?;
+        let mut plan = self.plan(&run)?;
         self.own(&run).await?;
+        let group = self.group().await?;
+        let missing = group.missing();
+        if !missing.contains(&Limit::Processes) {
+            // The group's limit is met first, because only it counts whom it refuses.
+            plan.limits.processes = plan.limits.processes.saturating_mul(BACKSTOP);
+        }
+        plan.groups = group.joins();
         let text = serde_json::to_vec(&plan).map_err(|error| broken(error.to_string()))?;
         let memory = |error: std::io::Error| broken(format!("memory can't be had: {error}"));
         let order = stage::memory(&text).map_err(memory)?;
@@ -129,8 +163,10 @@ impl Namespace {
                 spawn = spawn.env(name, value);
             }
         }
-        spawn = run.into_spawn(spawn);
-        let mut finished = spawn.run(cancel).await?;
+        let writable = writable(&run);
+        let (finished, disk) = self.watched(run.into_spawn(spawn), writable, cancel).await;
+        let usage = group.end().await;
+        let mut finished = finished?;
         let mut text = String::new();
         let read = report
             .rewind()
@@ -138,22 +174,79 @@ impl Namespace {
         read.map_err(|error| broken(error.to_string()))?;
         match Verdict::read(&text) {
             _ if finished.timed_out => {}
+            _ if disk.is_some() => verdict::put_killed(&mut finished),
             Verdict::Ended(code) => verdict::put(code, &mut finished),
             Verdict::Fault(fault) if fault.is_not_found => {
                 let program = plan.command.into_iter().next().unwrap_or_default();
                 return Err(SpawnError::NotFound { program }.into());
             }
+            // Whoever reports may be among those that the kernel ended.
+            Verdict::Unknown if usage.oom_kills > Some(0) => verdict::put_killed(&mut finished),
             Verdict::Fault(fault) => {
                 return Err(broken(format!("{}: {}", fault.stage, fault.what)));
             }
             Verdict::Unknown => return Err(broken(last_words(&finished))),
         }
+        let end = End {
+            succeeded: finished.succeeded(),
+            timed_out: finished.timed_out,
+            duration: finished.duration,
+        };
         Ok(Ran {
+            exceeded: disk.or_else(|| Exceeded::find(&usage, self.allowed, end)),
             finished,
             backend: Backend::Namespace,
-            usage: Usage::default(),
-            limits_not_enforced: vec!["memory", "processors"],
+            usage,
+            limits_not_enforced: not_enforced(missing),
         })
+    }
+
+    /// Runs the command, and ends it when it has written too much.
+    async fn watched(
+        &self,
+        spawn: Spawn,
+        writable: Vec<PathBuf>,
+        cancel: &CancellationToken,
+    ) -> (Result<Finished, SpawnError>, Option<Exceeded>) {
+        let (full, limit) = (CancellationToken::new(), self.disk_mib << 20);
+        let look = watch::watch(writable, limit, &full);
+        let mut found = None;
+        let running = spawn.stop(full.clone()).run(cancel);
+        tokio::pin!(look, running);
+        let finished = loop {
+            tokio::select! {
+                finished = &mut running => break finished,
+                used = &mut look, if found.is_none() => found = Some(used),
+            }
+        };
+        let disk = found.map(|used| Exceeded::DiskLimit {
+            used_mib: used >> 20,
+            limit_mib: self.disk_mib,
+        });
+        (finished, disk)
+    }
+
+    /// Makes the control groups of a run.
+    async fn group(&self) -> Result<Group, SandboxError> {
+        let allowance = Allowance {
+            memory: self.allowed.memory_mib << 20,
+            processes: self.allowed.processes,
+            cpu_percent: self.allowed.cpu_percent,
+        };
+        let groups = self.groups();
+        let made = tokio::task::spawn_blocking(move || groups.make(allowance)).await;
+        let made = made.map_err(std::io::Error::other).flatten();
+        made.map_err(|error| broken(format!("control groups: {error}")))
+    }
+
+    /// Where groups are made.
+    fn groups(&self) -> Groups {
+        self.groups.get_or_init(Groups::find).clone()
+    }
+
+    /// Limits that this host can't enforce, and why.
+    pub(super) fn missing(&self) -> Vec<(Limit, String)> {
+        self.groups().missing().clone().into_iter().collect()
     }
 
     /// Gives a folder back to who it belonged to before.
@@ -177,6 +270,18 @@ impl Namespace {
         }
         Ok(())
     }
+}
+
+/// The folders on disk that the command may write.
+fn writable(run: &Run<'_>) -> Vec<PathBuf> {
+    let own = [run.cwd.to_owned(), run.private.join("home")];
+    own.into_iter().chain(run.folders.iter().cloned()).collect()
+}
+
+/// In words; the number of processes is kept by a limit of the user then.
+fn not_enforced(missing: Vec<Limit>) -> Vec<&'static str> {
+    let lacking = missing.into_iter().filter(|it| *it != Limit::Processes);
+    lacking.map(Limit::as_str).collect()
 }
 
 /// One agent's backend, shared by its runs.

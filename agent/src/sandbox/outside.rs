@@ -1,5 +1,5 @@
-//! The stage outside of the namespaces: gives root up, opens what is to be mounted, and becomes
-//! bubblewrap.
+//! The stage outside of the namespaces: joins control groups, gives root up, opens what is to be
+//! mounted, and becomes bubblewrap.
 //!
 //! Root first makes a mount namespace of its own, in which everything that the command may see is
 //! mounted below one folder that every user can enter. After that it is root no more: bubblewrap
@@ -8,11 +8,11 @@
 
 use std::convert::Infallible;
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, Write as _};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use nix::errno::Errno;
@@ -47,6 +47,8 @@ fn become_bubblewrap(plan: &Plan) -> Result<Infallible, Fault> {
         let what = what.to_owned();
         move |error: io::Error| Fault::new(stage::ENTER, format!("{what}: {error}"))
     };
+    // The command can't do it: it sees no groups.
+    join(&plan.groups)?;
     let is_root = geteuid().is_root();
     if is_root && plan.user.is_none_or(|user| user.uid == 0 || user.gid == 0) {
         return Err(Fault::new(
@@ -95,6 +97,19 @@ fn become_bubblewrap(plan: &Plan) -> Result<Infallible, Fault> {
     Err(failed(&plan.bubblewrap.display().to_string())(
         command.exec(),
     ))
+}
+
+/// Puts this process, and thus all that comes after it, into the run's control groups.
+fn join(groups: &[PathBuf]) -> Result<(), Fault> {
+    for file in groups {
+        let opened = OpenOptions::new().write(true).open(file);
+        let joined = opened.and_then(|mut file| file.write_all(b"0"));
+        joined.map_err(|error| {
+            let file = file.display();
+            Fault::new(stage::ENTER, format!("{file} can't be joined: {error}"))
+        })?;
+    }
+    Ok(())
 }
 
 fn open_all(plan: &Plan) -> Result<Vec<File>, Fault> {

@@ -77,6 +77,8 @@ pub(super) struct Plan {
     /// Bytes of `/tmp` and of `/dev/shm`, both in memory.
     pub(super) memory_folders: (u64, u64),
     pub(super) limits: ProcessLimits,
+    /// Files of control groups that the command's processes join by.
+    pub(super) groups: Vec<PathBuf>,
     /// The program and its arguments.
     pub(super) command: Vec<String>,
 }

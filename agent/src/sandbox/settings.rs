@@ -42,6 +42,8 @@ pub struct SandboxConfig {
     pub file_mib: u64,
     /// Most files that a process may have open.
     pub open_files: u64,
+    /// What the folders that a run may write may take on disk, the work tree included, in MiB.
+    pub disk_mib: u64,
 }
 
 /// `nobody` and `nogroup`: users without anything of their own, on every host.
@@ -60,11 +62,20 @@ impl Default for SandboxConfig {
             processes: 1024,
             file_mib: 1024,
             open_files: 4096,
+            disk_mib: 16 * 1024,
         }
     }
 }
 
 impl SandboxConfig {
+    /// With processors that are the host's divided by so many slots, where none are named.
+    pub fn shared_by(mut self, slots: u32) -> Self {
+        let all = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let all = u32::try_from(all).unwrap_or(u32::MAX);
+        self.cpus = self.cpus.or(Some((all / slots.max(1)).max(1)));
+        self
+    }
+
     /// The user that commands run as, where that is not the agent's own.
     pub fn owner(&self) -> Option<Owner> {
         let becomes = self.backend == Backend::Namespace && nix::unistd::geteuid().is_root();
@@ -110,6 +121,7 @@ impl Rules for SandboxConfig {
             (self.processes >= 16, "sandbox.processes"),
             (self.file_mib > 0, "sandbox.file_mib"),
             (self.open_files >= 64, "sandbox.open_files"),
+            (self.disk_mib >= 64, "sandbox.disk_mib"),
         ];
         for (is_enough, field) in limits {
             let message = "no program can work with so little";

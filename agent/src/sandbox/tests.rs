@@ -5,6 +5,7 @@ use std::os::unix::fs::symlink;
 use super::*;
 use crate::process::find_program;
 
+mod limits;
 mod proxy;
 
 #[test]

@@ -55,6 +55,12 @@ pub(super) fn put(code: i32, finished: &mut Finished) {
     finished.signal = is_signal.then_some(signal);
 }
 
+/// Puts SIGKILL in the place of whatever end there is: a limit ended the run.
+pub(super) fn put_killed(finished: &mut Finished) {
+    finished.returncode = None;
+    finished.signal = Some(nix::libc::SIGKILL);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,0 +1,128 @@
+use super::*;
+
+const ALLOWANCE: Allowance = Allowance {
+    memory: 1 << 30,
+    processes: 64,
+    cpu_percent: 100,
+};
+
+/// A folder in the place of a tree of version 2, with these controllers handed down.
+fn faked(controllers: &str) -> tempfile::TempDir {
+    let base = tempfile::tempdir().unwrap();
+    for file in ["cgroup.controllers", "cgroup.subtree_control"] {
+        fs::write(base.path().join(file), controllers).unwrap();
+    }
+    base
+}
+
+fn tree(version: Version, base: &Path, controllers: &[&str]) -> Tree {
+    Tree {
+        version,
+        root: base.to_owned(),
+        own: base.to_owned(),
+        controllers: controllers.iter().map(|&it| it.to_owned()).collect(),
+    }
+}
+
+#[test]
+fn version_two_is_taken_where_it_hands_the_controller_down_and_version_one_else() {
+    let (two, one) = (faked("memory hugetlb"), tempfile::tempdir().unwrap());
+    let trees = [
+        tree(Version::Two, two.path(), &[]),
+        tree(Version::One, one.path(), &["pids", "cpu"]),
+    ];
+    let memory = place(&trees, "memory").unwrap();
+    assert_eq!(memory, (two.path().to_owned(), Version::Two));
+    let pids = place(&trees, "pids").unwrap();
+    assert_eq!(pids, (one.path().to_owned(), Version::One));
+    let why = place(&trees, "io").unwrap_err();
+    assert!(why.contains("`io`"), "{why}");
+}
+
+#[test]
+fn an_agent_that_moved_to_a_leaf_makes_groups_beside_it() {
+    let base = faked("memory");
+    let leaf = base.path().join(LEAF);
+    fs::create_dir(&leaf).unwrap();
+    let trees = [tree(Version::Two, &leaf, &[])];
+    let (folder, _) = place(&trees, "memory").unwrap();
+    assert_eq!(folder, base.path());
+}
+
+#[test]
+fn a_group_with_processes_of_others_is_left_alone() {
+    let base = faked("memory");
+    // Process 1 of a host is none of Patchfleet's, nor a test's.
+    fs::write(base.path().join(MEMBERS), "1\n").unwrap();
+    let error = move_to_leaf(base.path()).unwrap_err();
+    assert!(error.to_string().contains("process 1 "), "{error}");
+    assert!(!base.path().join(LEAF).exists());
+}
+
+#[test]
+fn a_limit_whose_file_does_not_take_it_is_missing_with_the_reason() {
+    let base = tempfile::tempdir().unwrap();
+    let groups = Groups {
+        places: vec![Place {
+            folder: base.path().to_owned(),
+            version: Version::Two,
+            limits: vec![Limit::Memory],
+        }],
+        missing: BTreeMap::new(),
+    };
+    // An ordinary folder: there is no `memory.max` in it.
+    let group = groups.make(ALLOWANCE).unwrap();
+    assert_eq!(group.missing(), [Limit::Memory]);
+    assert!(group.missing[&Limit::Memory].contains("memory.max"));
+    assert_eq!(group.usage(), Usage::default());
+}
+
+#[test]
+fn a_folder_that_is_read_only_makes_each_of_its_limits_missing() {
+    let groups = Groups {
+        places: vec![Place {
+            folder: "/proc/self".into(),
+            version: Version::One,
+            limits: Limit::ALL.to_vec(),
+        }],
+        missing: BTreeMap::new(),
+    };
+    let mut probed = groups;
+    probed.probe();
+    assert_eq!(probed.missing.len(), Limit::ALL.len());
+    assert!(probed.places.is_empty());
+}
+
+#[tokio::test]
+async fn a_group_is_removed_with_its_run_and_those_of_the_dead_at_the_next_start() {
+    let groups = Groups::find();
+    if groups.places.is_empty() {
+        println!("can't run here: {:?}", groups.missing());
+        return;
+    }
+    let group = groups.make(ALLOWANCE).unwrap();
+    let folders: Vec<_> = group.members.iter().map(|it| it.folder.clone()).collect();
+    assert!(folders.iter().all(|it| it.is_dir()));
+    group.end().await;
+    assert!(folders.iter().all(|it| !it.exists()));
+
+    // As an agent leaves it that was killed: process 1 started at another time than 1.
+    let mark = process::new_mark().unwrap();
+    let namespace = mark.split(':').next().unwrap();
+    let place = &groups.places[0];
+    let left = place.folder.join(format!("{PREFIX}{namespace}:1:1:7"));
+    let foreign = place
+        .folder
+        .join(format!("{PREFIX}0:1:1:{}", std::process::id()));
+    let alive = place.folder.join(format!("{PREFIX}{mark}"));
+    for folder in [&left, &foreign, &alive] {
+        fs::create_dir(folder).unwrap();
+    }
+    assert!(sweep() >= 1);
+    assert!(!left.exists(), "it was left behind");
+    assert!(foreign.exists(), "it is another container's");
+    assert!(alive.exists(), "its owner lives");
+    for folder in [foreign, alive] {
+        remove(&folder, place.version).unwrap();
+    }
+}

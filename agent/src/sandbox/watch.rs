@@ -1,0 +1,163 @@
+//! What a run has written, looked at now and then: ordinary users have no quota on ordinary file
+//! systems.
+//!
+//! Between two looks a run may write more than its limit; the agent takes no work while little is
+//! left on the disk, and the run ends at the next look.
+
+use std::ffi::OsString;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::disk::{Folder, Kind};
+
+/// The pause between two looks, at the least.
+const PAUSE: Duration = Duration::from_secs(1);
+/// A look may take this part of the time, where there is much to look at.
+const SHARE: u32 = 10;
+/// What the smallest file takes: its entry and its inode are paid for too.
+const LEAST: u64 = 1024;
+/// Folders that are open at a time. More are needed only for trees that are made to be in the way.
+const MOST_OPEN: usize = 400;
+
+/// Looks until more than the limit is there; fires then, and gives what was found. Ends never
+/// otherwise.
+pub(super) async fn watch(folders: Vec<PathBuf>, limit: u64, full: &CancellationToken) -> u64 {
+    let folders = Arc::new(folders);
+    loop {
+        let started = Instant::now();
+        let looked = Arc::clone(&folders);
+        let look = tokio::task::spawn_blocking(move || used(&looked, limit)).await;
+        match look {
+            Ok(used) if used > limit => {
+                full.cancel();
+                return used;
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!(%error, "what a run has written can't be looked at"),
+        }
+        tokio::time::sleep(PAUSE.max(started.elapsed() * SHARE)).await;
+    }
+}
+
+/// Bytes on disk in all folders; counting ends when there is more than the limit.
+pub(super) fn used(folders: &[PathBuf], limit: u64) -> u64 {
+    let mut sum = 0;
+    for folder in folders {
+        // What is not there takes no room.
+        if let Ok(folder) = Folder::open(folder) {
+            sum = add(folder, sum, limit);
+        }
+    }
+    sum
+}
+
+/// Adds what is in a folder. By handles, so that no link leads out and no depth is too deep: a
+/// folder is closed as soon as none in it is left to enter.
+fn add(top: Folder, mut sum: u64, limit: u64) -> u64 {
+    let mut open: Vec<(Arc<Folder>, Vec<OsString>)> = Vec::new();
+    let mut next = Some(top);
+    loop {
+        if let Some(folder) = next.take() {
+            let (bytes, inside) = here(&folder).unwrap_or_default();
+            sum = sum.saturating_add(bytes);
+            if !inside.is_empty() {
+                open.push((Arc::new(folder), inside));
+            }
+        }
+        if sum > limit {
+            return sum;
+        }
+        if open.len() > MOST_OPEN {
+            return u64::MAX;
+        }
+        let Some((folder, inside)) = open.last_mut() else {
+            return sum;
+        };
+        let name = inside.pop();
+        let folder = Arc::clone(folder);
+        if inside.is_empty() {
+            open.pop();
+        }
+        next = name.and_then(|name| folder.look_into(&name).ok());
+    }
+}
+
+/// Bytes of what is directly in a folder, and the folders in it.
+fn here(folder: &Folder) -> io::Result<(u64, Vec<OsString>)> {
+    let (mut sum, mut inside) = (0_u64, Vec::new());
+    for name in folder.names()? {
+        if let Ok(Some(found)) = folder.stat(&name) {
+            sum = sum.saturating_add(found.on_disk.max(LEAST));
+            if found.kind == Kind::Folder {
+                inside.push(name);
+            }
+        }
+    }
+    Ok((sum, inside))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn what_is_on_disk_counts_and_links_and_holes_do_not() {
+        let root = tempfile::tempdir().unwrap();
+        let (tree, other) = (root.path().join("tree"), root.path().join("other"));
+        fs::create_dir_all(tree.join("a/b")).unwrap();
+        fs::create_dir(&other).unwrap();
+        fs::write(other.join("big"), vec![1; 4 << 20]).unwrap();
+        symlink(&other, tree.join("link")).unwrap();
+        fs::File::create(tree.join("hole"))
+            .unwrap()
+            .set_len(1 << 30)
+            .unwrap();
+        fs::write(tree.join("a/b/file"), vec![1; 1 << 20]).unwrap();
+        let found = used(&[tree, root.path().join("absent")], u64::MAX);
+        assert!((1 << 20..2 << 20).contains(&found), "{found}");
+    }
+
+    #[test]
+    fn files_without_content_take_room_too() {
+        let root = tempfile::tempdir().unwrap();
+        for number in 0..64 {
+            fs::write(root.path().join(number.to_string()), []).unwrap();
+        }
+        assert!(used(&[root.path().to_owned()], u64::MAX) >= 64 * LEAST);
+    }
+
+    #[test]
+    fn depth_hides_nothing() {
+        let root = tempfile::tempdir().unwrap();
+        let mut folder = Folder::open(root.path()).unwrap();
+        for _ in 0..2000 {
+            folder = folder.make("deep".as_ref()).unwrap();
+        }
+        folder
+            .write("file".as_ref(), &vec![1; 1 << 20], 0o600, None)
+            .unwrap();
+        assert!(used(&[root.path().to_owned()], u64::MAX) > 3 << 20);
+        crate::disk::remove_all(&root.path().join("deep")).unwrap();
+    }
+
+    #[test]
+    fn a_tree_that_can_not_be_measured_counts_as_too_much() {
+        let root = tempfile::tempdir().unwrap();
+        let mut folder = Folder::open(root.path()).unwrap();
+        for _ in 0..=MOST_OPEN + 1 {
+            folder.make("a".as_ref()).unwrap();
+            folder = folder.make("b".as_ref()).unwrap();
+        }
+        assert_eq!(used(&[root.path().to_owned()], u64::MAX - 1), u64::MAX);
+        for name in ["a", "b"] {
+            crate::disk::remove_all(&root.path().join(name)).unwrap();
+        }
+    }
+}
