@@ -275,7 +275,7 @@ impl Sandbox {
     /// When something can't be shown safely.
     pub fn explain(&self, run: &Run<'_>) -> Result<Explained, PlanError> {
         match &self.namespace {
-            Some(namespace) => Ok(Explained::of(&namespace.plan(run)?)),
+            Some(namespace) => Ok(Explained::of(&namespace.plan(run)?, namespace.limits())),
             None => Ok(Explained::none()),
         }
     }

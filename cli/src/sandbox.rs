@@ -12,7 +12,7 @@ use patchfleet_agent::process::OnLine;
 use patchfleet_agent::sandbox::egress::{
     self, AddressRules, AllowList, ConnectProxy, Entry, HostNetwork, IpNet, Policy, Refusals,
 };
-use patchfleet_agent::sandbox::{self, Backend, Ran, Run, Sandbox, SandboxConfig};
+use patchfleet_agent::sandbox::{self, Backend, Exceeded, Ran, Run, Sandbox, SandboxConfig};
 use patchfleet_config::HumanDuration;
 use serde_json::json;
 
@@ -23,6 +23,8 @@ use crate::runtime;
 const TIMED_OUT: u8 = 124;
 /// Signals end a command with this and their number, as in a shell.
 const BY_SIGNAL: i32 = 128;
+/// The signal by which the kernel ends what uses its memory up.
+const SIGKILL: i32 = 9;
 
 /// Which part.
 #[derive(Debug, Args)]
@@ -33,7 +35,8 @@ pub(crate) struct SandboxArgs {
 
 #[derive(Debug, Subcommand)]
 enum SandboxCommand {
-    /// Run a command as tests are run; ends with the command's exit status.
+    /// Run a command as tests are run; ends with the command's exit status, or with 137 when it ran
+    /// out of memory or disk, whatever the command says.
     Run(RunArgs),
     /// Print what a command would see, what is set and what is denied, and why.
     Explain(PlaceArgs),
@@ -106,6 +109,7 @@ async fn run_command(args: RunArgs, output: Output) -> anyhow::Result<ExitCode> 
     if args.phase == Phase::Work && !(args.allow.is_empty() && args.open.is_empty()) {
         bail!("there is no network in the phase `work`; write `--phase setup` to reach hosts");
     }
+    sandbox::remove_left_groups().await;
     let sandbox = sandbox(args.place.backend);
     let scratch = tempfile::tempdir().context("no folder for temporary files can be made")?;
     let folder = workspace(args.place.workspace.as_deref(), scratch.path())?;
@@ -133,6 +137,9 @@ async fn run_command(args: RunArgs, output: Output) -> anyhow::Result<ExitCode> 
     };
     output.object(&report(&ran, &refusals));
     show_refused(&refusals);
+    if let Some(limit) = &ran.exceeded {
+        let _ = writeln!(std::io::stderr(), "patchfleet: {limit}");
+    }
     if ran.finished.timed_out {
         let mut error = std::io::stderr();
         let _ = writeln!(error, "patchfleet: it did not end within {}", args.timeout);
@@ -221,11 +228,15 @@ fn report(ran: &Ran, refusals: &Refusals) -> serde_json::Value {
     })
 }
 
-/// The exit status that says the same as the command's end.
+/// The exit status that says the same as the command's end; of a run that lost processes to a limit,
+/// that it was killed.
 fn status(ran: &Ran) -> u8 {
     let finished = &ran.finished;
+    let is_void = ran.exceeded.as_ref().is_some_and(Exceeded::voids_result);
     let code = match (finished.timed_out, finished.returncode, finished.signal) {
         (true, _, _) => return TIMED_OUT,
+        // Its exit status says nothing.
+        _ if is_void => BY_SIGNAL + SIGKILL,
         (false, Some(code), _) => code,
         (false, None, signal) => BY_SIGNAL + signal.unwrap_or_default(),
     };
@@ -244,7 +255,7 @@ fn explain(args: &PlaceArgs, output: Output) -> anyhow::Result<ExitCode> {
     output.line(format!("backend {}", explained.backend));
     for fact in &explained.facts {
         let tone = match fact.kind {
-            "denied" => Tone::Bad,
+            "denied" | "missing" => Tone::Bad,
             "shown" => Tone::Good,
             _ => Tone::Notice,
         };

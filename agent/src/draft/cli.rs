@@ -134,7 +134,13 @@ impl CliDraft<'_> {
             }),
             Err(SandboxError::NotRun(SpawnError::Cancelled)) => Err(DraftError::Interrupted),
             Err(other) => Err(DraftError::NotRun(other)),
-            Ok(ran) => Ok(ran.finished),
+            Ok(ran) => {
+                // A command that goes on when a process of its own was killed knows best.
+                if let Some(limit) = &ran.exceeded {
+                    (surroundings.on_line)(&format!("the draft command met a limit: {limit}"));
+                }
+                Ok(ran.finished)
+            }
         }
     }
 

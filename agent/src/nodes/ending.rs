@@ -102,6 +102,7 @@ fn of_kind(kind: FailureKind, message: String) -> Failure {
             | FailureKind::TestCommandInvalid
             | FailureKind::TestsFailed
             | FailureKind::TestsTimedOut
+            | FailureKind::TestsOverLimit
     );
     Failure {
         kind,

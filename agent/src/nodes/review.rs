@@ -2,6 +2,8 @@
 //!
 //! Risks do not refuse; they stand in the pull request for those who merge it.
 
+use std::fmt::Write as _;
+
 use async_trait::async_trait;
 use patchfleet_domain::FailureKind;
 use patchfleet_flow::{Node, NodeCall, NodeError};
@@ -76,7 +78,11 @@ fn findings(files: &[PatchedFile], after: Option<&TestResults>) -> Vec<Finding> 
 
 fn red(results: &TestResults) -> Finding {
     let seconds = results.duration_ms / 1000;
-    let (code, what) = match results.returncode {
+    let (code, mut what) = match results.returncode {
+        _ if results.void().is_some() => (
+            FailureKind::TestsOverLimit,
+            "the tests have no result".to_owned(),
+        ),
         _ if results.timed_out => {
             let what = format!("the tests did not end within {seconds} s");
             (FailureKind::TestsTimedOut, what)
@@ -90,6 +96,9 @@ fn red(results: &TestResults) -> Finding {
             "the tests were ended by a signal".to_owned(),
         ),
     };
+    if let Some(limit) = &results.exceeded {
+        let _ = write!(what, ": {limit}");
+    }
     Finding {
         source: Source::Tests,
         code,
@@ -186,6 +195,7 @@ fn is_test(path: &str) -> bool {
 mod tests {
     use super::*;
     use crate::git::EntryKind;
+    use crate::sandbox::Exceeded;
 
     fn file(path: &str, before: Option<&str>, after: Option<&str>) -> PatchedFile {
         PatchedFile::new(
@@ -205,6 +215,7 @@ mod tests {
             timed_out,
             tree: "1".repeat(40).parse().unwrap(),
             is_cut: false,
+            exceeded: None,
         }
     }
 
@@ -231,6 +242,46 @@ mod tests {
             assert_eq!(found[0].code, code);
             assert!(found[0].message.contains(what) && found[0].message.ends_with("the end"));
             assert!(found[0].message.len() < TAIL + 200);
+        }
+    }
+
+    #[test]
+    fn tests_that_met_a_limit_say_which_and_only_those_without_result_are_of_another_kind() {
+        let files = [file("a.py", Some("1\n"), Some("2\n"))];
+        let killed = Exceeded::OutOfMemory {
+            kills: 2,
+            limit_mib: 64,
+        };
+        let refused = Exceeded::TooManyProcesses {
+            refused: 9,
+            limit: 32,
+        };
+        let throttled = Exceeded::Throttled {
+            waited: std::time::Duration::from_secs(7),
+            cpu_percent: 50,
+        };
+        for (limit, (returncode, timed_out), code, what) in [
+            (killed, (None, false), FailureKind::TestsOverLimit, "64 MiB"),
+            (
+                refused,
+                (Some(1), false),
+                FailureKind::TestsFailed,
+                "at most 32",
+            ),
+            (
+                throttled,
+                (None, true),
+                FailureKind::TestsTimedOut,
+                "0.50 processors",
+            ),
+        ] {
+            let after = TestResults {
+                exceeded: Some(limit),
+                ..results(returncode, timed_out)
+            };
+            let found = findings(&files, Some(&after));
+            assert_eq!(found[0].code, code);
+            assert!(found[0].message.contains(what), "{}", found[0].message);
         }
     }
 

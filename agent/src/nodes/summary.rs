@@ -123,6 +123,9 @@ impl Tested {
 
 fn ending(results: &TestResults) -> String {
     let seconds = std::time::Duration::from_millis(results.duration_ms).as_secs_f64();
+    if let Some(limit) = results.void() {
+        return format!("no result after {seconds:.1} s: {limit}");
+    }
     match results.returncode {
         _ if results.timed_out => format!("no end within {seconds:.1} s"),
         Some(code) => format!("exit code {code} after {seconds:.1} s"),

@@ -129,7 +129,7 @@ impl TestCommand {
         } else {
             sandbox.run(run, cancel).await
         };
-        let results = TestResults::new(&ran.map_err(node_error)?.finished, tree.clone());
+        let results = TestResults::new(ran.map_err(node_error)?, tree.clone());
         results.keep(&layout.tests(), label).await;
         Ok(Some(results))
     }

@@ -8,7 +8,7 @@ use super::settings::Backend;
 /// One thing that a run has or lacks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Fact {
-    /// `shown`, `made`, `set` or `denied`.
+    /// `shown`, `made`, `set`, `missing` or `denied`.
     pub kind: &'static str,
     /// The path, limit or right.
     pub what: String,
@@ -35,7 +35,7 @@ impl Explained {
         }
     }
 
-    pub(super) fn of(plan: &Plan) -> Self {
+    pub(super) fn of(plan: &Plan, whole: Vec<Fact>) -> Self {
         let mut facts: Vec<_> = plan
             .mounts
             .iter()
@@ -62,6 +62,7 @@ impl Explained {
             )
         }));
         facts.extend(made(plan));
+        facts.extend(whole);
         facts.extend(denied(plan));
         Self {
             backend: Backend::Namespace,
@@ -108,12 +109,15 @@ fn made(plan: &Plan) -> Vec<Fact> {
             format!("{} MiB", limits.file_size >> 20),
         ),
         fact("set", "open files", limits.open_files),
-        fact(
-            "set",
-            "processes",
-            format!("{} of the user", limits.processes),
-        ),
     ]
+}
+
+/// A limit of the run as a whole.
+pub(super) fn limit(name: &str, much: impl std::fmt::Display, missing: Option<&str>) -> Fact {
+    match missing {
+        None => fact("set", name, much),
+        Some(why) => fact("missing", name, format!("{much} is not enforced: {why}")),
+    }
 }
 
 fn denied(plan: &Plan) -> Vec<Fact> {

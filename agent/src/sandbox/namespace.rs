@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use nix::unistd::geteuid;
 use tokio_util::sync::CancellationToken;
 
+use super::explain::{self, Fact};
 use super::groups::{Allowance, Group, Groups};
 use super::limits::{Allowed, End};
 use super::plan::{
@@ -244,9 +245,38 @@ impl Namespace {
         self.groups.get_or_init(Groups::find).clone()
     }
 
+    /// The limits of a run as a whole, for `sandbox explain`.
+    pub(super) fn limits(&self) -> Vec<Fact> {
+        let missing = self.missing();
+        let why = |limit| {
+            let found = missing.iter().find(|(found, _)| *found == limit);
+            found.map(|(_, why)| why.as_str())
+        };
+        let Allowed {
+            memory_mib,
+            processes,
+            cpu_percent,
+        } = self.allowed;
+        let cpus = format!("{cpu_percent} % of one processor");
+        let disk = format!(
+            "{} MiB in the folders that it may write, looked at now and then",
+            self.disk_mib
+        );
+        vec![
+            explain::limit("memory", format!("{memory_mib} MiB"), why(Limit::Memory)),
+            explain::limit("processors", cpus, why(Limit::Processors)),
+            explain::limit("processes", processes, None),
+            explain::limit("disk", disk, None),
+        ]
+    }
+
     /// Limits that this host can't enforce, and why.
     pub(super) fn missing(&self) -> Vec<(Limit, String)> {
-        self.groups().missing().clone().into_iter().collect()
+        let missing = self.groups().missing().clone().into_iter();
+        // The user has a limit of processes too.
+        missing
+            .filter(|(limit, _)| *limit != Limit::Processes)
+            .collect()
     }
 
     /// Gives a folder back to who it belonged to before.

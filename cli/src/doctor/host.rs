@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use patchfleet_agent::process::{Spawn, find_program};
+use patchfleet_agent::sandbox::{Sandbox, SandboxConfig};
 use tokio_util::sync::CancellationToken;
 
 use crate::doctor::check::Check;
@@ -14,7 +15,7 @@ const OLDEST_GIT: (u32, u32) = (2, 38);
 
 /// All of them.
 pub(super) async fn checks() -> Vec<Check> {
-    vec![git().await, limits(), python()]
+    vec![git().await, limits().await, python()]
 }
 
 async fn git() -> Check {
@@ -43,9 +44,23 @@ fn version(text: &str) -> Option<(u32, u32)> {
     Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
 }
 
-fn limits() -> Check {
-    let without = "tests run without limits on files and their size: apt-get install util-linux";
-    program("prlimit", without)
+/// Whether a run of tests can be kept from using the whole host up.
+async fn limits() -> Check {
+    let look = || Sandbox::new(&SandboxConfig::default(), []).limits_not_enforced();
+    let missing = match tokio::task::spawn_blocking(look).await {
+        Ok(missing) => missing,
+        Err(error) => return Check::bad("limits", error.to_string(), "report it"),
+    };
+    if missing.is_empty() {
+        return Check::good("limits", "control groups can be made");
+    }
+    let lines = missing.iter().map(|(limit, why)| {
+        let limit = limit.as_str();
+        format!("{limit} of a run are not limited ({why})")
+    });
+    let mend = "give the agent a control group of its own: `Delegate=yes` in its unit, or as \
+                docs/OPERATIONS.md says for containers; without, a run can use the host up";
+    Check::notice("limits", lines.collect::<Vec<_>>().join("; "), mend)
 }
 
 fn python() -> Check {

@@ -21,6 +21,8 @@ words! {
         TestsFailed = "tests_failed",
         /// The tests ran out of time after all rounds.
         TestsTimedOut = "tests_timed_out",
+        /// The tests used up the memory or the disk of their sandbox after all rounds.
+        TestsOverLimit = "tests_over_limit",
         /// GitHub refused the push.
         PushRefused = "push_refused",
         /// GitHub refused the pull request.
@@ -94,6 +96,9 @@ impl FailureKind {
             }
             Self::TestsTimedOut => {
                 "Make the tests faster or raise `test_timeout` in `.patchfleet.yaml`, then comment `/patchfleet retry`."
+            }
+            Self::TestsOverLimit => {
+                "Have the tests use less memory or disk (fewer at a time, smaller data), or ask the operator to raise the agent's limit that is named, then comment `/patchfleet retry`."
             }
             Self::PushRefused => {
                 "Allow Patchfleet to push branches `patchfleet/*` (branch protection, token scope), then comment `/patchfleet retry`."

@@ -123,6 +123,7 @@ mod tests {
             timed_out: false,
             tree: "1".repeat(40).parse().unwrap(),
             is_cut: false,
+            exceeded: None,
         }
     }
 

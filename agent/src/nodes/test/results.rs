@@ -6,7 +6,7 @@ use patchfleet_domain::TestVerdict;
 use serde::{Deserialize, Serialize};
 
 use crate::git::ObjectId;
-use crate::process::Finished;
+use crate::sandbox::{Exceeded, Ran};
 
 /// `ctx.tests.results`, and `ctx.tests.before`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,24 +26,39 @@ pub struct TestResults {
     /// The outputs were longer than what is kept: their beginning is not here.
     #[serde(default)]
     pub is_cut: bool,
+    /// The limit that explains how they ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exceeded: Option<Exceeded>,
 }
 
 impl TestResults {
-    pub(super) fn new(finished: &Finished, tree: ObjectId) -> Self {
+    pub(super) fn new(ran: Ran, tree: ObjectId) -> Self {
+        let Ran {
+            finished, exceeded, ..
+        } = ran;
+        // An exit code of tests that lost a process in the middle says nothing.
+        let is_void = finished.timed_out || exceeded.as_ref().is_some_and(Exceeded::voids_result);
         Self {
             stdout: patchfleet_guard::redact(&finished.stdout_text()).into_owned(),
             stderr: patchfleet_guard::redact(&finished.stderr_text()).into_owned(),
-            returncode: finished.returncode.filter(|_| !finished.timed_out),
+            returncode: finished.returncode.filter(|_| !is_void),
             duration_ms: u64::try_from(finished.duration.as_millis()).unwrap_or(u64::MAX),
             timed_out: finished.timed_out,
             tree,
             is_cut: finished.stdout_dropped + finished.stderr_dropped > 0,
+            exceeded,
         }
     }
 
     /// Green: the exit code is 0.
     pub const fn passed(&self) -> bool {
+        // A limit that voids the result has taken the exit code.
         matches!(self.returncode, Some(0)) && !self.timed_out
+    }
+
+    /// The limit that left them without a result.
+    pub fn void(&self) -> Option<&Exceeded> {
+        self.exceeded.as_ref().filter(|it| it.voids_result())
     }
 
     /// The verdict, for the task's outcome.
@@ -74,5 +89,55 @@ impl TestResults {
         if let Err(error) = tokio::fs::write(&path, text).await {
             tracing::warn!(file = %path.display(), %error, "the tests' output can't be kept");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::process::Finished;
+    use crate::sandbox::{Backend, Usage};
+
+    fn ran(exceeded: Option<Exceeded>) -> Ran {
+        Ran {
+            finished: Finished {
+                returncode: Some(0),
+                signal: None,
+                stdout: Vec::new(),
+                stderr: Vec::new(),
+                stdout_dropped: 0,
+                stderr_dropped: 0,
+                duration: Duration::from_secs(1),
+                timed_out: false,
+            },
+            backend: Backend::Namespace,
+            usage: Usage::default(),
+            exceeded,
+            limits_not_enforced: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn exit_code_zero_is_not_passed_when_a_process_was_killed_for_memory() {
+        let tree: ObjectId = "1".repeat(40).parse().unwrap();
+        assert!(TestResults::new(ran(None), tree.clone()).passed());
+        let killed = Exceeded::OutOfMemory {
+            kills: 1,
+            limit_mib: 64,
+        };
+        let results = TestResults::new(ran(Some(killed.clone())), tree.clone());
+        assert!(!results.passed() && !results.verdict(&[]).passed());
+        assert_eq!(results.void(), Some(&killed));
+        let text = serde_json::to_string(&results).unwrap();
+        assert!(text.contains("out_of_memory"), "{text}");
+        assert_eq!(serde_json::from_str::<TestResults>(&text).unwrap(), results);
+        // A program that did with fewer processes than it tried to make has a result.
+        let refused = Exceeded::TooManyProcesses {
+            refused: 1,
+            limit: 32,
+        };
+        assert!(TestResults::new(ran(Some(refused)), tree).passed());
     }
 }
