@@ -9,6 +9,8 @@ use patchfleet_domain::{AgentId, AgentType, Capability, SecurityLevel};
 use serde::Deserialize;
 use url::Url;
 
+use crate::sandbox::SandboxConfig;
+
 /// One of `[[agents]]`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -33,6 +35,9 @@ pub struct AgentConfig {
     pub workspace: WorkspaceConfig,
     /// `[agents.draft]`.
     pub draft: DraftConfig,
+    /// `[agents.sandbox]`.
+    #[serde(default)]
+    pub sandbox: SandboxConfig,
     /// `[agents.tests]`.
     #[serde(default)]
     pub tests: TestsConfig,
@@ -105,6 +110,12 @@ pub enum DraftConfig {
         /// Variables of the agent's environment that the command also sees.
         #[serde(default)]
         pass_env: Vec<String>,
+        /// It may use the host's network, which it needs to reach a model.
+        #[serde(default)]
+        network: bool,
+        /// Folders of the host that it may read and write, such as the one with its login.
+        #[serde(default)]
+        folders: Vec<PathBuf>,
     },
 }
 
@@ -200,10 +211,19 @@ impl Rules for AgentConfig {
             &["workspace.max_disk_mib"],
             "there is no room for a workspace; leave it out for no limit",
         );
+        faults.section("sandbox", self.sandbox.faults());
         if let DraftConfig::Cli {
-            command, timeout, ..
+            command,
+            timeout,
+            folders,
+            ..
         } = &self.draft
         {
+            faults.rule(
+                folders.iter().all(|folder| folder.is_absolute()),
+                &["draft.folders"],
+                "a folder that the command may write needs an absolute path",
+            );
             let program = command.first().is_some_and(|it| !it.trim().is_empty());
             faults.rule(program, &["draft.command"], "the program is missing");
             let time = "there is no time for it; write a duration such as `10m`";

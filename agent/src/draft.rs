@@ -21,7 +21,7 @@ pub use request::{DraftRequest, FileFacts};
 
 use crate::git::{Change, GitError};
 use crate::process::OnLine;
-use crate::sandbox::SandboxError;
+use crate::sandbox::{Isolation, Sandbox, SandboxError};
 use crate::workspace::Workspace;
 
 /// A way to draft.
@@ -42,6 +42,12 @@ pub enum Drafter {
         silence: Duration,
         /// Names of the agent's variables that it also sees, such as a model provider's key.
         pass_env: Vec<String>,
+        /// It may use the host's network.
+        network: bool,
+        /// Folders besides the work tree that it may read and write.
+        folders: Vec<PathBuf>,
+        /// The rules for children.
+        sandbox: Sandbox,
     },
 }
 
@@ -153,6 +159,16 @@ pub enum DraftError {
 }
 
 impl Drafter {
+    /// How the draft command is kept apart, where there is one.
+    pub fn isolation(&self) -> Option<Isolation> {
+        match self {
+            Self::Replay { .. } => None,
+            Self::Cli {
+                network, sandbox, ..
+            } => Some(Isolation::of(sandbox.backend(), *network)),
+        }
+    }
+
     /// Drafts a round: a unified diff against the base.
     ///
     /// # Errors
@@ -169,12 +185,18 @@ impl Drafter {
                 timeout,
                 silence,
                 pass_env,
+                network,
+                folders,
+                sandbox,
             } => {
                 let command = cli::CliDraft {
                     command,
                     timeout: *timeout,
                     silence: *silence,
                     pass_env,
+                    network: *network,
+                    folders,
+                    sandbox,
                 };
                 command.draft(request, surroundings).await
             }

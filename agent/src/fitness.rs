@@ -20,6 +20,7 @@ use patchfleet_domain::outcome::{Failure, FailureKind};
 use tokio::sync::Notify;
 
 use crate::config::AgentConfig;
+use crate::sandbox::Sandbox;
 use record::{Early, Record};
 use self_test::SelfTest;
 
@@ -44,9 +45,9 @@ pub(crate) struct Fitness {
 }
 
 impl Fitness {
-    pub(crate) fn of(config: &AgentConfig) -> Self {
+    pub(crate) fn of(config: &AgentConfig, sandbox: Sandbox) -> Self {
         Self {
-            test: SelfTest::of(config),
+            test: SelfTest::of(config, sandbox),
             record: Mutex::default(),
             is_news: AtomicBool::new(false),
             broken: Notify::new(),

@@ -254,11 +254,11 @@ async fn run_flow(
         task: facts,
         workspace,
         config,
-        drafter: drafter(&agent.draft),
+        drafter: drafter(&agent.draft, &job.member.sandbox),
         tests: TestPolicy {
             command: agent.tests.command.clone(),
             timeout: agent.tests.timeout.map(|timeout| timeout.0),
-            sandbox: Sandbox::default().allow(agent.tests.allowed_programs.clone()),
+            sandbox: job.member.sandbox.clone(),
         },
         publishing: Publishing {
             url: task.clone_url,
@@ -284,7 +284,7 @@ async fn run_flow(
     Ok(nodes::outcome(&report.ctx)?)
 }
 
-fn drafter(config: &DraftConfig) -> Drafter {
+fn drafter(config: &DraftConfig, sandbox: &Sandbox) -> Drafter {
     match config {
         DraftConfig::Replay { replay_dir } => Drafter::Replay {
             dir: replay_dir.clone(),
@@ -294,11 +294,16 @@ fn drafter(config: &DraftConfig) -> Drafter {
             timeout,
             silence,
             pass_env,
+            network,
+            folders,
         } => Drafter::Cli {
             command: command.clone(),
             timeout: timeout.0,
             silence: silence.0,
             pass_env: pass_env.clone(),
+            network: *network,
+            folders: folders.clone(),
+            sandbox: sandbox.clone(),
         },
     }
 }

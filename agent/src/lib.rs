@@ -44,6 +44,7 @@ pub use draft::fingerprint;
 
 use http::Http;
 use member::Member;
+use sandbox::{Backend, Sandbox};
 use session::desk::Stop;
 pub use session::{IdTaken, NotAdmitted};
 use workspace::{Retention, Workspaces};
@@ -103,7 +104,17 @@ pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> anyhow::Re
         None => None,
     };
     let deadline = config.shutdown_deadline.0;
-    let member = Arc::new(Member::new(config, workspaces)?);
+    let programs = config.tests.allowed_programs.clone();
+    let sandbox = {
+        let limits = config.sandbox.clone().shared_by(config.slots);
+        Sandbox::for_host(&limits, programs).await
+    };
+    let owner = match sandbox.backend() {
+        Backend::Namespace => config.sandbox.owner(),
+        Backend::None => None,
+    };
+    let workspaces = workspaces.owned_by(owner);
+    let member = Arc::new(Member::new(config, workspaces, sandbox)?);
     let goodbye = CancellationToken::new();
     let session = connect(Arc::clone(&member), goodbye.clone());
     let recovering = member.fitness.recover(|| member.desk.news.notify_one());

@@ -16,6 +16,7 @@ use crate::fitness::Fitness;
 use crate::host::HostLoad;
 use crate::host_paths::HostPaths;
 use crate::job::{self, Job};
+use crate::sandbox::Sandbox;
 use crate::session::ShowKey;
 use crate::session::desk::Desk;
 use crate::session::reporter::Reporter;
@@ -33,6 +34,8 @@ pub(crate) struct Member {
     pub(crate) fitness: Fitness,
     /// What is not for others to read.
     pub(crate) paths: Arc<HostPaths>,
+    /// Where commands of repositories run.
+    pub(crate) sandbox: Sandbox,
     instance: Uuid,
     draining: AtomicBool,
     /// There is a stream that the coordinator welcomed.
@@ -51,7 +54,11 @@ impl Drop for Connected<'_> {
 }
 
 impl Member {
-    pub(crate) fn new(config: AgentConfig, workspaces: Workspaces) -> anyhow::Result<Self> {
+    pub(crate) fn new(
+        config: AgentConfig,
+        workspaces: Workspaces,
+        sandbox: Sandbox,
+    ) -> anyhow::Result<Self> {
         let key = config.coordinator.key.reveal("agents.coordinator.key")?;
         Ok(Self {
             key: ShowKey::new(key.expose_secret())?,
@@ -60,8 +67,9 @@ impl Member {
             jobs: TaskTracker::new(),
             disk_pressure: Notify::new(),
             instance: Uuid::now_v7(),
-            fitness: Fitness::of(&config),
             paths: Arc::new(HostPaths::of(&config)),
+            fitness: Fitness::of(&config, sandbox.clone()),
+            sandbox,
             draining: AtomicBool::new(false),
             connected: AtomicBool::new(false),
             admitted: AtomicBool::new(false),

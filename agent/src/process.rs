@@ -9,6 +9,7 @@
 
 mod capture;
 mod init;
+mod meter;
 mod orphans;
 mod program;
 mod protocol;
@@ -29,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 use capture::Capture;
 use command_fds::FdMapping;
 pub use init::be_init;
+pub use meter::Meter;
 pub use orphans::end_orphans;
 pub(crate) use orphans::{VARIABLE as MARK, is_orphaned, is_own_program, new_mark};
 pub use program::find_program;
@@ -89,6 +91,7 @@ pub struct Spawn {
     output_cap: usize,
     limits: Option<Limits>,
     redacted: bool,
+    meter: Option<Meter>,
     on_line: Option<OnLine>,
     on_error_line: Option<OnLine>,
 }
@@ -154,6 +157,7 @@ impl Spawn {
             output_cap: 1 << 20,
             limits: None,
             redacted: false,
+            meter: None,
             on_line: None,
             on_error_line: None,
         }
@@ -224,6 +228,12 @@ impl Spawn {
         self
     }
 
+    /// Has the processor time of the child and all its descendants counted.
+    pub fn meter(mut self, meter: Meter) -> Self {
+        self.meter = Some(meter);
+        self
+    }
+
     /// Has every line of output reported while it comes.
     pub fn on_line(mut self, on_line: OnLine) -> Self {
         self.on_line = Some(on_line);
@@ -244,6 +254,9 @@ impl Spawn {
     pub async fn run(mut self, cancel: &CancellationToken) -> Result<Finished, SpawnError> {
         let started = Instant::now();
         let mut child = self.start()?;
+        if let Some(meter) = &self.meter {
+            meter.begin(child.id());
+        }
         let (stdout, stderr) = child.outputs();
         let mut io = JoinSet::new();
         let stdout = self.capture((stdout, self.on_line.clone()), &mut io);

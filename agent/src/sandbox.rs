@@ -17,6 +17,7 @@ mod files;
 mod fitness;
 mod groups;
 mod inside;
+mod isolation;
 mod limits;
 mod namespace;
 mod outside;
@@ -41,12 +42,13 @@ use tokio_util::sync::CancellationToken;
 
 pub use explain::Explained;
 pub use fitness::{CantIsolate, Refuser};
+pub use isolation::Isolation;
 pub use limits::{Exceeded, Limit, Usage};
 pub use plan::PlanError;
 pub use settings::{Backend, SandboxConfig};
 pub(crate) use stage::enter;
 
-use crate::process::{Finished, Limits, OnLine, Spawn, SpawnError};
+use crate::process::{Finished, Limits, Meter, OnLine, Spawn, SpawnError};
 use namespace::{Namespace, Shared};
 
 /// Programs that repositories may have run, besides files of the repository itself.
@@ -84,6 +86,8 @@ pub struct Run<'a> {
     pub network: bool,
     /// The socket of the proxy that it reaches hosts through, where it may reach any.
     pub proxy: Option<&'a Path>,
+    /// Counts the processor time of all that runs.
+    pub meter: Option<Meter>,
     /// How long it may take.
     pub timeout: Duration,
     /// How much of the end of each output is kept.
@@ -161,6 +165,7 @@ impl<'a> Run<'a> {
             folders: Vec::new(),
             network: false,
             proxy: None,
+            meter: None,
             timeout: Duration::from_mins(2),
             output_cap: 64 * 1024,
             on_line: None,
@@ -186,6 +191,9 @@ impl<'a> Run<'a> {
         }
         if let Some(on_line) = self.on_line {
             spawn = spawn.on_line(on_line);
+        }
+        if let Some(meter) = self.meter {
+            spawn = spawn.meter(meter);
         }
         match self.on_error_line {
             Some(on_line) => spawn.on_error_line(on_line),
@@ -218,6 +226,26 @@ impl Sandbox {
         if config.backend == Backend::Namespace {
             let namespace = Namespace::new(config, &sandbox.programs);
             sandbox.namespace = Some(Arc::new(namespace));
+        }
+        sandbox
+    }
+
+    /// The sandbox of an agent: where isolation is not required and this host can't isolate, one
+    /// with the backend `none`.
+    pub async fn for_host(
+        config: &SandboxConfig,
+        programs: impl IntoIterator<Item = String>,
+    ) -> Self {
+        let mut sandbox = Self::new(config, programs);
+        if config.required {
+            return sandbox;
+        }
+        if let Err(why) = sandbox.check().await {
+            tracing::warn!(
+                %why,
+                "commands of repositories run without isolation, as `sandbox.required = false` allows"
+            );
+            sandbox.namespace = None;
         }
         sandbox
     }

@@ -15,13 +15,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use clap::Args;
+use patchfleet_agent::sandbox::{Sandbox, SandboxConfig};
 use patchfleet_domain::{Task, TaskState};
 use secrecy::SecretString;
 
 use crate::demo::fleet::Fleet;
 use crate::demo::scene::Scene;
 use crate::demo::timeline::Timeline;
-use crate::output::{Output, Tone};
+use crate::output::{Line, Output, Tone};
 use crate::runtime;
 
 /// What to show.
@@ -42,6 +43,12 @@ pub(crate) struct DemoArgs {
     /// worktree; the request is in the file `$PATCHFLEET_REQUEST_FILE`.
     #[arg(long, value_name = "CMD")]
     draft_command: Option<String>,
+    /// Let the command that writes the change use the network, as to reach a model.
+    #[arg(long, requires = "draft_command")]
+    draft_network: bool,
+    /// Let commands read this file or folder, besides the worktree and the system.
+    #[arg(long, value_name = "PATH")]
+    read_only: Vec<PathBuf>,
     /// Use this git repository instead of the sample.
     #[arg(long, value_name = "PATH_OR_URL", requires_all = ["issue", "draft_command"])]
     repository: Option<String>,
@@ -59,8 +66,9 @@ pub(crate) struct DemoArgs {
 /// Shows it all; success only when the pull request was merged and the task completed.
 pub(crate) async fn run(args: DemoArgs, output: Output) -> anyhow::Result<ExitCode> {
     let shutdown = runtime::shutdown_on_signal()?;
+    let isolates = isolates(&args, output).await?;
     let scene = Scene::set(&args).await?;
-    let mut fleet = Fleet::start(&args, &scene).await?;
+    let mut fleet = Fleet::start(&args, &scene, isolates).await?;
     let deadline = Duration::from_secs(args.timeout);
     let shown = tokio::time::timeout(deadline, show(&scene, &mut fleet, output));
     let good = tokio::select! {
@@ -84,6 +92,27 @@ pub(crate) async fn run(args: DemoArgs, output: Output) -> anyhow::Result<ExitCo
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// Whether this host isolates what the repository brings. Where it can't, the sample, which came with
+/// this program, runs without, and nobody else's repository does.
+async fn isolates(args: &DemoArgs, output: Output) -> anyhow::Result<bool> {
+    let sandbox = Sandbox::new(&SandboxConfig::default(), []);
+    let Err(why) = sandbox.check().await else {
+        return Ok(true);
+    };
+    if let Some(repository) = &args.repository {
+        anyhow::bail!(
+            "the code of {repository} is not run, because this host can't isolate it: {why}; {}",
+            why.mend()
+        );
+    }
+    output.object(&serde_json::json!({ "event": "not_isolated", "reason": why.to_string() }));
+    output.line(Line::toned(
+        Tone::Notice,
+        format!("the sample runs without isolation, which this host can't give: {why}"),
+    ));
+    Ok(false)
 }
 
 /// From the issue to the merge; whether all went as it should.

@@ -108,7 +108,9 @@ async fn the_same_on_postgresql() {
 fn a_command_may_write_the_change() {
     let answer = kit().join("sample/answers/1.diff").canonicalize().unwrap();
     let command = format!("git apply {}", answer.display());
-    assert_merged(&demo(&["--draft-command", &command]));
+    let answer = answer.display().to_string();
+    let seen = ["--draft-command", &command, "--read-only", &answer];
+    assert_merged(&demo(&seen));
 }
 
 /// A published fix of a real package, taken out of its history, is put back by a draft command.
@@ -131,6 +133,8 @@ fn a_real_package_gets_its_published_fix_back() {
         &place("issue.json"),
         "--draft-command",
         &place("fix.sh"),
+        "--read-only",
+        &folder.display().to_string(),
         "--test-command",
         "python3 -m unittest -v",
     ]);
@@ -150,6 +154,8 @@ fn an_issue_that_has_the_label_already_is_worked_on() {
         &issue,
         "--draft-command",
         &command,
+        "--read-only",
+        &answer.display().to_string(),
     ]));
 }
 

@@ -43,6 +43,7 @@ impl Daemon {
             "coordinator": {"url": format!("http://{fleet}"), "key": {"env": "CHAOS_KEY"}},
             "workspace": {"root": daemon.disk()},
             "draft": {"mode": "cli", "command": ["git", "apply", answer()]},
+            "sandbox": {"read_only": [answer()]},
         }]});
         std::fs::write(daemon.config(), toml::to_string(&tree).unwrap()).unwrap();
         daemon.begin();

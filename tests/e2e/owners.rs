@@ -11,15 +11,33 @@ use serde_json::json;
 
 use crate::world::{Part, World};
 
-/// Processes whose current folder is below this one: commands, and their supervisors.
-fn working_below(folder: &Path) -> Vec<i32> {
-    let entries = std::fs::read_dir("/proc").unwrap();
-    let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    let is_there = |pid: &i32| {
-        let cwd = std::fs::read_link(format!("/proc/{pid}/cwd"));
-        cwd.is_ok_and(|cwd| cwd.starts_with(folder))
+/// Processes of the draft command: those that were started with the path of its folder. In a
+/// sandbox neither their folders nor their environments tell whose they are.
+fn drafting(world: &World) -> Vec<i32> {
+    let folder = world.draft_folder().display().to_string();
+    let is_there = |pid: &i32| command_line(*pid).contains(&folder);
+    processes().filter(is_there).collect()
+}
+
+/// The supervisors of an agent's commands.
+fn supervisors(agent: u32) -> Vec<i32> {
+    let agent = agent.to_string();
+    let is_child = |pid: &i32| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let rest = stat.rsplit_once(')').map(|(_, rest)| rest.to_owned());
+        rest.is_some_and(|rest| rest.split_whitespace().nth(1) == Some(&agent))
     };
-    pids.filter(is_there).collect()
+    processes().filter(is_child).collect()
+}
+
+fn processes() -> impl Iterator<Item = i32> {
+    let entries = std::fs::read_dir("/proc").unwrap();
+    entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+}
+
+fn command_line(pid: i32) -> String {
+    let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    String::from_utf8_lossy(&words).into_owned()
 }
 
 /// An agent that gets these signals while its draft command waits for a gate that nobody opens.
@@ -29,13 +47,13 @@ async fn dies_by(signals: &[Signal]) {
     let issue = world.open();
     world.label(issue);
     world.drafting().await;
-    assert!(!working_below(world.folder()).is_empty());
+    assert!(!drafting(&world).is_empty());
     let mut agent = world.take(Part::Agent);
     for signal in signals {
         agent.signal(*signal).unwrap();
     }
     agent.ended().await.unwrap();
-    let look = async || working_below(world.folder()).is_empty().then_some(());
+    let look = async || drafting(&world).is_empty().then_some(());
     world.eventually("the command's end", look).await;
     gate.open();
 }
@@ -70,18 +88,18 @@ async fn the_next_start_ends_what_an_agent_and_its_supervisors_left() {
     world.drafting().await;
     let agent = world.take(Part::Agent);
     agent.signal(Signal::SIGSTOP).unwrap();
-    let before = working_below(world.folder());
-    for pid in &before {
-        let name = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        if name.contains("supervise") {
-            kill(Pid::from_raw(*pid), Signal::SIGKILL).unwrap();
-        }
+    let before = drafting(&world);
+    let supervisors = supervisors(agent.pid().unwrap());
+    assert!(!supervisors.is_empty());
+    for pid in supervisors {
+        kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
     }
     agent.kill().await;
-    assert!(!working_below(world.folder()).is_empty(), "the orphan");
+    // A sandbox ends with its supervisor; without one there is an orphan.
+    assert!(world.isolates || !drafting(&world).is_empty(), "the orphan");
     world.start(Part::Agent).await;
     let is_old = |pid: &i32| before.contains(pid);
-    let look = async || (!working_below(world.folder()).iter().any(is_old)).then_some(());
+    let look = async || (!drafting(&world).iter().any(is_old)).then_some(());
     world.eventually("the orphan's end", look).await;
     gate.open();
     world.merge_and_check(issue).await;

@@ -96,6 +96,7 @@ async fn up(folder: &Path, github: &GitHub, http: SocketAddr) -> (Process, Ready
             "coordinator": {"url": "http://127.0.0.1:1", "key": "key-of-the-fleet"},
             "workspace": {"root": folder.join("workspaces")},
             "draft": {"mode": "cli", "command": ["sh", "-c", apply]},
+            "sandbox": {"read_only": [kit("sample/answers/1.diff")]},
             "publish": {"draft": false},
         }],
     });

@@ -3,8 +3,9 @@
 mod settings;
 mod watch;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use patchfleet_agent::sandbox::{Sandbox, SandboxConfig};
 use patchfleet_testkit::github::{Permission, Simulator};
 use patchfleet_testkit::postgres::Database;
 use patchfleet_testkit::process::{Process, Ready, Start};
@@ -84,6 +85,8 @@ pub(crate) struct World {
     /// Agents beside the usual one.
     others: Vec<Process>,
     plan: Plan,
+    /// The host isolates what repositories bring, as agents want it by default.
+    pub(crate) isolates: bool,
 }
 
 impl World {
@@ -113,6 +116,7 @@ impl World {
             Kept::Postgres => Some(Database::create().await.unwrap()),
         };
         let address = settings::address();
+        settings::make_draft_folder(folder.path());
         let mut world = Self {
             keys: Keys::make(github.bot_token()),
             github,
@@ -126,6 +130,7 @@ impl World {
             agent: None,
             others: Vec::new(),
             plan,
+            isolates: isolates().await,
         };
         world.start(Part::Coordinator).await;
         if world.plan.together {
@@ -228,8 +233,13 @@ impl World {
 
     /// Where drafts are counted, a line each.
     pub(crate) fn drafts(&self) -> usize {
-        let text = std::fs::read_to_string(self.folder().join("drafts"));
+        let text = std::fs::read_to_string(self.draft_folder().join("drafts"));
         text.unwrap_or_default().lines().count()
+    }
+
+    /// Where the draft command waits at its gate and is counted: all of the host that it sees.
+    pub(crate) fn draft_folder(&self) -> PathBuf {
+        self.folder().join("draft")
     }
 
     pub(crate) fn webhook_url(&self) -> String {
@@ -257,4 +267,14 @@ impl World {
             None => format!("sqlite:{}", self.folder().join("patchfleet.db").display()),
         }
     }
+}
+
+/// Whether agents can run with their defaults here; says so where they can't.
+async fn isolates() -> bool {
+    let sandbox = Sandbox::new(&SandboxConfig::default(), []);
+    let Err(why) = sandbox.check().await else {
+        return true;
+    };
+    println!("agents run without isolation, because {why}");
+    false
 }

@@ -33,6 +33,9 @@ pub(super) struct CliDraft<'a> {
     pub(super) timeout: Duration,
     pub(super) silence: Duration,
     pub(super) pass_env: &'a [String],
+    pub(super) network: bool,
+    pub(super) folders: &'a [PathBuf],
+    pub(super) sandbox: &'a Sandbox,
 }
 
 impl CliDraft<'_> {
@@ -60,10 +63,9 @@ impl CliDraft<'_> {
         (surroundings, start): (&DraftSurroundings<'_>, &ObjectId),
     ) -> Result<String, DraftError> {
         let workspace = surroundings.workspace;
-        let mut env = written(&workspace.layout.implementation(), request).await?;
-        env.extend(self.passed());
+        let written = written(&workspace.layout.implementation(), request).await?;
         let private = workspace.layout.draft_private();
-        let finished = self.run(surroundings, (&private, env)).await;
+        let finished = self.run(surroundings, (&private, written)).await;
         // Transcripts, caches and whatever else the tool keeps at home.
         if let Err(error) = disk::remove_in_background(&private).await {
             tracing::warn!(folder = %private.display(), %error, "the draft command's home stays");
@@ -102,22 +104,27 @@ impl CliDraft<'_> {
     async fn run(
         &self,
         surroundings: &DraftSurroundings<'_>,
-        (private, env): (&Path, Vec<(String, String)>),
+        (private, request): (&Path, Written),
     ) -> Result<Finished, DraftError> {
         let layout = &surroundings.workspace.layout;
         let silence = Silence::new(self.silence, layout.root().to_owned());
         let lines = Arc::new(LastLines::default());
         let cwd = layout.repo_clone();
+        let mut env = request.env;
+        env.extend(self.passed());
         let run = Run {
             env,
+            shown: request.files,
+            folders: self.folders.to_vec(),
+            network: self.network,
+            meter: Some(silence.meter()),
             timeout: self.timeout,
             output_cap: 64 * 1024,
             on_line: Some(silence.listen(lines.listen(surroundings.on_line.clone()))),
             ..Run::new(self.command, &cwd, private)
         };
         let stop = surroundings.cancel.child_token();
-        let sandbox = Sandbox::default();
-        let running = sandbox.run_trusted(run, &stop);
+        let running = self.sandbox.run_trusted(run, &stop);
         tokio::pin!(running);
         let (ended, hung) = tokio::select! {
             ended = &mut running => (ended, false),
@@ -225,31 +232,43 @@ impl LastLines {
     }
 }
 
-/// Writes the request beside the work tree; the variables that tell of it.
-async fn written(
-    folder: &Path,
-    request: &DraftRequest,
-) -> Result<Vec<(String, String)>, DraftError> {
+/// The request as the command gets it.
+struct Written {
+    files: Vec<PathBuf>,
+    env: Vec<(String, String)>,
+}
+
+/// Writes the request beside the work tree, with the variables that tell of it.
+async fn written(folder: &Path, request: &DraftRequest) -> Result<Written, DraftError> {
     let markdown = request.to_markdown();
     let path = write(folder.join("request.md"), markdown.as_bytes()).await?;
     let json = serde_json::to_vec_pretty(request).unwrap_or_default();
-    write(folder.join("request.json"), &json).await?;
+    let mut files = vec![write(folder.join("request.json"), &json).await?];
     let mut env = vec![
         ("PATCHFLEET_REQUEST_FILE".to_owned(), text(&path)),
         ("PATCHFLEET_REQUEST".to_owned(), for_variable(&markdown)),
         ("PATCHFLEET_TASK_ID".to_owned(), request.task.to_string()),
         ("PATCHFLEET_ROUND".to_owned(), request.round.to_string()),
     ];
+    files.push(path);
     if request.round > 1 {
         let json = serde_json::to_vec_pretty(&request.findings).unwrap_or_default();
         let path = write(folder.join("findings.json"), &json).await?;
         env.push(("PATCHFLEET_FINDINGS_FILE".to_owned(), text(&path)));
+        files.push(path);
     }
-    Ok(env)
+    Ok(Written { files, env })
 }
 
+/// Whatever the agent's umask is, the user that the command runs as may read the file: whoever else
+/// may is decided by the folder.
 async fn write(path: PathBuf, bytes: &[u8]) -> Result<PathBuf, DraftError> {
-    match tokio::fs::write(&path, bytes).await {
+    let readable = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+    let written = async {
+        tokio::fs::write(&path, bytes).await?;
+        tokio::fs::set_permissions(&path, readable).await
+    };
+    match written.await {
         Ok(()) => Ok(path),
         Err(source) => Err(DraftError::File { path, source }),
     }

@@ -3,8 +3,7 @@
 //! Any one of the three is a sign of life. Output is watched all the time; files and processor are
 //! looked at only when the output was silent for the whole span, so that a command that talks
 //! costs nothing. A command that only repeats itself (`Reconnecting… 3/5`) says nothing new.
-//! Absent: processes whose work folder is outside of the workspace; what runs elsewhere is no
-//! part of the draft.
+//! Absent: files outside of the workspace, such as the temporary folder of a sandbox.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -13,7 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::Notify;
 
-use crate::process::OnLine;
+use crate::process::{Meter, OnLine};
 
 /// How many of the last lines count as the same thing said again.
 const REPEATED: usize = 8;
@@ -27,6 +26,7 @@ pub(super) struct Silence {
     span: Duration,
     /// The folder of the task; the command works below it.
     folder: PathBuf,
+    meter: Meter,
     said: Arc<Said>,
 }
 
@@ -42,8 +42,14 @@ impl Silence {
         Self {
             span,
             folder,
+            meter: Meter::default(),
             said: Arc::default(),
         }
+    }
+
+    /// Counts the processor time of the run.
+    pub(super) fn meter(&self) -> Meter {
+        self.meter.clone()
     }
 
     /// Hands lines on, and takes note of those that are new.
@@ -87,10 +93,10 @@ impl Silence {
     }
 
     async fn look(&self, since: SystemTime) -> Signs {
-        let folder = self.folder.clone();
+        let (folder, meter) = (self.folder.clone(), self.meter.clone());
         let looked = tokio::task::spawn_blocking(move || Signs {
             changed: changed_since(&folder, since),
-            processor: processor_time(&folder),
+            processor: meter.processor_time(),
         });
         // A look that fails is no proof of a hang.
         looked.await.unwrap_or(Signs {
@@ -136,26 +142,6 @@ fn changed_since(folder: &Path, since: SystemTime) -> bool {
     })
 }
 
-/// The processor time of all processes that work below the folder.
-fn processor_time(folder: &Path) -> Duration {
-    let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
-    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    let below = processes.map(|entry| entry.path()).filter(|process| {
-        std::fs::read_link(process.join("cwd")).is_ok_and(|cwd| cwd.starts_with(&folder))
-    });
-    below.filter_map(|process| ticks(&process)).sum()
-}
-
-/// User and system time of a process. Linux counts both in hundredths of a second for programs.
-fn ticks(process: &Path) -> Option<Duration> {
-    let stat = std::fs::read_to_string(process.join("stat")).ok()?;
-    // The name, in parentheses, may have spaces and parentheses itself.
-    let fields = stat.rsplit_once(')')?.1;
-    let mut fields = fields.split_whitespace().skip(11);
-    let (user, system): (u64, u64) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
-    Some(Duration::from_millis((user + system) * 10))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -175,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn files_and_processes_below_the_folder_are_seen() {
+    fn files_below_the_folder_are_seen() {
         let folder = tempfile::tempdir().unwrap();
         let now = SystemTime::from(chrono::Utc::now());
         let later = now + Duration::from_mins(1);
@@ -183,7 +169,5 @@ mod tests {
         std::fs::write(folder.path().join("a/b/c"), "x").unwrap();
         assert!(changed_since(folder.path(), now - Duration::from_mins(1)));
         assert!(!changed_since(folder.path(), later));
-        assert!(ticks(Path::new("/proc/self")).is_some());
-        assert_eq!(processor_time(folder.path()), Duration::ZERO);
     }
 }

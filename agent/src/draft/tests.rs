@@ -4,6 +4,7 @@ use patchfleet_domain::FailureKind;
 
 use crate::draft::{Drafter, fingerprint};
 use crate::nodes::tests::{BODY, FIX, REPOSITORY, Rig, TITLE};
+use crate::sandbox::Sandbox;
 
 #[test]
 fn a_fingerprint_is_of_title_and_body() {
@@ -109,6 +110,9 @@ async fn a_command_that_is_slow_or_writes_no_text_is_a_typed_failure() {
             timeout: Duration::from_secs(1),
             silence: Duration::from_secs(20),
             pass_env: Vec::new(),
+            network: false,
+            folders: Vec::new(),
+            sandbox: Sandbox::default(),
         };
         let failure = rig.fails().await;
         assert_eq!((failure.kind, failure.retryable), (kind, false));
@@ -130,6 +134,9 @@ async fn a_command_that_is_absent_or_not_logged_in_is_the_hosts_fault() {
             timeout: Duration::from_secs(20),
             silence: Duration::from_secs(20),
             pass_env: Vec::new(),
+            network: false,
+            folders: Vec::new(),
+            sandbox: Sandbox::default(),
         };
         let failure = rig.fails().await;
         assert_eq!(failure.kind, FailureKind::HostFault);

@@ -1,6 +1,7 @@
 //! The self-test: cheap enough to be repeated, and without a trace on the host.
 
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -8,7 +9,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{AgentConfig, DraftConfig};
 use crate::process::{Spawn, SpawnError, find_program, is_executable};
+use crate::sandbox::{Backend, Sandbox};
 
+/// Begins the reason of an agent whose host can't isolate.
+const CANT_ISOLATE: &str = "this host can't isolate the code of repositories";
 /// How long git may take to tell its version.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -20,27 +24,41 @@ pub(super) struct SelfTest {
     /// The folder of recorded drafts, where there is one.
     recordings: Option<PathBuf>,
     workspaces: PathBuf,
+    /// What the draft command may read and write besides the work tree.
+    folders: Vec<PathBuf>,
+    /// The user and group that it does so as, where that is not the agent's own.
+    user: Option<(u32, u32)>,
+    sandbox: Sandbox,
 }
 
 impl SelfTest {
-    pub(super) fn of(config: &AgentConfig) -> Self {
-        let recordings = match &config.draft {
-            DraftConfig::Replay { replay_dir } => Some(replay_dir.clone()),
-            DraftConfig::Cli { .. } => None,
+    pub(super) fn of(config: &AgentConfig, sandbox: Sandbox) -> Self {
+        let (recordings, folders) = match &config.draft {
+            DraftConfig::Replay { replay_dir } => (Some(replay_dir.clone()), Vec::new()),
+            DraftConfig::Cli { folders, .. } => (None, folders.clone()),
         };
+        let is_isolated = sandbox.backend() == Backend::Namespace;
+        let user = config.sandbox.owner().filter(|_| is_isolated);
         Self {
             program: config.draft.program().map(str::to_owned),
             recordings,
             workspaces: config.workspace.root.clone(),
+            folders,
+            user: user.map(|user| (user.uid, user.gid)),
+            sandbox,
         }
     }
 
     /// The first thing that is wrong, and how it is mended.
     pub(super) async fn run(&self) -> Option<String> {
         let here = self.draft_fault().or_else(|| self.workspace_fault());
-        match here {
+        let here = here.or_else(|| self.folders.iter().find_map(|it| self.folder_fault(it)));
+        if here.is_some() {
+            return here;
+        }
+        match self.git_fault().await {
             Some(fault) => Some(fault),
-            None => self.git_fault().await,
+            None => self.sandbox_fault().await,
         }
     }
 
@@ -69,12 +87,44 @@ impl SelfTest {
         ))
     }
 
+    /// A folder that the draft command can't use, as the one with its login.
+    fn folder_fault(&self, folder: &Path) -> Option<String> {
+        let fault = |why: &str, mend: &str| {
+            let folder = folder.display();
+            Some(format!(
+                "the draft command can't use the folder {folder}: {why}; {mend}, or change \
+                 agents.draft.folders"
+            ))
+        };
+        let found = match std::fs::metadata(folder) {
+            Ok(found) if found.is_dir() => found,
+            Ok(_) => return fault("it is no folder", "name one"),
+            Err(error) => return fault(&error.to_string(), "make it"),
+        };
+        let (uid, gid) = self.user?;
+        let shift = match (found.uid() == uid, found.gid() == gid) {
+            (true, _) => 6,
+            (false, true) => 3,
+            (false, false) => 0,
+        };
+        if found.mode() >> shift & 0o7 == 0o7 {
+            return None;
+        }
+        let mend = format!("chown --recursive {uid}:{gid} {}", folder.display());
+        fault("the user that it runs as may not write there", &mend)
+    }
+
     fn workspace_fault(&self) -> Option<String> {
         let error = write_and_remove(&self.workspaces).err()?;
         Some(format!(
             "the workspaces' folder {} can't be written: {error}; let the agent's user write there, or make room",
             self.workspaces.display()
         ))
+    }
+
+    async fn sandbox_fault(&self) -> Option<String> {
+        let why = self.sandbox.check().await.err()?;
+        Some(format!("{CANT_ISOLATE}: {why}; {}", why.mend()))
     }
 
     async fn git_fault(&self) -> Option<String> {
@@ -109,7 +159,24 @@ mod tests {
             program: program.map(str::to_owned),
             recordings: recordings.map(Path::to_owned),
             workspaces: workspaces.to_owned(),
+            folders: Vec::new(),
+            user: None,
+            sandbox: Sandbox::default(),
         }
+    }
+
+    #[tokio::test]
+    async fn a_folder_that_the_draft_command_cannot_use_is_named_with_what_mends_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let (root, mut broken) = (folder.path(), test(Some("sh"), None, folder.path()));
+        broken.folders = vec![root.join("login")];
+        let fault = broken.run().await.unwrap();
+        assert!(fault.contains("make it"), "{fault}");
+        std::fs::create_dir(root.join("login")).unwrap();
+        assert_eq!(broken.run().await, None);
+        broken.user = Some((54321, 54321));
+        let fault = broken.run().await.unwrap();
+        assert!(fault.contains("chown --recursive 54321:54321"), "{fault}");
     }
 
     #[tokio::test]

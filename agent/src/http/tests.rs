@@ -8,6 +8,7 @@ use tower::ServiceExt as _;
 
 use super::*;
 use crate::config::AgentConfig;
+use crate::sandbox::Sandbox;
 use crate::workspace::{Retention, Workspaces};
 
 struct Scene {
@@ -32,7 +33,7 @@ impl Scene {
             disk_limit: None,
         };
         let workspaces = Workspaces::open(root.path(), &config.id, retention).await;
-        let member = Member::new(config, workspaces.unwrap()).unwrap();
+        let member = Member::new(config, workspaces.unwrap(), Sandbox::default()).unwrap();
         Self {
             member: Arc::new(member),
             guard: Guard::new("http-key".parse().unwrap()),
@@ -197,7 +198,7 @@ async fn an_agent_whose_host_is_unfit_is_not_ready_and_tells_nobody_without_the_
     }))
     .unwrap();
     let member = Arc::get_mut(&mut scene.member).unwrap();
-    member.fitness = crate::fitness::Fitness::of(&member.config);
+    member.fitness = crate::fitness::Fitness::of(&member.config, Sandbox::default());
     assert!(member.fitness.check().await.is_some());
     let _connected = scene.member.connected();
     let (status, body) = scene.ask("GET", "/health/ready", None).await;

@@ -39,7 +39,10 @@ impl Node for Draft {
             );
             return Err(permanent(FailureKind::DraftFailed, message));
         }
-        Ok(json!({ "diff": { "proposed": diff, "round": call.visit } }))
+        Ok(json!({
+            "diff": { "proposed": diff, "round": call.visit },
+            "draft": { "isolation": deps.drafter.isolation() },
+        }))
     }
 }
 

@@ -8,6 +8,7 @@ use super::TaskFacts;
 use super::patch::PatchedFile;
 use super::test::count::Count;
 use super::test::{TestResults, names};
+use crate::sandbox::Isolation;
 
 /// Most tests that are named.
 const NAMED: usize = 30;
@@ -20,6 +21,8 @@ pub(super) struct Facts<'a> {
     pub(super) before: Option<&'a TestResults>,
     pub(super) after: Option<&'a TestResults>,
     pub(super) risks: &'a [String],
+    /// How the draft command was kept apart, where there was one.
+    pub(super) drafted: Option<&'a Isolation>,
 }
 
 /// `ctx.summary.json`.
@@ -30,6 +33,9 @@ pub(super) struct Summary {
     pub(super) tests: Tested,
     pub(super) risks: Vec<String>,
     pub(super) next_actions: Vec<String>,
+    /// What ran where, in a line; `null` when nothing ran.
+    #[serde(default)]
+    pub(super) isolation: Option<String>,
 }
 
 /// What the tests said.
@@ -52,6 +58,7 @@ impl Summary {
             tests: Tested::of(facts),
             risks: facts.risks.to_vec(),
             next_actions: next_actions(facts),
+            isolation: isolation(facts),
         }
     }
 
@@ -62,6 +69,9 @@ impl Summary {
         text.push_str("### Tests\n\n");
         text.push_str(&self.tests.to_markdown());
         text.push('\n');
+        if let Some(isolation) = &self.isolation {
+            let _ = writeln!(text, "{isolation}\n");
+        }
         section(&mut text, "Risks", &self.risks);
         section(&mut text, "Next", &self.next_actions);
         patchfleet_guard::redact(&text).into_owned()
@@ -119,6 +129,17 @@ impl Tested {
         }
         text
     }
+}
+
+/// What ran where; nothing is said of what an earlier release ran.
+fn isolation(facts: &Facts<'_>) -> Option<String> {
+    let tested = facts.after.and_then(|after| after.isolation.as_ref());
+    let parts = [("The draft command", facts.drafted), ("The tests", tested)];
+    let parts = parts.into_iter().filter_map(|(what, isolation)| {
+        isolation.map(|isolation| format!("{what} ran {}.", isolation.words()))
+    });
+    let line = parts.collect::<Vec<_>>().join(" ");
+    (!line.is_empty()).then_some(line)
 }
 
 fn ending(results: &TestResults) -> String {

@@ -93,6 +93,8 @@ async fn an_issue_becomes_a_tested_pull_request() {
 
     - `test_calc.CalcTest.test_add`
 
+    The tests ran **without isolation** on the agent's host.
+
     ### Next
 
     - Review the pull request and merge it

@@ -70,6 +70,11 @@ impl Supervised {
         Ok(supervised)
     }
 
+    /// The supervisor's process number, while it lives.
+    pub(super) fn id(&self) -> Option<u32> {
+        self.child.id()
+    }
+
     pub(super) fn outputs(&mut self) -> (Option<ChildStdout>, Option<ChildStderr>) {
         (self.child.stdout.take(), self.child.stderr.take())
     }

@@ -9,7 +9,7 @@ use crate::disk::Owner;
 
 /// Kinds of isolation.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "lowercase", try_from = "String")]
 pub enum Backend {
     /// Namespaces, Landlock and a filter of system calls.
     #[default]
@@ -96,6 +96,19 @@ impl Backend {
     }
 }
 
+impl TryFrom<String> for Backend {
+    type Error = &'static str;
+
+    fn try_from(name: String) -> Result<Self, Self::Error> {
+        match name.as_str() {
+            "namespace" => Ok(Self::Namespace),
+            "none" => Ok(Self::None),
+            "container" => Err("`container` is not built yet; write `namespace`"),
+            _ => Err("there is no such backend; write `namespace`, or `none` for no isolation"),
+        }
+    }
+}
+
 impl std::fmt::Display for Backend {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.as_str())
@@ -107,21 +120,21 @@ impl Rules for SandboxConfig {
         let mut faults = Faults::default();
         faults.rule(
             self.backend == Backend::Namespace || !self.required,
-            &["sandbox.backend"],
+            &["backend"],
             "`none` isolates nothing: write `required = false` beside it, if that is meant",
         );
         faults.rule(
             self.uid != 0 && self.gid != 0,
-            &["sandbox.uid"],
+            &["uid"],
             "root is not left behind by becoming root; name a user that owns nothing else",
         );
         let limits = [
-            (self.memory_mib >= 64, "sandbox.memory_mib"),
-            (self.cpus != Some(0), "sandbox.cpus"),
-            (self.processes >= 16, "sandbox.processes"),
-            (self.file_mib > 0, "sandbox.file_mib"),
-            (self.open_files >= 64, "sandbox.open_files"),
-            (self.disk_mib >= 64, "sandbox.disk_mib"),
+            (self.memory_mib >= 64, "memory_mib"),
+            (self.cpus != Some(0), "cpus"),
+            (self.processes >= 16, "processes"),
+            (self.file_mib > 0, "file_mib"),
+            (self.open_files >= 64, "open_files"),
+            (self.disk_mib >= 64, "disk_mib"),
         ];
         for (is_enough, field) in limits {
             let message = "no program can work with so little";

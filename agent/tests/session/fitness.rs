@@ -26,6 +26,8 @@ async fn an_agent_whose_tool_is_missing_says_so_takes_nothing_and_recovers() {
         timeout: HumanDuration::from_secs(60),
         silence: HumanDuration::from_secs(60),
         pass_env: Vec::new(),
+        network: false,
+        folders: Vec::new(),
     };
     let agent = Agent::start(config);
     let registered = |heard: &[Heard]| {
@@ -82,6 +84,8 @@ async fn a_tool_that_goes_away_costs_the_task_nothing() {
         timeout: HumanDuration::from_secs(60),
         silence: HumanDuration::from_secs(60),
         pass_env: Vec::new(),
+        network: false,
+        folders: Vec::new(),
     };
     let agent = Agent::start(config);
     let work = work(1);

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use patchfleet_agent::sandbox::{Backend, SandboxConfig};
 use patchfleet_agent::{
     AgentConfig, CommitConfig, CoordinatorAddress, DraftConfig, PublishConfig, TestsConfig,
     WorkspaceConfig,
@@ -99,6 +100,14 @@ impl Scene {
                 timeout: HumanDuration::from_secs(60),
                 silence: HumanDuration::from_secs(60),
                 pass_env: Vec::new(),
+                network: false,
+                folders: Vec::new(),
+            },
+            // Scripts wait at gates of the test's own and leave notes beside them.
+            sandbox: SandboxConfig {
+                required: false,
+                backend: Backend::None,
+                ..SandboxConfig::default()
             },
             tests: TestsConfig::default(),
             commit: CommitConfig::default(),

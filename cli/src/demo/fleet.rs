@@ -40,7 +40,11 @@ struct AgentList {
 
 impl Fleet {
     /// Starts all and waits until every agent is idle.
-    pub(super) async fn start(args: &DemoArgs, scene: &Scene) -> anyhow::Result<Self> {
+    pub(super) async fn start(
+        args: &DemoArgs,
+        scene: &Scene,
+        isolates: bool,
+    ) -> anyhow::Result<Self> {
         let secrets = Secrets::make(scene.bot_token(), args.postgres.as_ref());
         let folder = scene.folder();
         let program = std::env::current_exe().context("can't find this program's own file")?;
@@ -64,6 +68,7 @@ impl Fleet {
                     name,
                     specialty,
                     fleet: ready.fleet,
+                    isolates,
                 },
             )?;
             processes.push(Process::start(Start {

@@ -1,7 +1,7 @@
 //! The configuration files of the demo's processes. Secrets go through the environment.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use rand::Rng as _;
@@ -37,6 +37,8 @@ pub(super) struct Place<'a> {
     pub(super) specialty: &'a str,
     /// Where the coordinator waits for it.
     pub(super) fleet: SocketAddr,
+    /// The host isolates what the repository brings.
+    pub(super) isolates: bool,
 }
 
 fn random() -> SecretString {
@@ -114,7 +116,11 @@ pub(super) fn coordinator(folder: &Path, api_url: &str) -> anyhow::Result<String
 /// Writes an agent's file and gives its path.
 pub(super) fn agent(scene: &Scene, args: &DemoArgs, place: Place<'_>) -> anyhow::Result<String> {
     let draft = match &args.draft_command {
-        Some(command) => json!({ "mode": "cli", "command": command_words(command) }),
+        Some(command) => json!({
+            "mode": "cli",
+            "command": command_words(command),
+            "network": args.draft_network,
+        }),
         None => json!({ "mode": "replay", "replay_dir": scene.answers() }),
     };
     let mut agent = json!({
@@ -124,11 +130,21 @@ pub(super) fn agent(scene: &Scene, args: &DemoArgs, place: Place<'_>) -> anyhow:
         "coordinator": { "url": format!("http://{}", place.fleet), "key": { "env": FLEET_KEY } },
         "workspace": { "root": scene.folder().join("workspaces") },
         "draft": draft,
+        "sandbox": { "required": place.isolates, "read_only": read_only(args)? },
     });
     if let Some(command) = &args.test_command {
         agent["tests"] = json!({ "command": command_words(command) });
     }
     write(scene.folder(), place.name, &json!({ "agents": [agent] }))
+}
+
+/// What commands may read, by absolute paths.
+fn read_only(args: &DemoArgs) -> anyhow::Result<Vec<PathBuf>> {
+    let paths = args.read_only.iter().map(|path| {
+        let found = path.canonicalize();
+        found.with_context(|| format!("{} can't be read", path.display()))
+    });
+    paths.collect()
 }
 
 /// A command line as a shell would run it.

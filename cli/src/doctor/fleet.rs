@@ -12,8 +12,8 @@ use tokio::net::TcpStream;
 use url::Host;
 
 use crate::config::Config;
-use crate::doctor::agents;
 use crate::doctor::check::Check;
+use crate::doctor::{agents, sandbox};
 
 /// How long a remote may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -138,6 +138,7 @@ async fn agent_checks(config: &AgentConfig) -> Vec<Check> {
             "make the folder, and let this user write to it",
         ),
         coordinator_reachable(config).await,
+        sandbox::check(config).await,
     ];
     if let Some(program) = config.draft.program() {
         let found = find_program(program)

@@ -141,6 +141,8 @@ fn config(stub: &StubCoordinator, root: &Path, gate: &Path) -> AgentConfig {
         "slots": 2,
         "coordinator": { "url": stub.url(), "key": stub.key() },
         "workspace": { "root": root },
+        // The gate is the test's own.
+        "sandbox": { "backend": "none", "required": false },
         "shutdown_deadline": "1s",
         "draft": { "mode": "cli", "command": ["cat", gate] },
     });

@@ -141,11 +141,15 @@ fn trace(world: &World, tree: &mut Value) {
 fn agent_tree(world: &World) -> Value {
     let answers = &world.plan.answers;
     let draft = if answers.is_empty() {
-        json!({"mode": "cli", "command": ["sh", script(world)]})
+        json!({
+            "mode": "cli",
+            "command": ["sh", script(world)],
+            "folders": [world.draft_folder()],
+        })
     } else {
         json!({"mode": "replay", "replay_dir": replay_folder(world, answers)})
     };
-    json!({
+    let mut agent = json!({
         "id": "general-1",
         "type": "general",
         "coordinator": {
@@ -155,19 +159,33 @@ fn agent_tree(world: &World) -> Value {
         "workspace": {"root": world.folder().join("workspaces")},
         "http": {"listen": world.agent_address(), "key": {"env": "E2E_HTTP_KEY"}},
         "draft": draft,
-    })
+    });
+    if !world.isolates {
+        agent["sandbox"] = json!({"required": false});
+    }
+    agent
+}
+
+/// Makes the folder that the draft command may write, whichever user it is.
+pub(super) fn make_draft_folder(folder: &Path) {
+    let path = folder.join("draft");
+    std::fs::create_dir(&path).unwrap();
+    let all = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+    std::fs::set_permissions(&path, all).unwrap();
 }
 
 /// A draft command that is counted, waits while there is a gate, and mends the sample.
 fn script(world: &World) -> String {
-    let folder = world.folder().display();
-    let answer = kit("sample/answers/1.diff");
+    let place = world.draft_folder();
+    let answer = place.join("answer.diff");
+    std::fs::copy(kit("sample/answers/1.diff"), &answer).unwrap();
     let text = format!(
-        "set -e\ngate='{folder}/draft-gate'\necho round $PATCHFLEET_ROUND >> '{folder}/drafts'\n\
+        "set -e\ngate='{folder}/gate'\necho round $PATCHFLEET_ROUND >> '{folder}/drafts'\n\
          while [ -e \"$gate\" ]; do sleep 0.02; done\ngit apply '{}'\n",
-        answer.display()
+        answer.display(),
+        folder = place.display()
     );
-    let path = world.folder().join("draft.sh");
+    let path = place.join("draft.sh");
     std::fs::write(&path, text).unwrap();
     path.display().to_string()
 }

@@ -166,7 +166,7 @@ impl World {
 
     /// A gate in the way of the draft command, until it is opened.
     pub(crate) fn draft_gate(&self) -> DraftGate {
-        let path = self.folder().join("draft-gate");
+        let path = self.draft_folder().join("gate");
         std::fs::write(&path, "").unwrap();
         DraftGate(path)
     }

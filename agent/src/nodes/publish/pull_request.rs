@@ -124,6 +124,7 @@ mod tests {
             tree: "1".repeat(40).parse().unwrap(),
             is_cut: false,
             exceeded: None,
+            isolation: None,
         }
     }
 
@@ -162,6 +163,7 @@ mod tests {
             before: Some(&before),
             after: Some(&after),
             risks: &["Files are deleted: `orders/old.py`".to_owned()],
+            drafted: None,
         }));
     }
 
@@ -178,6 +180,7 @@ mod tests {
             before: None,
             after: None,
             risks: &["The repository has no test command; nothing was tested".to_owned()],
+            drafted: None,
         }));
     }
 
@@ -212,6 +215,7 @@ mod tests {
             before: Some(&before),
             after: Some(&after),
             risks: &[],
+            drafted: None,
         }));
     }
 

@@ -147,6 +147,7 @@ mod tests {
             tree: "1".repeat(40).parse().unwrap(),
             is_cut: false,
             exceeded: None,
+            isolation: None,
         }
     }
 

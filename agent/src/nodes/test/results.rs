@@ -6,7 +6,7 @@ use patchfleet_domain::TestVerdict;
 use serde::{Deserialize, Serialize};
 
 use crate::git::ObjectId;
-use crate::sandbox::{Exceeded, Ran};
+use crate::sandbox::{Exceeded, Isolation, Ran};
 
 /// `ctx.tests.results`, and `ctx.tests.before`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,10 +29,14 @@ pub struct TestResults {
     /// The limit that explains how they ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exceeded: Option<Exceeded>,
+    /// How the run was kept apart; unknown where an earlier release wrote it.
+    #[serde(default)]
+    pub isolation: Option<Isolation>,
 }
 
 impl TestResults {
     pub(super) fn new(ran: Ran, tree: ObjectId) -> Self {
+        let isolation = Some(Isolation::from(&ran));
         let Ran {
             finished, exceeded, ..
         } = ran;
@@ -47,6 +51,7 @@ impl TestResults {
             tree,
             is_cut: finished.stdout_dropped + finished.stderr_dropped > 0,
             exceeded,
+            isolation,
         }
     }
 

@@ -16,6 +16,7 @@ use crate::nodes::{
     NodeDeps, Publishing, PullRequestDraft, PullRequests, TaskFacts, TaskLog, TestPolicy,
     coding_flow, failure, pinned_base, registry,
 };
+use crate::sandbox::Sandbox;
 use crate::workspace::Workspace;
 use crate::workspace::tests::Bench;
 
@@ -139,6 +140,9 @@ impl Rig {
             timeout: Duration::from_secs(30),
             silence: Duration::from_secs(20),
             pass_env: Vec::new(),
+            network: false,
+            folders: Vec::new(),
+            sandbox: Sandbox::default(),
         };
         rig
     }

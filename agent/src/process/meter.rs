@@ -1,0 +1,59 @@
+//! The processor time of a command that runs and of everything below it.
+//!
+//! Processes are found by their parents, which are the same from inside and outside of namespaces:
+//! in a sandbox neither a work folder nor an environment tells whose a process is.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::time::Duration;
+
+use nix::unistd::Pid;
+
+use super::table;
+
+/// Counts for one command, from its start on.
+#[derive(Debug, Clone, Default)]
+pub struct Meter(Arc<AtomicI32>);
+
+impl Meter {
+    /// The command's supervisor runs.
+    pub(super) fn begin(&self, supervisor: Option<u32>) {
+        let pid = supervisor.and_then(|pid| i32::try_from(pid).ok());
+        self.0.store(pid.unwrap_or_default(), Ordering::Relaxed);
+    }
+
+    /// The processor time of all processes of the command that live; nothing before it starts.
+    /// Reads files, and is therefore not for tasks of a runtime.
+    pub fn processor_time(&self) -> Duration {
+        let supervisor = match self.0.load(Ordering::Relaxed) {
+            0 => return Duration::ZERO,
+            pid => Pid::from_raw(pid),
+        };
+        let processes = table::descendants(&[supervisor], &table::all());
+        let times = processes.iter().filter_map(|pid| ticks(*pid));
+        times.sum()
+    }
+}
+
+/// User and system time of a process. Linux counts both in hundredths of a second for programs.
+fn ticks(pid: Pid) -> Option<Duration> {
+    let stat = fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("stat")).ok()?;
+    // The name, in parentheses, may have spaces and parentheses itself.
+    let fields = stat.rsplit_once(')')?.1;
+    let mut fields = fields.split_whitespace().skip(11);
+    let (user, system): (u64, u64) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+    Some(Duration::from_millis((user + system) * 10))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_processor_time_of_a_process_is_read() {
+        assert!(ticks(nix::unistd::getpid()).is_some());
+        assert_eq!(Meter::default().processor_time(), Duration::ZERO);
+    }
+}

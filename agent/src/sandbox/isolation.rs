@@ -1,0 +1,94 @@
+//! How a run was kept apart, as results and pull requests tell it.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Backend, Ran};
+
+/// What ran where.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Isolation {
+    /// The kind of isolation.
+    pub backend: Backend,
+    /// It had the host's network.
+    #[serde(default)]
+    pub network: bool,
+    /// Hosts that it was refused.
+    #[serde(default)]
+    pub refused_hosts: Vec<String>,
+    /// Limits that nothing on that host enforced.
+    #[serde(default)]
+    pub limits_not_enforced: Vec<String>,
+}
+
+impl Isolation {
+    /// Without refused hosts and with all limits enforced.
+    pub const fn of(backend: Backend, network: bool) -> Self {
+        Self {
+            backend,
+            network,
+            refused_hosts: Vec::new(),
+            limits_not_enforced: Vec::new(),
+        }
+    }
+
+    /// In words, after "ran": `in the sandbox …` or `without isolation …`.
+    pub fn words(&self) -> String {
+        if self.backend == Backend::None {
+            return "**without isolation** on the agent's host".to_owned();
+        }
+        let network = if self.network {
+            "with the host's network"
+        } else {
+            "without network"
+        };
+        let mut text = format!("in the sandbox `{}`, {network}", self.backend);
+        let lists = [
+            ("refused hosts: ", &self.refused_hosts),
+            ("limits that were not enforced: ", &self.limits_not_enforced),
+        ];
+        for (name, list) in lists {
+            if !list.is_empty() {
+                text.push_str("; ");
+                text.push_str(name);
+                text.push_str(&list.join(", "));
+            }
+        }
+        text
+    }
+}
+
+impl From<&Ran> for Isolation {
+    /// Of a run without network.
+    fn from(ran: &Ran) -> Self {
+        let limits = ran.limits_not_enforced.iter();
+        Self {
+            limits_not_enforced: limits.map(|&limit| limit.to_owned()).collect(),
+            ..Self::of(ran.backend, false)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_kept_apart_is_told() {
+        let sandboxed = Isolation {
+            refused_hosts: vec!["example.com".to_owned()],
+            limits_not_enforced: vec!["memory".to_owned(), "processors".to_owned()],
+            ..Isolation::of(Backend::Namespace, false)
+        };
+        let told = [
+            Isolation::of(Backend::None, false),
+            Isolation::of(Backend::Namespace, true),
+            sandboxed,
+        ];
+        let told: Vec<_> = told.iter().map(Isolation::words).collect();
+        insta::assert_snapshot!(told.join("\n"), @r"
+        **without isolation** on the agent's host
+        in the sandbox `namespace`, with the host's network
+        in the sandbox `namespace`, without network; refused hosts: example.com; limits that were not enforced: memory, processors
+        ");
+    }
+}
