@@ -58,6 +58,15 @@ pub enum Exceeded {
         /// How much it may have.
         limit_mib: u64,
     },
+    /// It had its part in filling the host's disk.
+    #[error(
+        "it was ended, because the agent's disk is as good as full and it has written {written_mib} \
+         MiB; give the agent more space or a lower `sandbox.disk_mib`"
+    )]
+    DiskFull {
+        /// How much it wrote since it began.
+        written_mib: u64,
+    },
     /// It failed after it had asked for more processes than it may have.
     #[error(
         "{refused} times a process or thread could not be made, because it has at most {limit} \
@@ -138,7 +147,10 @@ impl Exceeded {
 
     /// The run has no result, whatever the command's exit code says.
     pub const fn voids_result(&self) -> bool {
-        matches!(self, Self::OutOfMemory { .. } | Self::DiskLimit { .. })
+        matches!(
+            self,
+            Self::OutOfMemory { .. } | Self::DiskLimit { .. } | Self::DiskFull { .. }
+        )
     }
 }
 

@@ -217,14 +217,10 @@ impl Namespace {
         let finished = loop {
             tokio::select! {
                 finished = &mut running => break finished,
-                used = &mut look, if found.is_none() => found = Some(used),
+                limit = &mut look, if found.is_none() => found = Some(limit),
             }
         };
-        let disk = found.map(|used| Exceeded::DiskLimit {
-            used_mib: used >> 20,
-            limit_mib: self.disk_mib,
-        });
-        (finished, disk)
+        (finished, found)
     }
 
     /// Makes the control groups of a run.

@@ -1,8 +1,9 @@
 //! What a run has written, looked at now and then: ordinary users have no quota on ordinary file
 //! systems.
 //!
-//! Between two looks a run may write more than its limit; the agent takes no work while little is
-//! left on the disk, and the run ends at the next look.
+//! Between two looks a run may write more than its limit; it ends at the next look then. A disk
+//! that is as good as full ends those runs that filled it, whatever their limit is: the agent
+//! itself has to go on writing.
 
 use std::ffi::OsString;
 use std::io;
@@ -12,7 +13,9 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
+use super::Exceeded;
 use crate::disk::{Folder, Kind};
+use crate::host::is_disk_full;
 
 /// The pause between two looks, at the least.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -20,26 +23,51 @@ const PAUSE: Duration = Duration::from_secs(1);
 const SHARE: u32 = 10;
 /// What the smallest file takes: its entry and its inode are paid for too.
 const LEAST: u64 = 1024;
+/// Who has written less than this has not filled the disk.
+const PART: u64 = 256 << 20;
 /// Folders that are open at a time. More are needed only for trees that are made to be in the way.
 const MOST_OPEN: usize = 400;
 
-/// Looks until more than the limit is there; fires then, and gives what was found. Ends never
-/// otherwise.
-pub(super) async fn watch(folders: Vec<PathBuf>, limit: u64, full: &CancellationToken) -> u64 {
+/// Looks until more than the limit is there, or the disk is full and this run had its part in it;
+/// fires then, and gives what was found. Ends never otherwise.
+pub(super) async fn watch(folders: Vec<PathBuf>, limit: u64, full: &CancellationToken) -> Exceeded {
     let folders = Arc::new(folders);
+    let mut before = None;
     loop {
         let started = Instant::now();
         let looked = Arc::clone(&folders);
-        let look = tokio::task::spawn_blocking(move || used(&looked, limit)).await;
-        match look {
-            Ok(used) if used > limit => {
-                full.cancel();
-                return used;
+        let look = tokio::task::spawn_blocking(move || {
+            let is_full = looked.iter().any(|folder| is_disk_full(folder));
+            (used(&looked, limit), is_full)
+        });
+        match look.await {
+            Ok((used, is_full)) => {
+                let before = *before.get_or_insert(used);
+                if let Some(exceeded) = judge((before, used), limit, is_full) {
+                    full.cancel();
+                    return exceeded;
+                }
             }
-            Ok(_) => {}
             Err(error) => tracing::warn!(%error, "what a run has written can't be looked at"),
         }
         tokio::time::sleep(PAUSE.max(started.elapsed() * SHARE)).await;
+    }
+}
+
+/// Whether a run has to end that had so much at its first look and has so much now.
+fn judge((before, used): (u64, u64), limit: u64, is_full: bool) -> Option<Exceeded> {
+    let written = used.saturating_sub(before);
+    if used > limit {
+        let (used_mib, limit_mib) = (used >> 20, limit >> 20);
+        Some(Exceeded::DiskLimit {
+            used_mib,
+            limit_mib,
+        })
+    } else if is_full && written > PART {
+        let written_mib = written >> 20;
+        Some(Exceeded::DiskFull { written_mib })
+    } else {
+        None
     }
 }
 
@@ -122,6 +150,24 @@ mod tests {
         fs::write(tree.join("a/b/file"), vec![1; 1 << 20]).unwrap();
         let found = used(&[tree, root.path().join("absent")], u64::MAX);
         assert!((1 << 20..2 << 20).contains(&found), "{found}");
+    }
+
+    #[test]
+    fn a_full_disk_ends_who_filled_it_and_nobody_else() {
+        let (mib, limit) = (1 << 20, 4096 << 20);
+        assert_eq!(judge((0, limit), limit, false), None);
+        let over = judge((0, limit + mib), limit, false).unwrap();
+        assert!(matches!(
+            over,
+            Exceeded::DiskLimit {
+                limit_mib: 4096,
+                ..
+            }
+        ));
+        assert_eq!(judge((900 * mib, 1000 * mib), limit, true), None);
+        let full = judge((900 * mib, 1200 * mib), limit, true).unwrap();
+        assert_eq!(full, Exceeded::DiskFull { written_mib: 300 });
+        assert!(full.voids_result());
     }
 
     #[test]

@@ -126,3 +126,41 @@ async fn a_group_is_removed_with_its_run_and_those_of_the_dead_at_the_next_start
         remove(&folder, place.version).unwrap();
     }
 }
+
+#[tokio::test]
+async fn whoever_is_left_in_a_group_is_killed_in_both_versions() {
+    // A tree of version 1 without these may want more before it takes a process.
+    let is_used = |tree: &Tree| {
+        let of_limits = Limit::ALL.map(texts::controller);
+        tree.version == Version::Two
+            || of_limits
+                .iter()
+                .any(|it| tree.controllers.contains(&(*it).to_owned()))
+    };
+    for tree in trees().unwrap().into_iter().filter(is_used) {
+        let group = tree
+            .root
+            .join(format!("{PREFIX}{}", process::new_mark().unwrap()));
+        if let Err(why) = fs::create_dir(&group) {
+            println!("can't run here: {}: {why}", group.display());
+            continue;
+        }
+        let join = format!(
+            "echo $$ > {}; exec sleep 600",
+            group.join(MEMBERS).display()
+        );
+        let spawn = process::Spawn::new("sh", "/").args(["-c", &join]);
+        let cancel = tokio_util::sync::CancellationToken::new();
+        let ended = async {
+            while members(&group).unwrap().is_empty() {
+                tokio::task::yield_now().await;
+            }
+            let (folder, version) = (group.clone(), tree.version);
+            let removed = tokio::task::spawn_blocking(move || remove(&folder, version));
+            removed.await.unwrap().unwrap();
+        };
+        let (finished, ()) = tokio::join!(spawn.run(&cancel), ended);
+        assert_eq!(finished.unwrap().signal, Some(9));
+        assert!(!group.exists());
+    }
+}
