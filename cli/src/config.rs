@@ -243,6 +243,8 @@ mod tests {
             refused("", "[traces]\nendpoint = 'http://h'\nsample = 2.0", &[]),
             refused("", "", &["id = 'a'", "id = 'b'", "id = 'a'"]),
             refused("", "", &["id = 'a'\nslots = 0"]),
+            refused("", "", &["id = 'a'\nsandbox.memory_mib = 8"]),
+            refused("", "", &["id = 'a'\nsandbox.disk_mib = 1"]),
             refused("lease = '10s'", "", &["id = 'a'", "id = 'b'"]),
         ];
         insta::assert_snapshot!(errors.join("\n"), @r"
@@ -255,6 +257,8 @@ mod tests {
         patchfleet.toml:11:10: field `traces.sample`: 2 is not between 0 and 1
         patchfleet.toml:24:6: field `agents.2.id`: the agent `a` is in this file twice; give each an id of its own
         patchfleet.toml:13:9: field `agents.0.slots`: the agent could take no task; write 1 or more
+        patchfleet.toml:13:22: field `agents.0.sandbox.memory_mib`: no program can work with so little
+        patchfleet.toml:13:20: field `agents.0.sandbox.disk_mib`: no program can work with so little
         accepted
         ");
     }
