@@ -13,6 +13,7 @@ mod compare;
 mod credential;
 mod error;
 mod folder;
+mod keep;
 mod local;
 mod pack;
 mod remote;

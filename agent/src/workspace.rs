@@ -18,6 +18,7 @@
 //!
 //! Absent: sharing a root between two running agents of one name; the coordinator refuses that.
 
+mod file_lock;
 mod folder_lock;
 mod layout;
 mod logs;
@@ -180,6 +181,9 @@ impl Workspaces {
         if let Some(owner) = self.owner {
             give_work_tree(&staged, owner).await.map_err(disk)?;
         }
+        // Whatever is forced onto the remote or cleaned away by hand, the base stays.
+        let task = checkout.work.task.to_string();
+        mirror.repository.keep(&task, base).await?;
         let filled = fill(&staged, git, &mirror.repository, (checkout, base)).await;
         let layout = self.layout.task(checkout.work.task);
         let placed = match filled {
@@ -253,6 +257,12 @@ impl Workspaces {
             },
         };
         let swept = sweep.run(self.retention).await?;
+        // Whoever has a task's lock may be about to build its folder.
+        let is_kept = |task| {
+            let folder = self.layout.task(task);
+            folder.root().exists() || self.locks.try_lock(task).is_none()
+        };
+        self.mirrors.forget(&self.git, is_kept).await;
         for task in &swept.removed {
             let about = task.to_string();
             self.logs

@@ -1,7 +1,8 @@
 //! Bare mirrors in `shared/cache/<owner>/<name>.git/<version>`: what was fetched once is not
 //! fetched again.
 //!
-//! One fetch per mirror at a time. Workspaces borrow a mirror's objects, so nothing is ever
+//! One fetch per mirror at a time, also beside another process of this agent, as when it is being
+//! replaced. Workspaces borrow a mirror's objects, so nothing is ever
 //! collected in it, and one that is corrupt is not replaced but superseded: a further version is
 //! cloned beside it, and the old one goes when no workspace names it any more. Names of versions
 //! sort by the time of their making; the last one is the current one.
@@ -11,16 +12,21 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use patchfleet_domain::{RepositoryName, Timestamp};
+use patchfleet_domain::{RepositoryName, TaskId, Timestamp};
 use tokio::sync::OwnedRwLockReadGuard;
 use uuid::Uuid;
 
+use super::file_lock::{FileLock, Sharing};
 use super::layout::{delete, doomed, folders};
 use super::staging::StagingFolders;
 use crate::git::{Git, GitError, Remote, Repository};
 
 /// What a mirror has of its remote.
 const REFSPECS: &[&str] = &["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"];
+
+/// Ends of the names of files that are locked: to fetch and to clone, and to borrow or delete.
+const FETCH: &str = "fetch.lock";
+const USE: &str = "use.lock";
 
 /// What keeps those who use one repository's mirrors apart.
 #[derive(Debug, Default)]
@@ -44,7 +50,14 @@ pub struct Mirrors {
 pub struct Mirror {
     /// Its objects and refs.
     pub repository: Repository,
-    _in_use: OwnedRwLockReadGuard<()>,
+    _in_use: InUse,
+}
+
+/// The right to use a repository's mirrors, which are not deleted meanwhile.
+#[derive(Debug)]
+struct InUse {
+    _here: OwnedRwLockReadGuard<()>,
+    _elsewhere: FileLock,
 }
 
 /// A version on disk.
@@ -77,8 +90,9 @@ impl Mirrors {
         remote: &Remote,
     ) -> Result<Mirror, GitError> {
         let locks = self.locks(name);
-        let in_use = Arc::clone(&locks.deletion).read_owned().await;
+        let in_use = self.use_of(name, &locks).await?;
         let _fetching = locks.fetch.lock().await;
+        let _alone = self.lock(name, FETCH, Sharing::Alone).await?;
         let repository = match self.current(name).await {
             Some(version) => {
                 let mirror = git.repository(version);
@@ -107,8 +121,9 @@ impl Mirrors {
         (broken, error): (&Mirror, GitError),
     ) -> Result<Mirror, GitError> {
         let locks = self.locks(name);
-        let in_use = Arc::clone(&locks.deletion).read_owned().await;
+        let in_use = self.use_of(name, &locks).await?;
         let _fetching = locks.fetch.lock().await;
+        let _alone = self.lock(name, FETCH, Sharing::Alone).await?;
         let repository = match self.current(name).await {
             // Somebody else was quicker.
             Some(version) if version != broken.repository.dir() => git.repository(version),
@@ -173,11 +188,36 @@ impl Mirrors {
         found.unwrap_or_default()
     }
 
+    /// Forgets for whom commits were kept, but for those tasks that `is_kept` says.
+    pub(super) async fn forget(&self, git: &Git, is_kept: impl Fn(TaskId) -> bool) {
+        for version in self.versions().await {
+            let mirror = git.repository(&version.path);
+            let kept = mirror.kept().await.unwrap_or_default();
+            for name in kept {
+                let task = name.parse();
+                if !task.is_ok_and(&is_kept)
+                    && let Err(error) = mirror.forget(&name).await
+                {
+                    tracing::warn!(%error, name, "a ref of a task that is gone stays");
+                }
+            }
+        }
+    }
+
     /// Deletes a version unless its repository is being used; true when it is out of the way.
     pub(super) async fn delete(&self, version: &Version) -> bool {
         let locks = self.locks(&version.repository);
         let Ok(alone) = locks.deletion.try_write() else {
             return false;
+        };
+        let file = self.lock_file(&version.repository, USE);
+        let elsewhere = match FileLock::try_take(&file, Sharing::Alone) {
+            Ok(Some(lock)) => lock,
+            Ok(None) => return false,
+            Err(error) => {
+                tracing::warn!(file = %file.display(), %error, "a mirror can't be locked");
+                return false;
+            }
         };
         let doomed = doomed(&self.cache);
         if let Err(error) = tokio::fs::rename(&version.path, &doomed).await {
@@ -188,7 +228,7 @@ impl Mirrors {
             // Fails while there is another version, as it should.
             let _ = tokio::fs::remove_dir(folder).await;
         }
-        drop(alone);
+        drop((alone, elsewhere));
         delete(&doomed).await;
         true
     }
@@ -221,6 +261,33 @@ impl Mirrors {
     fn folder(&self, name: &RepositoryName) -> PathBuf {
         let folder = format!("{}.git", name.name());
         self.cache.join(name.owner()).join(folder)
+    }
+
+    /// The right to use a repository's mirrors, once nobody deletes one.
+    async fn use_of(&self, name: &RepositoryName, locks: &Locks) -> Result<InUse, GitError> {
+        Ok(InUse {
+            _here: Arc::clone(&locks.deletion).read_owned().await,
+            _elsewhere: self.lock(name, USE, Sharing::Shared).await?,
+        })
+    }
+
+    /// A lock that other processes see.
+    async fn lock(
+        &self,
+        name: &RepositoryName,
+        what: &str,
+        sharing: Sharing,
+    ) -> Result<FileLock, GitError> {
+        let file = self.lock_file(name, what);
+        let taken = FileLock::take(&file, sharing).await;
+        let failed = |error| GitError::host(format!("locking {}", file.display()), error);
+        taken.map_err(failed)
+    }
+
+    /// Beside the folder of versions, which goes with the last of them.
+    fn lock_file(&self, name: &RepositoryName, what: &str) -> PathBuf {
+        let file = format!("{}.{what}", name.name());
+        self.cache.join(name.owner()).join(file)
     }
 
     fn locks(&self, name: &RepositoryName) -> Arc<Locks> {

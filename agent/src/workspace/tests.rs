@@ -519,6 +519,89 @@ async fn workspaces_of_one_repository_are_made_side_by_side() {
 }
 
 #[tokio::test]
+async fn a_mirror_that_another_process_is_about_to_borrow_from_is_not_deleted() {
+    let bench = Bench::with(&[("a", "1\n")]).await;
+    let checkout = bench.checkout(TaskId::new(), 1);
+    let (git, name) = (Git::new(), &checkout.repository);
+    let mirrors = &bench.workspaces.mirrors;
+    let in_use = mirrors.refresh(&git, name, &checkout.remote).await.unwrap();
+    // Another process has no part in what is locked in the memory of this one.
+    let id = "backend-1".parse().unwrap();
+    let other = Workspaces::open(bench.root.path(), &id, Retention::default());
+    let other = other.await.unwrap();
+    let (now, none) = (chrono::Utc::now(), BTreeSet::new());
+    other.sweep(now, &none, &|| true).await.unwrap();
+    assert!(in_use.repository.dir().exists());
+    drop(in_use);
+    other.sweep(now, &none, &|| true).await.unwrap();
+    assert_eq!(other.warm_repositories().await, BTreeSet::new());
+}
+
+#[tokio::test]
+async fn a_mirror_that_another_process_fetches_into_is_waited_for() {
+    use file_lock::{FileLock, Sharing};
+    let bench = Bench::with(&[("a", "1\n")]).await;
+    let checkout = bench.checkout(TaskId::new(), 1);
+    let owner = bench.agent().join("shared/cache/acme");
+    let (fetch, use_of) = (
+        owner.join("orders.fetch.lock"),
+        owner.join("orders.use.lock"),
+    );
+    let fetching = FileLock::try_take(&fetch, Sharing::Alone).unwrap();
+    let preparing = bench.prepare(&checkout);
+    let others = async {
+        let mut looks = tokio::time::interval(std::time::Duration::from_millis(1));
+        while FileLock::try_take(&use_of, Sharing::Alone)
+            .unwrap()
+            .is_some()
+        {
+            looks.tick().await;
+        }
+        assert!(
+            !owner.join("orders.git").exists(),
+            "nothing is cloned meanwhile"
+        );
+        drop(fetching);
+    };
+    let (prepared, ()) = tokio::join!(preparing, others);
+    assert!(prepared.unwrap().layout.repo_clone().join("a").exists());
+}
+
+#[tokio::test]
+async fn a_base_that_was_forced_away_stays_while_a_workspace_borrows_it() {
+    let bench = Bench::with(&[("a", "1\n")]).await;
+    let lost = bench.origin.advance(&[("a", "2\n")]).await;
+    let workspace = bench
+        .prepare(&bench.checkout(TaskId::new(), 1))
+        .await
+        .unwrap();
+    assert_eq!(workspace.base, lost);
+    bench.origin.git(&["reset", "-q", "--hard", "HEAD~1"]).await;
+    let push = ["push", "-q", "--force", "origin", "main"];
+    bench.origin.git(&push).await;
+    let other = bench
+        .prepare(&bench.checkout(TaskId::new(), 1))
+        .await
+        .unwrap();
+    assert_ne!(other.base, lost);
+    // As an operator may do it by hand.
+    let mirror = &versions(&bench)[0];
+    Origin::git_in(mirror, &["gc", "-q", "--prune=now"]).await;
+    assert!(workspace.repository.has_commit(&lost).await.unwrap());
+    workspace.check_out(&lost).await.unwrap();
+
+    let mirror = Git::new().repository(mirror);
+    assert_eq!(mirror.kept().await.unwrap().len(), 2);
+    let task = workspace.work.task;
+    drop((workspace, other));
+    let folder = bench.workspaces.layout.task(task);
+    std::fs::remove_dir_all(folder.root()).unwrap();
+    let (now, none) = (chrono::Utc::now(), BTreeSet::new());
+    bench.workspaces.sweep(now, &none, &|| false).await.unwrap();
+    assert_eq!(mirror.kept().await.unwrap().len(), 1);
+}
+
+#[tokio::test]
 async fn only_ended_workspaces_past_their_time_are_swept() {
     let bench = Bench::with(&[("a", "1\n")]).await;
     let now = chrono::Utc::now();

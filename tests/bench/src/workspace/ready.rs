@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::{FILES, git, median, millis};
 use crate::figures::{distribution, ratio, value};
 
-const RUNS: usize = 5;
+const RUNS: usize = 3;
 const HUNDRED: usize = 100;
 const STARTS: usize = 50;
 

@@ -1,0 +1,56 @@
+//! Refs of our own that keep commits for those who borrow them.
+//!
+//! A commit that was forced away from its branch is reached by nothing else, and whoever cleans a
+//! mirror, also by hand, would take it from under a workspace. Fetches leave these refs alone.
+
+use super::local::failed;
+use super::{GitError, ObjectId, Repository};
+
+const KEEPING: &str = "keeping a commit";
+const REFS: &str = "refs/patchfleet/";
+
+impl Repository {
+    /// Keeps a commit, with all that it needs, under a name.
+    ///
+    /// # Errors
+    /// When the commit is not there or the ref can't be written.
+    pub async fn keep(&self, name: &str, commit: &ObjectId) -> Result<(), GitError> {
+        let (name, commit) = (format!("{REFS}{name}"), commit.clone());
+        self.local(KEEPING, move |repository| {
+            let written = repository.reference(&name, commit.to_oid()?, true, "");
+            written.map(drop).map_err(failed(KEEPING))
+        })
+        .await
+    }
+
+    /// The names under which commits are kept.
+    ///
+    /// # Errors
+    /// When the refs can't be read.
+    pub async fn kept(&self) -> Result<Vec<String>, GitError> {
+        self.local(KEEPING, |repository| {
+            let refs = repository.references_glob(&format!("{REFS}*"));
+            let mut refs = refs.map_err(failed(KEEPING))?;
+            let names = refs.names().filter_map(|name| {
+                let name = name.ok()?.strip_prefix(REFS)?;
+                Some(name.to_owned())
+            });
+            Ok(names.collect())
+        })
+        .await
+    }
+
+    /// Keeps the commit under a name no longer.
+    ///
+    /// # Errors
+    /// When the ref can't be removed.
+    pub async fn forget(&self, name: &str) -> Result<(), GitError> {
+        let name = format!("{REFS}{name}");
+        self.local(KEEPING, move |repository| {
+            let found = repository.find_reference(&name);
+            let deleted = found.and_then(|mut found| found.delete());
+            deleted.map_err(failed(KEEPING))
+        })
+        .await
+    }
+}
