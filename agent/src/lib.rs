@@ -98,7 +98,8 @@ pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> anyhow::Re
     let root = &config.workspace.root;
     let workspaces = Workspaces::open(root, &config.id, retention)
         .await
-        .with_context(|| format!("can't use the folder {}", root.display()))?;
+        .with_context(|| format!("can't use the folder {}", root.display()))?
+        .owned_by(config.sandbox.owner());
     let http = match &config.http {
         Some(http) => Some(Http::bind(http).await?),
         None => None,

@@ -76,9 +76,11 @@ impl SandboxConfig {
         self
     }
 
-    /// The user that commands run as, where that is not the agent's own.
+    /// The user that commands surely run as, where that is not the agent's own. Where isolation is
+    /// not required, they may come to run as root, to whom git refuses the folders of others.
     pub fn owner(&self) -> Option<Owner> {
-        let becomes = self.backend == Backend::Namespace && nix::unistd::geteuid().is_root();
+        let is_isolated = self.required && self.backend == Backend::Namespace;
+        let becomes = is_isolated && nix::unistd::geteuid().is_root();
         becomes.then_some(Owner {
             uid: self.uid,
             gid: self.gid,
