@@ -402,4 +402,4 @@ async fn make_private(private: &Path) -> Result<(), SandboxError> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -1,6 +1,7 @@
 //! The flow, from a repository to a branch and a pull request, with real git and real tests.
 
 mod http;
+mod isolated;
 mod rig;
 
 use std::path::{Path, PathBuf};

@@ -82,7 +82,7 @@ impl Place {
 }
 
 /// A sandbox that isolates; nothing, said aloud, on a host that can't.
-async fn isolating(config: SandboxConfig) -> Option<Sandbox> {
+pub(crate) async fn isolating(config: SandboxConfig) -> Option<Sandbox> {
     let sandbox = Sandbox::new(&config, []);
     let Err(why) = sandbox.check().await else {
         return Some(sandbox);

@@ -1,0 +1,127 @@
+//! The flow with the sandbox that agents have by default.
+
+use std::time::Duration;
+
+use super::*;
+use crate::draft::Drafter;
+use crate::sandbox::Sandbox;
+use crate::sandbox::tests::isolating;
+
+const FOLDER: &str = "PATCHFLEET_TEST_FOLDER";
+
+impl Rig {
+    /// Drafts by a script in this sandbox.
+    fn draft_by(&mut self, script: &str, silence: Duration, sandbox: &Sandbox) {
+        let folder = self.bench.root.path().display().to_string();
+        let script = script.replace(FOLDER, &folder);
+        self.drafter = Drafter::Cli {
+            command: ["sh", "-c", &script].map(str::to_owned).into(),
+            timeout: Duration::from_mins(1),
+            silence,
+            pass_env: Vec::new(),
+            network: false,
+            folders: Vec::new(),
+            sandbox: sandbox.clone(),
+        };
+    }
+
+    async fn run_isolated(&self, sandbox: &Sandbox) -> Result<Report, patchfleet_flow::RunError> {
+        let mut deps = self.deps(self.workspace(1).await).await.unwrap();
+        deps.tests.sandbox = sandbox.clone();
+        self.run_with(deps, Vec::new()).await
+    }
+}
+
+async fn sandbox() -> Option<Sandbox> {
+    isolating(crate::sandbox::SandboxConfig::default()).await
+}
+
+#[tokio::test]
+async fn a_draft_and_its_tests_see_nothing_of_the_host_and_the_pull_request_says_so() {
+    let Some(sandbox) = sandbox().await else {
+        return;
+    };
+    let looks = "import os, unittest\n\n\nclass Looks(unittest.TestCase):\n    \
+                 def test_it_is_apart(self):\n        \
+                 self.assertEqual(os.getcwd(), '/workspace')\n        \
+                 self.assertFalse(os.path.exists('PATCHFLEET_TEST_FOLDER'))\n";
+    let mut rig = Rig::with(REPOSITORY).await;
+    let looks = looks.replace(FOLDER, &rig.bench.root.path().display().to_string());
+    let script = format!(
+        "test \"$PWD\" = /workspace || exit 9\n\
+         test -s \"$PATCHFLEET_REQUEST_FILE\" || exit 8\n\
+         echo x >> \"$PATCHFLEET_REQUEST_FILE\" && exit 7\n\
+         test ! -e PATCHFLEET_TEST_FOLDER/answers || exit 6\n\
+         cat > test_apart.py <<'END'\n{looks}END\n\
+         sed -i 's/a - b/a + b/' calc.py"
+    );
+    std::fs::create_dir(rig.bench.root.path().join("answers")).unwrap();
+    rig.draft_by(&script, Duration::from_secs(20), &sandbox);
+    let report = rig.run_isolated(&sandbox).await.unwrap();
+    assert_eq!(
+        rig.on_branch("calc.py").await,
+        "def add(a, b):\n    return a + b"
+    );
+    let body = rig.desk.drafts.lock().unwrap()[0].body.clone();
+    for line in [
+        "The draft command ran in the sandbox `namespace`, without network.",
+        "The tests ran in the sandbox `namespace`, without network",
+    ] {
+        assert!(body.contains(line), "{body}");
+    }
+    let results = report.ctx.get("tests.results").unwrap();
+    assert_eq!(results["isolation"]["backend"], "namespace", "{results}");
+}
+
+#[tokio::test]
+async fn a_command_that_hangs_in_the_sandbox_is_noticed_and_one_that_computes_is_left_alone() {
+    let Some(sandbox) = sandbox().await else {
+        return;
+    };
+    let mut rig = Rig::with(REPOSITORY).await;
+    rig.draft_by("sleep 600", Duration::from_secs(1), &sandbox);
+    let ended = rig.run_isolated(&sandbox).await.unwrap_err();
+    let failure = failure(&ended).unwrap();
+    assert!(failure.message.contains("hung"), "{failure:?}");
+
+    let mut rig = Rig::with(REPOSITORY).await;
+    let computes = "python3 -c 'import time\nwhile time.process_time() < 3: pass'\n\
+                    sed -i 's/a - b/a + b/' calc.py";
+    rig.draft_by(computes, Duration::from_secs(1), &sandbox);
+    rig.run_isolated(&sandbox).await.unwrap();
+}
+
+#[tokio::test]
+async fn toolchains_of_a_home_and_environments_made_by_tests_work_in_the_sandbox() {
+    let Some(sandbox) = sandbox().await else {
+        return;
+    };
+    let cargo: &[(&str, &str)] = &[
+        (
+            "Cargo.toml",
+            "[package]\nname = \"calc\"\nversion = \"0.1.0\"\nedition = \"2021\"\n",
+        ),
+        (
+            "src/lib.rs",
+            "pub fn add(a: i32, b: i32) -> i32 {\n    a - b\n}\n\n\
+             #[test]\nfn adds() {\n    assert_eq!(add(1, 2), 3);\n}\n",
+        ),
+    ];
+    let venv: &[(&str, &str)] = &[
+        REPOSITORY[0],
+        REPOSITORY[1],
+        (
+            "run.py",
+            "import subprocess, sys, venv\nvenv.create('.venv')\n\
+             sys.exit(subprocess.call(['.venv/bin/python', '-m', 'unittest', '-v']))\n",
+        ),
+        (".patchfleet.yaml", "test: python3 run.py\n"),
+    ];
+    for (files, file) in [(cargo, "src/lib.rs"), (venv, "calc.py")] {
+        let mut rig = Rig::with(files).await;
+        let script = format!("sed -i 's/a - b/a + b/' {file}");
+        rig.draft_by(&script, Duration::from_secs(20), &sandbox);
+        rig.run_isolated(&sandbox).await.unwrap();
+        assert!(rig.on_branch(file).await.contains("a + b"), "{file}");
+    }
+}
