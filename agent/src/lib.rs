@@ -98,8 +98,7 @@ pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> anyhow::Re
     let root = &config.workspace.root;
     let workspaces = Workspaces::open(root, &config.id, retention)
         .await
-        .with_context(|| format!("can't use the folder {}", root.display()))?
-        .owned_by(config.sandbox.owner());
+        .with_context(|| format!("can't use the folder {}", root.display()))?;
     let http = match &config.http {
         Some(http) => Some(Http::bind(http).await?),
         None => None,

@@ -270,6 +270,10 @@ impl World {
 }
 
 /// Whether agents can run with their defaults here; says so where they can't.
+#[expect(
+    clippy::print_stdout,
+    reason = "whoever reads the test's output has to know"
+)]
 async fn isolates() -> bool {
     let sandbox = Sandbox::new(&SandboxConfig::default(), []);
     let Err(why) = sandbox.check().await else {
