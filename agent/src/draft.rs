@@ -5,6 +5,7 @@
 
 mod cli;
 mod environment;
+mod named;
 mod replay;
 mod request;
 mod silence;

@@ -386,6 +386,14 @@ pub async fn remove_left_groups() -> usize {
     removed.unwrap_or_default()
 }
 
+/// False for a path that is the system itself, or holds what is none of a run's business.
+pub(crate) fn may_be_shown(path: &Path) -> bool {
+    let made = ["/proc", "/dev", "/sys", "/run/patchfleet"];
+    !system::is_too_wide(path)
+        && !system::is_home(path)
+        && !made.iter().any(|folder| path.starts_with(folder))
+}
+
 /// Variables that tests get besides those of every child.
 pub fn test_environment() -> Vec<(String, String)> {
     // Stale byte code of a file with the same length and time would be believed.

@@ -11,8 +11,17 @@ use std::path::Path;
 use crate::world::World;
 
 /// What varies from run to run, and what stands for it.
-const VARIES: [(&str, &str); 17] = [
-    // Hosts isolate by different versions of bubblewrap, or not at all.
+const VARIES: [(&str, &str); 19] = [
+    // Hosts isolate by different versions of bubblewrap and limit by different control groups, or
+    // not at all.
+    (
+        r"(?m)^(ok|--|!!)  (limits) +.*(\n +→ .*)?$",
+        "[as the host is]  $2",
+    ),
+    (
+        r#"("name":"limits"),.*\}"#,
+        r#"$1,"found":"[as the host is]"}"#,
+    ),
     (
         r"(?m)^(ok|--|!!)  ([\w-]+: sandbox) +.*(\n +→ .*)?$",
         "[as the host is]  $2",

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use super::silence::Silence;
 use super::words::{Cause, Words};
-use super::{DraftError, DraftRequest, DraftSurroundings, environment};
+use super::{DraftError, DraftRequest, DraftSurroundings, environment, named};
 use crate::disk;
 use crate::git::{GitError, ObjectId, Snapshot};
 use crate::process::{Finished, OnLine, SpawnError};
@@ -112,9 +112,11 @@ impl CliDraft<'_> {
         let cwd = layout.repo_clone();
         let mut env = request.env;
         env.extend(self.passed());
+        let mut shown = request.files;
+        shown.extend(named::files(self.command));
         let run = Run {
             env,
-            shown: request.files,
+            shown,
             folders: self.folders.to_vec(),
             network: self.network,
             meter: Some(silence.meter()),

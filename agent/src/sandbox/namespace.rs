@@ -104,7 +104,11 @@ impl Namespace {
         let program = run.command.first().map(String::as_str);
         mounts.extend(toolchains::find(program));
         let shown = run.shown.iter();
-        mounts.extend(shown.map(|path| Mount::read_only(path, "this run reads it")));
+        mounts.extend(shown.map(|path| Mount {
+            // A link is shown as what it leads to.
+            source: path.canonicalize().unwrap_or_else(|_| path.clone()),
+            ..Mount::read_only(path, "this run reads it")
+        }));
         let folders = run.folders.iter();
         mounts.extend(folders.map(|path| Mount::writable(path, path, "this run is given it")));
         mounts.push(Mount::writable(run.cwd, WORKSPACE, "the work tree"));

@@ -142,7 +142,8 @@ impl Mount {
 /// When one can't be mounted without breaking that rule.
 pub(super) fn ordered(mounts: Vec<Mount>) -> Result<Vec<Mount>, PlanError> {
     let mut sorted = mounts;
-    sorted.sort_by(|a, b| a.target.cmp(&b.target));
+    // Of the same target, the one that may be written stays.
+    sorted.sort_by_key(|it| (it.target.clone(), it.access == Access::ReadOnly));
     sorted.dedup_by(|later, earlier| later.target == earlier.target);
     let mut kept: Vec<Mount> = Vec::new();
     for mount in sorted {
@@ -245,6 +246,10 @@ mod tests {
         let login = Mount::writable("/var/lib/tool", "/var/lib/tool", "login");
         let mounts = vec![Mount::read_only("/var/lib/tool/bin", ""), login];
         assert_eq!(targets(mounts), ["/var/lib/tool"]);
+        // As when a program lies in a folder that it is given.
+        let tool = Mount::writable("/opt/tool", "/opt/tool", "this run is given it");
+        let mounts = vec![Mount::read_only("/opt/tool", "a program"), tool];
+        assert_eq!(ordered(mounts).unwrap()[0].access, Access::Writable);
         // The other way round, the write would be lost.
         let login = Mount::writable("/opt/tool/login", "/opt/tool/login", "login");
         let mounts = vec![Mount::read_only("/opt/tool", ""), login];

@@ -1,0 +1,82 @@
+//! Files that a command line names: whoever configures `git apply /srv/fix.diff` means it to be read.
+
+use std::path::{Component, Path, PathBuf};
+
+use crate::process::is_executable;
+use crate::sandbox;
+
+/// What ends a word, also within one that a shell is going to read.
+const ENDS: &[char] = &[
+    ' ', '\t', '\n', '\'', '"', '`', ';', '|', '&', '(', ')', '<', '>', '{', '}', '=', ',', ':',
+];
+
+/// The files and folders of the host that a command names by their absolute paths, but for those
+/// that hold everybody's things.
+pub(super) fn files(command: &[String]) -> Vec<PathBuf> {
+    let words = command.iter().flat_map(|word| word.split(ENDS));
+    let paths = words.filter_map(|word| plain(Path::new(word)));
+    let named = paths.filter(|path| sandbox::may_be_shown(path) && path.exists());
+    let mut found: Vec<_> = named.map(with_neighbours).collect();
+    found.sort();
+    found.dedup();
+    found
+}
+
+/// The folder of a program, because programs use what is beside them; else the path itself.
+fn with_neighbours(path: PathBuf) -> PathBuf {
+    let folder = path.parent().filter(|folder| sandbox::may_be_shown(folder));
+    match folder {
+        Some(folder) if path.is_file() && is_executable(&path) => folder.to_owned(),
+        _ => path,
+    }
+}
+
+/// An absolute path without `.`; none when it leads back up.
+fn plain(path: &Path) -> Option<PathBuf> {
+    let is_plain = |part: &Component<'_>| matches!(part, Component::RootDir | Component::Normal(_));
+    let parts: PathBuf = path.components().collect();
+    (path.is_absolute() && parts.components().all(|part| is_plain(&part))).then_some(parts)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn files_are_found_in_words_and_in_what_a_shell_reads() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().canonicalize().unwrap();
+        for name in ["fix.diff", "tool.sh"] {
+            std::fs::write(root.join(name), "").unwrap();
+        }
+        let root_text = root.display();
+        let command = [
+            "sh".to_owned(),
+            "-c".to_owned(),
+            format!("cd /tmp; X={root_text}/tool.sh git apply '{root_text}/fix.diff' 2>/dev/null"),
+            format!("{root_text}/absent"),
+            format!("{root_text}/../etc"),
+            format!("{root_text}/."),
+        ];
+        let expected = [root.clone(), root.join("fix.diff"), root.join("tool.sh")];
+        assert_eq!(files(&command), expected);
+    }
+
+    #[test]
+    fn a_program_is_shown_with_what_is_beside_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let script = folder.path().join("fix.sh");
+        std::fs::write(&script, "").unwrap();
+        std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let command = ["sh".to_owned(), script.display().to_string()];
+        assert_eq!(files(&command), [folder.path()]);
+    }
+
+    #[test]
+    fn what_holds_everybodys_things_is_not_shown_for_being_named() {
+        let command = ["sh", "-c", "ls / /home /etc /root /proc/1 /dev/null /sys"];
+        assert!(files(&command.map(str::to_owned)).is_empty());
+    }
+}
