@@ -51,7 +51,7 @@ async fn a_draft_and_its_tests_see_nothing_of_the_host_and_the_pull_request_says
         "test \"$PWD\" = /workspace || exit 9\n\
          test -s \"$PATCHFLEET_REQUEST_FILE\" || exit 8\n\
          echo x >> \"$PATCHFLEET_REQUEST_FILE\" && exit 7\n\
-         test ! -e PATCHFLEET_TEST_FOLDER/answers || exit 6\n\
+         (cd / && test ! -e .PATCHFLEET_TEST_FOLDER/answers) || exit 6\n\
          cat > test_apart.py <<'END'\n{looks}END\n\
          sed -i 's/a - b/a + b/' calc.py"
     );
