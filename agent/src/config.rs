@@ -10,6 +10,7 @@ use serde::Deserialize;
 use url::Url;
 
 use crate::sandbox::SandboxConfig;
+use crate::setup::SetupConfig;
 
 /// One of `[[agents]]`.
 #[derive(Debug, Clone, Deserialize)]
@@ -41,6 +42,9 @@ pub struct AgentConfig {
     /// `[agents.tests]`.
     #[serde(default)]
     pub tests: TestsConfig,
+    /// `[agents.setup]`.
+    #[serde(default)]
+    pub setup: SetupConfig,
     /// `[agents.commit]`.
     #[serde(default)]
     pub commit: CommitConfig,
@@ -229,6 +233,7 @@ impl Rules for AgentConfig {
             let time = "there is no time for it; write a duration such as `10m`";
             faults.rule(!timeout.0.is_zero(), &["draft.timeout"], time);
         }
+        faults.section("setup", self.setup.faults());
         let tests = &self.tests;
         let program = tests.command.as_ref().is_none_or(|it| !it.is_empty());
         faults.rule(program, &["tests.command"], "the program is missing");

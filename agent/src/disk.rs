@@ -8,7 +8,7 @@ mod spread;
 
 use std::fs::{self, Permissions};
 use std::io;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 
 pub use handle::Owner;
@@ -46,6 +46,49 @@ pub(crate) fn open_up(folder: &Path) -> io::Result<()> {
         return Ok(());
     }
     fs::set_permissions(folder, Permissions::from_mode(mode | OWNER))
+}
+
+/// Copies a file, a link or a folder with all that is in it, with owners, plain rights and the times
+/// of files, to a place where nothing is. Nothing else can be copied, and is left out.
+pub(crate) fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
+    let found = fs::symlink_metadata(from)?;
+    if found.is_dir() {
+        open_up(from)?;
+        fs::create_dir(to)?;
+        for entry in fs::read_dir(from)? {
+            let name = entry?.file_name();
+            copy_tree(&from.join(&name), &to.join(&name))?;
+        }
+        same_owner(&found, to)?;
+        same_rights(&found, to)
+    } else if found.is_symlink() {
+        std::os::unix::fs::symlink(fs::read_link(from)?, to)?;
+        same_owner(&found, to)
+    } else if found.is_file() {
+        // Never with the rights of the original while it belongs to another user.
+        let mut copy = fs::File::create_new(to)?;
+        io::copy(&mut fs::File::open(from)?, &mut copy)?;
+        // Compilers tell by it what is up to date.
+        copy.set_times(fs::FileTimes::new().set_modified(found.modified()?))?;
+        same_owner(&found, to)?;
+        same_rights(&found, to)
+    } else {
+        Ok(())
+    }
+}
+
+/// Rights without those by which a program becomes another user.
+fn same_rights(original: &fs::Metadata, copy: &Path) -> io::Result<()> {
+    let mode = original.permissions().mode() & 0o777;
+    fs::set_permissions(copy, Permissions::from_mode(mode))
+}
+
+/// Gives a copy to whom the original belongs, which only root can do.
+fn same_owner(original: &fs::Metadata, copy: &Path) -> io::Result<()> {
+    if !nix::unistd::geteuid().is_root() {
+        return Ok(());
+    }
+    std::os::unix::fs::lchown(copy, Some(original.uid()), Some(original.gid()))
 }
 
 /// Copies a folder of files and folders; anything else in it is left out.

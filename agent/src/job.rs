@@ -25,9 +25,12 @@ use crate::job::github::TaskGitHub;
 use crate::job::watch::Watch;
 use crate::member::Member;
 use crate::nodes::{self, NodeDeps, Publishing, TaskFacts, TaskLog, TestPolicy};
+use crate::repository_config::RepositoryConfig;
 use crate::sandbox::Sandbox;
+use crate::sandbox::egress::HostNetwork;
 use crate::session::desk::Stop;
 use crate::session::reporter::Reporter;
+use crate::setup::{Setup, SetupReport};
 use crate::workspace::{Checkout, Workspace};
 
 /// Lines of output on their way to the coordinator.
@@ -240,8 +243,15 @@ async fn run_flow(
     workspace: Workspace,
     (checkpoints, log): (Vec<Checkpoint>, TaskLog),
 ) -> Result<Outcome, Option<Failure>> {
-    let config = workspace.configuration().await?;
     let agent = &job.member.config;
+    let allowed = agent.setup.allow_list();
+    let config = workspace.configuration(&allowed).await?;
+    let tests = TestPolicy {
+        command: agent.tests.command.clone(),
+        timeout: agent.tests.timeout.map(|timeout| timeout.0),
+        sandbox: job.member.sandbox.clone(),
+    };
+    let (workspace, installed) = set_up(job, workspace, (&config, &tests.sandbox), &log).await?;
     let author = Author {
         name: agent.commit.name.clone(),
         email: agent.commit.email.clone(),
@@ -255,11 +265,7 @@ async fn run_flow(
         workspace,
         config,
         drafter: drafter(&agent.draft, &job.member.sandbox),
-        tests: TestPolicy {
-            command: agent.tests.command.clone(),
-            timeout: agent.tests.timeout.map(|timeout| timeout.0),
-            sandbox: job.member.sandbox.clone(),
-        },
+        tests,
         publishing: Publishing {
             url: task.clone_url,
             author,
@@ -272,7 +278,7 @@ async fn run_flow(
         .map_err(|error| nodes::failure(&error))?;
     let observer = Watch::new(job.reporter.clone(), Arc::clone(&job.drafted));
     let run = Run {
-        ctx: Context::default(),
+        ctx: Context::new(serde_json::json!({ "setup": installed })),
         checkpoints,
         observer: &observer,
         cancel: job.cancel.clone(),
@@ -282,6 +288,31 @@ async fn run_flow(
         .await
         .map_err(|error| nodes::failure(&error))?;
     Ok(nodes::outcome(&report.ctx)?)
+}
+
+/// Installs the dependencies of the base, before anything that a model wrote is there.
+async fn set_up(
+    job: &Job,
+    workspace: Workspace,
+    (config, sandbox): (&RepositoryConfig, &Sandbox),
+    log: &TaskLog,
+) -> Result<(Workspace, SetupReport), Option<Failure>> {
+    let log = log.clone().also_in(workspace.logs.clone(), workspace.work);
+    let setup = Setup {
+        sandbox,
+        operator: &job.member.config.setup,
+        repository: config,
+        workspace: &workspace,
+        log: &log,
+        network: Arc::new(HostNetwork),
+        cancel: &job.cancel,
+    };
+    let (dependencies, report) = setup.run().await?;
+    let workspace = Workspace {
+        dependencies,
+        ..workspace
+    };
+    Ok((workspace, report))
 }
 
 fn drafter(config: &DraftConfig, sandbox: &Sandbox) -> Drafter {

@@ -17,6 +17,7 @@ mod job;
 pub mod workspace;
 
 pub mod repository_config;
+pub mod setup;
 
 pub mod draft;
 pub mod nodes;
@@ -47,6 +48,7 @@ use member::Member;
 use sandbox::{Backend, Sandbox};
 use session::desk::Stop;
 pub use session::{IdTaken, NotAdmitted};
+pub use setup::SetupConfig;
 use workspace::{Retention, Workspaces};
 
 /// The first thing in `main`: a process that was started as a supervisor, or as a stage of a

@@ -3,7 +3,7 @@
 //! Unknown fields and values that can't be are errors that name line, column and field; a default
 //! never silently takes the place of what was written. An absent file means defaults.
 //!
-//! Absent: fields for triggers, setup, budget, reviewers and flow, which come with their stages.
+//! Absent: fields for triggers, budget, reviewers and flow, which come with their stages.
 
 use std::fmt;
 use std::time::Duration;
@@ -11,13 +11,17 @@ use std::time::Duration;
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use patchfleet_domain::outcome::Failure;
 use patchfleet_domain::{AgentType, FailureKind};
-use serde::de::{DeserializeSeed, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use crate::git::Author;
+use crate::sandbox::egress::{AllowList, Entry};
 
 /// The file, in the root of the default branch.
 pub const FILE: &str = ".patchfleet.yaml";
+
+/// What an entry of the allow-list of hosts is.
+const HOSTS: &str = "a list of hosts and ecosystems";
 
 /// Test timeout when the repository says nothing.
 pub const DEFAULT_TEST_TIMEOUT: Duration = Duration::from_mins(2);
@@ -30,6 +34,16 @@ pub struct RepositoryConfig {
     /// a shell would, without anything else that a shell does.
     #[serde(default, deserialize_with = "command")]
     pub test: Option<Vec<String>>,
+    /// The commands that install dependencies, each as the test command; detected by lock files
+    /// when absent, and none when empty.
+    #[serde(default, deserialize_with = "commands")]
+    pub setup: Option<Vec<Vec<String>>>,
+    /// How long they may take together.
+    #[serde(default, deserialize_with = "duration")]
+    pub setup_timeout: Option<Duration>,
+    /// The hosts and ecosystems that they may reach; the registries of the lock files when absent.
+    #[serde(default, deserialize_with = "network")]
+    pub network: Option<Vec<Entry>>,
     /// How long the tests may take.
     #[serde(default, deserialize_with = "duration")]
     pub test_timeout: Option<Duration>,
@@ -80,6 +94,22 @@ impl RepositoryConfig {
             return Ok(Self::default());
         }
         yaml_serde::from_str(text).map_err(|error| ConfigError::from_yaml(&error))
+    }
+
+    /// Parses the file's text, and refuses one that asks for hosts which are not allowed.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, with its place.
+    pub fn parse_within(text: &str, allowed: &AllowList) -> Result<Self, ConfigError> {
+        let config = Self::parse(text)?;
+        let asked = config.network.iter().flatten();
+        if !asked.clone().all(|entry| allowed.covers(entry)) {
+            // Read again, so that the error has the place of what is asked for.
+            let text = yaml_serde::Deserializer::from_str(text);
+            let within = Within(allowed).deserialize(text);
+            within.map_err(|error| ConfigError::from_yaml(&error))?;
+        }
+        Ok(config)
     }
 
     /// How long the tests may take.
@@ -170,6 +200,17 @@ pub fn split_command(text: &str) -> Result<Vec<String>, String> {
 
 fn command<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<String>>, D::Error> {
     deserializer.deserialize_any(Command).map(Some)
+}
+
+fn commands<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Vec<Vec<String>>>, D::Error> {
+    deserializer.deserialize_seq(Commands).map(Some)
+}
+
+fn network<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<Entry>>, D::Error> {
+    let parse = |text: &str| text.parse::<Entry>().map_err(|error| error.to_string());
+    deserializer.deserialize_seq(ListOf(HOSTS, parse)).map(Some)
 }
 
 fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
@@ -285,6 +326,79 @@ impl<'de> Visitor<'de> for Command {
     }
 }
 
+/// A list of commands.
+struct Commands;
+
+impl<'de> Visitor<'de> for Commands {
+    type Value = Vec<Vec<String>>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of commands, each as text or as a list of words")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
+        let mut commands = Vec::new();
+        while let Some(command) = items.next_element_seed(Command)? {
+            commands.push(command);
+        }
+        Ok(commands)
+    }
+}
+
+/// The file, of which only the hosts that it asks for are read: an error when one is not allowed.
+struct Within<'a>(&'a AllowList);
+
+impl<'de> DeserializeSeed<'de> for Within<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Within<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("fields")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<(), A::Error> {
+        let check = |text: &str| match text.parse::<Entry>() {
+            Ok(entry) if self.0.covers(&entry) => Ok(()),
+            Ok(_) => Err(format!(
+                "the operator does not allow `{text}`; allowed are: {} (`agents.setup.allow`)",
+                self.0.patterns().collect::<Vec<_>>().join(", ")
+            )),
+            Err(error) => Err(error.to_string()),
+        };
+        while let Some(field) = fields.next_key::<String>()? {
+            if field == "network" {
+                fields.next_value_seed(ListOf(HOSTS, check))?;
+            } else {
+                fields.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<'de, T, F: Fn(&str) -> Result<T, String>> DeserializeSeed<'de> for ListOf<F> {
+    type Value = Vec<T>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Vec<T>, D::Error> {
+        deserializer.deserialize_seq(self)
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Command {
+    type Value = Vec<String>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -294,6 +408,9 @@ mod tests {
         let text = "
 test: python3 -m unittest -k 'a b'
 test_timeout: 5m
+setup: [npm ci, [./setup.sh, 'a b']]
+setup_timeout: 20m
+network: [node, mirror.example.org]
 allowed_paths: ['orders/**', '*.md']
 protected_paths: [orders/secret/**]
 unprotected_paths: [.vscode/**]
@@ -304,6 +421,12 @@ author: Orders Bot <bot@example.com>
         let words = ["python3", "-m", "unittest", "-k", "a b"].map(str::to_owned);
         assert_eq!(config.test.as_deref(), Some(&words[..]));
         assert_eq!(config.test_timeout(), Duration::from_mins(5));
+        let setup = config.setup.unwrap();
+        assert_eq!(setup, [["npm", "ci"], ["./setup.sh", "a b"]]);
+        assert_eq!(config.setup_timeout, Some(Duration::from_mins(20)));
+        let network = config.network.unwrap();
+        let network: Vec<_> = network.iter().map(ToString::to_string).collect();
+        assert_eq!(network, ["node", "mirror.example.org"]);
         assert!(config.allowed_paths.matches("orders/deep/money.py"));
         assert!(config.allowed_paths.matches("README.md"));
         assert!(!config.allowed_paths.matches("docs/README.md"));
@@ -351,6 +474,21 @@ author: Orders Bot <bot@example.com>
                 Some((1, 17)),
                 "allowed_paths[0]: error parsing glob",
             ),
+            (
+                "setup:\n  - npm ci\n  - ''\n",
+                Some((3, 5)),
+                "setup[1]: a command must not be empty",
+            ),
+            (
+                "setup: npm ci\n",
+                Some((1, 8)),
+                "setup: invalid type: string",
+            ),
+            (
+                "network: [https://example.org]\n",
+                Some((1, 11)),
+                "network[0]: `https://example.org` is more than a host",
+            ),
             ("agent_type: '!'\n", Some((1, 13)), "agent_type: "),
             (
                 "author: nobody\n",
@@ -370,5 +508,25 @@ author: Orders Bot <bot@example.com>
                 "{failure:?}"
             );
         }
+    }
+
+    #[test]
+    fn hosts_that_the_operator_does_not_allow_are_refused_with_line_and_field() {
+        let entries: Vec<Entry> = ["node", "*.example.org"]
+            .map(|it| it.parse().unwrap())
+            .into();
+        let allowed = AllowList::new(&entries);
+        let text = "setup: [npm ci]\nnetwork:\n  - node\n  - a.example.org\n";
+        let config = RepositoryConfig::parse_within(text, &allowed).unwrap();
+        assert_eq!(config.network.map(|it| it.len()), Some(2));
+        for (entry, column) in [("evil.test", 5), ("python", 5), ("'*.org.test'", 5)] {
+            let text = format!("{text}  - {entry}\n");
+            let error = RepositoryConfig::parse_within(&text, &allowed).unwrap_err();
+            assert_eq!(error.position, Some((5, column)), "{error}");
+            let name = entry.trim_matches('\'');
+            let message = format!("network[2]: the operator does not allow `{name}`");
+            assert!(error.message.starts_with(&message), "{error}");
+        }
+        assert!(RepositoryConfig::parse_within("", &AllowList::default()).is_ok());
     }
 }

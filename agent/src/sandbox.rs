@@ -53,10 +53,10 @@ use namespace::{Namespace, Shared};
 
 /// Programs that repositories may have run, besides files of the repository itself.
 const PROGRAMS: &[&str] = &[
-    "pytest", "python", "python3", "tox", "nox", "uv", "poetry", "cargo", "npm", "npx", "node",
-    "pnpm", "yarn", "bun", "deno", "go", "make", "just", "ctest", "cmake", "ninja", "meson",
-    "bazel", "mvn", "gradle", "ruby", "bundle", "rake", "rspec", "php", "composer", "phpunit",
-    "dotnet", "swift", "mix", "stack", "cabal", "zig", "dart", "flutter",
+    "pytest", "python", "python3", "pip", "pip3", "tox", "nox", "uv", "poetry", "cargo", "npm",
+    "npx", "node", "pnpm", "yarn", "bun", "deno", "go", "make", "just", "ctest", "cmake", "ninja",
+    "meson", "bazel", "mvn", "gradle", "ruby", "bundle", "rake", "rspec", "php", "composer",
+    "phpunit", "dotnet", "swift", "mix", "stack", "cabal", "zig", "dart", "flutter",
 ];
 
 /// The rules for children that run a repository's code.
@@ -74,6 +74,8 @@ pub struct Run<'a> {
     pub command: &'a [String],
     /// The work tree.
     pub cwd: &'a Path,
+    /// The folder of the work tree that it begins in; empty for its root.
+    pub folder: &'a str,
     /// Where its home and temporary folder are made.
     pub private: &'a Path,
     /// Additional variables.
@@ -159,6 +161,7 @@ impl<'a> Run<'a> {
         Self {
             command,
             cwd,
+            folder: "",
             private,
             env: Vec::new(),
             shown: Vec::new(),
@@ -356,7 +359,7 @@ impl Sandbox {
             .command
             .split_first()
             .map_or(("", &[][..]), |(program, args)| (program.as_str(), args));
-        let spawn = Spawn::new(program, run.cwd)
+        let spawn = Spawn::new(program, run.cwd.join(run.folder))
             .args(args.iter().map(String::as_str))
             .env("HOME", run.private.join("home"))
             .env("TMPDIR", run.private.join("tmp"))

@@ -18,6 +18,7 @@
 //!
 //! Absent: sharing a root between two running agents of one name; the coordinator refuses that.
 
+mod dependencies;
 mod file_lock;
 mod folder_lock;
 mod layout;
@@ -28,7 +29,7 @@ mod retention;
 mod staging;
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use patchfleet_domain::outcome::Failure;
@@ -36,6 +37,7 @@ use patchfleet_domain::{AgentId, FailureKind, RepositoryName, Timestamp, Work};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+pub use dependencies::Dependencies;
 pub use layout::{AgentLayout, TaskLayout};
 pub use logs::{AgentLogs, LogFile};
 pub use metadata::Metadata;
@@ -45,6 +47,7 @@ pub use retention::{Retention, Swept};
 pub use crate::disk::Owner;
 use crate::git::{Author, FolderLock, Git, GitError, ObjectId, Remote, Repository};
 use crate::repository_config::{ConfigError, FILE, RepositoryConfig};
+use crate::sandbox::egress::AllowList;
 use folder_lock::FolderLocks;
 use retention::{Occasion, Sweep};
 use staging::StagingFolders;
@@ -92,6 +95,8 @@ pub struct Workspace {
     pub repository: Repository,
     /// The agent's log files.
     pub logs: AgentLogs,
+    /// What the setup phase installed.
+    pub dependencies: Dependencies,
 }
 
 impl Workspaces {
@@ -210,6 +215,7 @@ impl Workspaces {
                 .locked(Arc::clone(lock)),
             logs: self.logs.clone(),
             layout,
+            dependencies: Dependencies::default(),
         })
     }
 
@@ -370,26 +376,76 @@ impl Workspace {
             .await
     }
 
+    /// Takes what the setup phase installed out of the work tree, which is at its base then.
+    ///
+    /// # Errors
+    /// When the work tree can't be written.
+    pub async fn collect_dependencies(&self) -> Result<Dependencies, GitError> {
+        let entries = self.repository.entries(&self.base).await?;
+        let (work_tree, folder) = (self.layout.repo_clone(), self.layout.setup());
+        let collected = self.on_disk(move || {
+            let paths = entries.iter().map(|entry| entry.path.as_str());
+            Dependencies::collect(&work_tree, paths, &folder)
+        });
+        let collected = collected.await?;
+        self.check_out(&self.base).await?;
+        Ok(collected)
+    }
+
+    /// Puts copies of what was installed into the work tree and into the home of a run; which
+    /// paths of the work tree they are.
+    ///
+    /// # Errors
+    /// When they can't be written.
+    pub async fn put_dependencies(&self, private: &Path) -> Result<Vec<PathBuf>, GitError> {
+        let (dependencies, work_tree) = (self.dependencies.clone(), self.layout.repo_clone());
+        let home = private.join("home");
+        self.on_disk(move || dependencies.put(&work_tree, &home))
+            .await
+    }
+
+    /// Takes such copies out of the work tree, so that they are no part of a change.
+    ///
+    /// # Errors
+    /// When they can't be deleted.
+    pub async fn take_dependencies_away(&self, put: Vec<PathBuf>) -> Result<(), GitError> {
+        let work_tree = self.layout.repo_clone();
+        self.on_disk(move || dependencies::take_away(&work_tree, &put))
+            .await
+    }
+
+    /// Works on the task's folder, which stays locked until that is done.
+    async fn on_disk<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+    ) -> Result<T, GitError> {
+        let lock = self.repository.lock();
+        let done = tokio::task::spawn_blocking(move || {
+            let _lock = lock;
+            work()
+        });
+        done.await
+            .map_err(std::io::Error::other)
+            .flatten()
+            .map_err(disk)
+    }
+
     /// The `.git` that drafts and tests see.
-    fn clone_git(&self) -> std::path::PathBuf {
+    fn clone_git(&self) -> PathBuf {
         self.layout.repo_clone().join(".git")
     }
 
-    async fn copy(&self, from: std::path::PathBuf, to: std::path::PathBuf) -> Result<(), GitError> {
-        let lock = self.repository.lock();
-        let copied = tokio::task::spawn_blocking(move || {
-            let _lock = lock;
-            crate::disk::copy_all(&from, &to)
-        });
-        let copied = copied.await.map_err(std::io::Error::other);
-        copied.flatten().map_err(disk)
+    async fn copy(&self, from: PathBuf, to: PathBuf) -> Result<(), GitError> {
+        self.on_disk(move || crate::disk::copy_all(&from, &to))
+            .await
     }
 
     /// How Patchfleet works on this repository, as the base says.
     ///
     /// # Errors
-    /// When `.patchfleet.yaml` can't be used, with line, column and field.
-    pub async fn configuration(&self) -> Result<RepositoryConfig, Failure> {
+    /// When `.patchfleet.yaml` can't be used or asks for hosts that are not allowed, with line,
+    /// column and field.
+    pub async fn configuration(&self, allowed: &AllowList) -> Result<RepositoryConfig, Failure> {
         let revision = format!("{}:{FILE}", self.base);
         let blob = self.repository.resolve(&revision).await;
         let Some(blob) = blob.map_err(GitError::into_failure)? else {
@@ -404,7 +460,7 @@ impl Workspace {
             .iter()
             .map(|text| String::from_utf8_lossy(text))
             .collect::<String>();
-        RepositoryConfig::parse(&text).map_err(ConfigError::into_failure)
+        RepositoryConfig::parse_within(&text, allowed).map_err(ConfigError::into_failure)
     }
 }
 

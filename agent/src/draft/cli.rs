@@ -65,6 +65,7 @@ impl CliDraft<'_> {
         let workspace = surroundings.workspace;
         let written = written(&workspace.layout.implementation(), request).await?;
         let private = workspace.layout.draft_private();
+        let installed = workspace.put_dependencies(&private).await?;
         let finished = self.run(surroundings, (&private, written)).await;
         // Transcripts, caches and whatever else the tool keeps at home.
         if let Err(error) = disk::remove_in_background(&private).await {
@@ -83,6 +84,7 @@ impl CliDraft<'_> {
             };
             return Err(fruitless(how, &words));
         }
+        workspace.take_dependencies_away(installed).await?;
         let repository = &workspace.repository;
         let Snapshot { tree, left_out } = repository.snapshot().await?;
         for (path, size) in left_out {

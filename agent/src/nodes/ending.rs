@@ -98,6 +98,7 @@ fn of_kind(kind: FailureKind, message: String) -> Failure {
         kind,
         FailureKind::BaseMoved
             | FailureKind::BadRepositoryConfiguration
+            | FailureKind::SetupFailed
             | FailureKind::DiffRejected
             | FailureKind::TestCommandInvalid
             | FailureKind::TestsFailed

@@ -113,6 +113,8 @@ impl TestCommand {
         deps.log.line(&format!("$ {}", self.words.join(" ")));
         let cwd = layout.repo_clone();
         let private = layout.tests();
+        let installed = deps.workspace.put_dependencies(&private).await;
+        installed.map_err(git)?;
         let run = Run {
             env: test_environment(),
             timeout: deps

@@ -11,6 +11,7 @@ use patchfleet_domain::outcome::Outcome;
 use patchfleet_flow::Report;
 
 use super::*;
+use crate::setup::SetupConfig;
 pub(crate) use rig::{BODY, FIX, REPOSITORY, Rig, TITLE};
 
 const NO_FIX: &str = "--- a/calc.py\n+++ b/calc.py\n@@ -1,2 +1,2 @@\n \
@@ -301,7 +302,12 @@ async fn a_repository_without_tests_is_told_so() {
 #[tokio::test]
 async fn a_bad_configuration_is_a_typed_failure() {
     let rig = Rig::with(&[(".patchfleet.yaml", "test: x\ntset: y\n")]).await;
-    let failure = rig.workspace(1).await.configuration().await.unwrap_err();
+    let failure = rig
+        .workspace(1)
+        .await
+        .configuration(&SetupConfig::default().allow_list())
+        .await
+        .unwrap_err();
     assert_eq!(failure.kind, FailureKind::BadRepositoryConfiguration);
     assert!(
         failure

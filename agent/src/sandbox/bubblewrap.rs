@@ -43,7 +43,8 @@ pub(super) fn arguments(plan: &Plan, descriptors: &Descriptors, stage: &[&str]) 
         all.words(&["--ro-bind-fd"]);
     }
     all.words(&[&descriptor.to_string(), STAGE]);
-    all.words(&["--remount-ro", "/", "--chdir", WORKSPACE]);
+    all.words(&["--remount-ro", "/", "--chdir"]);
+    all.path(&Path::new(WORKSPACE).join(&plan.folder));
     all.words(&["--json-status-fd", &descriptors.status.to_string(), "--"]);
     all.words(&[STAGE]);
     all.words(stage);

@@ -129,6 +129,7 @@ impl Namespace {
             user: self.user,
             mounts: plan::ordered(mounts)?,
             links,
+            folder: run.folder.to_owned(),
             network: run.network,
             proxy: run.proxy.is_some(),
             memory_folders: (memory / 8 * 3, memory / 8),

@@ -70,6 +70,8 @@ pub(super) struct Plan {
     pub(super) mounts: Vec<Mount>,
     /// Links at the top, as of `/bin` to `usr/bin`: the link and where it points.
     pub(super) links: Vec<(PathBuf, PathBuf)>,
+    /// The folder of the work tree that the command begins in; empty for its root.
+    pub(super) folder: String,
     /// The host's network is shared.
     pub(super) network: bool,
     /// A port of the loopback leads to a proxy.

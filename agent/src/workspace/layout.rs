@@ -199,6 +199,11 @@ impl TaskLayout {
         self.implementation().join("command")
     }
 
+    /// Home of the setup phase, and what it installed.
+    pub fn setup(&self) -> PathBuf {
+        self.implementation().join("setup")
+    }
+
     /// Home, temporary folder and logs of the tests.
     pub fn tests(&self) -> PathBuf {
         self.root.join("tests")

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use patchfleet_agent::sandbox::{Backend, SandboxConfig};
 use patchfleet_agent::{
-    AgentConfig, CommitConfig, CoordinatorAddress, DraftConfig, PublishConfig, TestsConfig,
-    WorkspaceConfig,
+    AgentConfig, CommitConfig, CoordinatorAddress, DraftConfig, PublishConfig, SetupConfig,
+    TestsConfig, WorkspaceConfig,
 };
 use patchfleet_config::{HumanDuration, Secret};
 use patchfleet_domain::{AgentType, AttemptNumber, SecurityLevel, TaskId, Work};
@@ -109,6 +109,7 @@ impl Scene {
                 backend: Backend::None,
                 ..SandboxConfig::default()
             },
+            setup: SetupConfig::default(),
             tests: TestsConfig::default(),
             commit: CommitConfig::default(),
             publish: PublishConfig::default(),

@@ -11,6 +11,8 @@ words! {
         CloneFailed = "clone_failed",
         /// `.patchfleet.yaml` can't be used.
         BadRepositoryConfiguration = "bad_repository_configuration",
+        /// The dependencies can't be installed.
+        SetupFailed = "setup_failed",
         /// No draft could be had.
         DraftFailed = "draft_failed",
         /// The draft does not apply, or touches what it must not.
@@ -81,6 +83,9 @@ impl FailureKind {
             }
             Self::BadRepositoryConfiguration => {
                 "Mend `.patchfleet.yaml` on the default branch, then comment `/patchfleet retry`."
+            }
+            Self::SetupFailed => {
+                "Mend `setup` and `network` in `.patchfleet.yaml` (`setup: []` installs nothing), or have the operator allow the hosts that were refused, then comment `/patchfleet retry`."
             }
             Self::DraftFailed => {
                 "Say more in the issue, or check the agent's draft command, then comment `/patchfleet retry`."

@@ -17,6 +17,7 @@ use crate::nodes::{
     coding_flow, failure, pinned_base, registry,
 };
 use crate::sandbox::Sandbox;
+use crate::setup::SetupConfig;
 use crate::workspace::Workspace;
 use crate::workspace::tests::Bench;
 
@@ -170,7 +171,9 @@ impl Rig {
                 branch: "patchfleet/1-x".to_owned(),
                 target_files: Vec::new(),
             },
-            config: workspace.configuration().await?,
+            config: workspace
+                .configuration(&SetupConfig::default().allow_list())
+                .await?,
             workspace,
             drafter: self.drafter.clone(),
             tests: TestPolicy::default(),

@@ -1,0 +1,216 @@
+//! The setup phase of an attempt: dependencies are installed before any text of a model exists.
+//!
+//! The commands are those of `.patchfleet.yaml`, or those that go with the lock files of the base.
+//! Each runs in the sandbox with a proxy of its own, which lets it reach the hosts that the
+//! repository asks for and the operator allows. What they leave is taken out of the work tree and
+//! copied to every draft and every test run, which have no network; so that neither loses it to a
+//! check-out, meets what another one did to it, or makes it a part of the change.
+//!
+//! Absent: a cache of what was installed, and the phase itself where nothing is isolated.
+
+mod commands;
+mod report;
+mod settings;
+
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use patchfleet_domain::FailureKind;
+use patchfleet_domain::outcome::Failure;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+pub use report::{SetupReport, StepReport};
+pub use settings::SetupConfig;
+
+use crate::git::GitError;
+use crate::nodes::TaskLog;
+use crate::process::SpawnError;
+use crate::repository_config::RepositoryConfig;
+use crate::sandbox::egress::{self, AddressRules, ConnectProxy, Network, Policy, Refusals};
+use crate::sandbox::{Backend, Ran, Run, Sandbox, SandboxError};
+use crate::workspace::{Dependencies, Workspace};
+use commands::Command;
+
+/// How much of the end of each output is kept.
+const OUTPUT_CAP: usize = 64 * 1024;
+
+/// The setup phase of one attempt.
+pub struct Setup<'a> {
+    /// Where commands run.
+    pub sandbox: &'a Sandbox,
+    /// What the operator allows.
+    pub operator: &'a SetupConfig,
+    /// What the repository asks for.
+    pub repository: &'a RepositoryConfig,
+    /// The task's folder, checked out at its base.
+    pub workspace: &'a Workspace,
+    /// Takes commands, output and refused hosts.
+    pub log: &'a TaskLog,
+    /// How hosts are reached.
+    pub network: Arc<dyn Network>,
+    /// Ends the phase.
+    pub cancel: &'a CancellationToken,
+}
+
+impl Setup<'_> {
+    /// Installs the dependencies; the work tree is at its base again afterwards.
+    ///
+    /// # Errors
+    /// A failure for people, or nothing when the work was called off.
+    pub async fn run(self) -> Result<(Dependencies, SetupReport), Option<Failure>> {
+        let commands = self.commands().await?;
+        let mut report = SetupReport::default();
+        if commands.is_empty() {
+            return Ok((Dependencies::default(), report));
+        }
+        if self.sandbox.backend() == Backend::None {
+            self.log
+                .line("dependencies are not installed: nothing is isolated here");
+            return Ok((Dependencies::default(), report));
+        }
+        let limit = self.operator.timeout.0;
+        let limit = self
+            .repository
+            .setup_timeout
+            .map_or(limit, |it| it.min(limit));
+        let deadline = Instant::now() + limit;
+        for command in &commands {
+            if let Some(step) = self.step(command, (deadline, limit)).await? {
+                report.steps.push(step);
+            }
+        }
+        let dependencies = self.workspace.collect_dependencies().await;
+        Ok((dependencies.map_err(GitError::into_failure)?, report))
+    }
+
+    async fn commands(&self) -> Result<Vec<Command>, Failure> {
+        let workspace = self.workspace;
+        let entries = workspace.repository.entries(&workspace.base).await;
+        let entries = entries.map_err(GitError::into_failure)?;
+        let paths = entries.iter().map(|entry| entry.path.as_str());
+        let allowed = self.operator.allow_list();
+        Ok(commands::choose(self.repository, paths, &allowed))
+    }
+
+    /// Runs a command; nothing comes of a detected one whose program is not there.
+    async fn step(
+        &self,
+        command: &Command,
+        (deadline, limit): (Instant, Duration),
+    ) -> Result<Option<StepReport>, Option<Failure>> {
+        self.log.line(&format!("$ {command} (setup)"));
+        let proxy = self.proxy(command).map_err(|error| broken(&error))?;
+        let ran = self.run_command(command, &proxy, deadline).await;
+        let refusals = proxy.close().await;
+        for refusal in refusals.list() {
+            self.log.line(&format!("`{command}`: {refusal}"));
+        }
+        let ran = match ran {
+            Err(SandboxError::NotRun(SpawnError::Cancelled)) => return Err(None),
+            Err(SandboxError::NotRun(SpawnError::NotFound { program })) if command.is_detected => {
+                let line = format!("`{program}` is not on this host; what it installs is left out");
+                self.log.line(&line);
+                return Ok(None);
+            }
+            Err(error) => return Err(Some(not_run(command, &error))),
+            Ok(ran) => ran,
+        };
+        let finished = &ran.finished;
+        let how = match (finished.timed_out, finished.returncode, finished.signal) {
+            (true, ..) => format!("did not end within {} s", limit.as_secs()),
+            (_, Some(0), _) => return Ok(Some(StepReport::new(command, &ran, &refusals))),
+            (_, Some(code), _) => format!("failed with exit code {code}"),
+            (_, None, signal) => format!("was ended by signal {}", signal.unwrap_or_default()),
+        };
+        Err(Some(failed(command, &how, (&ran, &refusals))))
+    }
+
+    async fn run_command(
+        &self,
+        command: &Command,
+        proxy: &ConnectProxy,
+        deadline: Instant,
+    ) -> Result<Ran, SandboxError> {
+        let layout = &self.workspace.layout;
+        let (cwd, private) = (layout.repo_clone(), layout.setup());
+        let run = Run {
+            folder: &command.folder,
+            env: command.env.clone(),
+            proxy: Some(proxy.socket()),
+            timeout: deadline.saturating_duration_since(Instant::now()),
+            output_cap: OUTPUT_CAP,
+            on_line: Some(self.log.for_output()),
+            ..Run::new(&command.words, &cwd, &private)
+        };
+        self.sandbox.run(run, self.cancel).await
+    }
+
+    /// The proxy of a command, on a socket that only this user and the command can reach.
+    fn proxy(&self, command: &Command) -> std::io::Result<ConnectProxy> {
+        let opened = AddressRules::opening(self.operator.open.iter().copied());
+        let policy = Policy {
+            phase: egress::Phase::Setup,
+            allow: command.allow.clone(),
+            addresses: opened.map_err(std::io::Error::other)?,
+            limits: egress::Limits::default(),
+        };
+        let folder: PathBuf = self.workspace.layout.implementation().join("proxy");
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&folder)?;
+        ConnectProxy::bind(
+            &folder.join("setup.sock"),
+            policy,
+            Arc::clone(&self.network),
+        )
+    }
+}
+
+fn failure(kind: FailureKind, message: &str, retryable: bool) -> Failure {
+    Failure {
+        kind,
+        message: patchfleet_guard::redact(message).into_owned(),
+        retryable,
+        // A newer base may say otherwise.
+        discard_checkpoints: kind == FailureKind::SetupFailed,
+    }
+}
+
+fn broken(error: &std::io::Error) -> Option<Failure> {
+    let message = format!("the proxy of the setup phase can't be started: {error}");
+    Some(failure(FailureKind::HostFault, &message, true))
+}
+
+fn not_run(command: &Command, error: &SandboxError) -> Failure {
+    let kind = match error {
+        SandboxError::NotAllowed { .. } | SandboxError::NotRun(_) => FailureKind::SetupFailed,
+        _ => FailureKind::HostFault,
+    };
+    let message = format!("`{command}`, which installs dependencies, can't be run: {error}");
+    failure(kind, &message, kind == FailureKind::HostFault)
+}
+
+fn failed(command: &Command, how: &str, (ran, refusals): (&Ran, &Refusals)) -> Failure {
+    let refused = refusals.list();
+    let mut message = format!("`{command}`, which installs dependencies, {how}");
+    if !refused.is_empty() {
+        let hosts: Vec<_> = refused
+            .iter()
+            .map(|it| format!("{} ({})", it.host, it.reason))
+            .collect();
+        let hosts = hosts.join(", ");
+        message = format!(
+            "{message}; it was refused the hosts {hosts}, which `network` in `.patchfleet.yaml` \
+             asks for and `agents.setup.allow` of the operator allows"
+        );
+    }
+    let tail = report::tail(&ran.finished);
+    let message = format!("{message}; it said last:\n{tail}");
+    // A registry that was away may be back.
+    failure(FailureKind::SetupFailed, &message, refused.is_empty())
+}
