@@ -103,7 +103,7 @@ impl Setup<'_> {
         (deadline, limit): (Instant, Duration),
     ) -> Result<Option<StepReport>, Option<Failure>> {
         self.log.line(&format!("$ {command} (setup)"));
-        let proxy = self.proxy(command).map_err(|error| broken(&error))?;
+        let proxy = self.proxy(command).map_err(|error| Some(broken(&error)))?;
         let ran = self.run_command(command, &proxy, deadline).await;
         let refusals = proxy.close().await;
         for refusal in refusals.list() {
@@ -181,9 +181,9 @@ fn failure(kind: FailureKind, message: &str, retryable: bool) -> Failure {
     }
 }
 
-fn broken(error: &std::io::Error) -> Option<Failure> {
+fn broken(error: &std::io::Error) -> Failure {
     let message = format!("the proxy of the setup phase can't be started: {error}");
-    Some(failure(FailureKind::HostFault, &message, true))
+    failure(FailureKind::HostFault, &message, true)
 }
 
 fn not_run(command: &Command, error: &SandboxError) -> Failure {
@@ -206,7 +206,7 @@ fn failed(command: &Command, how: &str, (ran, refusals): (&Ran, &Refusals)) -> F
         let hosts = hosts.join(", ");
         message = format!(
             "{message}; it was refused the hosts {hosts}, which `network` in `.patchfleet.yaml` \
-             asks for and `agents.setup.allow` of the operator allows"
+             has to ask for and `agents.setup.allow` of the operator to allow"
         );
     }
     let tail = report::tail(&ran.finished);

@@ -7,6 +7,7 @@ mod bad_input;
 mod commands;
 mod connections;
 mod deliveries;
+mod dependencies;
 mod endings;
 mod fitness;
 mod kills;

@@ -30,6 +30,7 @@ use super::summary::{Facts, Summary};
 use super::test::{TestCommand, TestResults};
 use crate::git::{Author, GitError, ObjectId, Remote};
 use crate::sandbox::Isolation;
+use crate::setup::SetupReport;
 use branch::Standing;
 
 /// How often the change follows a base that moves while it is published. Each time costs a run of
@@ -112,6 +113,7 @@ impl Node for Publish {
         let candidate = self.push(candidate, &command, &call.cancel).await?;
         let before: Option<TestResults> = optional(ctx, "tests.before")?;
         let risks: Option<Vec<String>> = optional(ctx, "review.risks")?;
+        let setup: Option<SetupReport> = optional(ctx, "setup")?;
         let drafted: Option<Isolation> = optional(ctx, "draft.isolation")?;
         let mut risks = risks.unwrap_or_default();
         risks.extend(candidate.untested_base());
@@ -122,6 +124,7 @@ impl Node for Publish {
             before: before.as_ref(),
             after: candidate.results.as_ref(),
             risks: &risks,
+            setup: setup.as_ref(),
             drafted: drafted.as_ref(),
         });
         let draft = pull_request::of(&deps.task, &summary, deps.publishing.draft);

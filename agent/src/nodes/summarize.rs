@@ -14,6 +14,7 @@ use super::patch::PatchedFile;
 use super::summary::{Facts, Summary};
 use super::test::TestResults;
 use crate::sandbox::Isolation;
+use crate::setup::SetupReport;
 
 /// The report when there is nothing to tell.
 const FALLBACK: &str = "There is nothing to summarize: no change is known.";
@@ -28,6 +29,7 @@ impl Node for Summarize {
         let files: Vec<PatchedFile> = present(ctx, "workspace.files").unwrap_or_default();
         let command: Vec<String> = present(ctx, "tests.command").unwrap_or_default();
         let risks: Vec<String> = present(ctx, "review.risks").unwrap_or_default();
+        let setup: Option<SetupReport> = present(ctx, "setup");
         let drafted: Option<Isolation> = present(ctx, "draft.isolation");
         let (before, after): (Option<TestResults>, Option<TestResults>) =
             (present(ctx, "tests.before"), present(ctx, "tests.results"));
@@ -38,6 +40,7 @@ impl Node for Summarize {
             before: before.as_ref(),
             after: after.as_ref(),
             risks: &risks,
+            setup: setup.as_ref(),
             drafted: drafted.as_ref(),
         });
         let report = if files.is_empty() {

@@ -9,6 +9,7 @@ use super::patch::PatchedFile;
 use super::test::count::Count;
 use super::test::{TestResults, names};
 use crate::sandbox::Isolation;
+use crate::setup::SetupReport;
 
 /// Most tests that are named.
 const NAMED: usize = 30;
@@ -21,6 +22,8 @@ pub(super) struct Facts<'a> {
     pub(super) before: Option<&'a TestResults>,
     pub(super) after: Option<&'a TestResults>,
     pub(super) risks: &'a [String],
+    /// What installed the dependencies.
+    pub(super) setup: Option<&'a SetupReport>,
     /// How the draft command was kept apart, where there was one.
     pub(super) drafted: Option<&'a Isolation>,
 }
@@ -138,7 +141,8 @@ fn isolation(facts: &Facts<'_>) -> Option<String> {
     let parts = parts.into_iter().filter_map(|(what, isolation)| {
         isolation.map(|isolation| format!("{what} ran {}.", isolation.words()))
     });
-    let line = parts.collect::<Vec<_>>().join(" ");
+    let line = facts.setup.map(SetupReport::words).into_iter().flatten();
+    let line = line.chain(parts).collect::<Vec<_>>().join(" ");
     (!line.is_empty()).then_some(line)
 }
 

@@ -44,7 +44,11 @@ pub(super) fn arguments(plan: &Plan, descriptors: &Descriptors, stage: &[&str]) 
     }
     all.words(&[&descriptor.to_string(), STAGE]);
     all.words(&["--remount-ro", "/", "--chdir"]);
-    all.path(&Path::new(WORKSPACE).join(&plan.folder));
+    let folder: PathBuf = [WORKSPACE, &plan.folder]
+        .iter()
+        .filter(|it| !it.is_empty())
+        .collect();
+    all.path(&folder);
     all.words(&["--json-status-fd", &descriptors.status.to_string(), "--"]);
     all.words(&[STAGE]);
     all.words(stage);

@@ -38,7 +38,7 @@ pub(super) fn choose<'a>(
     allowed: &AllowList,
 ) -> Vec<Command> {
     let steps = detect(paths);
-    let asked = repository.network.as_ref().map(|it| AllowList::new(it));
+    let asked = repository.network.as_ref().map(AllowList::new);
     let Some(declared) = &repository.setup else {
         return steps
             .into_iter()

@@ -1,5 +1,8 @@
 //! `ctx.setup`: what ran in the setup phase, and which hosts it was refused.
 
+use std::collections::BTreeSet;
+
+use patchfleet_guard::visible_line;
 use serde::{Deserialize, Serialize};
 
 use super::commands::Command;
@@ -9,6 +12,8 @@ use crate::sandbox::{Backend, Ran};
 
 /// How much of a failed command's end is shown.
 const TAIL: usize = 2000;
+/// How much of a command pull requests show, in characters.
+const SHOWN: usize = 100;
 
 /// The setup phase of an attempt, as it went well.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,6 +51,54 @@ impl StepReport {
             limits_not_enforced: limits.map(ToString::to_string).collect(),
         }
     }
+
+    /// The command for people, as code.
+    fn shown(&self) -> String {
+        let mut line: String = self.command.join(" ");
+        if let Some((end, _)) = line.char_indices().nth(SHOWN) {
+            line.truncate(end);
+            line.push('…');
+        }
+        let command = code(&line);
+        if self.folder.is_empty() {
+            command
+        } else {
+            format!("{command} in {}", code(&self.folder))
+        }
+    }
+}
+
+impl SetupReport {
+    /// What was installed by what, and how that was kept apart; nothing where nothing was installed.
+    pub fn words(&self) -> Option<String> {
+        let last = self.steps.last()?;
+        let commands = self.steps.iter().map(StepReport::shown);
+        let mut text = format!(
+            "Dependencies were installed by {} in the sandbox `{}`, with network to allowed hosts only",
+            commands.collect::<Vec<_>>().join(", "),
+            last.backend,
+        );
+        let refused = self.steps.iter().flat_map(|step| &step.refused_hosts);
+        let refused: BTreeSet<_> = refused.map(|it| code(&it.host)).collect();
+        let limits = self.steps.iter().flat_map(|step| &step.limits_not_enforced);
+        let limits: BTreeSet<_> = limits.cloned().collect();
+        for (what, all) in [
+            ("refused hosts: ", refused),
+            ("limits that were not enforced: ", limits),
+        ] {
+            if !all.is_empty() {
+                let all: Vec<_> = all.into_iter().collect();
+                text = format!("{text}; {what}{}", all.join(", "));
+            }
+        }
+        text.push('.');
+        Some(text)
+    }
+}
+
+/// As code in Markdown, on one line, whatever a repository writes.
+fn code(text: &str) -> String {
+    format!("`{}`", visible_line(text).replace('`', "'"))
 }
 
 /// The end of both outputs.
@@ -56,4 +109,39 @@ pub(super) fn tail(finished: &Finished) -> String {
         start += 1;
     }
     output[start..].trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sandbox::egress::{Phase, Reason};
+
+    #[test]
+    fn what_was_installed_is_one_line_whatever_a_repository_writes() {
+        let step = |command: &[&str], folder: &str, refused: &[&str]| StepReport {
+            command: command.iter().map(|&word| word.to_owned()).collect(),
+            folder: folder.to_owned(),
+            backend: Backend::Namespace,
+            duration_ms: 1,
+            refused_hosts: refused.iter().map(|host| refusal(host)).collect(),
+            limits_not_enforced: vec!["memory".to_owned()],
+        };
+        let report = SetupReport {
+            steps: vec![
+                step(&["npm", "ci"], "web", &["a.example.org", "b.example.org"]),
+                step(&["./x", "`@everyone`\n# title"], "", &["a.example.org"]),
+            ],
+        };
+        insta::assert_snapshot!(report.words().unwrap(), @"Dependencies were installed by `npm ci` in `web`, `./x '@everyone'\\n# title` in the sandbox `namespace`, with network to allowed hosts only; refused hosts: `a.example.org`, `b.example.org`; limits that were not enforced: memory.");
+        assert_eq!(SetupReport::default().words(), None);
+    }
+
+    fn refusal(host: &str) -> Refusal {
+        Refusal {
+            phase: Phase::Setup,
+            host: host.to_owned(),
+            reason: Reason::HostNotAllowed,
+            times: 1,
+        }
+    }
 }

@@ -163,6 +163,7 @@ mod tests {
             before: Some(&before),
             after: Some(&after),
             risks: &["Files are deleted: `orders/old.py`".to_owned()],
+            setup: None,
             drafted: None,
         }));
     }
@@ -180,6 +181,7 @@ mod tests {
             before: None,
             after: None,
             risks: &["The repository has no test command; nothing was tested".to_owned()],
+            setup: None,
             drafted: None,
         }));
     }
@@ -215,6 +217,7 @@ mod tests {
             before: Some(&before),
             after: Some(&after),
             risks: &[],
+            setup: None,
             drafted: None,
         }));
     }

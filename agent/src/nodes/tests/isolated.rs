@@ -1,11 +1,17 @@
 //! The flow with the sandbox that agents have by default.
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use patchfleet_domain::outcome::Failure;
+use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::draft::Drafter;
 use crate::sandbox::Sandbox;
+use crate::sandbox::egress::HostNetwork;
 use crate::sandbox::tests::isolating;
+use crate::setup::{Setup, SetupConfig, SetupReport};
 
 const FOLDER: &str = "PATCHFLEET_TEST_FOLDER";
 
@@ -30,6 +36,24 @@ impl Rig {
         deps.tests.sandbox = sandbox.clone();
         self.run_with(deps, Vec::new()).await
     }
+}
+
+/// Installs the dependencies of a rig's repository.
+async fn set_up(rig: &Rig, sandbox: &Sandbox) -> Result<(NodeDeps, SetupReport), Option<Failure>> {
+    let mut deps = rig.deps(rig.workspace(1).await).await.map_err(Some)?;
+    let setup = Setup {
+        sandbox,
+        operator: &SetupConfig::default(),
+        repository: &deps.config,
+        workspace: &deps.workspace,
+        log: &rig.log,
+        network: Arc::new(HostNetwork),
+        cancel: &CancellationToken::new(),
+    };
+    let (dependencies, report) = setup.run().await?;
+    deps.workspace.dependencies = dependencies;
+    deps.tests.sandbox = sandbox.clone();
+    Ok((deps, report))
 }
 
 async fn sandbox() -> Option<Sandbox> {
@@ -123,5 +147,89 @@ async fn toolchains_of_a_home_and_environments_made_by_tests_work_in_the_sandbox
         rig.draft_by(&script, Duration::from_secs(20), &sandbox);
         rig.run_isolated(&sandbox).await.unwrap();
         assert!(rig.on_branch(file).await.contains("a + b"), "{file}");
+    }
+}
+
+/// A repository whose tests need something that is installed, beside its own files and at home.
+const INSTALLS: &[(&str, &str)] = &[
+    REPOSITORY[0],
+    (
+        "test_calc.py",
+        "import os, unittest\nfrom calc import add\nfrom vendored.installed import three\n\n\n\
+         class CalcTest(unittest.TestCase):\n    \
+         def test_add(self):\n        self.assertEqual(add(1, 2), three)\n        \
+         self.assertTrue(os.path.exists(os.path.expanduser('~/.cache/tool')))\n",
+    ),
+    ("vendored/__init__.py", ""),
+    (
+        "install.sh",
+        "#!/bin/sh\nset -e\necho 'three = 3' > vendored/installed.py\n\
+         mkdir -p ~/.cache && touch ~/.cache/tool\necho changed >> calc.py\n\
+         git config core.hooksPath /tmp 2>/dev/null || true\n",
+    ),
+    (".patchfleet.yaml", "setup:\n  - sh install.sh\n"),
+];
+
+#[tokio::test]
+async fn what_the_setup_phase_installs_is_there_for_drafts_and_tests_and_in_no_change() {
+    let Some(sandbox) = sandbox().await else {
+        return;
+    };
+    let sandbox = sandbox.allow(["sh".to_owned()]);
+    let mut rig = Rig::with(INSTALLS).await;
+    let script = "test -s vendored/installed.py && test -e ~/.cache/tool || exit 9\n\
+                  echo 'three = 4' > vendored/installed.py\n\
+                  grep -q changed calc.py && exit 8\n\
+                  sed -i 's/a - b/a + b/' calc.py";
+    rig.draft_by(script, Duration::from_secs(20), &sandbox);
+    let (deps, report) = set_up(&rig, &sandbox).await.unwrap();
+    assert_eq!(report.steps.len(), 1);
+    assert_eq!(report.steps[0].command, ["sh", "install.sh"]);
+    let ctx = patchfleet_flow::Context::new(serde_json::json!({ "setup": report }));
+    rig.run_from(ctx, deps, Vec::new()).await.unwrap();
+    let changed = ["diff", "--name-only", "main", "patchfleet/1-x"];
+    assert_eq!(rig.bench.origin.ask(&changed).await, "calc.py");
+    let body = rig.desk.drafts.lock().unwrap()[0].body.clone();
+    let line = "Dependencies were installed by `sh install.sh` in the sandbox `namespace`, with \
+                network to allowed hosts only";
+    assert!(body.contains(line), "{body}");
+}
+
+#[tokio::test]
+async fn a_setup_that_fails_or_is_refused_a_host_is_a_failure_that_names_command_and_host() {
+    let Some(sandbox) = sandbox().await else {
+        return;
+    };
+    let fetch = "import urllib.request\n\
+                 urllib.request.urlopen('https://files.example.org/x')\n";
+    let cases = [
+        (
+            "setup: [python3 -c 'print(\"no compiler\"); exit(3)']\n",
+            &["failed with exit code 3", "it said last:", "no compiler"][..],
+        ),
+        (
+            "setup: [python3 fetch.py]\n",
+            &[
+                "it was refused the hosts files.example.org (host_not_allowed)",
+                "Tunnel connection failed: 403 Forbidden",
+            ],
+        ),
+        (
+            "setup: [python3 -c 'import time; time.sleep(600)']\nsetup_timeout: 1s\n",
+            &["did not end within 1 s"],
+        ),
+        (
+            "setup: [no-such-program]\n",
+            &["`no-such-program`, which installs dependencies, can't be run"],
+        ),
+    ];
+    for (config, words) in cases {
+        let files = [("fetch.py", fetch), (".patchfleet.yaml", config)];
+        let rig = Rig::with(&files).await;
+        let failure = set_up(&rig, &sandbox).await.err().flatten().unwrap();
+        assert_eq!(failure.kind, FailureKind::SetupFailed, "{failure:?}");
+        for word in words {
+            assert!(failure.message.contains(word), "{}", failure.message);
+        }
     }
 }

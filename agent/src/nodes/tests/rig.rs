@@ -200,9 +200,19 @@ impl Rig {
         deps: NodeDeps,
         checkpoints: Vec<Checkpoint>,
     ) -> Result<Report, RunError> {
+        self.run_from(Context::default(), deps, checkpoints).await
+    }
+
+    /// The same, with what was there before.
+    pub(crate) async fn run_from(
+        &self,
+        ctx: Context,
+        deps: NodeDeps,
+        checkpoints: Vec<Checkpoint>,
+    ) -> Result<Report, RunError> {
         let engine = Engine::new(coding_flow(), registry(deps)).unwrap();
         let run = Run {
-            ctx: Context::default(),
+            ctx,
             checkpoints,
             observer: &self.notes,
             cancel: CancellationToken::new(),
