@@ -264,11 +264,11 @@ impl Workspaces {
         };
         let swept = sweep.run(self.retention).await?;
         // Whoever has a task's lock may be about to build its folder.
-        let is_kept = |task| {
-            let folder = self.layout.task(task);
-            folder.root().exists() || self.locks.try_lock(task).is_none()
+        let may_forget = |task| {
+            let lock = self.locks.try_lock(task)?;
+            (!self.layout.task(task).root().exists()).then_some(lock)
         };
-        self.mirrors.forget(&self.git, is_kept).await;
+        self.mirrors.forget(&self.git, may_forget).await;
         for task in &swept.removed {
             let about = task.to_string();
             self.logs

@@ -45,6 +45,8 @@ pub(crate) struct Plan {
     pub(crate) answers: Vec<String>,
     /// `.patchfleet.yaml` of the repository instead of the sample's.
     pub(crate) repository_config: Option<&'static str>,
+    /// What the repository brings runs in the sandbox, where the host isolates.
+    pub(crate) isolated: bool,
     /// `patchfleet up`: the agent lives in the coordinator's process.
     pub(crate) together: bool,
     /// Where traces go.
@@ -63,6 +65,7 @@ impl Default for Plan {
             kept: Kept::Sqlite,
             answers: Vec::new(),
             repository_config: None,
+            isolated: true,
             together: false,
             traces: None,
             sweep: NEVER,

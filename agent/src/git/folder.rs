@@ -11,6 +11,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use super::keep::is_of_a_kept;
 use crate::disk::remove_all;
 
 /// The configuration of a bare repository, all of it.
@@ -90,7 +91,7 @@ fn unlock_refs(dir: &Path) -> io::Result<()> {
         let path = entry.path();
         if entry.file_type()?.is_dir() {
             unlock_refs(&path)?;
-        } else if path.extension().is_some_and(|end| end == "lock") {
+        } else if path.extension().is_some_and(|end| end == "lock") && !is_of_a_kept(&path) {
             remove_all(&path)?;
         }
     }

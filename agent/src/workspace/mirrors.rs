@@ -19,7 +19,7 @@ use uuid::Uuid;
 use super::file_lock::{FileLock, Sharing};
 use super::layout::{delete, doomed, folders};
 use super::staging::StagingFolders;
-use crate::git::{Git, GitError, Remote, Repository};
+use crate::git::{FolderLock, Git, GitError, Remote, Repository};
 
 /// What a mirror has of its remote.
 const REFSPECS: &[&str] = &["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"];
@@ -188,16 +188,20 @@ impl Mirrors {
         found.unwrap_or_default()
     }
 
-    /// Forgets for whom commits were kept, but for those tasks that `is_kept` says.
-    pub(super) async fn forget(&self, git: &Git, is_kept: impl Fn(TaskId) -> bool) {
+    /// Forgets for whom commits were kept, where `may_forget` gives the task's lock.
+    pub(super) async fn forget(
+        &self,
+        git: &Git,
+        may_forget: impl Fn(TaskId) -> Option<FolderLock>,
+    ) {
         for version in self.versions().await {
             let mirror = git.repository(&version.path);
             let kept = mirror.kept().await.unwrap_or_default();
             for name in kept {
-                let task = name.parse();
-                if !task.is_ok_and(&is_kept)
-                    && let Err(error) = mirror.forget(&name).await
-                {
+                let Some(_lock) = name.parse().ok().and_then(&may_forget) else {
+                    continue;
+                };
+                if let Err(error) = mirror.forget(&name).await {
                     tracing::warn!(%error, name, "a ref of a task that is gone stays");
                 }
             }

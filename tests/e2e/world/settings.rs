@@ -160,7 +160,9 @@ fn agent_tree(world: &World) -> Value {
         "http": {"listen": world.agent_address(), "key": {"env": "E2E_HTTP_KEY"}},
         "draft": draft,
     });
-    if !world.isolates {
+    if !world.plan.isolated {
+        agent["sandbox"] = json!({"backend": "none", "required": false});
+    } else if !world.isolates {
         agent["sandbox"] = json!({"required": false});
     }
     agent

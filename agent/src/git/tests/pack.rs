@@ -64,3 +64,23 @@ async fn what_is_fetched_for_weeks_stays_in_few_files_and_nothing_of_it_goes() {
         assert!(!path.exists(), "{}", path.display());
     }
 }
+
+#[tokio::test]
+async fn a_commit_is_kept_whatever_a_killed_process_left_and_whoever_cleans_up_beside_it() {
+    let origin = Origin::with(&[("a", "1\n")]).await;
+    let (_folder, mirror, _) = cloned(&origin).await;
+    let head = mirror.resolve("refs/heads/main").await.unwrap().unwrap();
+    // One of another task, which is being written at this moment.
+    let other = mirror.dir().join("refs/patchfleet-other.lock");
+    std::fs::write(&other, "").unwrap();
+    let refspecs = ["+refs/heads/*:refs/heads/*"];
+    mirror.refresh(&origin.remote(), &refspecs).await.unwrap();
+    assert!(other.exists());
+    // One of this task, which nobody else writes.
+    std::fs::write(mirror.dir().join("refs/patchfleet-task.lock"), "").unwrap();
+    mirror.keep("task", &head).await.unwrap();
+    assert_eq!(mirror.kept().await.unwrap(), ["task"]);
+    std::fs::write(mirror.dir().join("refs/patchfleet-task.lock"), "").unwrap();
+    mirror.forget("task").await.unwrap();
+    assert_eq!(mirror.kept().await.unwrap(), [""; 0]);
+}

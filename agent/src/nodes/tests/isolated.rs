@@ -68,9 +68,11 @@ async fn a_draft_and_its_tests_see_nothing_of_the_host_and_the_pull_request_says
     let looks = "import os, unittest\n\n\nclass Looks(unittest.TestCase):\n    \
                  def test_it_is_apart(self):\n        \
                  self.assertEqual(os.getcwd(), '/workspace')\n        \
-                 self.assertFalse(os.path.exists('PATCHFLEET_TEST_FOLDER'))\n";
+                 self.assertFalse(os.path.exists('/' + 'PATCHFLEET_TEST_FOLDER'))\n";
     let mut rig = Rig::with(REPOSITORY).await;
-    let looks = looks.replace(FOLDER, &rig.bench.root.path().display().to_string());
+    // Not as an absolute path, by which the draft command would name what it is to be shown.
+    let folder = rig.bench.root.path().display().to_string();
+    let looks = looks.replace(FOLDER, folder.trim_start_matches('/'));
     let script = format!(
         "test \"$PWD\" = /workspace || exit 9\n\
          test -s \"$PATCHFLEET_REQUEST_FILE\" || exit 8\n\

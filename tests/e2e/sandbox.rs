@@ -1,4 +1,4 @@
-//! Dependencies are installed before a draft is asked for, where the host isolates.
+//! Where what a repository brings runs, and what is installed for it before a draft is asked for.
 
 use patchfleet_domain::{FailureKind, TaskState};
 
@@ -59,4 +59,21 @@ async fn what_can_not_be_installed_ends_the_task_before_a_draft_is_asked_for() {
         ),
         (0, 0)
     );
+}
+
+#[tokio::test]
+async fn an_agent_that_need_not_isolate_works_and_its_pull_request_says_so() {
+    let world = World::with(Plan {
+        isolated: false,
+        ..Plan::default()
+    })
+    .await;
+    let issue = world.open();
+    world.label(issue);
+    let body = world.pull_request().await.body.unwrap_or_default();
+    for what in ["The draft command", "The tests"] {
+        let line = format!("{what} ran **without isolation** on the agent's host");
+        assert!(body.contains(&line), "{body}");
+    }
+    world.merge_and_check(issue).await;
 }
