@@ -430,6 +430,17 @@ impl Workspace {
             .map_err(disk)
     }
 
+    /// The folders of objects that the work tree's `.git` borrows from, which whoever runs git in
+    /// it has to see.
+    pub async fn borrowed_objects(&self) -> Vec<PathBuf> {
+        let alternates = self.layout.clone_git().join("objects/info/alternates");
+        let text = tokio::fs::read_to_string(alternates).await;
+        text.unwrap_or_default()
+            .lines()
+            .map(PathBuf::from)
+            .collect()
+    }
+
     /// The `.git` that drafts and tests see.
     fn clone_git(&self) -> PathBuf {
         self.layout.repo_clone().join(".git")

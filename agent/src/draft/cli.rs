@@ -116,6 +116,7 @@ impl CliDraft<'_> {
         env.extend(self.passed());
         let mut shown = request.files;
         shown.extend(named::files(self.command));
+        shown.extend(surroundings.workspace.borrowed_objects().await);
         let run = Run {
             env,
             shown,

@@ -8,6 +8,7 @@ use super::context::{optional, required};
 use super::finding::Finding;
 use super::test::TestResults;
 use crate::git::ObjectId;
+use crate::setup::SetupReport;
 
 /// The commit that an earlier attempt began with: a later one that uses its checkpoints has to
 /// begin with the same.
@@ -64,7 +65,11 @@ fn after_last_round(ctx: &Context, rounds: u32) -> Failure {
         .into_iter()
         .map(|finding| finding.message)
         .collect();
-    let message = format!("after {rounds} rounds: {}", messages.join("\n"));
+    let mut message = format!("after {rounds} rounds: {}", messages.join("\n"));
+    let setup: Option<SetupReport> = optional(ctx, "setup").ok().flatten();
+    if let Some(missing) = setup.and_then(|setup| setup.missing()) {
+        message = format!("{message}\n{missing}");
+    }
     of_kind(kind, message)
 }
 

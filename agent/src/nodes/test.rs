@@ -117,6 +117,7 @@ impl TestCommand {
         installed.map_err(git)?;
         let run = Run {
             env: test_environment(),
+            shown: deps.workspace.borrowed_objects().await,
             timeout: deps
                 .tests
                 .timeout

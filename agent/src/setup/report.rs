@@ -37,6 +37,9 @@ pub struct StepReport {
     pub refused_hosts: Vec<Refusal>,
     /// Limits that nothing on the host enforced.
     pub limits_not_enforced: Vec<String>,
+    /// How it failed, when a lock file alone asked for it.
+    #[serde(default)]
+    pub failure: Option<String>,
 }
 
 impl StepReport {
@@ -49,6 +52,7 @@ impl StepReport {
             duration_ms: u64::try_from(ran.finished.duration.as_millis()).unwrap_or(u64::MAX),
             refused_hosts: refusals.list(),
             limits_not_enforced: limits.map(ToString::to_string).collect(),
+            failure: None,
         }
     }
 
@@ -71,13 +75,11 @@ impl StepReport {
 impl SetupReport {
     /// What was installed by what, and how that was kept apart; nothing where nothing was installed.
     pub fn words(&self) -> Option<String> {
-        let last = self.steps.last()?;
-        let commands = self.steps.iter().map(StepReport::shown);
-        let mut text = format!(
-            "Dependencies were installed by {} in the sandbox `{}`, with network to allowed hosts only",
-            commands.collect::<Vec<_>>().join(", "),
-            last.backend,
-        );
+        let parts: Vec<_> = self.installed().into_iter().chain(self.missing()).collect();
+        if parts.is_empty() {
+            return None;
+        }
+        let mut text = parts.join(". ");
         let refused = self.steps.iter().flat_map(|step| &step.refused_hosts);
         let refused: BTreeSet<_> = refused.map(|it| code(&it.host)).collect();
         let limits = self.steps.iter().flat_map(|step| &step.limits_not_enforced);
@@ -93,6 +95,28 @@ impl SetupReport {
         }
         text.push('.');
         Some(text)
+    }
+
+    fn installed(&self) -> Option<String> {
+        let steps = self.steps.iter().filter(|step| step.failure.is_none());
+        let backend = steps.clone().next_back()?.backend;
+        let commands: Vec<_> = steps.map(StepReport::shown).collect();
+        let commands = commands.join(", ");
+        Some(format!(
+            "Dependencies were installed by {commands} in the sandbox `{backend}`, with network to \
+             allowed hosts only"
+        ))
+    }
+
+    /// What was not installed, because a command failed that a lock file alone asked for.
+    pub fn missing(&self) -> Option<String> {
+        let failed = self.steps.iter().filter_map(|step| {
+            let how = step.failure.as_ref()?;
+            Some(format!("{} {how}", step.shown()))
+        });
+        let failed: Vec<_> = failed.collect();
+        let failed = failed.join(", ");
+        (!failed.is_empty()).then(|| format!("Dependencies are missing: {failed}"))
     }
 }
 
@@ -125,6 +149,7 @@ mod tests {
             duration_ms: 1,
             refused_hosts: refused.iter().map(|host| refusal(host)).collect(),
             limits_not_enforced: vec!["memory".to_owned()],
+            failure: None,
         };
         let report = SetupReport {
             steps: vec![
@@ -133,6 +158,24 @@ mod tests {
             ],
         };
         insta::assert_snapshot!(report.words().unwrap(), @"Dependencies were installed by `npm ci` in `web`, `./x '@everyone'\\n# title` in the sandbox `namespace`, with network to allowed hosts only; refused hosts: `a.example.org`, `b.example.org`; limits that were not enforced: memory.");
+        let [first, second] = &report.steps[..] else {
+            panic!("two steps")
+        };
+        let failed = |step: &StepReport| StepReport {
+            failure: Some("failed with exit code 1".to_owned()),
+            refused_hosts: Vec::new(),
+            limits_not_enforced: Vec::new(),
+            ..step.clone()
+        };
+        let half = SetupReport {
+            steps: vec![failed(first), second.clone()],
+        };
+        insta::assert_snapshot!(half.words().unwrap(), @"Dependencies were installed by `./x '@everyone'\\n# title` in the sandbox `namespace`, with network to allowed hosts only. Dependencies are missing: `npm ci` in `web` failed with exit code 1; refused hosts: `a.example.org`; limits that were not enforced: memory.");
+        let none = SetupReport {
+            steps: vec![failed(first)],
+        };
+        let words = "Dependencies are missing: `npm ci` in `web` failed with exit code 1.";
+        assert_eq!(none.words().unwrap(), words);
         assert_eq!(SetupReport::default().words(), None);
     }
 

@@ -235,3 +235,44 @@ async fn a_setup_that_fails_or_is_refused_a_host_is_a_failure_that_names_command
         }
     }
 }
+
+#[tokio::test]
+async fn a_setup_that_nobody_asked_for_may_fail_and_is_told_where_the_tests_stay_red() {
+    let Some(sandbox) = sandbox().await else {
+        return;
+    };
+    let mut files = REPOSITORY.to_vec();
+    files.push(("package-lock.json", "{}"));
+    let mut rig = Rig::with(&files).await;
+    rig.draft_by("echo '# x' >> calc.py", Duration::from_secs(20), &sandbox);
+    let (deps, report) = set_up(&rig, &sandbox).await.unwrap();
+    let missing = report.missing().unwrap();
+    assert!(
+        missing.contains("`npm ci` failed with exit code"),
+        "{missing}"
+    );
+    let ctx = patchfleet_flow::Context::new(serde_json::json!({ "setup": report }));
+    let ended = rig.run_from(ctx, deps, Vec::new()).await.unwrap_err();
+    let failure = failure(&ended).unwrap();
+    assert_eq!(failure.kind, FailureKind::TestsFailed);
+    assert!(failure.message.contains(&missing), "{}", failure.message);
+}
+
+#[tokio::test]
+async fn drafts_and_tests_see_the_history_of_the_repository() {
+    let Some(sandbox) = sandbox().await else {
+        return;
+    };
+    let files = &[
+        REPOSITORY[0],
+        REPOSITORY[1],
+        (".patchfleet.yaml", "test: git diff --exit-code HEAD\n"),
+    ];
+    let mut rig = Rig::with(files).await;
+    let script = "git show HEAD:calc.py | sed 's/a - b/a + b/' > calc.py";
+    rig.draft_by(script, Duration::from_secs(20), &sandbox);
+    rig.run_isolated(&sandbox.allow(["git".to_owned()]))
+        .await
+        .unwrap();
+    assert!(rig.on_branch("calc.py").await.contains("a + b"));
+}
