@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use patchfleet_testkit::exposition::{Family, families};
 
-use crate::world::World;
+use crate::world::{Plan, World};
 
 /// The sum of a family's series, which has to be there.
 fn sum(families: &BTreeMap<String, Family>, name: &str) -> f64 {
@@ -13,7 +13,11 @@ fn sum(families: &BTreeMap<String, Family>, name: &str) -> f64 {
 
 #[tokio::test]
 async fn prometheus_takes_the_metrics_of_a_coordinator_and_of_an_agent_that_have_worked() {
-    let world = World::new().await;
+    let world = World::with(Plan {
+        agent_metrics: true,
+        ..Plan::default()
+    })
+    .await;
     let issue = world.open();
     world.label(issue);
     world.merge_and_check(issue).await;

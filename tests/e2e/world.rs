@@ -45,6 +45,8 @@ pub(crate) struct Plan {
     pub(crate) answers: Vec<String>,
     /// `.patchfleet.yaml` of the repository instead of the sample's.
     pub(crate) repository_config: Option<&'static str>,
+    /// The agent shows its metrics, at one port of the world's address.
+    pub(crate) agent_metrics: bool,
     /// What the repository brings runs in the sandbox, where the host isolates.
     pub(crate) isolated: bool,
     /// `patchfleet up`: the agent lives in the coordinator's process.
@@ -65,6 +67,7 @@ impl Default for Plan {
             kept: Kept::Sqlite,
             answers: Vec::new(),
             repository_config: None,
+            agent_metrics: false,
             isolated: true,
             together: false,
             traces: None,

@@ -157,9 +157,11 @@ fn agent_tree(world: &World) -> Value {
             "key": {"env": "E2E_FLEET_KEY"},
         },
         "workspace": {"root": world.folder().join("workspaces")},
-        "http": {"listen": world.agent_address(), "key": {"env": "E2E_HTTP_KEY"}},
         "draft": draft,
     });
+    if world.plan.agent_metrics {
+        agent["http"] = json!({"listen": world.agent_address(), "key": {"env": "E2E_HTTP_KEY"}});
+    }
     if !world.plan.isolated {
         agent["sandbox"] = json!({"backend": "none", "required": false});
     } else if !world.isolates {
