@@ -68,7 +68,7 @@ async fn a_draft_and_its_tests_see_nothing_of_the_host_and_the_pull_request_says
     let looks = "import os, unittest\n\n\nclass Looks(unittest.TestCase):\n    \
                  def test_it_is_apart(self):\n        \
                  self.assertEqual(os.getcwd(), '/workspace')\n        \
-                 self.assertFalse(os.path.exists('/' + 'PATCHFLEET_TEST_FOLDER'))\n";
+                 self.assertFalse(os.path.exists('/' + 'PATCHFLEET_TEST_FOLDER/answers'))\n";
     let mut rig = Rig::with(REPOSITORY).await;
     // Not as an absolute path, by which the draft command would name what it is to be shown.
     let folder = rig.bench.root.path().display().to_string();
