@@ -50,8 +50,13 @@ async fn what_can_not_be_installed_ends_the_task_before_a_draft_is_asked_for() {
         "{}",
         failure.message
     );
-    let told = world.status_says(issue, "no compiler").await;
-    assert!(told.contains(FailureKind::SetupFailed.advice()), "{told}");
+    // Attempts before the last one are told as well.
+    let told = world.status_says(issue, "Patchfleet: failed").await;
+    let advice = FailureKind::SetupFailed.advice();
+    assert!(
+        told.contains("no compiler") && told.contains(advice),
+        "{told}"
+    );
     assert_eq!(
         (
             world.drafts(),
@@ -76,4 +81,49 @@ async fn an_agent_that_need_not_isolate_works_and_its_pull_request_says_so() {
         assert!(body.contains(&line), "{body}");
     }
     world.merge_and_check(issue).await;
+}
+
+/// Programs for whoever runs git in the work tree: hooks, filters and helpers.
+const PLANTS: &str = r#"
+printf '#!/bin/sh\ntouch %s/$(basename $0)-$$\ncat\n' "$marker" > orders/planted.sh
+chmod +x orders/planted.sh
+mkdir -p .git/hooks .git/info
+for hook in pre-commit post-commit post-checkout post-index-change reference-transaction pre-push \
+    applypatch-msg update post-update fsmonitor-watchman; do
+    cp orders/planted.sh ".git/hooks/$hook"
+done
+for key in core.fsmonitor core.sshCommand core.editor core.pager core.askPass core.gitProxy \
+    core.alternateRefsCommand credential.helper diff.external gpg.program sequence.editor \
+    filter.planted.clean filter.planted.smudge filter.planted.process diff.planted.textconv \
+    merge.planted.driver uploadpack.packObjectsHook remote.origin.uploadpack \
+    remote.origin.receivepack; do
+    git config "$key" "$PWD/orders/planted.sh"
+done
+git config commit.gpgSign true
+git config url.ext::./orders/planted.sh.insteadOf http
+git config protocol.ext.allow always
+echo '* filter=planted diff=planted merge=planted' > .git/info/attributes
+"#;
+
+#[tokio::test]
+async fn what_a_draft_plants_for_git_is_run_by_nobody() {
+    for isolated in [true, false] {
+        let world = World::with(Plan {
+            isolated,
+            afterwards: PLANTS,
+            ..Plan::default()
+        })
+        .await;
+        let issue = world.open();
+        world.label(issue);
+        world.merge_and_check(issue).await;
+        world.idle_agent().await;
+        let ran = std::fs::read_dir(world.marker_folder()).unwrap();
+        let ran: Vec<_> = ran.map(|entry| entry.unwrap().file_name()).collect();
+        assert!(ran.is_empty(), "isolated: {isolated}: {ran:?}");
+        let planted = world.github.file(REPOSITORY, "main", "orders/planted.sh");
+        let planted = String::from_utf8(planted.unwrap().unwrap()).unwrap();
+        let marker = world.marker_folder();
+        assert!(planted.contains(marker.to_str().unwrap()), "{planted}");
+    }
 }

@@ -45,6 +45,9 @@ pub(crate) struct Plan {
     pub(crate) answers: Vec<String>,
     /// `.patchfleet.yaml` of the repository instead of the sample's.
     pub(crate) repository_config: Option<&'static str>,
+    /// Shell that the draft command runs when it has mended the sample; `$marker` is a folder of the
+    /// host that anybody may write and no run in a sandbox sees.
+    pub(crate) afterwards: &'static str,
     /// The agent shows its metrics, at one port of the world's address.
     pub(crate) agent_metrics: bool,
     /// What the repository brings runs in the sandbox, where the host isolates.
@@ -67,6 +70,7 @@ impl Default for Plan {
             kept: Kept::Sqlite,
             answers: Vec::new(),
             repository_config: None,
+            afterwards: "",
             agent_metrics: false,
             isolated: true,
             together: false,
@@ -122,7 +126,8 @@ impl World {
             Kept::Postgres => Some(Database::create().await.unwrap()),
         };
         let address = settings::address();
-        settings::make_draft_folder(folder.path());
+        settings::make_open_folder(&folder.path().join("draft"));
+        settings::make_open_folder(&folder.path().join("marker"));
         let mut world = Self {
             keys: Keys::make(github.bot_token()),
             github,
@@ -246,6 +251,11 @@ impl World {
     /// Where the draft command waits at its gate and is counted: all of the host that it sees.
     pub(crate) fn draft_folder(&self) -> PathBuf {
         self.folder().join("draft")
+    }
+
+    /// Who writes here was no run in a sandbox.
+    pub(crate) fn marker_folder(&self) -> PathBuf {
+        self.folder().join("marker")
     }
 
     pub(crate) fn webhook_url(&self) -> String {

@@ -170,12 +170,11 @@ fn agent_tree(world: &World) -> Value {
     agent
 }
 
-/// Makes the folder that the draft command may write, whichever user it is.
-pub(super) fn make_draft_folder(folder: &Path) {
-    let path = folder.join("draft");
-    std::fs::create_dir(&path).unwrap();
+/// Makes a folder that the draft command may write, whichever user it is.
+pub(super) fn make_open_folder(path: &Path) {
+    std::fs::create_dir(path).unwrap();
     let all = std::os::unix::fs::PermissionsExt::from_mode(0o777);
-    std::fs::set_permissions(&path, all).unwrap();
+    std::fs::set_permissions(path, all).unwrap();
 }
 
 /// A draft command that is counted, waits while there is a gate, and mends the sample.
@@ -185,8 +184,11 @@ fn script(world: &World) -> String {
     std::fs::copy(kit("sample/answers/1.diff"), &answer).unwrap();
     let text = format!(
         "set -e\ngate='{folder}/gate'\necho round $PATCHFLEET_ROUND >> '{folder}/drafts'\n\
-         while [ -e \"$gate\" ]; do sleep 0.02; done\ngit apply '{}'\n",
+         while [ -e \"$gate\" ]; do sleep 0.02; done\ngit apply '{}'\n\
+         marker='{}'\n{}\n",
         answer.display(),
+        world.marker_folder().display(),
+        world.plan.afterwards,
         folder = place.display()
     );
     let path = place.join("draft.sh");
