@@ -39,6 +39,15 @@ fn goodbye(heard: &[Heard]) -> Option<bool> {
 #[tokio::test]
 async fn called_off_work_stops_and_says_so() {
     let (scene, agent, work) = drafting().await;
+    // A report that is on its way when the work is called off is answered as stale, and then nobody
+    // wants to hear of the end.
+    let is_said = |report: &v1::Report| match &report.event {
+        Some(v1::report::Event::Log(log)) => log.lines.iter().any(|line| line.contains("FAILED")),
+        _ => false,
+    };
+    let look = |heard: &[Heard]| reports_of(work, heard).iter().any(is_said).then_some(());
+    let output = scene.stub.wait_for("the output of the tests", look).await;
+    output.unwrap();
     scene.stub.send(Body::Cancel(v1::Cancel {
         work: Some(work.into()),
         reason: "a person said so".to_owned(),
