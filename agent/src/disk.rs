@@ -7,9 +7,12 @@ mod handle;
 mod spread;
 
 use std::fs::{self, Permissions};
-use std::io;
+use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
+
+use nix::errno::Errno;
+use nix::unistd::{Whence, lseek};
 
 pub use handle::Owner;
 pub(crate) use handle::{Folder, Kind, Stamp, Stat};
@@ -67,7 +70,7 @@ pub(crate) fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
     } else if found.is_file() {
         // Never with the rights of the original while it belongs to another user.
         let mut copy = fs::File::create_new(to)?;
-        io::copy(&mut fs::File::open(from)?, &mut copy)?;
+        copy_data(fs::File::open(from)?, &mut copy)?;
         // Compilers tell by it what is up to date.
         copy.set_times(fs::FileTimes::new().set_modified(found.modified()?))?;
         same_owner(&found, to)?;
@@ -75,6 +78,27 @@ pub(crate) fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
     } else {
         Ok(())
     }
+}
+
+/// Copies what is written of a file. Its holes stay holes: they take no room where they come from, and
+/// no limit counts them.
+fn copy_data(mut from: fs::File, to: &mut fs::File) -> io::Result<()> {
+    let length = from.metadata()?.len();
+    let mut at = 0;
+    loop {
+        let begin = match lseek(&from, at, Whence::SeekData) {
+            // Nothing but a hole comes after.
+            Err(Errno::ENXIO) => break,
+            found => found?,
+        };
+        at = lseek(&from, begin, Whence::SeekHole)?;
+        let begin = u64::try_from(begin).map_err(io::Error::other)?;
+        let end = u64::try_from(at).map_err(io::Error::other)?;
+        from.seek(SeekFrom::Start(begin))?;
+        to.seek(SeekFrom::Start(begin))?;
+        io::copy(&mut (&mut from).take(end - begin), to)?;
+    }
+    to.set_len(length)
 }
 
 /// Rights without those by which a program becomes another user.
@@ -148,5 +172,30 @@ mod tests {
         assert!(!root.path().join("home").exists());
         assert!(kept.join("file").exists(), "a link was followed");
         remove_all(&root.path().join("home")).unwrap();
+    }
+
+    #[test]
+    fn a_copy_has_all_that_is_written_and_takes_no_room_for_holes() {
+        let folder = tempfile::tempdir().unwrap();
+        let (from, to) = (folder.path().join("a"), folder.path().join("b"));
+        let mut file = fs::File::create(&from).unwrap();
+        for at in [0, 64 << 20, 256 << 20] {
+            file.seek(SeekFrom::Start(at)).unwrap();
+            std::io::Write::write_all(&mut file, b"data").unwrap();
+        }
+        file.set_len(512 << 20).unwrap();
+        copy_tree(&from, &to).unwrap();
+        let (old, new) = (fs::metadata(&from).unwrap(), fs::metadata(&to).unwrap());
+        assert_eq!(new.len(), old.len());
+        assert!(new.blocks() * 512 < 1 << 20, "{}", new.blocks());
+        let mut copy = fs::File::open(&to).unwrap();
+        for at in [0, 64 << 20, 256 << 20] {
+            let mut text = [0; 4];
+            copy.seek(SeekFrom::Start(at)).unwrap();
+            copy.read_exact(&mut text).unwrap();
+            assert_eq!(&text, b"data");
+        }
+        fs::write(&from, "").unwrap();
+        copy_tree(&from, &folder.path().join("c")).unwrap();
     }
 }

@@ -125,6 +125,11 @@ impl Setup<'_> {
             Ok(ran) => ran,
         };
         let report = StepReport::new(command, &ran, &refusals);
+        if let Some(limit) = ran.exceeded.as_ref().filter(|it| it.voids_result()) {
+            // What it left is a part of what it should be, or too much to copy.
+            let how = format!("has no result: {limit}");
+            return Err(Some(failed(command, &how, (&ran, &refusals))));
+        }
         let finished = &ran.finished;
         let how = match (finished.timed_out, finished.returncode, finished.signal) {
             (true, ..) => format!("did not end within {} s", limit.as_secs()),

@@ -399,9 +399,12 @@ impl Workspace {
     /// When they can't be written.
     pub async fn put_dependencies(&self, private: &Path) -> Result<Vec<PathBuf>, GitError> {
         let (dependencies, work_tree) = (self.dependencies.clone(), self.layout.repo_clone());
-        let home = private.join("home");
-        self.on_disk(move || dependencies.put(&work_tree, &home))
-            .await
+        let (home, temporary) = (private.join("home"), private.join("tmp"));
+        self.on_disk(move || {
+            crate::disk::remove_all(&temporary)?;
+            dependencies.put(&work_tree, &home)
+        })
+        .await
     }
 
     /// Takes such copies out of the work tree, so that they are no part of a change.

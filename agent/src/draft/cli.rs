@@ -115,7 +115,7 @@ impl CliDraft<'_> {
         let mut env = request.env;
         env.extend(self.passed());
         let mut shown = request.files;
-        shown.extend(named::files(self.command));
+        shown.extend(named::files(self.command, self.folders));
         shown.extend(surroundings.workspace.borrowed_objects().await);
         let run = Run {
             env,

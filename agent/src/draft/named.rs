@@ -2,7 +2,6 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use crate::process::is_executable;
 use crate::sandbox;
 
 /// What ends a word, also within one that a shell is going to read.
@@ -11,24 +10,17 @@ const ENDS: &[char] = &[
 ];
 
 /// The files and folders of the host that a command names by their absolute paths, but for those
-/// that hold everybody's things.
-pub(super) fn files(command: &[String]) -> Vec<PathBuf> {
+/// that hold everybody's things and those around a folder that it may write, which has to be shown
+/// by itself. Nothing beside them is shown: secrets may lie there.
+pub(super) fn files(command: &[String], writable: &[PathBuf]) -> Vec<PathBuf> {
     let words = command.iter().flat_map(|word| word.split(ENDS));
     let paths = words.filter_map(|word| plain(Path::new(word)));
+    let is_around = |path: &PathBuf| writable.iter().any(|it| it.starts_with(path));
     let named = paths.filter(|path| sandbox::may_be_shown(path) && path.exists());
-    let mut found: Vec<_> = named.map(with_neighbours).collect();
+    let mut found: Vec<_> = named.filter(|path| !is_around(path)).collect();
     found.sort();
     found.dedup();
     found
-}
-
-/// The folder of a program, because programs use what is beside them; else the path itself.
-fn with_neighbours(path: PathBuf) -> PathBuf {
-    let folder = path.parent().filter(|folder| sandbox::may_be_shown(folder));
-    match folder {
-        Some(folder) if path.is_file() && is_executable(&path) => folder.to_owned(),
-        _ => path,
-    }
 }
 
 /// An absolute path without `.`; none when it leads back up.
@@ -61,22 +53,25 @@ mod tests {
             format!("{root_text}/."),
         ];
         let expected = [root.clone(), root.join("fix.diff"), root.join("tool.sh")];
-        assert_eq!(files(&command), expected);
+        assert_eq!(files(&command, &[]), expected);
     }
 
     #[test]
-    fn a_program_is_shown_with_what_is_beside_it() {
+    fn neither_what_lies_beside_a_program_nor_what_lies_around_a_writable_folder_is_shown() {
         let folder = tempfile::tempdir().unwrap();
-        let script = folder.path().join("fix.sh");
+        let root = folder.path().canonicalize().unwrap();
+        let script = root.join("fix.sh");
         std::fs::write(&script, "").unwrap();
         std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
-        let command = ["sh".to_owned(), script.display().to_string()];
-        assert_eq!(files(&command), [folder.path()]);
+        std::fs::create_dir(root.join("state")).unwrap();
+        let text = |path: &Path| path.display().to_string();
+        let command = ["sh".to_owned(), text(&script), text(&root)];
+        assert_eq!(files(&command, &[root.join("state")]), [script]);
     }
 
     #[test]
     fn what_holds_everybodys_things_is_not_shown_for_being_named() {
         let command = ["sh", "-c", "ls / /home /etc /root /proc/1 /dev/null /sys"];
-        assert!(files(&command.map(str::to_owned)).is_empty());
+        assert!(files(&command.map(str::to_owned), &[]).is_empty());
     }
 }

@@ -59,13 +59,14 @@ impl Dependencies {
         Ok(Self(Some(Arc::new(Installed { home, tree, paths }))))
     }
 
-    /// Makes a home a copy of the one that was installed in, and puts copies of the rest into a
-    /// work tree, but for paths that a change takes; which paths were put there.
+    /// Makes a home a copy of the one that was installed in, with nothing of an earlier run, and puts
+    /// copies of the rest into a work tree, but for paths that a change takes; which paths were put
+    /// there.
     pub(super) fn put(&self, work_tree: &Path, home: &Path) -> io::Result<Vec<PathBuf>> {
+        disk::remove_all(home)?;
         let Some(installed) = &self.0 else {
             return Ok(Vec::new());
         };
-        disk::remove_all(home)?;
         fs::create_dir_all(home.parent().unwrap_or(home))?;
         disk::copy_tree(&installed.home, home)?;
         let mut put = Vec::new();
@@ -216,5 +217,14 @@ mod tests {
         take_away(&tree, &paths).unwrap();
         assert!(outside.join("node_modules").exists());
         assert!(tree.join(".venv").is_file());
+    }
+
+    #[test]
+    fn a_home_has_nothing_of_an_earlier_run_where_nothing_was_installed_either() {
+        let root = tempfile::tempdir().unwrap();
+        let home = root.path().join("home");
+        write(home.join(".local/usercustomize.py"));
+        let put = Dependencies::default().put(root.path(), &home).unwrap();
+        assert!(put.is_empty() && !home.exists());
     }
 }
