@@ -45,6 +45,8 @@ pub struct Issue {
     pub updated_at: Timestamp,
     /// Login of who closed it; lists don't tell.
     pub closed_by: Option<String>,
+    /// When it was closed, if it is.
+    pub closed_at: Option<Timestamp>,
 }
 
 /// Something that was done to an issue.
@@ -98,6 +100,7 @@ struct Answer {
     created_at: Timestamp,
     updated_at: Timestamp,
     closed_by: Option<Account>,
+    closed_at: Option<Timestamp>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -128,6 +131,7 @@ impl From<Answer> for Issue {
             created_at: answer.created_at,
             updated_at: answer.updated_at,
             closed_by: answer.closed_by.map(|account| account.login),
+            closed_at: answer.closed_at,
         }
     }
 }

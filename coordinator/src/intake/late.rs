@@ -14,7 +14,7 @@ use super::decide::Deciding;
 use super::key::BIRTH;
 use super::sweep::SKEW;
 use crate::store::{Act, LastTrigger};
-use crate::webhook::event::{IssueEvent, Repository};
+use crate::webhook::event::IssueEvent;
 
 impl Deciding<'_> {
     /// The end of the issue's active task that came before the event on GitHub, if there was one.
@@ -25,27 +25,29 @@ impl Deciding<'_> {
         };
         match &task.pull_request {
             Some(pull) if task.state == TaskState::Review => {
-                self.end_of_review(&event.repository, &task, pull.number)
-                    .await
+                self.end_of_review(event, &task, pull.number).await
             }
             _ => self.closing_before(event, &task).await,
         }
     }
 
+    /// The closing of the task's pull request, if the event came after it.
     async fn end_of_review(
         &self,
-        repository: &Repository,
+        event: &IssueEvent,
         task: &Task,
         number: u64,
     ) -> Result<Option<Act>, IntakeError> {
-        let github = &self.intake.github;
+        let (github, repository) = (&self.intake.github, &event.repository);
         let asking = async {
             let pull = github.pull_request(&repository.name, number).await?;
             if pull.state != OpenState::Closed {
                 return Ok(None);
             }
             let shown = github.issue(&repository.name, IssueNumber(number)).await?;
-            Ok(Some((pull.merged, shown.closed_by)))
+            let until = event.issue.updated_at;
+            let is_before = shown.closed_at.is_some_and(|at| at <= until);
+            Ok(is_before.then_some((pull.merged, shown.closed_by)))
         };
         let closed = match self.github(asking).await {
             Ok(closed) => closed,

@@ -151,3 +151,22 @@ async fn a_label_after_the_issue_was_closed_is_for_the_next_task() -> Result<()>
     assert!(scene.task(number).await?.state.is_active());
     Ok(())
 }
+
+/// One from before the end is the ended task's, however late it is delivered.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_label_from_before_the_pull_request_was_closed_makes_no_second_task() -> Result<()> {
+    let (scene, _, task) = at_work().await?;
+    let number = open_pull(&scene, &task).await?;
+    review_of(&scene, issue(&task), number).await?;
+    scene.settled().await?;
+    scene.simulator.lose_next(3);
+    relabel(&scene, &task)?;
+    scene.simulator.close_pull(REPOSITORY, "mona", number)?;
+    scene.later();
+    scene.settled().await?;
+    deliver_again(&scene).await?;
+    assert_eq!(scene.tasks().await?.len(), 1);
+    let state = scene.store.task(task.id).await?.map(|task| task.state);
+    assert_eq!(state, Some(TaskState::Failed));
+    Ok(())
+}
