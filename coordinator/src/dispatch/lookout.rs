@@ -96,10 +96,18 @@ async fn compare(shared: &Shared, sign: &Sign, live: &[Renewal]) -> StoreResult<
     let is_live: BTreeSet<_> = live.iter().map(|live| live.work).collect();
     let held = sign.held.iter().copied();
     let over: Vec<_> = held.filter(|work| !is_live.contains(work)).collect();
-    let called_off = shared.store.called_off(&sign.agent, &over).await?;
-    for work in over {
-        let called_off = called_off.contains(&work);
-        shared.registry.stop(&sign.agent, work, called_off);
+    // An agent whose attempts can't be looked up says again what it has; the leases of others, which
+    // are renewed by now, do not wait for that.
+    match shared.store.called_off(&sign.agent, &over).await {
+        Ok(called_off) => {
+            for work in over {
+                let called_off = called_off.contains(&work);
+                shared.registry.stop(&sign.agent, work, called_off);
+            }
+        }
+        Err(error) => {
+            tracing::warn!(agent.id = %sign.agent, %error, "why attempts ended can't be read");
+        }
     }
     let patience = shared.options.lease;
     for work in shared.registry.renewed(&sign.agent, live, patience) {

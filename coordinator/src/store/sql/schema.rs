@@ -20,6 +20,7 @@ use sqlx::any::AnyPoolOptions;
 use sqlx::error::DatabaseError;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::{AnyPool, Executor as _};
+use tokio::time::Instant;
 
 use super::connect::connect;
 use crate::store::{StoreError, StoreResult};
@@ -52,6 +53,8 @@ const POSTGRES_SESSION: [&str; 4] = [
 const IN_THE_WAY: [&str; 3] = ["55P03", "40P01", "40001"];
 /// Between two tries to have a lock, so that others get through.
 const PAUSE: Duration = Duration::from_millis(500);
+/// How often a replica says that it waits for another one.
+const REMINDER: Duration = Duration::from_secs(10);
 
 /// Migrates a file, one process after the other: sqlx takes a lock for that on PostgreSQL, and none
 /// on SQLite.
@@ -68,6 +71,7 @@ pub(super) async fn migrate_postgres(url: &str) -> StoreResult<()> {
 }
 
 async fn migrate_by(migrator: &Migrator, url: &str) -> StoreResult<()> {
+    let mut reminded: Option<Instant> = None;
     loop {
         // A session of its own takes all its locks with it when it fails, and has them until then.
         let session = AnyPoolOptions::new().max_connections(1).max_lifetime(None);
@@ -76,7 +80,15 @@ async fn migrate_by(migrator: &Migrator, url: &str) -> StoreResult<()> {
         session.close().await;
         match migrated {
             Ok(true) => return Ok(()),
-            Ok(false) => tracing::debug!("another replica brings the schema up to date"),
+            Ok(false) if reminded.is_some_and(|at| at.elapsed() < REMINDER) => {}
+            Ok(false) => {
+                reminded = Some(Instant::now());
+                tracing::warn!(
+                    "waiting until another replica has brought the schema up to date (pg_locks \
+                     shows its pid, by locktype advisory; a session of a host that is gone keeps \
+                     the lock until pg_terminate_backend ends it)"
+                );
+            }
             Err(error) if is_locked(&error) => tracing::warn!(
                 %error,
                 "the schema can't be brought up to date while others hold a lock on it; trying \
