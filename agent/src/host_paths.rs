@@ -12,6 +12,7 @@ use std::sync::LazyLock;
 
 use regex::{Captures, Regex};
 
+use crate::command_paths::absolute_paths;
 use crate::config::{AgentConfig, DraftConfig};
 
 /// A task's folder on whichever host: a checkpoint quotes paths of the agent that wrote it.
@@ -66,13 +67,18 @@ impl HostPaths {
         if let Some(home) = home {
             add(home, "~".into());
         }
-        let tests = config.tests.command.iter().flatten().map(String::as_str);
-        let programs = config.draft.program().into_iter().chain(tests.take(1));
-        // One with a relative path is the repository's own, or found on the PATH.
-        let programs = programs.map(Path::new).filter(|path| path.is_absolute());
-        for program in programs.chain(program) {
-            let name = program.file_name().unwrap_or_default().to_string_lossy();
-            add(program, name.into_owned().into());
+        let draft = match &config.draft {
+            DraftConfig::Cli { command, .. } => &command[..],
+            DraftConfig::Replay { .. } => &[],
+        };
+        let tests = config.tests.command.as_deref().unwrap_or_default();
+        // What has a relative path is the repository's own, or found on the PATH.
+        let named = absolute_paths(draft).chain(absolute_paths(tests));
+        let named = named.filter(|path| !is_everywhere(path));
+        for path in named.chain(program.map(Path::to_owned)) {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let name = name.into_owned();
+            add(&path, name.into());
         }
         places.sort_by_key(|place| std::cmp::Reverse(place.path.len()));
         Self { places }
@@ -108,6 +114,12 @@ impl HostPaths {
         // Of those at one position the longest stands first.
         found.min_by_key(|(at, _)| *at)
     }
+}
+
+/// Whether a path says nothing of the host, as `/tmp` and `/dev/null`.
+fn is_everywhere(path: &Path) -> bool {
+    let made = ["/dev", "/proc", "/sys"];
+    path.components().count() <= 2 || made.iter().any(|folder| path.starts_with(folder))
 }
 
 impl Place {
@@ -168,6 +180,7 @@ mod tests {
             "coordinator": {"url": "http://127.0.0.1:1", "key": "fleet-key"},
             "workspace": {"root": "/srv/fleet/work"},
             "draft": draft,
+            "tests": {"command": ["bash", "-c", "X=/srv/ci/acme/run.sh; exec $X 2>/dev/null"]},
         }));
         let home = Some(Path::new("/srv/fleet"));
         let program = Some(Path::new("/opt/fleet/bin/patchfleet"));
@@ -216,6 +229,10 @@ mod tests {
             ("/srv/fleet/.netrc", "~/.netrc"),
             ("/opt/tools/coder does not exist", "coder does not exist"),
             ("/opt/fleet/bin/patchfleet: exec", "patchfleet: exec"),
+            (
+                "bash -c X=/srv/ci/acme/run.sh; exec $X 2>/dev/null",
+                "bash -c X=run.sh; exec $X 2>/dev/null",
+            ),
         ] {
             assert_eq!(hidden(text), expected);
         }

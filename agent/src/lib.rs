@@ -4,6 +4,7 @@
 //! it in a `workspace` with the `nodes` of the coding flow, and reports on the same session.
 //! Absent: choosing work, and anything kept between tasks but mirrors.
 
+mod command_paths;
 mod config;
 mod fitness;
 mod host;

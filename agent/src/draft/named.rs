@@ -1,20 +1,15 @@
 //! Files that a command line names: whoever configures `git apply /srv/fix.diff` means it to be read.
 
-use std::path::{Component, Path, PathBuf};
+use std::path::PathBuf;
 
+use crate::command_paths::absolute_paths;
 use crate::sandbox;
-
-/// What ends a word, also within one that a shell is going to read.
-const ENDS: &[char] = &[
-    ' ', '\t', '\n', '\'', '"', '`', ';', '|', '&', '(', ')', '<', '>', '{', '}', '=', ',', ':',
-];
 
 /// The files and folders of the host that a command names by their absolute paths, but for those
 /// that hold everybody's things and those around a folder that it may write, which has to be shown
 /// by itself. Nothing beside them is shown: secrets may lie there.
 pub(super) fn files(command: &[String], writable: &[PathBuf]) -> Vec<PathBuf> {
-    let words = command.iter().flat_map(|word| word.split(ENDS));
-    let paths = words.filter_map(|word| plain(Path::new(word)));
+    let paths = absolute_paths(command);
     let is_around = |path: &PathBuf| writable.iter().any(|it| it.starts_with(path));
     let named = paths.filter(|path| sandbox::may_be_shown(path) && path.exists());
     let mut found: Vec<_> = named.filter(|path| !is_around(path)).collect();
@@ -23,16 +18,10 @@ pub(super) fn files(command: &[String], writable: &[PathBuf]) -> Vec<PathBuf> {
     found
 }
 
-/// An absolute path without `.`; none when it leads back up.
-fn plain(path: &Path) -> Option<PathBuf> {
-    let is_plain = |part: &Component<'_>| matches!(part, Component::RootDir | Component::Normal(_));
-    let parts: PathBuf = path.components().collect();
-    (path.is_absolute() && parts.components().all(|part| is_plain(&part))).then_some(parts)
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
+    use std::path::Path;
 
     use super::*;
 

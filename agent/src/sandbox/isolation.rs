@@ -73,19 +73,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_not_kept_apart_is_told() {
+    fn the_words_say_what_was_not_isolated() {
         let sandboxed = Isolation {
             refused_hosts: vec!["example.com".to_owned()],
             limits_not_enforced: vec!["memory".to_owned(), "processors".to_owned()],
             ..Isolation::of(Backend::Namespace, false)
         };
-        let told = [
+        let runs = [
             Isolation::of(Backend::None, false),
             Isolation::of(Backend::Namespace, true),
             sandboxed,
         ];
-        let told: Vec<_> = told.iter().map(Isolation::words).collect();
-        insta::assert_snapshot!(told.join("\n"), @r"
+        let words: Vec<_> = runs.iter().map(Isolation::words).collect();
+        insta::assert_snapshot!(words.join("\n"), @r"
         **without isolation** on the agent's host
         in the sandbox `namespace`, with the host's network
         in the sandbox `namespace`, without network; refused hosts: example.com; limits that were not enforced: memory, processors

@@ -42,9 +42,9 @@ pub enum Exceeded {
          memory (`/tmp` and `/dev/shm` count; `sandbox.memory_mib`)"
     )]
     OutOfMemory {
-        /// How many.
+        /// How many processes were killed.
         kills: u64,
-        /// Of how much.
+        /// The run's memory limit, in MiB.
         limit_mib: u64,
     },
     /// It wrote more than it may have.
@@ -73,9 +73,9 @@ pub enum Exceeded {
          at a time (`sandbox.processes`)"
     )]
     TooManyProcesses {
-        /// How often.
+        /// How often a new process was refused.
         refused: u64,
-        /// How many it may have.
+        /// How many processes the run may have at once.
         limit: u64,
     },
     /// Its time was over, a good part of which it waited for its share of the processors.

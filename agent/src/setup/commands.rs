@@ -92,10 +92,10 @@ mod tests {
         let config = RepositoryConfig::parse(text).unwrap();
         let paths = ["Cargo.lock", "web/package-lock.json"];
         let commands = choose(&config, paths, &AllowList::new(&entries));
-        let told = commands
+        let shown = commands
             .iter()
             .map(|it| (it.to_string(), it.allow.patterns().collect()));
-        told.collect()
+        shown.collect()
     }
 
     #[test]
