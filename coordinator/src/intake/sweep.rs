@@ -192,7 +192,8 @@ impl Sweeper {
     ) -> Result<(), IntakeError> {
         let active = self.intake.store.active_tasks(repository).await?;
         let open = self.triggered(identity, repository).await?;
-        let mut events = self.ended(repository, &active, &open, tally).await?;
+        let ended = self.ended(repository, &active, &open, tally).await?;
+        let mut events = Vec::new();
         let busy: BTreeSet<_> = active.iter().filter_map(|task| task.issue).collect();
         // Also those with an active task: a trigger that is kept as handled while the task is there is
         // no new one when it is over.
@@ -204,6 +205,9 @@ impl Sweeper {
             let missed = self.missed(identity, repository, (found, is_busy)).await;
             events.extend(tally.note(repository, missed)?.flatten());
         }
+        // Triggers go first: each is compared with the end that came before it. A task that was still
+        // active at that moment has handled it, which shows only before the end is taken in.
+        events.extend(ended);
         if events.is_empty() {
             return Ok(());
         }

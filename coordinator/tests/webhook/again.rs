@@ -1,12 +1,12 @@
 //! Issues that are triggered again while a task of them is active, or just after it was over.
 
 use anyhow::Result;
-use patchfleet_coordinator::store::Commanded;
+use patchfleet_coordinator::store::{Commanded, Effect, Sent};
 use patchfleet_domain::{Task, TaskState};
 
 use crate::endings::{open_pull, review_of};
 use crate::scene::{REPOSITORY, Scene};
-use crate::sweep::{scene, sweep};
+use crate::sweep::{ALWAYS, scene, sweep};
 
 /// A scene whose webhooks come, with an issue that has a task.
 async fn at_work() -> Result<(Scene, patchfleet_coordinator::intake::sweep::Sweeper, Task)> {
@@ -169,4 +169,71 @@ async fn a_label_from_before_the_pull_request_was_closed_makes_no_second_task() 
     let state = scene.store.task(task.id).await?.map(|task| task.state);
     assert_eq!(state, Some(TaskState::Failed));
     Ok(())
+}
+
+/// So it is when nothing of both is delivered, and a sweep finds them together.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_label_from_before_a_lost_closing_makes_no_second_task() -> Result<()> {
+    let (scene, sweeper, task) = at_work().await?;
+    let number = open_pull(&scene, &task).await?;
+    review_of(&scene, issue(&task), number).await?;
+    scene.settled().await?;
+    scene.simulator.lose_next(3);
+    relabel(&scene, &task)?;
+    scene.simulator.close_pull(REPOSITORY, "mona", number)?;
+    scene.later();
+    scene.settled().await?;
+    assert_eq!(sweep(&sweeper).await?, 2, "the label and the closing");
+    let state = scene.store.task(task.id).await?.map(|task| task.state);
+    assert_eq!(state, Some(TaskState::Failed));
+    assert_eq!(sweep(&sweeper).await?, 0);
+    assert_eq!(scene.tasks().await?.len(), 1);
+    Ok(())
+}
+
+/// A label whose issue an outsider may have changed since is asked for again, unless it was handled.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_label_in_doubt_is_asked_for_again_unless_a_task_was_active() -> Result<()> {
+    for is_closed_before in [false, true] {
+        let (scene, sweeper) = scene().await?;
+        scene.connect();
+        let number = scene.open("octocat", &[])?;
+        let simulator = &scene.simulator;
+        simulator.add_label(REPOSITORY, "mona", number, "patchfleet")?;
+        scene.settled().await?;
+        let task = scene.task(number).await?;
+        let pull = open_pull(&scene, &task).await?;
+        review_of(&scene, number, pull).await?;
+        scene.later();
+        scene.settled().await?;
+        if is_closed_before {
+            simulator.lose_next(1);
+            simulator.close_pull(REPOSITORY, "mona", pull)?;
+            scene.later();
+        }
+        simulator.lose_next(3);
+        relabel(&scene, &task)?;
+        simulator.comment(REPOSITORY, "octocat", number, "one more thing")?;
+        scene.settled().await?;
+        sweep(&sweeper).await?;
+        assert_eq!(asked_again(&scene).await?, is_closed_before);
+        if !is_closed_before {
+            end(&scene, &task).await?;
+        }
+        assert_eq!(sweep(&sweeper).await?, 0);
+        assert!(!asked_again(&scene).await?, "nothing more is said");
+        assert_eq!(scene.tasks().await?.len(), 1);
+    }
+    Ok(())
+}
+
+/// True when somebody is told of a problem; takes all that was to be said.
+async fn asked_again(scene: &Scene) -> Result<bool> {
+    let mut found = false;
+    while let Some(entry) = scene.store.take_outbox(1, ALWAYS).await?.pop() {
+        found |= matches!(entry.effect, Effect::Reply { .. });
+        let sent = Sent::Done { comment: None };
+        scene.store.settle_outbox(&entry, &sent).await?;
+    }
+    Ok(found)
 }

@@ -16,7 +16,7 @@ use patchfleet_testkit::redis::Redis;
 
 use crate::scene::{REPOSITORY, Scene, github_as};
 
-const ALWAYS: Duration = Duration::ZERO;
+pub(crate) const ALWAYS: Duration = Duration::ZERO;
 
 /// The repository is on the list, and no webhook comes.
 pub(crate) async fn scene() -> Result<(Scene, Sweeper)> {

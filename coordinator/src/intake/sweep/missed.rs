@@ -48,22 +48,29 @@ impl Sweeper {
                 if self.intake.store.delivery_seen(&id).await? {
                     return Ok(false);
                 }
-                if self.is_in_doubt(shown, (&found, &event)).await? {
-                    if is_busy {
-                        // There is nothing to ask for while somebody works on it.
-                        return Ok(false);
-                    }
-                    return self.refuse(shown, (id, found.number, event)).await;
+                let is_in_doubt = self.is_in_doubt(shown, (&found, &event)).await?;
+                let event = IssueEvent {
+                    action,
+                    issue: issue_of(*found, event.created_at),
+                    repository: shown.clone(),
+                    sender: event.actor,
+                };
+                if is_in_doubt {
+                    return self.refuse(id, is_busy, &event).await;
                 }
-                let issue = issue_of(*found, event.created_at);
-                (id, issue_event(action, issue, (shown, event.actor)))
+                (id, Event::Issue(Box::new(event)))
             }
             Missed::Closed(task, found) => {
                 let actor = found.closed_by.clone().unwrap_or_else(ghost);
                 let at = found.updated_at;
-                let issue = issue_of(*found, at);
-                let event = issue_event(IssueAction::Closed, issue, (shown, actor));
-                (format!("sweep-closed-{}-{}", task.id, task.attempt), event)
+                let event = IssueEvent {
+                    action: IssueAction::Closed,
+                    issue: issue_of(*found, at),
+                    repository: shown.clone(),
+                    sender: actor,
+                };
+                let id = format!("sweep-closed-{}-{}", task.id, task.attempt);
+                (id, Event::Issue(Box::new(event)))
             }
             Missed::PullRequest(task, number) => {
                 let event = self.closed_pull_request(shown, &task, number).await?;
@@ -98,28 +105,36 @@ impl Sweeper {
         Ok(!is_as_it_was && !self.intake.deciding().may(shown, &found.user).await?)
     }
 
-    /// Asks for the trigger once more, once.
+    /// Asks for the trigger once more, once; but not for one that a task has handled which was active
+    /// at that moment.
     async fn refuse(
         &self,
-        shown: &Repository,
-        (id, issue, event): (String, IssueNumber, Happened),
+        id: String,
+        is_busy: bool,
+        event: &IssueEvent,
     ) -> Result<bool, IntakeError> {
-        let reply = Act::Reply {
-            repository: shown.name.clone(),
-            issue,
+        let repository = &event.repository.name;
+        let ask = Act::Reply {
+            repository: repository.clone(),
+            issue: event.issue.number,
             reply: Reply::Problem {
                 message: CHANGED.to_owned(),
             },
         };
+        let acts = if is_busy {
+            let end = self.intake.deciding().end_before(event).await?;
+            end.map_or_else(Vec::new, |end| vec![end, ask])
+        } else {
+            vec![ask]
+        };
         let delivery = Delivery {
             id,
             event: "issues".to_owned(),
-            action: Some(event.event),
-            repository: Some(shown.name.clone()),
+            action: Some(name(&event.action).to_owned()),
+            repository: Some(repository.clone()),
         };
-        let store = &self.intake.store;
-        let recorded = store.record_delivery(&delivery, &[reply]).await?;
-        Ok(recorded != Recorded::Duplicate)
+        let recorded = self.intake.store.record_delivery(&delivery, &acts).await?;
+        Ok(!acts.is_empty() && recorded != Recorded::Duplicate)
     }
 
     async fn closed_pull_request(
@@ -165,27 +180,20 @@ fn issue_of(found: Found, at: Timestamp) -> Issue {
     }
 }
 
-fn issue_event(action: IssueAction, issue: Issue, (shown, sender): (&Repository, String)) -> Event {
-    Event::Issue(Box::new(IssueEvent {
-        action,
-        issue,
-        repository: shown.clone(),
-        sender,
-    }))
+/// GitHub's word for what happened to an issue.
+const fn name(action: &IssueAction) -> &'static str {
+    match action {
+        IssueAction::Labeled(_) => "labeled",
+        IssueAction::Assigned(_) => "assigned",
+        IssueAction::Closed => "closed",
+        IssueAction::Opened => "opened",
+        IssueAction::Reopened => "reopened",
+    }
 }
 
 fn delivery(id: String, event: &Event, repository: &RepositoryName) -> Delivery {
     let (event, action) = match event {
-        Event::Issue(event) => {
-            let action = match event.action {
-                IssueAction::Labeled(_) => "labeled",
-                IssueAction::Assigned(_) => "assigned",
-                IssueAction::Closed => "closed",
-                IssueAction::Opened => "opened",
-                IssueAction::Reopened => "reopened",
-            };
-            ("issues", Some(action))
-        }
+        Event::Issue(event) => ("issues", Some(name(&event.action))),
         Event::PullRequestClosed(_) => ("pull_request", Some("closed")),
         Event::Comment(_) => ("issue_comment", Some("created")),
         Event::Other(_) => ("other", None),
