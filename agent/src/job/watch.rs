@@ -46,16 +46,50 @@ fn phase(node: &str) -> Phase {
     }
 }
 
-/// The checkpoint without secrets that this process holds. What only looks like a secret stays:
-/// a later attempt works with what it reads here. (A change that holds a registered secret never
-/// comes this far: `draft` and `patch` refuse it.)
-fn redacted(value: Value) -> Value {
+/// What nodes put into the context for people, who read it in reports and pull requests.
+const FOR_PEOPLE: &[&str] = &["tests", "review", "summary", "setup"];
+/// A word of what [`FOR_PEOPLE`] names that the next attempt works with, unless an operator chose it.
+const COMMAND: &str = "command";
+
+/// The checkpoint as it may leave the agent. Secrets that this process holds are taken out of all of
+/// it. What only looks like a secret stays: a later attempt works with what it reads here. (A change
+/// that holds a registered secret never comes this far: `draft` and `patch` refuse it.) Paths of the
+/// host are taken out of what people read, as the agent of a later attempt does not know them.
+fn outward(mut checkpoint: Checkpoint, hide: &dyn Fn(&str) -> String) -> Checkpoint {
+    let redact = |text: &str| redact_registered(text).into_owned();
+    let hide = |text: &str| hide(&redact(text));
+    if let Some(error) = &mut checkpoint.error {
+        error.message = hide(&error.message);
+    }
+    let Value::Object(fields) = checkpoint.delta else {
+        return checkpoint;
+    };
+    let fields = fields.into_iter().map(|(name, value)| {
+        let is_for_people = FOR_PEOPLE.contains(&name.as_str());
+        let command = value.get(COMMAND).cloned();
+        let of_repository = value.get("command_by_operator") == Some(&Value::Bool(false));
+        let mut value = if is_for_people {
+            each_text(value, &hide)
+        } else {
+            each_text(value, &redact)
+        };
+        if let (true, Some(command)) = (of_repository, command) {
+            value[COMMAND] = each_text(command, &redact);
+        }
+        (name, value)
+    });
+    checkpoint.delta = fields.collect();
+    checkpoint
+}
+
+/// The value with each text in it changed.
+fn each_text(value: Value, change: &dyn Fn(&str) -> String) -> Value {
     match value {
-        Value::String(text) => Value::String(redact_registered(&text).into_owned()),
-        Value::Array(items) => items.into_iter().map(redacted).collect(),
+        Value::String(text) => Value::String(change(&text)),
+        Value::Array(items) => items.into_iter().map(|it| each_text(it, change)).collect(),
         Value::Object(fields) => fields
             .into_iter()
-            .map(|(name, value)| (name, redacted(value)))
+            .map(|(name, value)| (name, each_text(value, change)))
             .collect(),
         other => other,
     }
@@ -81,8 +115,9 @@ impl Observer for Watch {
             duration_ms = duration.as_millis(),
             "node finished"
         );
-        let output = match serde_json::to_value(checkpoint) {
-            Ok(output) => redacted(output),
+        let hide = |text: &str| self.reporter.hide_paths(text);
+        let output = match serde_json::to_value(outward(checkpoint.clone(), &hide)) {
+            Ok(output) => output,
             Err(error) => {
                 tracing::error!(node, %error, "the checkpoint can't be written; a later attempt pays again");
                 return;
@@ -117,12 +152,43 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    fn outward_delta(delta: Value) -> Value {
+        let checkpoint = Checkpoint {
+            node: "test".to_owned(),
+            visit: 1,
+            delta,
+            error: None,
+        };
+        outward(checkpoint, &|text| text.replace("/srv/ci/", "")).delta
+    }
+
     #[test]
     fn a_checkpoint_holds_no_registered_secret() {
         patchfleet_guard::register_secret("of no known form");
         let value =
             json!({"a": ["it is of no known form"], "b": {"c": "of no known form", "d": 1}});
         let clean = json!({"a": ["it is [redacted]"], "b": {"c": "[redacted]", "d": 1}});
-        assert_eq!(redacted(value), clean);
+        assert_eq!(outward_delta(value), clean);
+    }
+
+    /// The agent of the next attempt, which may publish them, does not know what to hide.
+    #[test]
+    fn what_people_read_of_a_checkpoint_names_no_path_of_the_host() {
+        let of = |by_operator: bool, command: &str| {
+            json!({
+                "tests": {
+                    "command": [command],
+                    "command_by_operator": by_operator,
+                    "results": {"tail": "/srv/ci/run: 1 passed"},
+                },
+                "workspace": {"files": [{"text": "see /srv/ci/run"}]},
+            })
+        };
+        let mut hidden = of(true, "run");
+        hidden["tests"]["results"]["tail"] = json!("run: 1 passed");
+        assert_eq!(outward_delta(of(true, "/srv/ci/run")), hidden);
+        let of_repository = outward_delta(of(false, "/srv/ci/run"));
+        let words = &of_repository["tests"]["command"];
+        assert_eq!(*words, json!(["/srv/ci/run"]), "it is run again as it is");
     }
 }

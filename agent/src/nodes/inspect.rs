@@ -86,6 +86,8 @@ impl Node for Inspect {
             tree: &base_tree,
         };
         let before = before.run(&call.cancel).await?;
+        let mut tests = command.to_json();
+        tests["before"] = json!(before);
         Ok(json!({
             "workspace": {
                 "base_sha": workspace.base,
@@ -94,7 +96,7 @@ impl Node for Inspect {
                 "structure_excluded": inspected.excluded,
                 "structure_left_out": inspected.left_out,
             },
-            "tests": { "command": command.words, "before": before },
+            "tests": tests,
         }))
     }
 }

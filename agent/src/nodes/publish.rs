@@ -107,8 +107,7 @@ impl Node for Publish {
         let deps = &self.0;
         let ctx = call.ctx;
         let files: Vec<PatchedFile> = required(ctx, "workspace.files")?;
-        let words: Vec<String> = optional(ctx, "tests.command")?.unwrap_or_default();
-        let command = TestCommand::known(deps, words);
+        let command = TestCommand::chosen(deps, ctx).await?;
         let candidate = self.tested(&files, optional(ctx, "tests.results")?).await?;
         let candidate = self.push(candidate, &command, &call.cancel).await?;
         let before: Option<TestResults> = optional(ctx, "tests.before")?;

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use patchfleet_domain::FailureKind;
-use patchfleet_flow::{Node, NodeCall, NodeError};
+use patchfleet_flow::{Context, Node, NodeCall, NodeError};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -48,17 +48,18 @@ impl Node for Test {
     async fn run(&self, call: NodeCall<'_>) -> Result<Value, NodeError> {
         let deps = &self.0;
         let files: Vec<PatchedFile> = required(call.ctx, "workspace.files")?;
-        let words: Vec<String> = optional(call.ctx, "tests.command")?.unwrap_or_default();
         let workspace = &deps.workspace;
         let tree = workspace
             .repository
             .write_tree(&workspace.base, &changes(&files))
             .await;
         let tree = tree.map_err(git)?;
-        let command = TestCommand::known(deps, words);
+        let command = TestCommand::chosen(deps, call.ctx).await?;
         let label = format!("round-{}", call.visit);
         let results = command.run(deps, &tree, &label, &call.cancel).await?;
-        Ok(json!({ "tests": { "command": command.words, "results": results } }))
+        let mut tests = command.to_json();
+        tests["results"] = json!(results);
+        Ok(json!({ "tests": tests }))
     }
 }
 
@@ -74,24 +75,50 @@ pub(super) struct TestCommand {
 impl TestCommand {
     /// The operator's, else the repository's, else what its files tell.
     pub(super) async fn choose(deps: &NodeDeps, entries: &[Entry]) -> Result<Self, NodeError> {
-        let configured = deps
-            .tests
-            .command
-            .clone()
-            .or_else(|| deps.config.test.clone());
-        let words = match configured {
-            Some(words) => words,
+        if let Some(words) = &deps.tests.command {
+            return Ok(Self {
+                words: words.clone(),
+                by_operator: true,
+            });
+        }
+        let words = match &deps.config.test {
+            Some(words) => words.clone(),
             None => detect::command(&deps.workspace, entries)
                 .await
                 .map_err(git)?,
         };
-        Ok(Self::known(deps, words))
+        Ok(Self {
+            words,
+            by_operator: false,
+        })
     }
 
-    /// One that was chosen before.
-    pub(super) fn known(deps: &NodeDeps, words: Vec<String>) -> Self {
-        let by_operator = deps.tests.command.as_ref() == Some(&words);
-        Self { words, by_operator }
+    /// The one that the tests before the change ran with, as the context has it. An agent's own
+    /// operator has the word for that agent: what another one's chose is a command of another host.
+    pub(super) async fn chosen(deps: &NodeDeps, ctx: &Context) -> Result<Self, NodeError> {
+        let words: Vec<String> = optional(ctx, "tests.command")?.unwrap_or_default();
+        let own = deps.tests.command.as_ref();
+        let by_operator = optional(ctx, "tests.command_by_operator")?;
+        match (by_operator.unwrap_or(own == Some(&words)), own) {
+            (false, _) => Ok(Self {
+                words,
+                by_operator: false,
+            }),
+            (true, Some(own)) => Ok(Self {
+                words: own.clone(),
+                by_operator: true,
+            }),
+            (true, None) => {
+                let workspace = &deps.workspace;
+                let entries = workspace.repository.entries(&workspace.base).await;
+                Self::choose(deps, &entries.map_err(git)?).await
+            }
+        }
+    }
+
+    /// What [`Self::chosen`] reads, below `tests` of a node's output.
+    pub(super) fn to_json(&self) -> Value {
+        json!({ "command": self.words, "command_by_operator": self.by_operator })
     }
 
     /// Checks the tree out and runs the tests; `None` without a command.

@@ -347,3 +347,31 @@ async fn checkpoints_are_enough_on_another_host() {
         assert_eq!(published, usize::from(kept < 7), "with {kept} checkpoints");
     }
 }
+
+/// Each operator knows the command of their own hosts.
+#[tokio::test]
+async fn an_agent_runs_the_tests_of_its_own_operator_also_after_another_one() {
+    let words = |flag: &str| ["python3", flag, "-m", "unittest", "-v"].map(str::to_owned);
+    for (second, ran) in [
+        (Some("-s"), "$ python3 -s -m unittest -v"),
+        // Without one of its own, the command is found as for a task of its own.
+        (None, "$ python3 -m unittest -v"),
+    ] {
+        let first = Rig::answering(REPOSITORY, &[FIX]).await;
+        let mut deps = first.deps(first.workspace(1).await).await.unwrap();
+        deps.tests.command = Some(words("-E").into());
+        first.run_with(deps, Vec::new()).await.unwrap();
+        let mut done = first.notes.checkpoints.lock().unwrap().clone();
+        done.truncate(3);
+        assert_eq!(done[2].node, "patch");
+        let mut rig = Rig::with(REPOSITORY).await;
+        rig.bench.origin = first.bench.origin.copied().await;
+        rig.url = rig.bench.origin.url();
+        *rig.notes.checkpoints.lock().unwrap() = done.clone();
+        let mut deps = rig.deps(rig.workspace(2).await).await.unwrap();
+        deps.tests.command = second.map(|flag| words(flag).into());
+        rig.run_with(deps, done).await.unwrap();
+        let log = rig.log();
+        assert!(log.contains(ran) && !log.contains(" -E "), "{log}");
+    }
+}
