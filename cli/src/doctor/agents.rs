@@ -96,7 +96,13 @@ mod tests {
             hangs.found,
             format!("what listens at {address} did not answer within 5s")
         );
-        drop(silent);
+    }
+
+    #[tokio::test]
+    async fn a_coordinator_that_is_not_there_has_no_agents() {
+        let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = nobody.local_addr().unwrap();
+        drop(nobody);
         assert!(ask(address, "key".into()).await.unwrap().is_none());
     }
 }
