@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use patchfleet_coordinator::store::{Cas, NewPresence, Renewal, TakenAway, Terms, WorkEvent};
+use patchfleet_domain::outcome::Outcome;
 use patchfleet_domain::{
     Agent, AgentId, AgentState, AgentType, SecurityLevel, SessionId, TaskState,
 };
@@ -173,7 +174,10 @@ pub(crate) async fn what_is_taken_away_is_told_and_what_ended_by_itself_is_not(f
         called_off,
     };
     assert_eq!(taken, [told(cancelled, true), told(lost, false)]);
-    let works = [cancelled, lost, finished];
+    let returned = fixture.started(4).await;
+    let stopped = WorkEvent::Finished(Outcome::Cancelled { by_operator: false });
+    fixture.applied(returned, 2, stopped).await;
+    let works = [cancelled, lost, finished, returned];
     let called_off = async |agent: &AgentId| {
         let called_off = fixture.store.called_off(agent, &works).await;
         called_off.unwrap().into_iter().collect::<Vec<_>>()

@@ -7,6 +7,9 @@ use super::{Attempt, Held};
 use crate::store::rules::{self, Closed, Course};
 use crate::store::{Cas, Checkpoint, Report, StoreError, StoreResult, WorkEvent};
 
+/// The outcome of an attempt that its agent gave back, as it ended.
+const RETURNED: &str = "returned";
+
 impl Held {
     /// Applies a report, unless it was applied before; then it is as good as applied.
     ///
@@ -99,7 +102,8 @@ impl Held {
                 return self.give_back(word, Some(failure.clone()), (actor, &told));
             }
             Outcome::Cancelled { by_operator: false } => {
-                return self.give_back(word, None, (actor, &told(outcome)));
+                // `cancelled` is what nobody wants any more; the task goes on.
+                return self.give_back(RETURNED, None, (actor, &told(outcome)));
             }
             Outcome::Cancelled { by_operator: true } => {
                 (Course::through(&[TaskState::Cancelled]), None)
