@@ -115,6 +115,8 @@ pub struct LogPage {
     pub lines: Vec<String>,
     /// Id of the last line; that which was asked for when there is none after it. A cursor.
     pub last: i64,
+    /// There are lines after the last one already. A log within its bound is one page.
+    pub more: bool,
 }
 
 /// One row of a task's history.

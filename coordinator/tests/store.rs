@@ -170,6 +170,7 @@ on_both!(
     volume::output_without_end_keeps_its_head_and_its_tail,
     volume::a_line_without_end_is_cut,
     volume::whoever_follows_a_log_gets_each_line_once_and_hears_of_each_gap,
+    volume::a_log_of_before_it_had_a_bound_says_that_a_page_is_not_all_of_it,
     volume::a_history_is_read_in_pages,
     volume::a_history_has_a_bound_and_tells_every_change_of_state,
     volume::an_agent_that_moves_its_task_to_and_fro_comes_to_an_end,

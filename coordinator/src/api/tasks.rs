@@ -61,6 +61,8 @@ pub(super) struct LogLines {
     lines: Vec<String>,
     /// What to give as `after` to read on while the log grows.
     last: i64,
+    /// There are lines to read already.
+    more: bool,
 }
 
 /// Where a task went.
@@ -127,6 +129,7 @@ pub(super) async fn logs(
         attempt: page.attempt,
         lines: page.lines,
         last: page.last,
+        more: page.more,
     }))
 }
 

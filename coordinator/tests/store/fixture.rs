@@ -71,8 +71,13 @@ impl Place {
         store.unwrap()
     }
 
-    /// The database itself, for what only time or another version would bring about.
+    /// The database itself, for what only time or another version would bring about in one row.
     pub(crate) async fn execute(&self, text: String) {
+        assert_eq!(self.execute_many(text).await, 1);
+    }
+
+    /// The same in any number of rows: in how many.
+    pub(crate) async fn execute_many(&self, text: String) -> u64 {
         sqlx::any::install_default_drivers();
         let url = match self {
             Self::File(folder, _) => {
@@ -83,7 +88,7 @@ impl Place {
         };
         let mut connection = sqlx::AnyConnection::connect(&url).await.unwrap();
         let done = connection.execute(sqlx::AssertSqlSafe(text)).await.unwrap();
-        assert_eq!(done.rows_affected(), 1);
+        done.rows_affected()
     }
 
     /// A folder with nothing in it.

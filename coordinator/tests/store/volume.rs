@@ -139,6 +139,30 @@ pub(crate) async fn whoever_follows_a_log_gets_each_line_once_and_hears_of_each_
     }
 }
 
+/// An earlier version kept every line that was printed.
+pub(crate) async fn a_log_of_before_it_had_a_bound_says_that_a_page_is_not_all_of_it(
+    fixture: &Fixture,
+) {
+    let work = fixture.started(1).await;
+    let count = 30_000;
+    let task = work.task;
+    let attempt = work.attempt.0;
+    let all = format!(
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {count}) \
+         INSERT INTO task_logs (task, attempt, line) \
+         SELECT '{task}', {attempt}, 'line ' || CAST(i AS TEXT) FROM n"
+    );
+    assert_eq!(fixture.place.execute_many(all).await, count);
+    let first = fixture.store.logs(task, 0).await.unwrap();
+    assert!(first.more);
+    let rest = fixture.store.logs(task, first.last).await.unwrap();
+    assert!(!rest.more);
+    assert_eq!(rest.lines.last().unwrap(), "line 30000");
+    assert_eq!((first.lines.len() + rest.lines.len()) as u64, count);
+    let nothing = fixture.store.logs(task, rest.last).await.unwrap();
+    assert!(!nothing.more && nothing.lines.is_empty());
+}
+
 pub(crate) async fn a_history_is_read_in_pages(fixture: &Fixture) {
     let work = fixture.started(1).await;
     let count = u64::from(HISTORY_PAGE) + 10;

@@ -17,19 +17,21 @@ use crate::store::{LogPage, StoreResult};
 
 /// Lines of a page at the most: more than a log within its bound has; an older version kept all
 /// there were.
-const PAGE: i64 = 25_000;
+const PAGE: u32 = 25_000;
 
 pub(super) async fn page(database: &Database, task: TaskId, after: i64) -> StoreResult<LogPage> {
-    let found = sqlx::query(
+    let mut found = sqlx::query(
         "SELECT id, attempt, line, left_out FROM task_logs WHERE task = $1 \
          AND attempt = (SELECT attempt FROM tasks WHERE id = $2) AND id > $3 ORDER BY id LIMIT $4",
     )
     .bind(task.to_string())
     .bind(task.to_string())
     .bind(after)
-    .bind(PAGE)
+    .bind(i64::from(PAGE) + 1)
     .fetch_all(&database.readers)
     .await?;
+    let more = found.len() > PAGE as usize;
+    found.truncate(PAGE as usize);
     let Some(last) = found.last() else {
         return Ok(LogPage {
             last: after,
@@ -46,6 +48,7 @@ pub(super) async fn page(database: &Database, task: TaskId, after: i64) -> Store
     Ok(LogPage {
         attempt: Some(AttemptNumber(number(last, "attempt")?)),
         last: last.try_get("id")?,
+        more,
         lines: database.readable(LOGS, &found, line),
     })
 }
