@@ -34,7 +34,7 @@ pub use credential::Credential;
 pub use error::GitError;
 pub use remote::Remote;
 pub use tree::{Entry, EntryKind};
-pub use work_tree::Snapshot;
+pub use work_tree::{InstalledFiles, Snapshot};
 pub use write::{Author, Change};
 
 use crate::process::{Finished, Input, Spawn};

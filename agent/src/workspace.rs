@@ -45,7 +45,7 @@ pub use mirrors::{Mirror, Mirrors};
 pub use retention::{Retention, Swept};
 
 pub use crate::disk::Owner;
-use crate::git::{Author, FolderLock, Git, GitError, ObjectId, Remote, Repository};
+use crate::git::{Author, FolderLock, Git, GitError, InstalledFiles, ObjectId, Remote, Repository};
 use crate::repository_config::{ConfigError, FILE, RepositoryConfig};
 use crate::sandbox::egress::AllowList;
 use folder_lock::FolderLocks;
@@ -393,11 +393,11 @@ impl Workspace {
     }
 
     /// Puts copies of what was installed into the work tree and into the home of a run; which
-    /// paths of the work tree they are.
+    /// files of the work tree they are, so that they are no part of a change.
     ///
     /// # Errors
     /// When they can't be written.
-    pub async fn put_dependencies(&self, private: &Path) -> Result<Vec<PathBuf>, GitError> {
+    pub async fn put_dependencies(&self, private: &Path) -> Result<InstalledFiles, GitError> {
         let (dependencies, work_tree) = (self.dependencies.clone(), self.layout.repo_clone());
         let (home, temporary) = (private.join("home"), private.join("tmp"));
         self.on_disk(move || {
@@ -405,16 +405,6 @@ impl Workspace {
             dependencies.put(&work_tree, &home)
         })
         .await
-    }
-
-    /// Takes such copies out of the work tree, so that they are no part of a change.
-    ///
-    /// # Errors
-    /// When they can't be deleted.
-    pub async fn take_dependencies_away(&self, put: Vec<PathBuf>) -> Result<(), GitError> {
-        let work_tree = self.layout.repo_clone();
-        self.on_disk(move || dependencies::take_away(&work_tree, &put))
-            .await
     }
 
     /// Works on the task's folder, which stays locked until that is done.

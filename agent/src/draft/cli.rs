@@ -25,6 +25,9 @@ use crate::workspace::Workspace;
 /// Longest text that fits into a variable on Linux, with room to spare.
 const VARIABLE_CAP: usize = 96 * 1024;
 
+/// Most changed files of dependencies that are named.
+const NAMED: usize = 20;
+
 /// Stands for the content of a file that is no UTF-8.
 const NOT_UTF8: &str = "Binary files differ: one is not UTF-8 text\n";
 
@@ -84,13 +87,10 @@ impl CliDraft<'_> {
             };
             return Err(fruitless(how, &words));
         }
-        workspace.take_dependencies_away(installed).await?;
         let repository = &workspace.repository;
-        let Snapshot { tree, left_out } = repository.snapshot().await?;
-        for (path, size) in left_out {
-            let line = format!("left out of the change: `{path}`, a new file of {size} bytes");
-            (surroundings.on_line)(&line);
-        }
+        let snapshot = repository.snapshot_beside(installed).await?;
+        say_what_is_left_out(&snapshot, &surroundings.on_line);
+        let tree = snapshot.tree;
         let diff = difference(workspace, &tree).await?;
         if tree == *start || diff.is_empty() {
             let how = "ended well but changed no file".to_owned();
@@ -165,6 +165,25 @@ impl CliDraft<'_> {
             }
             Some((name.clone(), value))
         })
+    }
+}
+
+fn say_what_is_left_out(snapshot: &Snapshot, on_line: &OnLine) {
+    for (path, size) in &snapshot.left_out {
+        on_line(&format!(
+            "left out of the change: `{path}`, a new file of {size} bytes"
+        ));
+    }
+    for path in snapshot.changed_installed.iter().take(NAMED) {
+        on_line(&format!(
+            "left out of the change: `{path}`, which was changed but is none of the repository's \
+             files: the setup phase installed it"
+        ));
+    }
+    if let Some(more @ 1..) = snapshot.changed_installed.len().checked_sub(NAMED) {
+        on_line(&format!(
+            "left out of the change: {more} more changed files that the setup phase installed"
+        ));
     }
 }
 

@@ -12,10 +12,12 @@ mod convert;
 mod folders;
 mod ignored;
 mod index;
+mod installed;
 mod names;
 mod snapshot;
 mod walk;
 
+pub use installed::InstalledFiles;
 pub use snapshot::Snapshot;
 
 use std::ffi::{OsStr, OsString};

@@ -5,14 +5,15 @@
 //! is entered by handles nevertheless, so that no link of it leads a copy elsewhere.
 
 use std::collections::BTreeSet;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::disk::{self, Folder, is_absent};
+use crate::disk::{self, Folder, Kind, is_absent};
+use crate::git::InstalledFiles;
 
 /// What was installed; nothing by default.
 #[derive(Debug, Clone, Default)]
@@ -60,37 +61,55 @@ impl Dependencies {
     }
 
     /// Makes a home a copy of the one that was installed in, with nothing of an earlier run, and puts
-    /// copies of the rest into a work tree, but for paths that a change takes; which paths were put
-    /// there.
-    pub(super) fn put(&self, work_tree: &Path, home: &Path) -> io::Result<Vec<PathBuf>> {
+    /// copies of the rest into a work tree, beside the files that a change has in the same folders;
+    /// which files were put there.
+    pub(super) fn put(&self, work_tree: &Path, home: &Path) -> io::Result<InstalledFiles> {
         disk::remove_all(home)?;
         let Some(installed) = &self.0 else {
-            return Ok(Vec::new());
+            return Ok(InstalledFiles::default());
         };
         fs::create_dir_all(home.parent().unwrap_or(home))?;
         disk::copy_tree(&installed.home, home)?;
-        let mut put = Vec::new();
+        let mut paths = BTreeSet::new();
         for path in &installed.paths {
-            let Some((folder, name)) = parent(work_tree, path)? else {
-                continue;
-            };
-            if folder.stat(name)?.is_none() {
-                disk::copy_tree(&installed.tree.join(path), &work_tree.join(path))?;
-                put.push(path.clone());
+            if let Some((folder, name)) = parent(work_tree, path)? {
+                installed.put_beside(work_tree, (path, &folder, name), &mut paths)?;
             }
         }
-        Ok(put)
+        let originals = installed.tree.clone();
+        Ok(InstalledFiles { originals, paths })
     }
 }
 
-/// Takes what was put into a work tree out of it again, with all that was added to it.
-pub(super) fn take_away(work_tree: &Path, put: &[PathBuf]) -> io::Result<()> {
-    for path in put {
-        if let Some((folder, name)) = parent(work_tree, path)? {
-            folder.remove(name)?;
+impl Installed {
+    /// Copies what is at a path, where nothing is; where both have a folder, what is in it.
+    fn put_beside(
+        &self,
+        work_tree: &Path,
+        (path, folder, name): (&Path, &Folder, &OsStr),
+        put: &mut BTreeSet<PathBuf>,
+    ) -> io::Result<()> {
+        let original = self.tree.join(path);
+        match folder.stat(name)?.map(|found| found.kind) {
+            None => {
+                disk::copy_tree(&original, &work_tree.join(path))?;
+                put.insert(path.to_owned());
+            }
+            Some(Kind::Folder) if fs::symlink_metadata(&original)?.is_dir() => {
+                let below = folder.enter(name)?;
+                for name in names(&original)? {
+                    self.put_beside(work_tree, (&path.join(&name), &below, &name), put)?;
+                }
+            }
+            Some(_) => {}
         }
+        Ok(())
     }
-    Ok(())
+}
+
+fn names(folder: &Path) -> io::Result<Vec<OsString>> {
+    let entries = fs::read_dir(folder)?;
+    entries.map(|entry| Ok(entry?.file_name())).collect()
 }
 
 /// The folder of a work tree that a path lies in, and its name there; nothing when it is no folder
@@ -103,7 +122,7 @@ fn parent<'a>(work_tree: &Path, path: &'a Path) -> io::Result<Option<(Folder, &'
     };
     for part in parts {
         match folder.stat(part)? {
-            Some(found) if found.kind == disk::Kind::Folder => {}
+            Some(found) if found.kind == Kind::Folder => {}
             _ => return Ok(None),
         }
         folder = match folder.enter(part) {
@@ -187,16 +206,14 @@ mod tests {
         let home = root.path().join("home");
         write(home.join("of/another"));
         let put = dependencies.put(&tree, &home).unwrap();
-        let mut names: Vec<_> = put.iter().map(|it| it.to_str().unwrap()).collect();
-        names.sort_unstable();
+        let names: Vec<_> = put.paths.iter().map(|it| it.to_str().unwrap()).collect();
         assert_eq!(names, [".venv", "web/node_modules"]);
         assert!(home.join(".cargo/registry/crate").exists() && !home.join("of").exists());
         let link = fs::read_link(tree.join("web/node_modules/link")).unwrap();
         assert_eq!(link, Path::new("x/index.js"));
         // What one run does to its copy is not met by the next.
         fs::write(tree.join("web/node_modules/x/index.js"), "changed").unwrap();
-        take_away(&tree, &put).unwrap();
-        assert!(!tree.join("web/node_modules").exists());
+        fs::remove_dir_all(tree.join("web/node_modules")).unwrap();
         dependencies.put(&tree, &home).unwrap();
         let text = fs::read_to_string(tree.join("web/node_modules/x/index.js")).unwrap();
         assert_eq!(text, "x");
@@ -211,12 +228,22 @@ mod tests {
         symlink(&outside, tree.join("web")).unwrap();
         fs::write(tree.join(".venv"), "a file of the change").unwrap();
         let home = root.path().join("home");
-        assert!(dependencies.put(&tree, &home).unwrap().is_empty());
-        let paths = [PathBuf::from("web/node_modules")];
-        fs::create_dir(outside.join("node_modules")).unwrap();
-        take_away(&tree, &paths).unwrap();
-        assert!(outside.join("node_modules").exists());
+        assert!(dependencies.put(&tree, &home).unwrap().paths.is_empty());
+        assert!(!outside.join("node_modules").exists());
         assert!(tree.join(".venv").is_file());
+    }
+
+    #[test]
+    fn installed_files_are_put_beside_those_that_a_change_has_in_the_same_folder() {
+        let (root, tree, dependencies) = installed();
+        write(tree.join("web/node_modules/x/own.js"));
+        fs::write(tree.join("web/node_modules/x/index.js"), "own").unwrap();
+        let put = dependencies.put(&tree, &root.path().join("home")).unwrap();
+        let names: Vec<_> = put.paths.iter().map(|it| it.to_str().unwrap()).collect();
+        assert_eq!(names, [".venv", "web/node_modules/link"]);
+        let text = fs::read_to_string(tree.join("web/node_modules/x/index.js")).unwrap();
+        assert_eq!(text, "own");
+        assert!(tree.join("web/node_modules/x/own.js").exists());
     }
 
     #[test]
@@ -225,6 +252,6 @@ mod tests {
         let home = root.path().join("home");
         write(home.join(".local/usercustomize.py"));
         let put = Dependencies::default().put(root.path(), &home).unwrap();
-        assert!(put.is_empty() && !home.exists());
+        assert!(put.paths.is_empty() && !home.exists());
     }
 }

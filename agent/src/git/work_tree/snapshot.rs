@@ -7,6 +7,8 @@
 //! - New files that tools leave behind for themselves are left out, as are folders that are marked
 //!   as caches (see `ignored.rs`), unless the repository's rules say otherwise; and new files that
 //!   are too long for any change, such as logs, which is told.
+//! - Installed files are left out, also those that were changed, which is told; new files beside
+//!   them are not.
 //! - What no tree can hold, what would go through a program, and what has an encoding that is not
 //!   known here is a fault of whoever wrote it, and named.
 
@@ -18,7 +20,7 @@ use std::sync::Arc;
 
 use super::attributes::{Attributes, Said};
 use super::walk::{Found, Text, walk};
-use super::{Checked, State, WorkTree, attribute_files};
+use super::{Checked, InstalledFiles, State, WorkTree, attribute_files};
 use crate::disk::{Folder, Kind, Stat};
 use crate::git::local::{failed, open};
 use crate::git::tree::{Blob, EntryKind, tree_of};
@@ -38,6 +40,8 @@ pub struct Snapshot {
     pub tree: ObjectId,
     /// New files that are too long to be taken, and how long they are.
     pub left_out: Vec<(String, u64)>,
+    /// Installed files that were changed, and are left out as well.
+    pub changed_installed: Vec<String>,
 }
 
 impl Repository {
@@ -47,10 +51,18 @@ impl Repository {
     /// # Errors
     /// [`GitError::Unfit`] when it holds what no tree can hold; else when it can't be read.
     pub async fn snapshot(&self) -> Result<Snapshot, GitError> {
+        self.snapshot_beside(InstalledFiles::default()).await
+    }
+
+    /// The same, without the files that were installed into the work tree.
+    ///
+    /// # Errors
+    /// As [`Self::snapshot`].
+    pub async fn snapshot_beside(&self, installed: InstalledFiles) -> Result<Snapshot, GitError> {
         let work_tree = self.work_tree()?.clone();
         self.local(SNAPSHOT, move |repository| {
             work_tree.with_state(|state| match state {
-                Some(state) => snapshot(repository, &work_tree, state),
+                Some(state) => snapshot(repository, &work_tree, (state, &installed)),
                 None => Err(GitError::other(SNAPSHOT, "nothing was checked out")),
             })
         })
@@ -61,11 +73,11 @@ impl Repository {
 fn snapshot(
     repository: &git2::Repository,
     work_tree: &WorkTree,
-    state: &State,
+    (state, installed): (&State, &InstalledFiles),
 ) -> Result<Snapshot, GitError> {
     let at_root = |error: io::Error| super::io(&work_tree.root, &error);
     let root = Arc::new(Folder::open(&work_tree.root).map_err(at_root)?);
-    let mut found = walk(state, Arc::clone(&root)).map_err(at_root)?;
+    let mut found = walk((state, installed), Arc::clone(&root)).map_err(at_root)?;
     let gone = std::mem::take(&mut found.gone);
     let mut updates: Vec<Update<'_>> = gone.iter().map(|path| (path.as_slice(), None)).collect();
     let touched = std::mem::take(&mut found.touched);
@@ -82,6 +94,7 @@ fn snapshot(
     Ok(Snapshot {
         tree: tree.map_err(failed(SNAPSHOT))?.into(),
         left_out: found.left_out,
+        changed_installed: found.changed_installed,
     })
 }
 

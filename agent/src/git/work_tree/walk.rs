@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use super::attributes;
 use super::ignored::{self, Rules};
+use super::installed::{InstalledFiles, Now};
 use super::names::is_git_name;
 use super::{Checked, Place, State};
 use crate::disk::{Folder, Kind, Queue, Stat, spread};
@@ -42,6 +43,8 @@ pub(super) struct Found {
     pub(super) strange: Vec<(Vec<u8>, String)>,
     /// New files that are too long, with their length.
     pub(super) left_out: Vec<(String, u64)>,
+    /// Installed files that were changed.
+    pub(super) changed_installed: Vec<String>,
     /// Folders that were gone through and that the tree has files in.
     seen: Vec<Vec<u8>>,
 }
@@ -64,7 +67,10 @@ struct Job {
 }
 
 /// Goes through a work tree. What is found is in the order of the paths.
-pub(super) fn walk(state: &State, root: Arc<Folder>) -> io::Result<Found> {
+pub(super) fn walk(
+    (state, installed): (&State, &InstalledFiles),
+    root: Arc<Folder>,
+) -> io::Result<Found> {
     let first = Job {
         place: Place::root(root),
         rules: Rules::new(),
@@ -72,7 +78,7 @@ pub(super) fn walk(state: &State, root: Arc<Folder>) -> io::Result<Found> {
         has_tracked: true,
         depth: 0,
     };
-    let walk = Walk { state };
+    let walk = Walk { state, installed };
     let parts = spread(first, |queue| {
         let mut found = Found::default();
         while let Some((job, _running)) = queue.next() {
@@ -87,6 +93,7 @@ pub(super) fn walk(state: &State, root: Arc<Folder>) -> io::Result<Found> {
         all.attributes.extend(part.attributes);
         all.strange.extend(part.strange);
         all.left_out.extend(part.left_out);
+        all.changed_installed.extend(part.changed_installed);
         all.seen.extend(part.seen);
     }
     walk.add_unseen(&mut all);
@@ -95,11 +102,13 @@ pub(super) fn walk(state: &State, root: Arc<Folder>) -> io::Result<Found> {
     all.attributes.sort_by(|one, other| one.0.cmp(&other.0));
     all.strange.sort();
     all.left_out.sort();
+    all.changed_installed.sort();
     Ok(all)
 }
 
 struct Walk<'a> {
     state: &'a State,
+    installed: &'a InstalledFiles,
 }
 
 impl Walk<'_> {
@@ -212,6 +221,9 @@ impl Here<'_> {
                 depth: self.job.depth + 1,
             });
         };
+        if self.walk.installed.has_folder(&path) {
+            return None;
+        }
         found.strange.push((path, strange.to_owned()));
         None
     }
@@ -238,6 +250,18 @@ impl Here<'_> {
         let is_new = checked.is_none();
         if is_new && (self.job.is_ignored || self.rules.ignore(&path, false)) {
             return Ok(());
+        }
+        if is_new {
+            let place = (self.folder.as_ref(), name);
+            match self.walk.installed.file(&path, &stat, place)? {
+                None => {}
+                Some(Now::AsInstalled) => return Ok(()),
+                Some(Now::Changed) => {
+                    let path = String::from_utf8_lossy(&path).into_owned();
+                    found.changed_installed.push(path);
+                    return Ok(());
+                }
+            }
         }
         if is_git_name(name) {
             found.strange.push((path, GIT_FOLDER.to_owned()));

@@ -197,6 +197,68 @@ async fn what_the_setup_phase_installs_is_there_for_drafts_and_tests_and_in_no_c
     assert!(body.contains(line), "{body}");
 }
 
+/// A repository without the folder that its dependencies are installed in.
+const VENDORS: &[(&str, &str)] = &[
+    REPOSITORY[0],
+    (
+        "test_calc.py",
+        "import unittest\nfrom calc import add\nfrom vendor.patch import patched\n\n\n\
+         class CalcTest(unittest.TestCase):\n    def test_add(self):\n        \
+         self.assertEqual(add(1, 2), patched)\n",
+    ),
+    (
+        ".patchfleet.yaml",
+        "setup:\n  - sh -c 'mkdir -p vendor/sub && echo three = 3 > vendor/three.py && \
+         ln -s three.py vendor/sub/link && mkdir -p vendor/src/.git .tools && \
+         echo x > vendor/src/.git/HEAD && echo \"*\" > .tools/.gitignore'\n",
+    ),
+];
+
+const PATCH: &str = "from vendor.three import three as patched";
+
+#[tokio::test]
+async fn what_a_draft_adds_in_an_installed_folder_is_a_part_of_the_change() {
+    let Some(sandbox) = sandbox().await else {
+        return;
+    };
+    let sandbox = sandbox.allow(["sh".to_owned()]);
+    let mut rig = Rig::with(VENDORS).await;
+    let script = format!(
+        "test -s vendor/three.py && test -L vendor/sub/link || exit 9\n\
+         if [ $PATCHFLEET_ROUND = 1 ]; then\n\
+         echo '{PATCH}' > vendor/patch.py; echo x > .tools/own; echo '# x' >> vendor/three.py\n\
+         else test -s vendor/patch.py && sed -i 's/a - b/a + b/' calc.py; fi"
+    );
+    rig.draft_by(&script, Duration::from_secs(20), &sandbox);
+    let (deps, _) = set_up(&rig, &sandbox).await.unwrap();
+    rig.run_with(deps, Vec::new()).await.unwrap();
+    let changed = ["diff", "--name-only", "main", "patchfleet/1-x"];
+    let changed = rig.bench.origin.ask(&changed).await;
+    assert_eq!(changed, "calc.py\nvendor/patch.py");
+    let log = rig.log();
+    assert_eq!(
+        log.matches("left out of the change: ").count(),
+        1,
+        "each is named once: {log}"
+    );
+    assert!(log.contains("change: `vendor/three.py`, which"), "{log}");
+}
+
+#[tokio::test]
+async fn tests_of_a_change_in_an_installed_folder_find_what_was_installed_there() {
+    let Some(sandbox) = sandbox().await else {
+        return;
+    };
+    let sandbox = sandbox.allow(["sh".to_owned()]);
+    let added = format!("--- /dev/null\n+++ b/vendor/patch.py\n@@ -0,0 +1 @@\n+{PATCH}\n");
+    let rig = Rig::answering(VENDORS, &[&format!("{FIX}{added}")]).await;
+    let (deps, _) = set_up(&rig, &sandbox).await.unwrap();
+    rig.run_with(deps, Vec::new()).await.unwrap();
+    let changed = ["diff", "--name-only", "main", "patchfleet/1-x"];
+    let changed = rig.bench.origin.ask(&changed).await;
+    assert_eq!(changed, "calc.py\nvendor/patch.py");
+}
+
 #[tokio::test]
 async fn a_setup_that_fails_or_is_refused_a_host_is_a_failure_that_names_command_and_host() {
     let Some(sandbox) = sandbox().await else {
