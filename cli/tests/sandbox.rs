@@ -80,7 +80,6 @@ fn nothing_is_left_of_a_run_whose_agent_was_killed() {
     killed.kill().unwrap();
     killed.wait().unwrap();
     wait_until("its command lives on", || members(&groups(pid)) == 0);
-    assert!(!groups(pid).is_empty(), "nobody could remove them yet");
     let next = patchfleet(&["true"]).wait().unwrap();
     assert!(next.success());
     assert_eq!(groups(pid), Vec::<PathBuf>::new());
