@@ -17,13 +17,11 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::connections::Connections;
 use crate::phase::{self, Answering, Phase};
-use crate::{Conversation, Limits, Source, accept, answer};
+use crate::{Conversation, Limits, Protocol, Source, answer};
 
 /// How often a silent connection is probed, and how long it may take to answer.
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(10));
@@ -61,29 +59,13 @@ pub async fn serve_http2(
     limits: Limits,
     shutdown: CancellationToken,
 ) {
-    let connections = Connections::new(limits);
-    let mut tasks = JoinSet::new();
-    while let Some((stream, peer)) = accept(&listener, &connections, &shutdown).await {
-        while tasks.try_join_next().is_some() {}
-        let newcomer = Phase::Head(Instant::now());
+    let protocol = Protocol {
+        newcomer: || Phase::Head(Instant::now()),
         // Without room it is closed, which clients take for a reason to come back later.
-        let Some(seat) = connections.enter(peer.into(), newcomer) else {
-            tracing::debug!(%peer, "no room for a connection");
-            continue;
-        };
-        tasks.spawn(converse(
-            Conversation {
-                stream,
-                peer,
-                seat,
-                app: app.clone(),
-                limits,
-            },
-            shutdown.clone(),
-        ));
-    }
-    drop(listener);
-    while tasks.join_next().await.is_some() {}
+        refuse: |_, peer| tracing::debug!(%peer, "no room for a connection"),
+        converse,
+    };
+    protocol.serve((listener, limits), app, shutdown).await;
 }
 
 async fn converse(conversation: Conversation, shutdown: CancellationToken) {

@@ -101,28 +101,54 @@ pub async fn serve(
     limits: Limits,
     shutdown: CancellationToken,
 ) {
-    let connections = Connections::new(limits);
-    let mut tasks = JoinSet::new();
-    while let Some((stream, peer)) = accept(&listener, &connections, &shutdown).await {
-        while tasks.try_join_next().is_some() {}
-        let Some(seat) = connections.enter(peer.into(), Phase::idle()) else {
+    let protocol = Protocol {
+        newcomer: Phase::idle,
+        refuse: |stream, _| {
             // Whether it is read is up to the other side.
             let _ = stream.try_write(REFUSAL);
-            continue;
-        };
-        tasks.spawn(converse(
-            Conversation {
+        },
+        converse,
+    };
+    protocol.serve((listener, limits), app, shutdown).await;
+}
+
+/// How connections of one protocol begin.
+struct Protocol<F> {
+    /// What a new one does at first.
+    newcomer: fn() -> Phase,
+    /// What becomes of one that there is no room for, before it is closed.
+    refuse: fn(&TcpStream, SocketAddr),
+    /// Answers on one until it ends.
+    converse: fn(Conversation, CancellationToken) -> F,
+}
+
+impl<F: Future<Output = ()> + Send + 'static> Protocol<F> {
+    async fn serve(
+        self,
+        (listener, limits): (TcpListener, Limits),
+        app: Router,
+        shutdown: CancellationToken,
+    ) {
+        let connections = Connections::new(limits);
+        let mut tasks = JoinSet::new();
+        while let Some((stream, peer)) = accept(&listener, &connections, &shutdown).await {
+            while tasks.try_join_next().is_some() {}
+            let Some(seat) = connections.enter(peer.into(), (self.newcomer)()) else {
+                (self.refuse)(&stream, peer);
+                continue;
+            };
+            let conversation = Conversation {
                 stream,
                 peer,
                 seat,
                 app: app.clone(),
                 limits,
-            },
-            shutdown.clone(),
-        ));
+            };
+            tasks.spawn((self.converse)(conversation, shutdown.clone()));
+        }
+        drop(listener);
+        while tasks.join_next().await.is_some() {}
     }
-    drop(listener);
-    while tasks.join_next().await.is_some() {}
 }
 
 /// The next connection; nothing when it is time to end.
