@@ -8,7 +8,8 @@
 //!
 //! What goes wrong with one delivery, repository or issue is logged and passed over: the rest is
 //! swept. A sweep spends no more of GitHub's limit than leaves a fifth of it to webhooks and
-//! comments; what it leaves off comes first the next time.
+//! comments, and begins with no repository when its time is over; what it leaves off comes first the
+//! next time.
 //! One replica does it at a time. Absent: commands in comments that nobody delivers again.
 
 mod deliveries;
@@ -18,7 +19,7 @@ mod places;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::{TimeDelta, Utc};
 use patchfleet_domain::{IssueNumber, RepositoryName, Task, TaskState, Timestamp};
@@ -46,6 +47,8 @@ pub(super) const SKEW: TimeDelta = TimeDelta::seconds(30);
 const RESERVED: u64 = 20;
 /// How far back deliveries are read again, so that those that fail over and over are known.
 const LOOK_BACK: Duration = Duration::from_hours(1);
+/// How long a sweep takes at most, but for its last repository.
+const TIME: Duration = Duration::from_mins(10);
 /// The maximum age of an event that counts as missed, unless deliveries are kept for another time.
 const MEMORY: Duration = Duration::from_hours(30 * 24);
 
@@ -59,6 +62,8 @@ pub struct Sweeper {
     look_back: Duration,
     /// The maximum age of an event that counts as missed.
     memory: Duration,
+    /// How long it may take before no further repository is begun with.
+    time: Duration,
     /// The repository that the last sweep left off at.
     next: Mutex<Option<RepositoryName>>,
 }
@@ -72,7 +77,7 @@ pub struct Swept {
     pub taken: usize,
     /// Repositories that could not be compared, or not wholly.
     pub failed: usize,
-    /// Repositories that are left for the next time, to spare GitHub's limit.
+    /// Repositories that are left for the next time, to spare GitHub's limit or for lack of time.
     pub put_off: usize,
 }
 
@@ -80,6 +85,7 @@ pub struct Swept {
 pub async fn run(sweeper: Sweeper, every: Duration, shutdown: CancellationToken) {
     let mut sweeper = sweeper.patient_for(every.min(ON_ITS_WAY));
     sweeper.look_back = LOOK_BACK.max(every * 6);
+    sweeper = sweeper.within(every);
     loop {
         tokio::select! {
             () = shutdown.cancelled() => return,
@@ -112,6 +118,7 @@ impl Sweeper {
             patience: ON_ITS_WAY,
             look_back: LOOK_BACK,
             memory: MEMORY,
+            time: TIME,
             next: Mutex::new(None),
         }
     }
@@ -126,6 +133,13 @@ impl Sweeper {
     #[must_use]
     pub fn remembering(self, memory: Duration) -> Self {
         Self { memory, ..self }
+    }
+
+    /// How long a sweep goes on with a further repository. Where GitHub hangs each of them takes its
+    /// time, and those that come last are not to wait for all of it.
+    #[must_use]
+    pub fn within(self, time: Duration) -> Self {
+        Self { time, ..self }
     }
 
     /// Sweeps, unless somebody did within that time.
@@ -147,8 +161,11 @@ impl Sweeper {
             swept.redelivered = self.redeliver().await?;
         }
         let mut first_put_off = None;
-        for repository in self.places().await? {
-            if self.is_to_be_spared(&repository).await {
+        let begun = Instant::now();
+        for (at, repository) in self.places().await?.into_iter().enumerate() {
+            // One is always swept, so that all have their turn.
+            let is_over = at > 0 && begun.elapsed() >= self.time;
+            if is_over || self.is_to_be_spared(&repository).await {
                 swept.put_off += 1;
                 first_put_off.get_or_insert(repository);
                 continue;

@@ -431,3 +431,33 @@ async fn a_trigger_that_is_older_than_what_is_remembered_is_not_missed() -> Resu
     assert_eq!(sweep(&sweeper).await?, 1);
     Ok(())
 }
+
+/// Where GitHub hangs, each repository takes its time: others come first when it is over.
+#[tokio::test]
+async fn a_sweep_whose_time_is_over_goes_on_the_next_time_where_it_ended() -> Result<()> {
+    let names = ["acme/a", "acme/b", "acme/c"];
+    let policy = IntakePolicy {
+        repositories: Some(names.map(|name| name.parse().unwrap()).into()),
+        ..IntakePolicy::default()
+    };
+    let scene = Scene::with_policy(policy).await?;
+    scene.long_ago();
+    for name in names {
+        scene.add_repository(name)?;
+        let simulator = &scene.simulator;
+        simulator.open_issue(name, "mona", "Wrong sum", "1 + 1 = 3", &["patchfleet"])?;
+    }
+    let sweeper = Sweeper::new(Arc::clone(&scene.intake), scene.metrics.clone());
+    let sweeper = sweeper.patient_for(Duration::ZERO).within(Duration::ZERO);
+    for swept_so_far in 1..=3 {
+        let swept = sweeper.sweep_if_due(ALWAYS).await?;
+        let one = Swept {
+            taken: 1,
+            put_off: 2,
+            ..Swept::default()
+        };
+        assert_eq!(swept, Some(one));
+        assert_eq!(scene.tasks().await?.len(), swept_so_far);
+    }
+    Ok(())
+}
