@@ -9,6 +9,7 @@ use patchfleet_domain::{AgentId, AgentType, Capability, SecurityLevel};
 use serde::Deserialize;
 use url::Url;
 
+use crate::nodes::ChangeConfig;
 use crate::sandbox::SandboxConfig;
 use crate::setup::SetupConfig;
 
@@ -36,6 +37,9 @@ pub struct AgentConfig {
     pub workspace: WorkspaceConfig,
     /// `[agents.draft]`.
     pub draft: DraftConfig,
+    /// `[agents.change]`.
+    #[serde(default)]
+    pub change: ChangeConfig,
     /// `[agents.sandbox]`.
     #[serde(default)]
     pub sandbox: SandboxConfig,
@@ -233,6 +237,7 @@ impl Rules for AgentConfig {
             let time = "there is no time for it; write a duration such as `10m`";
             faults.rule(!timeout.0.is_zero(), &["draft.timeout"], time);
         }
+        faults.section("change", self.change.faults());
         faults.section("setup", self.setup.faults());
         let tests = &self.tests;
         let program = tests.command.as_ref().is_none_or(|it| !it.is_empty());
@@ -329,6 +334,19 @@ mod tests {
         assert!(error.contains("unknown field `slot`"), "{error}");
         let error = config(json!({"http": {"listen": "127.0.0.1:0"}})).unwrap_err();
         assert!(error.to_string().contains("missing field `key`"), "{error}");
+    }
+
+    #[test]
+    fn limits_of_a_change_are_possible_ones() {
+        let of = |change: serde_json::Value| config(json!({"change": change})).unwrap().faults();
+        assert!(
+            of(json!({"max_files": 3000, "max_kib": 8192}))
+                .first()
+                .is_none()
+        );
+        for change in [json!({"max_files": 0}), json!({"max_kib": 8193})] {
+            assert!(of(change).first().is_some());
+        }
     }
 
     #[test]

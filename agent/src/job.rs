@@ -265,6 +265,7 @@ async fn run_flow(
         workspace,
         config,
         drafter: drafter(&agent.draft, &job.member.sandbox),
+        change: agent.change,
         tests,
         publishing: Publishing {
             url: task.clone_url,

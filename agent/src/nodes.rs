@@ -31,7 +31,7 @@ use patchfleet_flow::{Flow, Registry};
 pub use ending::{failure, outcome, pinned_base};
 pub use finding::{Finding, Source};
 pub use log::{DroppedLines, TaskLog};
-pub use patch::{PatchedFile, Rejection};
+pub use patch::{ChangeConfig, PatchedFile, Rejection};
 pub use publish::{Publishing, PullRequestDraft, PullRequests};
 pub use test::{TestPolicy, TestResults};
 
@@ -74,6 +74,8 @@ pub struct NodeDeps {
     pub config: RepositoryConfig,
     /// Where drafts come from.
     pub drafter: Drafter,
+    /// How much they may change.
+    pub change: ChangeConfig,
     /// How tests are run.
     pub tests: TestPolicy,
     /// How the result gets to GitHub.

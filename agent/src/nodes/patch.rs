@@ -9,6 +9,7 @@ mod files;
 mod parse;
 pub(crate) mod properties;
 mod rules;
+mod size;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use serde_json::{Value, json};
 
 pub use files::PatchedFile;
 pub(super) use files::changes;
+pub use size::ChangeConfig;
 
 use super::NodeDeps;
 use super::context::{git, permanent, required};
@@ -30,15 +32,11 @@ use crate::git::{Entry, EntryKind};
 use crate::repository_config::RepositoryConfig;
 use parse::{FileDiff, Line};
 
-/// Largest draft, in bytes; what it says of files that it deletes does not count.
-const MAX_BYTES: usize = 1 << 20;
 /// Largest file that a draft may touch, in bytes.
 const MAX_FILE: usize = 8 << 20;
 /// Most bytes that the files which a draft touches may take in the context, before and after it:
 /// they are kept as a checkpoint, which has to fit into one message.
 const MAX_KEPT: usize = 24 << 20;
-/// Most files that a draft may touch; one that is moved is one.
-const MAX_FILES: usize = 100;
 
 /// The node.
 pub(super) struct Patch(pub(super) Arc<NodeDeps>);
@@ -85,7 +83,7 @@ impl Node for Patch {
     async fn run(&self, call: NodeCall<'_>) -> Result<Value, NodeError> {
         let deps = &self.0;
         let proposed: String = required(call.ctx, "diff.proposed")?;
-        let diffs = match read(&proposed, &deps.config) {
+        let diffs = match read(&proposed, (&deps.config, deps.change)) {
             Ok(diffs) => diffs,
             Err(rejected) => return Err(refused(Vec::new(), rejected)),
         };
@@ -112,20 +110,13 @@ impl Node for Patch {
 }
 
 /// Reads a draft, and refuses what needs no look at the base.
-fn read(proposed: &str, config: &RepositoryConfig) -> Result<Vec<FileDiff>, Vec<Rejection>> {
+fn read(
+    proposed: &str,
+    (config, limits): (&RepositoryConfig, ChangeConfig),
+) -> Result<Vec<FileDiff>, Vec<Rejection>> {
     let diffs =
         parse::parse(proposed).map_err(|error| vec![Rejection::whole(error.to_string())])?;
-    let deleted: usize = diffs.iter().map(deleted_bytes).sum();
-    let bytes = proposed.len().saturating_sub(deleted);
-    if bytes > MAX_BYTES {
-        let reason = format!("it has {bytes} bytes; at most {MAX_BYTES} are allowed");
-        return Err(vec![Rejection::whole(reason)]);
-    }
-    if diffs.len() > MAX_FILES {
-        let reason = format!(
-            "it touches {} files; at most {MAX_FILES} are allowed",
-            diffs.len()
-        );
+    if let Some(reason) = limits.refusal(&diffs) {
         return Err(vec![Rejection::whole(reason)]);
     }
     let rejected: Vec<_> = diffs
@@ -138,16 +129,6 @@ fn read(proposed: &str, config: &RepositoryConfig) -> Result<Vec<FileDiff>, Vec<
     } else {
         Err(rejected.into_iter().chain(double).collect())
     }
-}
-
-/// How much of a draft is the content of a file that it deletes.
-fn deleted_bytes(diff: &FileDiff) -> usize {
-    let lines = diff.hunks.iter().flat_map(|hunk| &hunk.lines);
-    let removed = lines.map(|line| match line {
-        Line::Removed(text) => text.len() + 1,
-        Line::Context(_) | Line::Added(_) => 0,
-    });
-    if diff.new.is_none() { removed.sum() } else { 0 }
 }
 
 /// A path that the draft has in two places, or both as a file and as a folder.

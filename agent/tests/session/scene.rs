@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use patchfleet_agent::nodes::ChangeConfig;
 use patchfleet_agent::sandbox::{Backend, SandboxConfig};
 use patchfleet_agent::{
     AgentConfig, CommitConfig, CoordinatorAddress, DraftConfig, PublishConfig, SetupConfig,
@@ -109,6 +110,7 @@ impl Scene {
                 backend: Backend::None,
                 ..SandboxConfig::default()
             },
+            change: ChangeConfig::default(),
             setup: SetupConfig::default(),
             tests: TestsConfig::default(),
             commit: CommitConfig::default(),

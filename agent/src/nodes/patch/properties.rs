@@ -3,7 +3,7 @@
 use std::path::{Component, Path};
 
 use super::parse::parse;
-use super::{read, rules};
+use super::{ChangeConfig, read, rules};
 use crate::git::EntryKind;
 use crate::repository_config::RepositoryConfig;
 
@@ -15,7 +15,10 @@ pub(crate) fn draft(text: &str) -> bool {
             let _ = super::apply::apply(original, &diff.hunks);
         }
     }
-    let Ok(diffs) = read(text, &RepositoryConfig::default()) else {
+    let Ok(diffs) = read(
+        text,
+        (&RepositoryConfig::default(), ChangeConfig::default()),
+    ) else {
         return false;
     };
     for diff in &diffs {

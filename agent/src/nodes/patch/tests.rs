@@ -74,7 +74,8 @@ proptest! {
     ) {
         let path = format!("{before}/{hostile}{after}");
         let diff = format!("--- /dev/null\n+++ b/{path}\n@@ -0,0 +1 @@\n+x\n");
-        prop_assert!(read(&diff, &RepositoryConfig::default()).is_err(), "{} passed", path);
+        let limits = ChangeConfig::default();
+        prop_assert!(read(&diff, (&RepositoryConfig::default(), limits)).is_err(), "{} passed", path);
     }
 }
 
@@ -222,7 +223,9 @@ async fn refused_drafts_say_why() {
     rig.bench.origin.link("link", "/etc").await;
     let deps = async || rig.deps(rig.workspace(1).await).await.unwrap();
     let change = |path: &str| format!("--- a/{path}\n+++ b/{path}\n@@ -1 +1 @@\n-1\n+2\n");
-    let many: String = (0..101).map(|n| adding(&format!("f{n}"), "x")).collect();
+    let many: String = (0..101)
+        .map(|n| adding(&format!("new/f{n}"), "x"))
+        .collect();
     let cases = [
         (String::new(), "it changes nothing"),
         ("no diff at all".to_owned(), "it changes nothing"),
@@ -239,8 +242,8 @@ async fn refused_drafts_say_why() {
         (change("latin"), "at `@@ -1 +1 @@`"),
         (format!("{}{}", change("a"), change("a")), "twice"),
         (format!("{}{}", adding("new", "x"), adding("new/x", "y")), "as a file"),
-        (adding("big", &"x".repeat(MAX_BYTES)), "at most 1048576 are allowed"),
-        (many, "101 files"),
+        (adding("big", &"x".repeat(1 << 20)), "most of all in `big` 1025 KiB; at most 1024 KiB"),
+        (many, "101 files, 101 of them in `new/`; at most 100"),
         (adding("s", "token = ghp_0123456789abcdefghijABCDEFGHIJ012345"), "a secret"),
         ("diff --git a/i b/i\nnew file mode 100644\nBinary files /dev/null and b/i differ\n".to_owned(), "binary"),
         ("diff --git a/l b/l\nnew file mode 120000\n--- /dev/null\n+++ b/l\n@@ -0,0 +1 @@\n+/etc\n\\ No newline at end of file\n".to_owned(), "symbolic links"),
@@ -262,6 +265,56 @@ async fn refused_drafts_say_why() {
                 .iter()
                 .any(|finding| finding.message.contains(said))
         );
+    }
+}
+
+/// What a reviewer does not have to read counts for nothing.
+#[tokio::test]
+async fn a_limit_counts_lines_that_come_and_go_and_files() {
+    let line = format!("{}\n", "x".repeat(99));
+    let long = line.repeat(20_000);
+    let rig = Rig::with(&[("long", &long), ("other", "1\n")]).await;
+    let limits = ChangeConfig {
+        max_files: 1,
+        max_kib: 1,
+    };
+    let marked = |mark: &str, text: &str| {
+        let lines: Vec<_> = text.lines().map(|line| format!("{mark}{line}\n")).collect();
+        lines.concat()
+    };
+    let some = line.repeat(20);
+    let (deleted, removed) = (marked("-", &long), marked("-", &some));
+    let one_line = format!("{}+2\n", marked(" ", &some));
+    let hunk = |head: &str, lines: &str| format!("--- a/long\n+++ b/long\n{head}\n{lines}");
+    for (diff, said) in [
+        (
+            format!("--- a/long\n+++ /dev/null\n@@ -1,20000 +0,0 @@\n{deleted}"),
+            None,
+        ),
+        (hunk("@@ -1,20 +1,21 @@", &one_line), None),
+        (
+            "diff --git a/long b/moved\nrename from long\nrename to moved\n".to_owned(),
+            None,
+        ),
+        (
+            hunk("@@ -1,20 +0,0 @@", &removed),
+            Some("`long` 2 KiB; at most 1 KiB"),
+        ),
+        (
+            format!("{}{}", adding("a", "x"), adding("dir/b", "x")),
+            Some("2 files, 1 of them"),
+        ),
+    ] {
+        let mut deps = rig.deps(rig.workspace(1).await).await.unwrap();
+        deps.change = limits;
+        let error = patched(deps, &diff).await.err().map(|error| error.message);
+        match said {
+            None => assert_eq!(error, None),
+            Some(said) => assert!(
+                error.as_ref().is_some_and(|it| it.contains(said)),
+                "{error:?}"
+            ),
+        }
     }
 }
 

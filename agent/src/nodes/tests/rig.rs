@@ -13,8 +13,8 @@ use tokio_util::sync::CancellationToken;
 use crate::draft::{Drafter, fingerprint};
 use crate::git::{Author, Remote};
 use crate::nodes::{
-    NodeDeps, Publishing, PullRequestDraft, PullRequests, TaskFacts, TaskLog, TestPolicy,
-    coding_flow, failure, pinned_base, registry,
+    ChangeConfig, NodeDeps, Publishing, PullRequestDraft, PullRequests, TaskFacts, TaskLog,
+    TestPolicy, coding_flow, failure, pinned_base, registry,
 };
 use crate::sandbox::Sandbox;
 use crate::setup::SetupConfig;
@@ -176,6 +176,7 @@ impl Rig {
                 .await?,
             workspace,
             drafter: self.drafter.clone(),
+            change: ChangeConfig::default(),
             tests: TestPolicy::default(),
             publishing: Publishing {
                 url: self.url.clone(),
