@@ -31,6 +31,7 @@ use patchfleet_flow::{Flow, Registry};
 pub use ending::{failure, outcome, pinned_base};
 pub use finding::{Finding, Source};
 pub use log::{DroppedLines, TaskLog};
+pub(crate) use patch::encoding;
 pub use patch::{ChangeConfig, PatchedFile, Rejection};
 pub use publish::{Publishing, PullRequestDraft, PullRequests};
 pub use test::{TestPolicy, TestResults};

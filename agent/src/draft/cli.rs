@@ -18,6 +18,7 @@ use super::words::{Cause, Words};
 use super::{DraftError, DraftRequest, DraftSurroundings, environment, named};
 use crate::disk;
 use crate::git::{GitError, ObjectId, Snapshot};
+use crate::nodes::encoding;
 use crate::process::{Finished, OnLine, SpawnError};
 use crate::sandbox::{Run, Sandbox, SandboxError};
 use crate::workspace::Workspace;
@@ -27,9 +28,6 @@ const VARIABLE_CAP: usize = 96 * 1024;
 
 /// Most changed files of dependencies that are named.
 const NAMED: usize = 20;
-
-/// Stands for the content of a file that is no UTF-8.
-const NOT_UTF8: &str = "Binary files differ: one is not UTF-8 text\n";
 
 pub(super) struct CliDraft<'a> {
     pub(super) command: &'a [String],
@@ -203,32 +201,7 @@ async fn difference(workspace: &Workspace, tree: &ObjectId) -> Result<String, Dr
     let base = repository.resolve(&base).await?;
     let base = base.ok_or_else(|| GitError::other("git rev-parse", "the base has no tree"))?;
     let diff = repository.diff_with_renames(&base, tree).await?;
-    Ok(as_text(&diff))
-}
-
-/// The difference as text. Of a file that is no UTF-8 only that it differs is told, as git tells it
-/// of other files that are no text, so that it is refused by its name and nothing else is.
-fn as_text(diff: &[u8]) -> String {
-    const HEAD: &[u8] = b"\ndiff --git ";
-    let mut text = String::with_capacity(diff.len());
-    let mut rest = diff;
-    while !rest.is_empty() {
-        let next = rest.windows(HEAD.len()).position(|part| part == HEAD);
-        let (section, after) = rest.split_at(next.map_or(rest.len(), |at| at + 1));
-        rest = after;
-        if let Ok(section) = std::str::from_utf8(section) {
-            text.push_str(section);
-            continue;
-        }
-        let head = String::from_utf8_lossy(section);
-        let lines = head.lines().take_while(|line| !line.starts_with("@@ "));
-        for line in lines.filter(|line| !line.starts_with("--- ") && !line.starts_with("+++ ")) {
-            text.push_str(line);
-            text.push('\n');
-        }
-        text.push_str(NOT_UTF8);
-    }
-    text
+    Ok(encoding::to_text(&diff).into_owned())
 }
 
 /// The end of what a command that has to be killed said.

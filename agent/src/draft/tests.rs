@@ -91,7 +91,7 @@ async fn a_command_that_fails_tells_what_it_said() {
 #[tokio::test]
 async fn a_command_that_is_slow_or_writes_no_text_is_a_typed_failure() {
     let mut rig = Rig::with(REPOSITORY).await;
-    let latin = "open('calc.py', 'ab').write(b'# caf\\xe9\\n')";
+    let binary = "open('calc.py', 'ab').write(b'# \\0\\xe9\\n')";
     for (command, kind, said) in [
         (
             &["sleep", "600"][..],
@@ -100,9 +100,9 @@ async fn a_command_that_is_slow_or_writes_no_text_is_a_typed_failure() {
         ),
         // Told by its name to each round, which may write it otherwise.
         (
-            &["python3", "-c", latin],
+            &["python3", "-c", binary],
             FailureKind::DiffRejected,
-            "`calc.py` is refused: binary files and text that is not UTF-8",
+            "`calc.py` is refused: binary files can't be drafted",
         ),
     ] {
         rig.drafter = Drafter::Cli {
@@ -246,6 +246,39 @@ async fn a_command_that_writes_binary_files_is_refused() {
     let failure = rig.fails().await;
     assert_eq!(failure.kind, FailureKind::DiffRejected);
     assert!(failure.message.contains("binary"), "{failure:?}");
+}
+
+/// Each byte is published as it was written, whatever the encoding.
+#[tokio::test]
+async fn a_change_of_text_that_is_no_utf_8_is_published_byte_by_byte() {
+    let script = "LC_ALL=C sed -i 's/a - b/a + b # \\xe4/' calc.py; rm gone; \
+        printf '\\364\\217\\276\\200 \\377\\r\\n' > new.txt";
+    let rig = Rig::commanding(REPOSITORY, script).await;
+    let origin = &rig.bench.origin;
+    let source = |line: &[u8]| {
+        let head = b"# -*- coding: latin-1 -*-\n# gr\xfc\xdfe\ndef add(a, b):\n    return ";
+        [head, line].concat()
+    };
+    std::fs::write(origin.work().join("calc.py"), source(b"a - b\n")).unwrap();
+    std::fs::write(origin.work().join("gone"), b"\xe9\n").unwrap();
+    origin.advance(&[]).await;
+    rig.run().await.unwrap();
+    let changed = ["diff", "--name-status", "main", "patchfleet/1-x"];
+    assert_eq!(
+        origin.ask(&changed).await,
+        "M\tcalc.py\nD\tgone\nA\tnew.txt"
+    );
+    for (path, bytes) in [
+        ("calc.py", &source(b"a + b # \xe4\n")[..]),
+        ("new.txt", b"\xf4\x8f\xbe\x80 \xff\r\n"),
+    ] {
+        std::fs::write(origin.work().join("expected"), bytes).unwrap();
+        let expected = origin
+            .git(&["hash-object", "--no-filters", "expected"])
+            .await;
+        let published = format!("patchfleet/1-x:{path}");
+        assert_eq!(origin.ask(&["rev-parse", &published]).await, expected);
+    }
 }
 
 #[tokio::test]

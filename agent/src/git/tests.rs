@@ -97,6 +97,11 @@ impl Origin {
         finished.stdout_text().trim().to_owned()
     }
 
+    /// The work tree that the origin is fed from.
+    pub(crate) fn work(&self) -> PathBuf {
+        self.folder.path().join("work")
+    }
+
     /// The bare repository.
     pub(crate) fn dir(&self) -> PathBuf {
         self.folder.path().join("origin.git")

@@ -5,6 +5,7 @@
 //! that is refused is an error with a finding per file, which the next round is told.
 
 mod apply;
+pub(crate) mod encoding;
 mod files;
 mod parse;
 pub(crate) mod properties;
@@ -167,7 +168,7 @@ fn refusal(diff: &FileDiff, config: &RepositoryConfig) -> Option<Rejection> {
         }
     }
     if diff.is_binary && diff.new.is_some() {
-        let reason = "binary files and text that is not UTF-8 can't be drafted";
+        let reason = "binary files can't be drafted";
         return reject(reason.to_owned());
     }
     match diff.kind() {
@@ -383,9 +384,10 @@ impl Base {
             .texts
             .get(path)
             .ok_or_else(|| reject("it is too large to be changed"))?;
-        let text = String::from_utf8(bytes.clone());
-        let text = text.map_err(|_| reject("it is not UTF-8 text"))?;
-        Ok((text, entry.kind))
+        if bytes.contains(&0) && std::str::from_utf8(bytes).is_err() {
+            return Err(reject("it is no text"));
+        }
+        Ok((encoding::to_text(bytes).into_owned(), entry.kind))
     }
 
     /// A new file needs a free place, in folders that are folders, once what leaves has left.

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::encoding;
 use crate::git::{Change, EntryKind};
 
 /// A file that the patch touches.
@@ -9,7 +10,8 @@ use crate::git::{Change, EntryKind};
 pub struct PatchedFile {
     /// Where.
     pub path: String,
-    /// Its text before; `null` for a new file, empty for what is no text.
+    /// Its text before; `null` for a new file, empty for what is no text. What is not UTF-8 has a
+    /// character for each byte; see [`encoding`].
     pub original_content: Option<String>,
     /// Its text after; `null` for a deleted file.
     pub patched_content: Option<String>,
@@ -75,7 +77,7 @@ pub(in crate::nodes) fn changes(files: &[PatchedFile]) -> Vec<Change> {
     let patched = files.iter().filter(|file| file.status == Status::Patched);
     let change = |file: &PatchedFile| Change {
         path: file.path.clone(),
-        content: file.patched_content.clone().map(String::into_bytes),
+        content: file.patched_content.as_deref().map(encoding::to_bytes),
         kind: if file.executable {
             EntryKind::Executable
         } else {
