@@ -60,7 +60,8 @@ soak: setup
 # With the workspace's versions; what is found is kept in fuzz/corpus and fuzz/artifacts.
 fuzz:
 	@cp Cargo.lock fuzz/Cargo.lock
-	@for target in connect_target client_hello patch path; do \
+	@for target in attributes client_hello connect_target patch path repository_config run_report \
+		test_output; do \
 		mkdir -p fuzz/corpus/$$target && \
 		cargo +nightly fuzz run $$target fuzz/corpus/$$target fuzz/seeds/$$target \
 			-- -max_total_time=$(FUZZ_SECONDS) $(ARGS) || exit 1; \

@@ -34,6 +34,7 @@ pub use credential::Credential;
 pub use error::GitError;
 pub use remote::Remote;
 pub use tree::{Entry, EntryKind};
+pub(crate) use work_tree::properties as work_tree_properties;
 pub use work_tree::{InstalledFiles, Snapshot};
 pub use write::{Author, Change};
 

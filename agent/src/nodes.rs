@@ -24,6 +24,7 @@ mod traced;
 
 pub(crate) use patch::properties as patch_properties;
 use std::sync::Arc;
+pub(crate) use test::properties as test_properties;
 
 use patchfleet_domain::{IssueNumber, RepositoryName, Work};
 use patchfleet_flow::{Flow, Registry};

@@ -3,8 +3,13 @@
 //! Called by the fuzz targets in `fuzz/` and by property tests here, so that both look for the
 //! same faults. Each function panics when its property does not hold. No part of the product.
 
-use crate::nodes::patch_properties;
+use std::time::Duration;
+
+use crate::git::work_tree_properties;
+use crate::nodes::{patch_properties, test_properties};
+use crate::repository_config::RepositoryConfig;
 use crate::sandbox::egress::{AllowList, ClientHelloReader, Entry, HostName, Target};
+use crate::sandbox::properties as sandbox_properties;
 
 /// A target of CONNECT has one reading, and is allowed exactly when its name is on the list.
 pub fn connect_target(text: &str) {
@@ -55,6 +60,53 @@ pub fn path(text: &str) {
     patch_properties::path(text);
 }
 
+/// A `.patchfleet.yaml` that is taken asks for nothing beyond what it may; an error of one that is
+/// not names a place that the text has.
+pub fn repository_config(text: &str) {
+    let config = match RepositoryConfig::parse(text) {
+        Ok(config) => config,
+        Err(error) => {
+            let lines = text.lines().count();
+            let is_in_text = error.position.is_none_or(|(line, _)| line <= lines + 1);
+            assert!(is_in_text, "{error} in {text:?}");
+            assert!(!error.into_failure().retryable);
+            return;
+        }
+    };
+    let limit = Duration::from_hours(1);
+    assert!(config.test_timeout() > Duration::ZERO && config.test_timeout() <= limit);
+    assert!(config.setup_timeout.is_none_or(|it| it <= limit));
+    let commands = config.test.iter().chain(config.setup.iter().flatten());
+    for command in commands {
+        assert!(!command.is_empty(), "{text:?}");
+    }
+    let network: Vec<_> = config.network.into_iter().flatten().collect();
+    let nothing = RepositoryConfig::parse_within(text, &AllowList::default());
+    assert_eq!(nothing.is_ok(), network.is_empty(), "{text:?}");
+    let all = RepositoryConfig::parse_within(text, &AllowList::new(&network));
+    assert!(all.is_ok(), "{text:?}");
+}
+
+/// Attributes of a repository have one reading, by which files that nobody touched do not change.
+/// The rules end at the first NUL, the path at the second.
+pub fn attributes(bytes: &[u8]) {
+    let mut parts = bytes.splitn(3, |byte| *byte == 0);
+    let mut part = || parts.next().unwrap_or_default();
+    work_tree_properties::attributes(part(), part(), part());
+}
+
+/// An output of tests makes nobody claim what it does not say. Standard error begins at the first
+/// NUL.
+pub fn test_output(text: &str) {
+    let (stdout, stderr) = text.split_once('\0').unwrap_or((text, ""));
+    test_properties::output(stdout, stderr);
+}
+
+/// A run ended as its report says, and did not succeed where the report says nothing.
+pub fn run_report(text: &str) {
+    sandbox_properties::report(text);
+}
+
 fn assert_canonical(name: &HostName) {
     let text = name.as_str();
     let is_plain = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.');
@@ -74,6 +126,15 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    /// Rules of each kind for every file.
+    const ATTRIBUTES: &[&str] = &[
+        "* text=auto ident",
+        "* text=auto eol=crlf",
+        "* text eol=crlf ident",
+        "* text",
+        "* -text ident",
+    ];
 
     /// The files of the seed corpus of a fuzz target.
     fn seeds(target: &str) -> Vec<Vec<u8>> {
@@ -151,6 +212,68 @@ mod tests {
             path(&near);
             path(&far);
         }
+
+        #[test]
+        fn a_configuration_that_is_taken_asks_for_nothing_beyond_what_it_may(
+            near in near_text("repository_config"),
+            far in "(?s)[a-z_:\\[\\]{}&*'\"!|> \n-]{0,80}",
+        ) {
+            repository_config(&near);
+            repository_config(&far);
+        }
+
+        #[test]
+        fn attributes_change_no_file_that_nobody_touched(
+            near in near(seeds("attributes"), prop::collection::vec(any::<u8>(), 0..4)),
+            content in "(?s)[\r\n\0a$: Id\u{1a}]{0,40}",
+            rules in 0..ATTRIBUTES.len(),
+        ) {
+            attributes(&near);
+            attributes(format!("{}\0file\0{content}", ATTRIBUTES[rules]).as_bytes());
+        }
+
+        #[test]
+        fn an_output_of_tests_claims_no_more_than_it_says(near in near_text("test_output")) {
+            test_output(&near);
+        }
+
+        #[test]
+        fn a_run_ended_as_its_report_says(near in near_text("run_report")) {
+            run_report(&near);
+        }
+    }
+
+    #[test]
+    fn every_fuzz_target_has_seeds_a_line_in_the_makefile_and_holds_for_its_seeds() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let makefile = std::fs::read_to_string(root.join("Makefile")).unwrap();
+        let targets = std::fs::read_dir(root.join("fuzz/fuzz_targets")).unwrap();
+        let targets = targets.map(|it| it.unwrap().path());
+        let targets: Vec<_> = targets
+            .map(|it| it.file_stem().unwrap().to_string_lossy().into_owned())
+            .collect();
+        let text =
+            |property: fn(&str)| move |bytes: &[u8]| property(&String::from_utf8_lossy(bytes));
+        for target in &targets {
+            assert!(makefile.contains(target.as_str()), "{target}");
+            let property: Box<dyn Fn(&[u8])> = match target.as_str() {
+                "attributes" => Box::new(attributes),
+                "client_hello" => Box::new(client_hello),
+                "connect_target" => Box::new(text(connect_target)),
+                "patch" => Box::new(text(patch)),
+                "path" => Box::new(text(path)),
+                "repository_config" => Box::new(text(repository_config)),
+                "run_report" => Box::new(text(run_report)),
+                "test_output" => Box::new(text(test_output)),
+                other => panic!("no property test for {other}"),
+            };
+            let seeds = seeds(target);
+            assert!(!seeds.is_empty(), "{target}");
+            for seed in &seeds {
+                property(seed);
+            }
+        }
+        assert_eq!(targets.len(), 8, "{targets:?}");
     }
 
     #[test]
@@ -172,5 +295,7 @@ mod tests {
             .filter(|it| patch_properties::draft(it))
             .count();
         assert_eq!(taken, drafts.len() - 1, "all but the link");
+        let configs = text_seeds("repository_config");
+        assert!(configs.iter().any(|it| RepositoryConfig::parse(it).is_ok()));
     }
 }

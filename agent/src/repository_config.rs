@@ -108,6 +108,11 @@ impl RepositoryConfig {
             let text = yaml_serde::Deserializer::from_str(text);
             let within = Within(allowed).deserialize(text);
             within.map_err(|error| ConfigError::from_yaml(&error))?;
+            // Both readings are of one text; should they ever differ, the stricter one counts.
+            return Err(ConfigError {
+                position: None,
+                message: "network: a host that the operator does not allow".to_owned(),
+            });
         }
         Ok(config)
     }

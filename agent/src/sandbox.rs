@@ -23,6 +23,7 @@ mod namespace;
 mod outside;
 mod owner;
 mod plan;
+pub(crate) mod properties;
 mod settings;
 mod stage;
 mod syscalls;

@@ -14,6 +14,7 @@ mod ignored;
 mod index;
 mod installed;
 mod names;
+pub(crate) mod properties;
 mod snapshot;
 mod walk;
 

@@ -6,6 +6,7 @@
 pub(super) mod count;
 mod detect;
 pub(super) mod names;
+pub(crate) mod properties;
 mod results;
 
 use std::sync::Arc;

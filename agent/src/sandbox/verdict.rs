@@ -49,7 +49,7 @@ impl Verdict {
 
 /// Puts the command's end in the place of bubblewrap's.
 pub(super) fn put(code: i32, finished: &mut Finished) {
-    let signal = code - BY_SIGNAL;
+    let signal = code.saturating_sub(BY_SIGNAL);
     let is_signal = (1..=LAST_SIGNAL).contains(&signal);
     finished.returncode = (!is_signal).then_some(code);
     finished.signal = is_signal.then_some(signal);

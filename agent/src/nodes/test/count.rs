@@ -77,14 +77,14 @@ fn by_word(summary: &str) -> usize {
     let counts = OUTCOME.captures_iter(summary);
     counts
         .filter_map(|found| found[1].parse::<usize>().ok())
-        .sum()
+        .fold(0, usize::saturating_add)
 }
 
 fn numbers(summary: &str) -> usize {
     let counts = NUMBER.find_iter(summary);
     counts
         .filter_map(|found| found.as_str().parse::<usize>().ok())
-        .sum()
+        .fold(0, usize::saturating_add)
 }
 
 fn unittest(summary: &str) -> usize {
@@ -128,7 +128,7 @@ impl Runner {
             .collect();
         (!tests.is_empty()).then(|| Count {
             summaries: tests.len(),
-            tests: tests.iter().sum(),
+            tests: tests.into_iter().fold(0, usize::saturating_add),
         })
     }
 }
