@@ -33,7 +33,8 @@ test: setup
 	cargo test --doc --workspace --locked
 
 escape: setup
-	cargo nextest run --locked -p patchfleet --test escape --no-capture
+	cargo nextest run --locked -p patchfleet --test escape --test e2e --no-capture \
+		-E 'binary(escape) or test(plants) or test(planted)'
 
 lint: setup
 	cargo fmt --all --check

@@ -22,6 +22,7 @@ import termios
 FACTS = json.loads(sys.argv[1])
 CASES = []
 LIBC = ctypes.CDLL(None, use_errno=True)
+LIBC.syscall.restype = ctypes.c_long
 SYSCALLS = {
     "x86_64": dict(io_uring_setup=425, bpf=321, perf_event_open=298, keyctl=250, add_key=248,
                    userfaultfd=323, name_to_handle_at=303, open_by_handle_at=304, clone3=435,
@@ -30,7 +31,8 @@ SYSCALLS = {
                    fanotify_init=300, open_tree=428, fsopen=430, kcmp=312, quotactl=179,
                    pivot_root=155, umount2=166, delete_module=176, clock_settime=227,
                    openat2=437, memfd_create=319, swapoff=168, iopl=172, io_uring_register=427,
-                   request_key=249, move_mount=429, process_vm_writev=311),
+                   request_key=249, move_mount=429, process_vm_writev=311,
+                   reboot=169, kexec_load=246, shmat=30, pidfd_send_signal=424),
     "aarch64": dict(io_uring_setup=425, bpf=280, perf_event_open=241, keyctl=219, add_key=217,
                     userfaultfd=282, name_to_handle_at=264, open_by_handle_at=265, clone3=435,
                     ptrace=117, process_vm_readv=270, pidfd_open=434, pidfd_getfd=438, setns=268,
@@ -38,7 +40,8 @@ SYSCALLS = {
                     fanotify_init=262, open_tree=428, fsopen=430, kcmp=272, quotactl=60,
                     pivot_root=41, umount2=39, delete_module=106, clock_settime=112,
                     openat2=437, memfd_create=279, swapoff=225, io_uring_register=427,
-                    request_key=218, move_mount=429, process_vm_writev=271),
+                    request_key=218, move_mount=429, process_vm_writev=271,
+                    reboot=142, kexec_load=104, shmat=196, pidfd_send_signal=424),
 }.get(os.uname().machine, {})
 
 
@@ -190,6 +193,29 @@ def makes_a_control_group():
         return
     raise CantTry("no control groups are mounted") if not FACTS["isolated"] else PermissionError("none seen")
 
+@case("settings of the kernel: namespaces for everybody again", "host")
+def opens_the_limit_of_namespaces_for_writing():
+    os.close(os.open("/proc/sys/user/max_user_namespaces", os.O_WRONLY))
+
+@case("the memory of the kernel", "root")
+def opens_the_memory_of_the_kernel():
+    last = CantTry("the host shows none of them either")
+    for path in ("/dev/mem", "/dev/kmem", "/dev/port", "/proc/kcore"):
+        try:
+            os.close(os.open(path, os.O_RDONLY))
+            return
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            last = error
+    raise last if not FACTS["isolated"] or isinstance(last, OSError) else PermissionError("there is none")
+
+@case("rights that stick to a file", "root")
+def gives_a_file_capabilities():
+    open("capable", "w").close()
+    rights = struct.pack("<IIIII", 0x02000000, 1 << 21, 0, 0, 0)
+    os.setxattr("capable", "security.capability", rights)
+
 @case("CVE-2023-25809: /sys")
 def looks_into_sys(): expect(os.listdir("/sys/class"), "empty")
 
@@ -198,6 +224,16 @@ def looks_into_sys(): expect(os.listdir("/sys/class"), "empty")
 
 @case("Zouuup/landrun#43: a socket of the host by path")
 def connects_to_a_socket_of_the_host(): stream(socket.AF_UNIX, FACTS["socket"])
+
+@case("openai/codex#24834: services of the host by their sockets", "host")
+def connects_to_a_service_of_the_host():
+    services = ("/var/run/docker.sock", "/run/podman/podman.sock", "/run/containerd/containerd.sock",
+                "/run/dbus/system_bus_socket", "/run/systemd/private", "/run/systemd/journal/stdout")
+    there = [path for path in services if os.path.exists(path)]
+    if not there and not FACTS["isolated"]:
+        raise CantTry("the host has none of them")
+    expect(there, "none is seen")
+    stream(socket.AF_UNIX, there[0])
 
 @case("landlock#57: an abstract socket of the host")
 def connects_to_an_abstract_socket(): stream(socket.AF_UNIX, "\0" + FACTS["abstract"])
@@ -253,6 +289,22 @@ def opens_a_crypto_socket(): family(38, socket.SOCK_SEQPACKET)
 @case("Bluetooth", "host")
 def opens_a_bluetooth_socket(): family(31, socket.SOCK_RAW, 1)
 
+@case("packets below TCP and UDP", "root")
+def opens_a_raw_socket(): family(socket.AF_INET, socket.SOCK_RAW, 1)
+
+@case("faults of families that nobody needs", "host")
+def opens_a_socket_of_a_rare_family():
+    last = CantTry("the kernel has none of them")
+    for number in (9, 21, 29, 30, 37, 39, 41, 43, 44, 45):
+        for kind in (socket.SOCK_DGRAM, socket.SOCK_RAW, socket.SOCK_SEQPACKET, socket.SOCK_STREAM):
+            try:
+                return family(number, kind, 1 if number == 29 else 0)
+            except CantTry:
+                pass
+            except OSError as error:
+                last = error
+    raise last
+
 @case("the kernel's events")
 def opens_a_netlink_socket_of_events(): family(16, socket.SOCK_RAW, 15)
 
@@ -290,6 +342,32 @@ def reads_another_processs_memory(): open(f"/proc/{target()}/mem", "rb").close()
 
 @case("the memory of another process, by its own call", "host")
 def reads_another_processs_memory_by_call(): meant({errno.EFAULT}, "process_vm_readv", target(), 0, 0, 0, 0, 0)
+
+@case("a verdict that is forged: descriptors of who reports it", "host")
+def opens_a_descriptor_of_another_process():
+    folder = f"/proc/{target()}/fd"
+    last = PermissionError("none is open")
+    for name in os.listdir(folder):
+        try:
+            os.close(os.open(f"{folder}/{name}", os.O_WRONLY | os.O_APPEND))
+            return
+        except OSError as error:
+            last = error
+    raise last
+
+@case("memory that processes of the host share")
+def attaches_the_hosts_shared_memory():
+    if FACTS["shared"] is None:
+        raise CantTry("no shared memory could be made on this host")
+    call("shmat", FACTS["shared"], 0, 0o10000)
+
+@case("a place before everybody else's at the processor", "root")
+def takes_the_processor_in_real_time():
+    os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+
+@case("a place before everybody else's at the processor, asked for politely", "root")
+def is_nicer_to_itself(): os.setpriority(os.PRIO_PROCESS, 0, os.getpriority(os.PRIO_PROCESS, 0) - 1)
 
 @case("the environment of process 1", "host")
 def reads_the_environment_of_process_1(): open("/proc/1/environ", "rb").read()
@@ -426,6 +504,23 @@ def turns_swap_off(): meant({errno.EINVAL, errno.ENOENT}, "swapoff", b"/nowhere"
 
 @case("ports of the processor", "root")
 def opens_ports(): call("iopl", 0)
+
+@case("the machine itself", "root")
+def starts_the_machine_again(): meant({errno.EINVAL}, "reboot", 0, 0, 0, 0)
+
+@case("another kernel", "root")
+def loads_another_kernel(): meant({errno.EINVAL, errno.EBUSY}, "kexec_load", 0, 0, 0, 0x7fff)
+
+@case("the 32-bit door, whose numbers mean other calls", "host")
+def calls_by_32_bit_numbers():
+    if os.uname().machine != "x86_64":
+        raise CantTry("there is no such door here")
+    import mmap
+    page = mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+    # push rbx; mov eax, 20 (getpid); int 0x80; pop rbx; ret
+    page.write(bytes.fromhex("53b814000000cd805bc3"))
+    code = ctypes.CFUNCTYPE(ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buffer(page)))
+    expect(code() == os.getpid(), "another answer")
 
 @case("firejail#87: numbers of the x32 ABI", "host")
 def calls_by_x32_numbers():

@@ -25,6 +25,17 @@ pub(crate) struct User {
     is_this: bool,
 }
 
+/// How a way out is tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// Without isolation.
+    Exposed,
+    /// In the sandbox of drafts and tests.
+    Work,
+    /// In the sandbox that installs dependencies, which has a proxy.
+    Setup,
+}
+
 /// What a case came to.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Outcome {
@@ -48,6 +59,13 @@ pub(crate) struct Host {
     abstract_socket: UnixListener,
     tcp: TcpListener,
     udp: u16,
+    shared: Option<SharedMemory>,
+}
+
+/// A piece of System V memory, which belongs to whoever is asked for it.
+struct SharedMemory {
+    user: User,
+    id: u64,
 }
 
 impl User {
@@ -72,7 +90,7 @@ impl User {
         self.uid == 0 && capabilities & SYS_ADMIN != 0
     }
 
-    fn command(self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+    pub(crate) fn command(self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         #[expect(
             clippy::disallowed_methods,
             reason = "this suite's one door to spawning"
@@ -95,7 +113,7 @@ impl fmt::Display for User {
     }
 }
 
-fn program() -> &'static Path {
+pub(crate) fn program() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_patchfleet"))
 }
 
@@ -181,12 +199,13 @@ impl Host {
             abstract_socket: UnixListener::bind_addr(&address).unwrap(),
             tcp: TcpListener::bind("127.0.0.1:0").unwrap(),
             udp: echo(),
+            shared: SharedMemory::make(user),
             word,
             root,
         }
     }
 
-    fn facts(&self, backend: &str) -> String {
+    fn facts(&self, way: Way) -> String {
         let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
         let groups = [
             "/sys/fs/cgroup/pids",
@@ -194,9 +213,9 @@ impl Host {
             "/sys/fs/cgroup",
         ];
         let groups = groups.map(Path::new).into_iter().filter(|it| it.is_dir());
-        let path = |name: &str| self.root.path().join(name);
+        let path = |name: &str| self.path(name);
         json!({
-            "isolated": backend != "none",
+            "isolated": way != Way::Exposed,
             "word": self.word,
             "hidden": path("hidden"),
             "secret": path("hidden/secret"),
@@ -205,6 +224,7 @@ impl Host {
             "abstract": self.word,
             "port": self.tcp.local_addr().unwrap().port(),
             "udp": self.udp,
+            "shared": self.shared.as_ref().map(|it| it.id),
             "victim": self.victim.id(),
             "in_tmp": self.in_tmp,
             "in_shm": self.in_shm,
@@ -215,8 +235,8 @@ impl Host {
         .to_string()
     }
 
-    /// Tries every case under a backend.
-    pub(crate) fn try_all(&self, backend: &str) -> Vec<Outcome> {
+    /// Tries every case in one way.
+    pub(crate) fn try_all(&self, way: Way) -> Vec<Outcome> {
         let (tree, hidden) = (
             self.root.path().join("tree"),
             self.root.path().join("hidden"),
@@ -228,16 +248,35 @@ impl Host {
             .args(["-c", script, "sh"])
             .arg(hidden)
             .arg(program());
-        command.args(["sandbox", "run", "--timeout", "100s", "--backend", backend]);
+        command.args(["sandbox", "run", "--timeout", "100s"]);
+        command.args(match way {
+            Way::Exposed => ["--backend", "none"].as_slice(),
+            Way::Work => &["--phase", "work"],
+            Way::Setup => &["--phase", "setup", "--allow", "allowed.example"],
+        });
         command.arg("--workspace").arg(&tree);
-        command.args(["--", "/usr/bin/python3", "cases.py", &self.facts(backend)]);
+        command.args(["--", "/usr/bin/python3", "cases.py", &self.facts(way)]);
         let output = command.env("HOME", "/nonexistent").output().unwrap();
         outcomes(&output)
     }
 
+    pub(crate) fn user(&self) -> User {
+        self.user
+    }
+
+    /// A file or folder of the prepared place.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.root.path().join(name)
+    }
+
+    /// A word that is found nowhere else.
+    pub(crate) fn word(&self) -> &str {
+        &self.word
+    }
+
     /// Whatever was tried: nothing of the host was changed under isolation, and nothing is left.
-    pub(crate) fn assert_untouched(&self, backend: &str) {
-        if backend == "none" {
+    pub(crate) fn assert_untouched(&self, way: Way) {
+        if way == Way::Exposed {
             return;
         }
         let outside = fs::read_dir(self.root.path().join("outside")).unwrap();
@@ -271,6 +310,22 @@ impl Drop for Host {
         let _ = self.victim.wait();
         let _ = fs::remove_file(&self.in_tmp);
         let _ = fs::remove_file(&self.in_shm);
+    }
+}
+
+impl SharedMemory {
+    fn make(user: User) -> Option<Self> {
+        let output = user.command("ipcmk").args(["-M", "64"]).output().ok()?;
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let id = said.rsplit(' ').next()?.trim().parse().ok()?;
+        Some(Self { user, id })
+    }
+}
+
+impl Drop for SharedMemory {
+    fn drop(&mut self) {
+        let id = self.id.to_string();
+        let _ = self.user.command("ipcrm").args(["-m", &id]).output();
     }
 }
 

@@ -8,55 +8,63 @@
 #![allow(clippy::print_stdout, reason = "the report is for people")]
 
 mod host;
+mod rows;
+mod staged;
 
 use std::collections::BTreeMap;
 
-use host::{Host, Outcome, User};
+use host::{Host, Outcome, User, Way};
 
-const BACKENDS: [&str; 2] = ["none", "namespace"];
-
-/// What both backends said of one case.
+/// A case, and what it came to each way.
 #[derive(Default)]
-struct Pair {
+struct Case {
     exposed: Option<Outcome>,
-    isolated: Option<Outcome>,
+    isolated: Vec<Outcome>,
 }
 
-fn pairs(user: User) -> BTreeMap<String, Pair> {
-    let mut pairs: BTreeMap<String, Pair> = BTreeMap::new();
-    for backend in BACKENDS {
+/// What isolates; each case is tried in both.
+const SANDBOXES: [Way; 2] = [Way::Work, Way::Setup];
+
+fn cases(user: User) -> BTreeMap<String, Case> {
+    let mut cases: BTreeMap<String, Case> = BTreeMap::new();
+    for way in [Way::Exposed].into_iter().chain(SANDBOXES) {
         let host = Host::prepare(user);
-        for outcome in host.try_all(backend) {
-            let pair = pairs.entry(outcome.case.clone()).or_default();
-            if backend == "none" {
-                pair.exposed = Some(outcome);
-            } else {
-                pair.isolated = Some(outcome);
-            }
+        for outcome in host.try_all(way) {
+            add(&mut cases, way, outcome);
         }
-        host.assert_untouched(backend);
+        host.assert_untouched(way);
+        for staged in staged::ALL {
+            let host = Host::prepare(user);
+            add(&mut cases, way, staged.attempt(&host, way));
+            host.assert_untouched(way);
+        }
     }
-    pairs
+    cases
+}
+
+fn add(cases: &mut BTreeMap<String, Case>, way: Way, outcome: Outcome) {
+    let case = cases.entry(outcome.case.clone()).or_default();
+    match way {
+        Way::Exposed => case.exposed = Some(outcome),
+        Way::Work | Way::Setup => case.isolated.push(outcome),
+    }
 }
 
 /// What is wrong with a case, if anything is; and the line of the report.
-fn judge(user: User, name: &str, pair: &Pair) -> (Option<String>, String) {
-    let (Some(exposed), Some(isolated)) = (&pair.exposed, &pair.isolated) else {
-        return (
-            Some(format!("{name}: it was not tried in both")),
-            name.to_owned(),
-        );
+fn judge(user: User, name: &str, case: &Case) -> (Option<String>, String) {
+    let (Some(exposed), [isolated, _]) = (&case.exposed, &case.isolated[..]) else {
+        let wrong = format!("{name}: it was not tried in each way");
+        return (Some(wrong), name.to_owned());
     };
     let source = &exposed.source;
     if exposed.bites == "works" {
-        let wrong = [exposed, isolated]
-            .into_iter()
-            .find(|it| it.through != Some(true));
+        let mut all = [exposed].into_iter().chain(&case.isolated);
+        let wrong = all.find(|it| it.through != Some(true));
         let wrong = wrong.map(|it| format!("{name} has to work: {}", it.why));
         return (wrong, format!("works      {name}"));
     }
     let must_bite = exposed.bites == "any" || (exposed.bites == "root" && user.is_mighty());
-    let wrong = if isolated.through == Some(true) {
+    let wrong = if case.isolated.iter().any(|it| it.through == Some(true)) {
         Some(format!("{name} ({source}) gets out of the sandbox"))
     } else if must_bite && exposed.through == Some(false) {
         Some(format!(
@@ -80,24 +88,29 @@ fn nothing_escapes(user: User) {
         println!("{user}: can't run here: {why}");
         return;
     }
-    let pairs = pairs(user);
-    assert!(pairs.len() >= 80, "only {} cases were tried", pairs.len());
+    let cases = cases(user);
+    assert!(cases.len() >= 105, "only {} cases were tried", cases.len());
     let mut wrong = Vec::new();
-    for (name, pair) in &pairs {
-        let (fault, line) = judge(user, name, pair);
+    for (name, case) in &cases {
+        let (fault, line) = judge(user, name, case);
         println!("{user}: {line}");
         wrong.extend(fault);
     }
-    let bitten = pairs.values().filter(|pair| {
-        let exposed = pair.exposed.as_ref();
+    let bitten = cases.values().filter(|case| {
+        let exposed = case.exposed.as_ref();
         exposed.is_some_and(|it| it.through == Some(true) && it.bites != "works")
     });
     println!(
         "{user}: {} cases, {} of them bite here",
-        pairs.len(),
+        cases.len(),
         bitten.count()
     );
     assert!(wrong.is_empty(), "as {user}:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_row_of_what_was_found_elsewhere_is_shown_by_a_case_or_a_test() {
+    rows::check(include_str!("cases.py"), &staged::names());
 }
 
 #[test]

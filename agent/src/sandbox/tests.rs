@@ -169,6 +169,24 @@ async fn a_host_without_bubblewrap_and_a_root_that_stays_root_are_refused() {
 }
 
 #[tokio::test]
+async fn a_bubblewrap_that_is_setuid_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let bubblewrap = folder.path().join("bwrap");
+    std::fs::write(&bubblewrap, "#!/bin/sh\n").unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o4755);
+    std::fs::set_permissions(&bubblewrap, mode).unwrap();
+    let mut namespace = Namespace::new(&SandboxConfig::default(), &[]);
+    namespace.replace_bubblewrap(bubblewrap.to_str().unwrap());
+    let cause = fitness::check(&namespace).await.unwrap_err();
+    assert_eq!(
+        cause,
+        CantIsolate::SetuidBubblewrap { path: bubblewrap },
+        "{}",
+        cause.mend()
+    );
+}
+
+#[tokio::test]
 async fn whatever_left_the_group_and_the_parent_ends_with_the_command() {
     let Some(sandbox) = isolating(SandboxConfig::default()).await else {
         return;
