@@ -92,7 +92,7 @@ pub struct WorkspaceConfig {
     /// How long a finished task's workspace stays.
     #[serde(default = "default_retention")]
     pub retention: HumanDuration,
-    /// How many MiB all workspaces and mirrors may take; no limit when absent.
+    /// How many MiB all workspaces, mirrors and setup results may take; no limit when absent.
     pub max_disk_mib: Option<u64>,
 }
 

@@ -51,12 +51,21 @@ pub(crate) fn open_up(folder: &Path) -> io::Result<()> {
     fs::set_permissions(folder, Permissions::from_mode(mode | OWNER))
 }
 
+/// Lets a folder's owner read it. Nothing else is changed, as others may be copying it.
+pub(crate) fn make_readable(folder: &Path, found: &fs::Metadata) -> io::Result<()> {
+    const READ: u32 = 0o500;
+    if found.permissions().mode() & READ == READ {
+        return Ok(());
+    }
+    open_up(folder)
+}
+
 /// Copies a file, a link or a folder with all that is in it, with owners, plain rights and the times
 /// of files, to a place where nothing is. Nothing else can be copied, and is left out.
 pub(crate) fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
     let found = fs::symlink_metadata(from)?;
     if found.is_dir() {
-        open_up(from)?;
+        make_readable(from, &found)?;
         fs::create_dir(to)?;
         for entry in fs::read_dir(from)? {
             let name = entry?.file_name();
@@ -128,6 +137,14 @@ pub(crate) fn copy_all(from: &Path, to: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Notes that a folder was used, for those who look for what was not used longest.
+pub(crate) fn touch(folder: &Path) {
+    let noted = fs::File::open(folder).and_then(|it| it.set_modified(chrono::Utc::now().into()));
+    if let Err(error) = noted {
+        tracing::debug!(folder = %folder.display(), %error, "its use can't be noted");
+    }
 }
 
 /// Bytes below a folder; what can't be read counts nothing.

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures::FutureExt as _;
 use patchfleet_domain::outcome::{Failure, FailureKind, Outcome};
-use patchfleet_domain::{IssueNumber, Phase};
+use patchfleet_domain::{IssueNumber, Phase, RepositoryName};
 use patchfleet_flow::{Checkpoint, Context, Engine, Run};
 use patchfleet_proto::v1;
 use patchfleet_telemetry::trace;
@@ -251,7 +251,8 @@ async fn run_flow(
         timeout: agent.tests.timeout.map(|timeout| timeout.0),
         sandbox: job.member.sandbox.clone(),
     };
-    let (workspace, installed) = set_up(job, workspace, (&config, &tests.sandbox), &log).await?;
+    let repository = (&facts.repository, &config);
+    let (workspace, installed) = set_up(job, workspace, (repository, &tests.sandbox), &log).await?;
     let author = Author {
         name: agent.commit.name.clone(),
         email: agent.commit.email.clone(),
@@ -295,14 +296,16 @@ async fn run_flow(
 async fn set_up(
     job: &Job,
     workspace: Workspace,
-    (config, sandbox): (&RepositoryConfig, &Sandbox),
+    ((name, config), sandbox): ((&RepositoryName, &RepositoryConfig), &Sandbox),
     log: &TaskLog,
 ) -> Result<(Workspace, SetupReport), Option<Failure>> {
     let log = log.clone().also_in(workspace.logs.clone(), workspace.work);
     let setup = Setup {
         sandbox,
         operator: &job.member.config.setup,
+        name,
         repository: config,
+        cache: job.member.workspaces.setups(),
         workspace: &workspace,
         log: &log,
         network: Arc::new(HostNetwork),

@@ -2,7 +2,8 @@
 //!
 //! The modules stand in the order of the data: a `session` brings an assignment, a `job` works on
 //! it in a `workspace` with the `nodes` of the coding flow, and reports on the same session.
-//! Absent: choosing work, and anything kept between tasks but mirrors.
+//! Absent: choosing work, and anything kept between tasks but mirrors and what setup phases
+//! installed.
 
 mod command_paths;
 mod config;

@@ -16,6 +16,7 @@ mod explain;
 mod files;
 mod fitness;
 mod groups;
+mod identity;
 mod inside;
 mod isolation;
 mod limits;

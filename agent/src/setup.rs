@@ -4,13 +4,17 @@
 //! Each runs in the sandbox with a proxy of its own, which lets it reach the hosts that the
 //! repository asks for and the operator allows. What they leave is taken out of the work tree and
 //! copied to every draft and every test run, which have no network; so that neither loses it to a
-//! check-out, meets what another one did to it, or makes it a part of the change.
+//! check-out, meets what another one did to it, or makes it a part of the change. What went well is
+//! kept under a key of all that decides it (`setup/key.rs`), and later tasks with the same key
+//! install nothing.
 //!
-//! Absent: a cache of what was installed, and the phase itself where nothing is isolated.
+//! Absent: the phase itself where nothing is isolated.
 
 mod commands;
+mod key;
 mod report;
 mod settings;
+mod sources;
 
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -18,25 +22,28 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use patchfleet_domain::FailureKind;
 use patchfleet_domain::outcome::Failure;
+use patchfleet_domain::{FailureKind, RepositoryName};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub use report::{SetupReport, StepReport};
 pub use settings::SetupConfig;
 
-use crate::git::GitError;
+use crate::git::{Entry, GitError};
 use crate::nodes::TaskLog;
 use crate::process::SpawnError;
 use crate::repository_config::RepositoryConfig;
 use crate::sandbox::egress::{self, AddressRules, ConnectProxy, Network, Policy, Refusals};
 use crate::sandbox::{Backend, Ran, Run, Sandbox, SandboxError};
-use crate::workspace::{Dependencies, Workspace};
+use crate::workspace::{CachedSetup, Dependencies, InstallLock, SetupCache, Workspace};
 use commands::Command;
+use key::{Ingredients, Sources};
 
 /// How much of the end of each output is kept.
 const OUTPUT_CAP: usize = 64 * 1024;
+/// How long another task's installation is waited for without a word.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The setup phase of one attempt.
 pub struct Setup<'a> {
@@ -44,8 +51,12 @@ pub struct Setup<'a> {
     pub sandbox: &'a Sandbox,
     /// What the operator allows.
     pub operator: &'a SetupConfig,
+    /// The repository's name.
+    pub name: &'a RepositoryName,
     /// What the repository asks for.
     pub repository: &'a RepositoryConfig,
+    /// What earlier tasks installed.
+    pub cache: &'a SetupCache,
     /// The task's folder, checked out at its base.
     pub workspace: &'a Workspace,
     /// Takes commands, output and refused hosts.
@@ -57,28 +68,56 @@ pub struct Setup<'a> {
 }
 
 impl Setup<'_> {
-    /// Installs the dependencies; the work tree is at its base again afterwards.
+    /// Installs the dependencies, or finds them installed by an earlier task; the work tree is at its
+    /// base again afterwards.
     ///
     /// # Errors
     /// A failure for people, or nothing when the work was called off.
     pub async fn run(self) -> Result<(Dependencies, SetupReport), Option<Failure>> {
-        let commands = self.commands().await?;
-        let mut report = SetupReport::default();
+        let entries = self.workspace.repository.entries(&self.workspace.base);
+        let entries = entries.await.map_err(GitError::into_failure)?;
+        let paths = entries.iter().map(|entry| entry.path.as_str());
+        let commands = commands::choose(self.repository, paths, &self.operator.allow_list());
         if commands.is_empty() {
-            return Ok((Dependencies::default(), report));
+            return Ok((Dependencies::default(), SetupReport::default()));
         }
         if self.sandbox.backend() == Backend::None {
             self.log
                 .line("dependencies are not installed: nothing is isolated here");
-            return Ok((Dependencies::default(), report));
+            return Ok((Dependencies::default(), SetupReport::default()));
         }
-        let limit = self.operator.timeout.0;
-        let limit = self
-            .repository
-            .setup_timeout
-            .map_or(limit, |it| it.min(limit));
+        let Some(key) = self.key(&commands, &entries).await? else {
+            return self.install(&commands).await;
+        };
+        if let Some(found) = self.cached(&key).await {
+            return Ok(found);
+        }
+        let lock = self.lock(&key).await?;
+        // Whoever had the lock may have installed it.
+        if let Some(found) = self.cached(&key).await {
+            return Ok(found);
+        }
+        let (dependencies, report) = self.install(&commands).await?;
+        let json = serde_json::to_value(&report).ok();
+        let json = json.filter(|_| lock.is_some() && report.is_whole(commands.len()));
+        let Some(json) = json else {
+            return Ok((dependencies, report));
+        };
+        let stored = self
+            .cache
+            .store(&key, dependencies, (json, chrono::Utc::now()));
+        Ok((stored.await, report))
+    }
+
+    /// Installs the dependencies.
+    async fn install(
+        &self,
+        commands: &[Command],
+    ) -> Result<(Dependencies, SetupReport), Option<Failure>> {
+        let limit = self.limit();
         let deadline = Instant::now() + limit;
-        for command in &commands {
+        let mut report = SetupReport::default();
+        for command in commands {
             if let Some(step) = self.step(command, (deadline, limit)).await? {
                 report.steps.push(step);
             }
@@ -87,13 +126,93 @@ impl Setup<'_> {
         Ok((dependencies.map_err(GitError::into_failure)?, report))
     }
 
-    async fn commands(&self) -> Result<Vec<Command>, Failure> {
-        let workspace = self.workspace;
-        let entries = workspace.repository.entries(&workspace.base).await;
-        let entries = entries.map_err(GitError::into_failure)?;
-        let paths = entries.iter().map(|entry| entry.path.as_str());
-        let allowed = self.operator.allow_list();
-        Ok(commands::choose(self.repository, paths, &allowed))
+    /// How long all commands together may take.
+    fn limit(&self) -> Duration {
+        let limit = self.operator.timeout.0;
+        let asked = self.repository.setup_timeout;
+        asked.map_or(limit, |it| it.min(limit))
+    }
+
+    /// The key of what is installed; nothing when it is not to be kept.
+    async fn key(
+        &self,
+        commands: &[Command],
+        entries: &[Entry],
+    ) -> Result<Option<String>, Failure> {
+        if !self.operator.cache {
+            return Ok(None);
+        }
+        let wanted: Vec<_> = sources::to_be_read(entries).collect();
+        let ids: Vec<_> = wanted.iter().map(|entry| entry.id.clone()).collect();
+        let blobs = self.workspace.repository.blobs(&ids).await;
+        let blobs = blobs.map_err(GitError::into_failure)?;
+        let text = |(entry, blob): (&&Entry, Vec<u8>)| {
+            let text = String::from_utf8_lossy(&blob).into_owned();
+            (entry.path.clone(), text)
+        };
+        let texts = wanted.iter().zip(blobs).map(text).collect();
+        let tags = match self.workspace.tags().await {
+            Ok(tags) => tags,
+            Err(error) => {
+                tracing::warn!(%error, "the repository's tags can't be read; nothing is cached");
+                return Ok(None);
+            }
+        };
+        let sources = match sources::deciding(commands, entries, &texts) {
+            Some(files) => Sources::Files(files),
+            None => Sources::Commit(&self.workspace.base, &tags),
+        };
+        let programs = commands.iter().filter_map(|it| it.words.first().cloned());
+        let (programs, sandbox) = (programs.collect::<Vec<_>>(), self.sandbox.clone());
+        let system = tokio::task::spawn_blocking(move || sandbox.identity(&programs)).await;
+        let Ok(system) = system else { return Ok(None) };
+        let ingredients = Ingredients {
+            repository: self.name,
+            commands,
+            sources,
+            open: &self.operator.open,
+            system: &system,
+        };
+        Ok(Some(ingredients.key()))
+    }
+
+    /// What an earlier task installed.
+    async fn cached(&self, key: &str) -> Option<(Dependencies, SetupReport)> {
+        let CachedSetup {
+            dependencies,
+            report,
+            made_at,
+        } = self.cache.find(key, chrono::Utc::now()).await?;
+        let report: SetupReport = serde_json::from_value(report).ok()?;
+        let report = SetupReport {
+            cached_at: Some(made_at),
+            ..report
+        };
+        self.log.line(&report.words().unwrap_or_default());
+        Some((dependencies, report))
+    }
+
+    /// The right to install for the cache, once nobody else does so; without it, when that takes as
+    /// long as installing may take, nothing is kept.
+    async fn lock(&self, key: &str) -> Result<Option<InstallLock>, Option<Failure>> {
+        let taking = async {
+            let taking = self.cache.lock(key);
+            tokio::pin!(taking);
+            if let Ok(taken) = tokio::time::timeout(PATIENCE, &mut taking).await {
+                return Some(taken);
+            }
+            self.log
+                .line("waiting for another task that installs the same dependencies");
+            tokio::time::timeout(self.limit(), taking).await.ok()
+        };
+        let taken = self.cancel.run_until_cancelled(taking).await.ok_or(None)?;
+        match taken.transpose() {
+            Ok(lock) => Ok(lock),
+            Err(error) => {
+                tracing::warn!(%error, "dependencies are not kept: nothing can be locked");
+                Ok(None)
+            }
+        }
     }
 
     /// Runs a command; nothing comes of a detected one whose program is not there. A detected one that

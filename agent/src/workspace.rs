@@ -5,7 +5,9 @@
 //!                                  /implementation   requests, and the agent's own object store
 //!                                  /tests            home, temporary folder and logs of the tests
 //!                                  /metadata.json    whose it is and how it ended
-//!                  /shared/{templates,tools,cache}   `cache` has the bare mirrors
+//!                  /shared/cache                     bare mirrors
+//!                  /shared/setups                    results of setup phases
+//!                  /shared/{templates,tools}
 //!                  /logs/{task-execution.log,agent-activity.log}
 //! ```
 //!
@@ -26,6 +28,7 @@ mod logs;
 mod metadata;
 mod mirrors;
 mod retention;
+mod setups;
 mod staging;
 
 use std::collections::BTreeSet;
@@ -43,6 +46,7 @@ pub use logs::{AgentLogs, LogFile};
 pub use metadata::Metadata;
 pub use mirrors::{Mirror, Mirrors};
 pub use retention::{Retention, Swept};
+pub use setups::{CachedSetup, InstallLock, SetupCache};
 
 pub use crate::disk::Owner;
 use crate::git::{Author, FolderLock, Git, GitError, InstalledFiles, ObjectId, Remote, Repository};
@@ -58,6 +62,7 @@ pub struct Workspaces {
     layout: Arc<AgentLayout>,
     git: Git,
     mirrors: Mirrors,
+    setups: SetupCache,
     logs: AgentLogs,
     retention: Retention,
     locks: FolderLocks,
@@ -115,6 +120,7 @@ impl Workspaces {
         mirrors.clear_unversioned().await;
         Ok(Self {
             mirrors,
+            setups: SetupCache::new(layout.setups(), retention.keep),
             locks: FolderLocks::default(),
             staging,
             logs: AgentLogs::new(layout.logs()),
@@ -134,6 +140,11 @@ impl Workspaces {
     /// The agent's log files.
     pub fn logs(&self) -> &AgentLogs {
         &self.logs
+    }
+
+    /// What setup phases of earlier tasks installed.
+    pub const fn setups(&self) -> &SetupCache {
+        &self.setups
     }
 
     /// Repositories that need no clone.
@@ -254,6 +265,7 @@ impl Workspaces {
         let sweep = Sweep {
             layout: &self.layout,
             mirrors: &self.mirrors,
+            setups: &self.setups,
             locks: &self.locks,
             staging: &self.staging,
             occasion: Occasion {
@@ -432,6 +444,17 @@ impl Workspace {
             .lines()
             .map(PathBuf::from)
             .collect()
+    }
+
+    /// The tags that whoever runs git in the work tree sees, each with what it points to.
+    ///
+    /// # Errors
+    /// When they can't be read.
+    pub async fn tags(&self) -> std::io::Result<Vec<String>> {
+        // A fresh clone has all of its refs here.
+        let text = tokio::fs::read_to_string(self.layout.clone_git().join("packed-refs")).await?;
+        let is_tag = |line: &&str| line.contains(" refs/tags/") || line.starts_with('^');
+        Ok(text.lines().filter(is_tag).map(str::to_owned).collect())
     }
 
     /// The `.git` that drafts and tests see.

@@ -31,6 +31,38 @@ async fn tests_find_what_was_installed_and_the_pull_request_says_by_what() {
 }
 
 #[tokio::test]
+async fn a_second_task_with_the_same_base_finds_what_the_first_one_installed() {
+    let world = World::with(Plan {
+        repository_config: Some(
+            "setup:\n  - python3 -c 'open(\"installed.py\", \"w\").write(\"three = 3\")'\n\
+             test: python3 -c 'import installed, unittest; unittest.main(module=None, argv=[\"x\", \"discover\"])'\n",
+        ),
+        ..Plan::default()
+    })
+    .await;
+    if !world.isolates {
+        return;
+    }
+    for (number, words) in [
+        (1, "Dependencies were installed by `python3"),
+        (2, "Dependencies are from the cache of "),
+    ] {
+        world.label(world.open());
+        let look = async || {
+            let pulls = world.github.pulls(REPOSITORY).unwrap();
+            (pulls.len() == number).then(|| pulls.into_iter().max_by_key(|pull| pull.number))
+        };
+        let pull = world
+            .eventually("the next pull request", look)
+            .await
+            .unwrap();
+        let body = pull.body.unwrap_or_default();
+        assert!(body.contains(words), "{body}");
+        world.idle_agent().await;
+    }
+}
+
+#[tokio::test]
 async fn what_can_not_be_installed_ends_the_task_before_a_draft_is_asked_for() {
     let world = World::with(Plan {
         repository_config: Some("setup: [python3 -c 'print(\"no compiler\"); exit(3)']\n"),

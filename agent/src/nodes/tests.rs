@@ -1,5 +1,6 @@
 //! The flow, from a repository to a branch and a pull request, with real git and real tests.
 
+mod cached;
 mod http;
 mod isolated;
 mod rig;

@@ -93,6 +93,17 @@ impl Namespace {
         &self.bubblewrap
     }
 
+    /// The user outside that runs become.
+    pub(super) fn user(&self) -> String {
+        format!("user {:?}", self.user)
+    }
+
+    /// What every run sees besides the system.
+    pub(super) fn shown(&self) -> Vec<PathBuf> {
+        let shown = self.toolchains.iter();
+        shown.map(|mount| mount.source.clone()).collect()
+    }
+
     /// What a run sees and may do.
     pub(super) fn plan(&self, run: &Run<'_>) -> Result<Plan, PlanError> {
         if system::is_too_wide(run.cwd) || system::is_home(run.cwd) {

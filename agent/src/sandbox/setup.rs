@@ -1,13 +1,10 @@
 //! The setup phase of a repository: which commands install its dependencies, by its lock files.
 //!
 //! Pure: a listing of files in, steps out. A step names the registries that it needs, so that no
-//! other host is open while it runs, and the files that decide its result, so that the result can
-//! be kept until one of them changes. Absent: manifests without a lock file, but for Maven and
+//! other host is open while it runs. Absent: manifests without a lock file, but for Maven and
 //! Gradle, which have none; what they would install differs from day to day.
 
 use std::collections::{BTreeMap, BTreeSet};
-
-use sha2::{Digest as _, Sha256};
 
 use super::egress::Ecosystem;
 
@@ -36,8 +33,6 @@ pub struct SetupStep {
     pub env: Vec<(String, String)>,
     /// Whose registries it may reach.
     pub ecosystem: Ecosystem,
-    /// Paths of the files that decide what is installed.
-    pub decided_by: Vec<String>,
 }
 
 /// A way to install, by the files of one folder.
@@ -45,8 +40,6 @@ struct Tool {
     ecosystem: &'static str,
     /// One of these has to be there.
     locks: &'static [&'static str],
-    /// And these, which decide as well when they are there.
-    manifests: &'static [&'static str],
     command: &'static [&'static str],
     env: &'static [(&'static str, &'static str)],
 }
@@ -56,56 +49,48 @@ const TOOLS: &[Tool] = &[
     Tool {
         ecosystem: "rust",
         locks: &["Cargo.lock"],
-        manifests: &["Cargo.toml", "rust-toolchain.toml"],
         command: &["cargo", "fetch", "--locked"],
         env: &[],
     },
     Tool {
         ecosystem: "go",
         locks: &["go.sum"],
-        manifests: &["go.mod", "go.work", "go.work.sum"],
         command: &["go", "mod", "download"],
         env: &[],
     },
     Tool {
         ecosystem: "node",
         locks: &["pnpm-lock.yaml"],
-        manifests: &["package.json", "pnpm-workspace.yaml", ".npmrc"],
         command: &["pnpm", "install", "--frozen-lockfile"],
         env: &[],
     },
     Tool {
         ecosystem: "node",
         locks: &["yarn.lock"],
-        manifests: &["package.json", ".yarnrc.yml", ".yarnrc"],
         command: &["yarn", "install", "--frozen-lockfile"],
         env: &[],
     },
     Tool {
         ecosystem: "node",
         locks: &["package-lock.json", "npm-shrinkwrap.json"],
-        manifests: &["package.json", ".npmrc"],
         command: &["npm", "ci"],
         env: &[],
     },
     Tool {
         ecosystem: "node",
         locks: &["bun.lock", "bun.lockb"],
-        manifests: &["package.json", "bunfig.toml"],
         command: &["bun", "install", "--frozen-lockfile"],
         env: &[],
     },
     Tool {
         ecosystem: "python",
         locks: &["uv.lock"],
-        manifests: &["pyproject.toml", ".python-version"],
         command: &["uv", "sync", "--frozen"],
         env: &[],
     },
     Tool {
         ecosystem: "python",
         locks: &["poetry.lock"],
-        manifests: &["pyproject.toml", "poetry.toml"],
         command: &["poetry", "install", "--no-interaction"],
         env: &[],
     },
@@ -113,7 +98,6 @@ const TOOLS: &[Tool] = &[
     Tool {
         ecosystem: "python",
         locks: &["requirements.txt"],
-        manifests: &["constraints.txt"],
         command: &[
             "python3",
             "-m",
@@ -131,30 +115,18 @@ const TOOLS: &[Tool] = &[
     Tool {
         ecosystem: "gradle",
         locks: &["gradle.lockfile", "build.gradle", "build.gradle.kts"],
-        manifests: &[
-            "settings.gradle",
-            "settings.gradle.kts",
-            "gradle/libs.versions.toml",
-            "gradle/wrapper/gradle-wrapper.properties",
-        ],
         command: &["gradle", "--no-daemon", "dependencies"],
         env: &[],
     },
     Tool {
         ecosystem: "maven",
         locks: &["pom.xml"],
-        manifests: &[
-            ".mvn/maven.config",
-            ".mvn/extensions.xml",
-            ".mvn/wrapper/maven-wrapper.properties",
-        ],
         command: &["mvn", "--batch-mode", "dependency:go-offline"],
         env: &[],
     },
     Tool {
         ecosystem: "ruby",
         locks: &["Gemfile.lock"],
-        manifests: &["Gemfile", ".ruby-version"],
         command: &["bundle", "install"],
         env: &[("BUNDLE_FROZEN", "true")],
     },
@@ -221,11 +193,6 @@ impl Tool {
         if command[0] == "yarn" && names.contains(".yarnrc.yml") {
             "--immutable".clone_into(&mut command[2]);
         }
-        let place = |name: &&str| match folder {
-            "" => (*name).to_owned(),
-            folder => format!("{folder}/{name}"),
-        };
-        let deciding = self.locks.iter().chain(self.manifests);
         Some(SetupStep {
             folder: folder.to_owned(),
             command,
@@ -235,41 +202,8 @@ impl Tool {
                 .map(|&(name, value)| (name.to_owned(), value.to_owned()))
                 .collect(),
             ecosystem: Ecosystem::named(self.ecosystem)?,
-            decided_by: deciding
-                .filter(|name| names.contains(**name))
-                .map(place)
-                .collect(),
         })
     }
-}
-
-/// The name under which a step's result may be kept: the same for the same command, files and
-/// place where it ran. `content` tells a file's hash, and `system` what the sandbox is made of.
-pub fn cache_key<'a>(
-    step: &SetupStep,
-    content: impl Fn(&str) -> Option<&'a str>,
-    system: &str,
-) -> String {
-    let mut hash = Sha256::new();
-    // Lengths stand before the parts, so that no two lists run together.
-    let mut add = |part: &str| {
-        hash.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
-        hash.update(part);
-    };
-    add(system);
-    add(&step.folder);
-    add(&step.command.len().to_string());
-    step.command.iter().for_each(|word| add(word));
-    add(&step.env.len().to_string());
-    for (name, value) in &step.env {
-        add(name);
-        add(value);
-    }
-    for path in &step.decided_by {
-        add(path);
-        add(content(path).unwrap_or_default());
-    }
-    hex::encode(hash.finalize())
 }
 
 #[cfg(test)]
@@ -389,37 +323,5 @@ mod tests {
             .map(|number| format!("part{number}/go.sum"))
             .collect();
         assert_eq!(detect(many.iter().map(String::as_str)).len(), MAX_STEPS);
-    }
-
-    #[test]
-    fn a_result_is_kept_until_a_file_that_decides_it_changes() {
-        let step = &detect(["web/package-lock.json", "web/package.json", "web/a.js"])[0];
-        assert_eq!(
-            step.decided_by,
-            ["web/package-lock.json", "web/package.json"]
-        );
-        let key = |lock, system| {
-            cache_key(
-                step,
-                |path| {
-                    Some(if path.ends_with("lock.json") {
-                        lock
-                    } else {
-                        "x"
-                    })
-                },
-                system,
-            )
-        };
-        let first = key("1", "a");
-        assert_eq!(first, key("1", "a"));
-        assert_ne!(first, key("2", "a"));
-        assert_ne!(first, key("1", "b"));
-        let other = SetupStep {
-            command: vec!["npm".to_owned(), "install".to_owned()],
-            ..step.clone()
-        };
-        assert_ne!(first, cache_key(&other, |_| Some("1"), "a"));
-        assert_eq!(first.len(), 64);
     }
 }

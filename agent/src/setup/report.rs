@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use patchfleet_domain::Timestamp;
 use patchfleet_guard::visible_line;
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +21,9 @@ const SHOWN: usize = 100;
 pub struct SetupReport {
     /// The commands, in their order.
     pub steps: Vec<StepReport>,
+    /// When an earlier task installed it; absent when this one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cached_at: Option<Timestamp>,
 }
 
 /// One command of the setup phase.
@@ -40,6 +44,9 @@ pub struct StepReport {
     /// How it failed, when a lock file alone asked for it.
     #[serde(default)]
     pub failure: Option<String>,
+    /// It met a limit and went on.
+    #[serde(skip)]
+    pub(super) met_limit: bool,
 }
 
 impl StepReport {
@@ -53,7 +60,13 @@ impl StepReport {
             refused_hosts: refusals.list(),
             limits_not_enforced: limits.map(ToString::to_string).collect(),
             failure: None,
+            met_limit: ran.exceeded.is_some(),
         }
+    }
+
+    /// True when nothing was in its way.
+    const fn is_whole(&self) -> bool {
+        self.failure.is_none() && self.refused_hosts.is_empty() && !self.met_limit
     }
 
     /// The command for people, as code.
@@ -73,6 +86,11 @@ impl StepReport {
 }
 
 impl SetupReport {
+    /// True when each of so many commands did all that it wanted to.
+    pub(super) fn is_whole(&self, commands: usize) -> bool {
+        self.steps.len() == commands && self.steps.iter().all(StepReport::is_whole)
+    }
+
     /// What was installed by what, and how that was kept apart; nothing where nothing was installed.
     pub fn words(&self) -> Option<String> {
         let parts: Vec<_> = self.installed().into_iter().chain(self.missing()).collect();
@@ -102,9 +120,15 @@ impl SetupReport {
         let backend = steps.clone().next_back()?.backend;
         let commands: Vec<_> = steps.map(StepReport::shown).collect();
         let commands = commands.join(", ");
+        let begin = match self.cached_at {
+            None => "Dependencies were installed".to_owned(),
+            Some(at) => {
+                let at = at.format("%Y-%m-%d %H:%M UTC");
+                format!("Dependencies are from the cache of {at}, installed")
+            }
+        };
         Some(format!(
-            "Dependencies were installed by {commands} in the sandbox `{backend}`, with network to \
-             allowed hosts only"
+            "{begin} by {commands} in the sandbox `{backend}`, with network to allowed hosts only"
         ))
     }
 
@@ -150,8 +174,10 @@ mod tests {
             refused_hosts: refused.iter().map(|host| refusal(host)).collect(),
             limits_not_enforced: vec!["memory".to_owned()],
             failure: None,
+            met_limit: false,
         };
         let report = SetupReport {
+            cached_at: None,
             steps: vec![
                 step(&["npm", "ci"], "web", &["a.example.org", "b.example.org"]),
                 step(&["./x", "`@everyone`\n# title"], "", &["a.example.org"]),
@@ -167,16 +193,62 @@ mod tests {
             limits_not_enforced: Vec::new(),
             ..step.clone()
         };
+        let cached = SetupReport {
+            cached_at: Some("2026-11-26T01:30:28Z".parse().unwrap()),
+            steps: vec![step(&["npm", "ci"], "", &[])],
+        };
+        insta::assert_snapshot!(cached.words().unwrap(), @"Dependencies are from the cache of 2026-11-26 01:30 UTC, installed by `npm ci` in the sandbox `namespace`, with network to allowed hosts only; limits that were not enforced: memory.");
         let half = SetupReport {
+            cached_at: None,
             steps: vec![failed(first), second.clone()],
         };
         insta::assert_snapshot!(half.words().unwrap(), @"Dependencies were installed by `./x '@everyone'\\n# title` in the sandbox `namespace`, with network to allowed hosts only. Dependencies are missing: `npm ci` in `web` failed with exit code 1; refused hosts: `a.example.org`; limits that were not enforced: memory.");
         let none = SetupReport {
+            cached_at: None,
             steps: vec![failed(first)],
         };
         let words = "Dependencies are missing: `npm ci` in `web` failed with exit code 1.";
         assert_eq!(none.words().unwrap(), words);
         assert_eq!(SetupReport::default().words(), None);
+    }
+
+    #[test]
+    fn only_a_setup_in_which_nothing_was_in_the_way_is_whole() {
+        let step = StepReport {
+            command: vec!["x".to_owned()],
+            folder: String::new(),
+            backend: Backend::Namespace,
+            duration_ms: 1,
+            refused_hosts: Vec::new(),
+            limits_not_enforced: Vec::new(),
+            failure: None,
+            met_limit: false,
+        };
+        let is_whole = |step: StepReport| {
+            let steps = vec![step];
+            SetupReport {
+                steps,
+                ..SetupReport::default()
+            }
+            .is_whole(1)
+        };
+        assert!(is_whole(step.clone()));
+        let refused_hosts = vec![refusal("a.example.org")];
+        assert!(!is_whole(StepReport {
+            refused_hosts,
+            ..step.clone()
+        }));
+        let failure = Some("failed".to_owned());
+        assert!(!is_whole(StepReport {
+            failure,
+            ..step.clone()
+        }));
+        assert!(!is_whole(StepReport {
+            met_limit: true,
+            ..step
+        }));
+        // A command whose program is not there has no report.
+        assert!(!SetupReport::default().is_whole(1));
     }
 
     fn refusal(host: &str) -> Refusal {

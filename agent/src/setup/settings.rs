@@ -16,6 +16,8 @@ pub struct SetupConfig {
     pub open: Vec<IpNet>,
     /// How long all commands together may take, at most.
     pub timeout: HumanDuration,
+    /// Whether what was installed is used again for the same commands and lock files.
+    pub cache: bool,
 }
 
 impl SetupConfig {
@@ -31,6 +33,7 @@ impl Default for SetupConfig {
             allow: Ecosystem::registries().map(Entry::Ecosystem).collect(),
             open: Vec::new(),
             timeout: HumanDuration::from_secs(600),
+            cache: true,
         }
     }
 }

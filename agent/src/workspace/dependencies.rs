@@ -12,6 +12,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::file_lock::FileLock;
 use crate::disk::{self, Folder, Kind, is_absent};
 use crate::git::InstalledFiles;
 
@@ -21,12 +22,13 @@ pub struct Dependencies(Option<Arc<Installed>>);
 
 #[derive(Debug)]
 struct Installed {
-    /// The home in which it was installed.
-    home: PathBuf,
-    /// Has the rest, at the paths of the work tree.
-    tree: PathBuf,
+    /// Has `home`, in which it was installed, and `tree` with the rest, at the paths of the work
+    /// tree.
+    folder: PathBuf,
     /// Paths that the base does not have, each the topmost one.
     paths: Vec<PathBuf>,
+    /// Keeps a folder that tasks share from being deleted.
+    _in_use: Option<FileLock>,
 }
 
 impl Dependencies {
@@ -56,8 +58,23 @@ impl Dependencies {
             }
             fs::rename(from, to)?;
         }
-        let home = folder.join("home");
-        Ok(Self(Some(Arc::new(Installed { home, tree, paths }))))
+        Ok(Self::at(folder, paths, None))
+    }
+
+    /// What was installed into a folder before, and the lock that keeps the folder there.
+    pub(super) fn at(folder: &Path, paths: Vec<PathBuf>, in_use: Option<FileLock>) -> Self {
+        Self(Some(Arc::new(Installed {
+            folder: folder.to_owned(),
+            paths,
+            _in_use: in_use,
+        })))
+    }
+
+    /// The folder that it lies in, and the topmost paths in `tree` there; nothing when nothing was
+    /// installed.
+    pub(super) fn place(&self) -> Option<(&Path, &[PathBuf])> {
+        let installed = self.0.as_ref()?;
+        Some((&installed.folder, &installed.paths))
     }
 
     /// Makes a home a copy of the one that was installed in, with nothing of an earlier run, and puts
@@ -69,19 +86,23 @@ impl Dependencies {
             return Ok(InstalledFiles::default());
         };
         fs::create_dir_all(home.parent().unwrap_or(home))?;
-        disk::copy_tree(&installed.home, home)?;
+        disk::copy_tree(&installed.folder.join("home"), home)?;
         let mut paths = BTreeSet::new();
         for path in &installed.paths {
             if let Some((folder, name)) = parent(work_tree, path)? {
                 installed.put_beside(work_tree, (path, &folder, name), &mut paths)?;
             }
         }
-        let originals = installed.tree.clone();
+        let originals = installed.tree();
         Ok(InstalledFiles { originals, paths })
     }
 }
 
 impl Installed {
+    fn tree(&self) -> PathBuf {
+        self.folder.join("tree")
+    }
+
     /// Copies what is at a path, where nothing is; where both have a folder, what is in it.
     fn put_beside(
         &self,
@@ -89,7 +110,7 @@ impl Installed {
         (path, folder, name): (&Path, &Folder, &OsStr),
         put: &mut BTreeSet<PathBuf>,
     ) -> io::Result<()> {
-        let original = self.tree.join(path);
+        let original = self.tree().join(path);
         match folder.stat(name)?.map(|found| found.kind) {
             None => {
                 disk::copy_tree(&original, &work_tree.join(path))?;

@@ -5,6 +5,7 @@
 
 use std::fs::{File, TryLockError};
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -33,6 +34,20 @@ impl FileLock {
             .truncate(false)
             .write(true)
             .open(path)?;
+        Self::of(file, sharing)
+    }
+
+    /// The same for a file that goes with what it stands for; nothing when it just went, too.
+    pub(super) fn try_take_existing(path: &Path, sharing: Sharing) -> io::Result<Option<Self>> {
+        let file = File::open(path)?;
+        let opened = file.metadata()?;
+        let lock = Self::of(file, sharing)?;
+        let now = std::fs::metadata(path)?;
+        let is_same = (opened.dev(), opened.ino()) == (now.dev(), now.ino());
+        Ok(lock.filter(|_| is_same))
+    }
+
+    fn of(file: File, sharing: Sharing) -> io::Result<Option<Self>> {
         let taken = match sharing {
             Sharing::Shared => file.try_lock_shared(),
             Sharing::Alone => file.try_lock(),

@@ -48,6 +48,11 @@ impl AgentLayout {
         self.root.join("shared/cache")
     }
 
+    /// `shared/setups`
+    pub fn setups(&self) -> PathBuf {
+        self.root.join("shared/setups")
+    }
+
     /// `shared/tools`
     pub fn tools(&self) -> PathBuf {
         self.root.join("shared/tools")
@@ -61,6 +66,7 @@ impl AgentLayout {
     pub(super) async fn create(&self) -> io::Result<()> {
         for folder in [
             "tasks",
+            "shared/setups",
             "shared/templates",
             "shared/tools",
             "shared/cache",
@@ -111,9 +117,8 @@ impl AgentLayout {
     /// Deletes what was set aside and is still there, and what is half-built and nobody builds any
     /// more; gives what still can't be deleted.
     pub(super) async fn clear_leftovers(&self, staging: &StagingFolders) -> Vec<PathBuf> {
-        let (tasks, cache) = (self.tasks(), self.cache());
-        let found =
-            tokio::task::spawn_blocking(move || [folders(&tasks), folders(&cache)].concat());
+        let all = [self.tasks(), self.cache(), self.setups()];
+        let found = tokio::task::spawn_blocking(move || all.map(|it| folders(&it)).concat());
         let mut left = Vec::new();
         for folder in found.await.unwrap_or_default() {
             let name = folder.file_name().unwrap_or_default().to_string_lossy();

@@ -19,6 +19,7 @@ use uuid::Uuid;
 use super::file_lock::{FileLock, Sharing};
 use super::layout::{delete, doomed, folders};
 use super::staging::StagingFolders;
+use crate::disk;
 use crate::git::{FolderLock, Git, GitError, Remote, Repository};
 
 /// What a mirror has of its remote.
@@ -103,7 +104,7 @@ impl Mirrors {
             }
             None => self.add_version(git, name, remote).await?,
         };
-        touch(repository.dir());
+        disk::touch(repository.dir());
         Ok(Mirror {
             repository,
             _in_use: in_use,
@@ -306,15 +307,6 @@ async fn put(fresh: &Path, place: &Path) -> io::Result<()> {
         tokio::fs::create_dir_all(mirror).await?;
     }
     tokio::fs::rename(fresh, place).await
-}
-
-/// Notes that a version was used, for those who look for the one that was not used longest.
-fn touch(version: &Path) {
-    let noted = std::fs::File::open(version)
-        .and_then(|folder| folder.set_modified(chrono::Utc::now().into()));
-    if let Err(error) = noted {
-        tracing::debug!(folder = %version.display(), %error, "its use can't be noted");
-    }
 }
 
 fn versions(cache: &Path) -> Vec<Version> {

@@ -3,8 +3,9 @@
 //! A workspace stays seven days after its end. Without an end and without a live attempt it
 //! belongs to an attempt that was lost; nobody will end it, so its age counts from its making. A
 //! version of a mirror that a newer one supersedes goes with the last workspace that borrows from
-//! it. When the disk limit is exceeded or the disk is full, what was not used longest goes first:
-//! workspaces, and mirrors that no workspace borrows from. What is in use is never touched.
+//! it. A setup phase's result is used for as long as a workspace stays. When the disk limit is
+//! exceeded or the disk is full, what was not used longest goes first: workspaces, results of setup
+//! phases, and mirrors that no workspace borrows from. What is in use is never touched.
 //!
 //! One folder that can't be deleted stops nothing: it is logged, counted and tried again.
 
@@ -19,15 +20,16 @@ use super::folder_lock::FolderLocks;
 use super::layout::{AgentLayout, DOOMED, TaskLayout, delete, folders};
 use super::metadata::Metadata;
 use super::mirrors::{Mirrors, Version};
+use super::setups::{SetupCache, SetupEntry};
 use super::staging::StagingFolders;
 use crate::disk::size;
 
 /// The rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retention {
-    /// How long a workspace stays after its end.
+    /// How long a workspace stays after its end, and how old a setup phase's result may be.
     pub keep: TimeDelta,
-    /// How many bytes all workspaces and mirrors may take; none, without a limit.
+    /// How many bytes all workspaces, mirrors and setup results may take; none, without a limit.
     pub disk_limit: Option<u64>,
 }
 
@@ -47,7 +49,9 @@ pub struct Swept {
     pub removed: Vec<TaskId>,
     /// How many versions of mirrors were removed.
     pub mirrors: usize,
-    /// Bytes that all workspaces and mirrors take afterwards; counted only when there is a limit.
+    /// How many results of setup phases were removed.
+    pub setups: usize,
+    /// Bytes that all of these take afterwards; counted only when there is a limit.
     pub bytes: Option<u64>,
 }
 
@@ -62,6 +66,7 @@ pub(super) struct Occasion<'a> {
 pub(super) struct Sweep<'a> {
     pub(super) layout: &'a AgentLayout,
     pub(super) mirrors: &'a Mirrors,
+    pub(super) setups: &'a SetupCache,
     pub(super) locks: &'a FolderLocks,
     pub(super) staging: &'a StagingFolders,
     pub(super) occasion: Occasion<'a>,
@@ -72,6 +77,7 @@ pub(super) struct Sweep<'a> {
 enum Candidate {
     Workspace(TaskId, PathBuf, Timestamp),
     Mirror(Version),
+    Setup(SetupEntry),
 }
 
 impl Candidate {
@@ -80,6 +86,7 @@ impl Candidate {
         match self {
             Self::Workspace(_, _, last_used) => *last_used,
             Self::Mirror(version) => version.last_used,
+            Self::Setup(entry) => entry.last_used,
         }
     }
 
@@ -87,6 +94,7 @@ impl Candidate {
         match self {
             Self::Workspace(_, path, _) => path,
             Self::Mirror(version) => &version.path,
+            Self::Setup(entry) => &entry.path,
         }
     }
 }
@@ -107,6 +115,13 @@ impl Sweep<'_> {
             let superseded = !version.is_current && !is_borrowed(&borrowed, &version.path);
             let found = Candidate::Mirror(version);
             if !superseded || !self.remove(&found, &mut swept).await {
+                left.push(found);
+            }
+        }
+        for entry in self.setups.entries(self.occasion.now).await {
+            let is_over = entry.is_over;
+            let found = Candidate::Setup(entry);
+            if !is_over || !self.remove(&found, &mut swept).await {
                 left.push(found);
             }
         }
@@ -141,7 +156,7 @@ impl Sweep<'_> {
                 return total;
             }
             let Some(next) = left.iter().position(|found| match found {
-                Candidate::Workspace(..) => true,
+                Candidate::Workspace(..) | Candidate::Setup(_) => true,
                 Candidate::Mirror(version) => !is_borrowed(&borrowed, &version.path),
             }) else {
                 return total;
@@ -176,6 +191,11 @@ impl Sweep<'_> {
             Candidate::Mirror(version) => {
                 let removed = self.mirrors.delete(version).await;
                 swept.mirrors += usize::from(removed);
+                removed
+            }
+            Candidate::Setup(entry) => {
+                let removed = self.setups.delete(&entry.path).await;
+                swept.setups += usize::from(removed);
                 removed
             }
         }

@@ -17,7 +17,7 @@ impl Bench {
         Self::keeping(files, Retention::default()).await
     }
 
-    async fn keeping(files: &[(&str, &str)], retention: Retention) -> Self {
+    pub(crate) async fn keeping(files: &[(&str, &str)], retention: Retention) -> Self {
         let root = tempfile::tempdir().unwrap();
         let agent = "backend-1".parse().unwrap();
         let workspaces = Workspaces::open(root.path(), &agent, retention)
@@ -71,7 +71,7 @@ async fn the_layout_is_as_documented() {
     assert_eq!(listing(&bench.agent()), ["logs", "shared", "tasks"]);
     assert_eq!(
         listing(&bench.agent().join("shared")),
-        ["cache", "templates", "tools"]
+        ["cache", "setups", "templates", "tools"]
     );
     assert_eq!(
         listing(&bench.agent().join("tasks")),

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::draft::Drafter;
 use crate::sandbox::Sandbox;
-use crate::sandbox::egress::HostNetwork;
+use crate::sandbox::egress::{HostNetwork, Network};
 use crate::sandbox::tests::isolating;
 use crate::setup::{Setup, SetupConfig, SetupReport};
 
@@ -40,14 +40,25 @@ impl Rig {
 
 /// Installs the dependencies of a rig's repository.
 async fn set_up(rig: &Rig, sandbox: &Sandbox) -> Result<(NodeDeps, SetupReport), Option<Failure>> {
+    set_up_by(rig, sandbox, Arc::new(HostNetwork)).await
+}
+
+/// The same through a network.
+async fn set_up_by(
+    rig: &Rig,
+    sandbox: &Sandbox,
+    network: Arc<dyn Network>,
+) -> Result<(NodeDeps, SetupReport), Option<Failure>> {
     let mut deps = rig.deps(rig.workspace(1).await).await.map_err(Some)?;
     let setup = Setup {
         sandbox,
         operator: &SetupConfig::default(),
+        name: &deps.task.repository,
         repository: &deps.config,
+        cache: rig.bench.workspaces.setups(),
         workspace: &deps.workspace,
         log: &rig.log,
-        network: Arc::new(HostNetwork),
+        network,
         cancel: &CancellationToken::new(),
     };
     let (dependencies, report) = setup.run().await?;
