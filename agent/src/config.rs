@@ -1,5 +1,7 @@
 //! An agent's section of the configuration, with its defaults.
 
+mod draft;
+
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -12,6 +14,7 @@ use url::Url;
 use crate::nodes::ChangeConfig;
 use crate::sandbox::SandboxConfig;
 use crate::setup::SetupConfig;
+pub use draft::{CliDraftConfig, DraftConfig};
 
 /// One of `[[agents]]`.
 #[derive(Debug, Clone, Deserialize)]
@@ -96,37 +99,6 @@ pub struct WorkspaceConfig {
     pub max_disk_mib: Option<u64>,
 }
 
-/// How changes are drafted.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(tag = "mode", rename_all = "lowercase", deny_unknown_fields)]
-pub enum DraftConfig {
-    /// Recorded answers.
-    Replay {
-        /// Where the recordings are.
-        replay_dir: PathBuf,
-    },
-    /// A command edits the work tree.
-    Cli {
-        /// The program and its arguments.
-        command: Vec<String>,
-        /// How long it may take.
-        #[serde(default = "default_draft_timeout")]
-        timeout: HumanDuration,
-        /// How long it may say nothing new, change no file and use no processor.
-        #[serde(default = "default_draft_silence")]
-        silence: HumanDuration,
-        /// Variables of the agent's environment that the command also sees.
-        #[serde(default)]
-        pass_env: Vec<String>,
-        /// It may use the host's network, which it needs to reach a model.
-        #[serde(default)]
-        network: bool,
-        /// Folders of the host that it may read and write, such as the one with its login.
-        #[serde(default)]
-        folders: Vec<PathBuf>,
-    },
-}
-
 /// How tests are run.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -189,16 +161,6 @@ impl AgentConfig {
     }
 }
 
-impl DraftConfig {
-    /// The program that drafts, where one does.
-    pub fn program(&self) -> Option<&str> {
-        match self {
-            Self::Replay { .. } => None,
-            Self::Cli { command, .. } => command.first().map(String::as_str),
-        }
-    }
-}
-
 impl Rules for AgentConfig {
     fn faults(&self) -> Faults {
         let mut faults = Faults::default();
@@ -220,23 +182,7 @@ impl Rules for AgentConfig {
             "there is no room for a workspace; leave it out for no limit",
         );
         faults.section("sandbox", self.sandbox.faults());
-        if let DraftConfig::Cli {
-            command,
-            timeout,
-            folders,
-            ..
-        } = &self.draft
-        {
-            faults.rule(
-                folders.iter().all(|folder| folder.is_absolute()),
-                &["draft.folders"],
-                "a folder that the command may write needs an absolute path",
-            );
-            let program = command.first().is_some_and(|it| !it.trim().is_empty());
-            faults.rule(program, &["draft.command"], "the program is missing");
-            let time = "there is no time for it; write a duration such as `10m`";
-            faults.rule(!timeout.0.is_zero(), &["draft.timeout"], time);
-        }
+        faults.all(self.draft.faults(&self.sandbox));
         faults.section("change", self.change.faults());
         faults.section("setup", self.setup.faults());
         let tests = &self.tests;
@@ -273,14 +219,6 @@ const fn default_slots() -> u32 {
 
 const fn default_retention() -> HumanDuration {
     HumanDuration::from_secs(7 * 24 * 3600)
-}
-
-const fn default_draft_timeout() -> HumanDuration {
-    HumanDuration::from_secs(600)
-}
-
-const fn default_draft_silence() -> HumanDuration {
-    HumanDuration::from_secs(300)
 }
 
 const fn default_shutdown() -> HumanDuration {

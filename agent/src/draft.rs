@@ -5,6 +5,7 @@
 
 mod cli;
 mod environment;
+mod model;
 mod named;
 mod replay;
 mod request;
@@ -12,17 +13,20 @@ mod silence;
 mod words;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use patchfleet_domain::FailureKind;
 use tokio_util::sync::CancellationToken;
 
+pub use model::{DraftModel, KeyHeader, ModelConfig};
 pub use replay::fingerprint;
 pub use request::{DraftRequest, FileFacts};
 
+use crate::config::DraftConfig;
 use crate::git::{Change, GitError};
 use crate::process::OnLine;
-use crate::sandbox::{Isolation, Sandbox, SandboxError};
+use crate::sandbox::{Isolation, Network, Sandbox, SandboxError};
 use crate::workspace::Workspace;
 
 /// A way to draft.
@@ -43,13 +47,25 @@ pub enum Drafter {
         silence: Duration,
         /// Names of the agent's variables that it also sees, such as a model provider's key.
         pass_env: Vec<String>,
-        /// It may use the host's network.
-        network: bool,
+        /// What it reaches of the network.
+        network: DraftNetwork,
         /// Folders besides the work tree that it may read and write.
         folders: Vec<PathBuf>,
         /// The rules for children.
         sandbox: Sandbox,
     },
+}
+
+/// What a draft command reaches of the network.
+#[derive(Debug, Clone, Default)]
+pub enum DraftNetwork {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// Whatever the host reaches.
+    Host,
+    /// A model, through a proxy that adds the key.
+    Model(Arc<DraftModel>),
 }
 
 /// What a drafter works in.
@@ -88,6 +104,9 @@ pub enum DraftError {
     /// The draft command can't be run.
     #[error("the draft command can't be run: {0}")]
     NotRun(#[source] SandboxError),
+    /// The proxy to the draft command's model can't be started.
+    #[error("the proxy to the draft command's model can't be started: {0}")]
+    NoModel(#[source] std::io::Error),
     /// The draft command failed.
     #[error("the draft command {how}; it said last:\n{tail}")]
     CommandFailed {
@@ -98,9 +117,9 @@ pub enum DraftError {
     },
     /// The draft command has no login or key.
     #[error(
-        "the draft command {how} because it is not logged in: give it a key by \
-         `agents.draft.pass_env`, or pass the variable that names the folder with its login; it \
-         said last:\n{tail}"
+        "the draft command {how} because it is not logged in: give it a model by \
+         `agents.draft.model` or a key by `agents.draft.pass_env`, or pass the variable that names \
+         the folder with its login; it said last:\n{tail}"
     )]
     NotLoggedIn {
         /// How it ended.
@@ -159,14 +178,49 @@ pub enum DraftError {
     Interrupted,
 }
 
+impl DraftNetwork {
+    const fn kind(&self) -> Network {
+        match self {
+            Self::Nothing => Network::Nothing,
+            Self::Host => Network::Host,
+            Self::Model(_) => Network::Model,
+        }
+    }
+}
+
 impl Drafter {
+    /// The way to draft that a configuration asks for, with these rules for children.
+    ///
+    /// # Errors
+    /// When the model's key can't be had, or its address can't be used.
+    pub fn new(config: &DraftConfig, sandbox: &Sandbox) -> anyhow::Result<Self> {
+        Ok(match config {
+            DraftConfig::Replay { replay_dir } => Self::Replay {
+                dir: replay_dir.clone(),
+            },
+            DraftConfig::Cli(config) => Self::Cli {
+                command: config.command.clone(),
+                timeout: config.timeout.0,
+                silence: config.silence.0,
+                pass_env: config.pass_env.clone(),
+                network: match &config.model {
+                    Some(model) => DraftNetwork::Model(Arc::new(DraftModel::new(model)?)),
+                    None if config.network => DraftNetwork::Host,
+                    None => DraftNetwork::Nothing,
+                },
+                folders: config.folders.clone(),
+                sandbox: sandbox.clone(),
+            },
+        })
+    }
+
     /// How the draft command is kept apart, where there is one.
     pub fn isolation(&self) -> Option<Isolation> {
         match self {
             Self::Replay { .. } => None,
             Self::Cli {
                 network, sandbox, ..
-            } => Some(Isolation::of(sandbox.backend(), *network)),
+            } => Some(Isolation::of(sandbox.backend(), network.kind())),
         }
     }
 
@@ -195,7 +249,7 @@ impl Drafter {
                     timeout: *timeout,
                     silence: *silence,
                     pass_env,
-                    network: *network,
+                    network,
                     folders,
                     sandbox,
                 };
@@ -212,7 +266,7 @@ impl DraftError {
             Self::Interrupted | Self::Git(GitError::Interrupted) => FailureKind::Interrupted,
             Self::Git(error) => error.clone().into_failure().kind,
             // Says nothing about the task: whatever it asks for would end like this here.
-            Self::NotLoggedIn { .. } | Self::NotRun(_) => FailureKind::HostFault,
+            Self::NotLoggedIn { .. } | Self::NotRun(_) | Self::NoModel(_) => FailureKind::HostFault,
             Self::NotRecorded { .. }
             | Self::File { .. }
             | Self::CommandFailed { .. }

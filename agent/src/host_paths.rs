@@ -67,10 +67,7 @@ impl HostPaths {
         if let Some(home) = home {
             add(home, "~".into());
         }
-        let draft = match &config.draft {
-            DraftConfig::Cli { command, .. } => &command[..],
-            DraftConfig::Replay { .. } => &[],
-        };
+        let draft = config.draft.cli().map_or(&[][..], |it| &it.command);
         let tests = config.tests.command.as_deref().unwrap_or_default();
         // What has a relative path is the repository's own, or found on the PATH.
         let named = absolute_paths(draft).chain(absolute_paths(tests));

@@ -17,8 +17,6 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, field};
 
-use crate::config::DraftConfig;
-use crate::draft::Drafter;
 use crate::fitness::Attempted;
 use crate::git::{Author, Remote};
 use crate::job::github::TaskGitHub;
@@ -265,7 +263,7 @@ async fn run_flow(
         task: facts,
         workspace,
         config,
-        drafter: drafter(&agent.draft, &job.member.sandbox),
+        drafter: job.member.drafter.clone(),
         change: agent.change,
         tests,
         publishing: Publishing {
@@ -317,28 +315,4 @@ async fn set_up(
         ..workspace
     };
     Ok((workspace, report))
-}
-
-fn drafter(config: &DraftConfig, sandbox: &Sandbox) -> Drafter {
-    match config {
-        DraftConfig::Replay { replay_dir } => Drafter::Replay {
-            dir: replay_dir.clone(),
-        },
-        DraftConfig::Cli {
-            command,
-            timeout,
-            silence,
-            pass_env,
-            network,
-            folders,
-        } => Drafter::Cli {
-            command: command.clone(),
-            timeout: timeout.0,
-            silence: silence.0,
-            pass_env: pass_env.clone(),
-            network: *network,
-            folders: folders.clone(),
-            sandbox: sandbox.clone(),
-        },
-    }
 }

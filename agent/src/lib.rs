@@ -40,10 +40,10 @@ use patchfleet_resilience::{watch, watch_endless};
 use tokio_util::sync::CancellationToken;
 
 pub use config::{
-    AgentConfig, CommitConfig, CoordinatorAddress, DraftConfig, HttpConfig, PublishConfig,
-    TestsConfig, WorkspaceConfig,
+    AgentConfig, CliDraftConfig, CommitConfig, CoordinatorAddress, DraftConfig, HttpConfig,
+    PublishConfig, TestsConfig, WorkspaceConfig,
 };
-pub use draft::fingerprint;
+pub use draft::{DraftModel, KeyHeader, ModelConfig, fingerprint};
 
 use http::Http;
 use member::Member;

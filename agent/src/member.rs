@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use crate::config::AgentConfig;
+use crate::draft::Drafter;
 use crate::fitness::Fitness;
 use crate::host::HostLoad;
 use crate::host_paths::HostPaths;
@@ -34,6 +35,8 @@ pub(crate) struct Member {
     pub(crate) fitness: Fitness,
     /// What is not for others to read.
     pub(crate) paths: Arc<HostPaths>,
+    /// Where drafts come from.
+    pub(crate) drafter: Drafter,
     /// Where commands of repositories run.
     pub(crate) sandbox: Sandbox,
     instance: Uuid,
@@ -68,6 +71,7 @@ impl Member {
             disk_pressure: Notify::new(),
             instance: Uuid::now_v7(),
             paths: Arc::new(HostPaths::of(&config)),
+            drafter: Drafter::new(&config.draft, &sandbox)?,
             fitness: Fitness::of(&config, sandbox.clone()),
             sandbox,
             draining: AtomicBool::new(false),

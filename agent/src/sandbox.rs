@@ -25,6 +25,7 @@ mod outside;
 mod owner;
 mod plan;
 pub(crate) mod properties;
+mod reach;
 mod settings;
 mod stage;
 mod syscalls;
@@ -42,11 +43,12 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-pub use explain::Explained;
+pub use explain::{Explained, Fact};
 pub use fitness::{CantIsolate, Refuser};
 pub use isolation::Isolation;
 pub use limits::{Exceeded, Limit, Usage};
 pub use plan::PlanError;
+pub use reach::{MODEL_URL, Network, Reach};
 pub use settings::{Backend, SandboxConfig};
 pub(crate) use stage::enter;
 
@@ -86,10 +88,8 @@ pub struct Run<'a> {
     pub shown: Vec<PathBuf>,
     /// Folders besides the work tree that it may write, at their own paths.
     pub folders: Vec<PathBuf>,
-    /// It may use the host's network.
-    pub network: bool,
-    /// The socket of the proxy that it reaches hosts through, where it may reach any.
-    pub proxy: Option<&'a Path>,
+    /// What it reaches of the network.
+    pub reach: Reach<'a>,
     /// Counts the processor time of all that runs.
     pub meter: Option<Meter>,
     /// How long it may take.
@@ -146,9 +146,9 @@ pub enum SandboxError {
     Plan(#[from] PlanError),
     /// It would reach whatever it likes, and not only what a proxy lets it.
     #[error(
-        "a command that may reach some hosts and no others has to be isolated, and the backend is `none`"
+        "a command that may reach some hosts and no others, or its model alone, has to be isolated, and the backend is `none`"
     )]
-    ProxyWithoutIsolation,
+    NotIsolated,
     /// It was not isolated, or nobody says how it ended: whatever came out does not count.
     #[error("the sandbox failed: {why}")]
     Broken {
@@ -168,8 +168,7 @@ impl<'a> Run<'a> {
             env: Vec::new(),
             shown: Vec::new(),
             folders: Vec::new(),
-            network: false,
-            proxy: None,
+            reach: Reach::Nothing,
             meter: None,
             timeout: Duration::from_mins(2),
             output_cap: 64 * 1024,
@@ -313,6 +312,11 @@ impl Sandbox {
         }
     }
 
+    /// The part of what every run of a program sees that a file of the host is in.
+    pub fn shows(&self, file: &Path, program: Option<&str>) -> Option<PathBuf> {
+        self.namespace.as_ref()?.shows(file, program)
+    }
+
     /// Runs a command of a repository: its program has to be allowed.
     ///
     /// # Errors
@@ -340,7 +344,7 @@ impl Sandbox {
         make_private(run.private).await?;
         match &self.namespace {
             Some(namespace) => namespace.run(run, cancel).await,
-            None if run.proxy.is_some() => Err(SandboxError::ProxyWithoutIsolation),
+            None if run.reach.socket().is_some() => Err(SandboxError::NotIsolated),
             None => Ok(Ran {
                 finished: self.run_exposed(run, cancel).await?,
                 backend: Backend::None,

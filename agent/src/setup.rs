@@ -35,7 +35,7 @@ use crate::nodes::TaskLog;
 use crate::process::SpawnError;
 use crate::repository_config::RepositoryConfig;
 use crate::sandbox::egress::{self, AddressRules, ConnectProxy, Network, Policy, Refusals};
-use crate::sandbox::{Backend, Ran, Run, Sandbox, SandboxError};
+use crate::sandbox::{Backend, Ran, Reach, Run, Sandbox, SandboxError};
 use crate::workspace::{CachedSetup, Dependencies, InstallLock, SetupCache, Workspace};
 use commands::Command;
 use key::{Ingredients, Sources};
@@ -281,7 +281,7 @@ impl Setup<'_> {
             env: command.env.clone(),
             // Versions of packages often come from tags.
             shown: self.workspace.borrowed_objects().await,
-            proxy: Some(proxy.socket()),
+            reach: Reach::Allowed(proxy.socket()),
             timeout: deadline.saturating_duration_since(Instant::now()),
             output_cap: OUTPUT_CAP,
             on_line: Some(self.log.for_output()),

@@ -8,14 +8,19 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand, ValueEnum};
+use patchfleet_agent::AgentConfig;
 use patchfleet_agent::process::OnLine;
 use patchfleet_agent::sandbox::egress::{
     self, AddressRules, AllowList, ConnectProxy, Entry, HostNetwork, IpNet, Policy, Refusals,
 };
-use patchfleet_agent::sandbox::{self, Backend, Exceeded, Ran, Run, Sandbox, SandboxConfig};
+use patchfleet_agent::sandbox::{
+    self, Backend, Exceeded, Explained, Ran, Reach, Run, Sandbox, SandboxConfig,
+};
 use patchfleet_config::HumanDuration;
+use patchfleet_domain::AgentId;
 use serde_json::json;
 
+use crate::config::ConfigArgs;
 use crate::output::{Line, Output, Tone};
 use crate::runtime;
 
@@ -39,7 +44,7 @@ enum SandboxCommand {
     /// out of memory or disk, whatever the command says.
     Run(RunArgs),
     /// Print what a command would see, what is set and what is denied, and why.
-    Explain(PlaceArgs),
+    Explain(ExplainArgs),
 }
 
 /// Where and how.
@@ -52,6 +57,18 @@ struct PlaceArgs {
     /// absent.
     #[arg(long, value_name = "DIR")]
     workspace: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct ExplainArgs {
+    #[command(flatten)]
+    place: PlaceArgs,
+    /// What the draft command of this agent of the configuration would see, and what the agent's
+    /// tests would not.
+    #[arg(long, value_name = "ID", conflicts_with = "backend")]
+    draft: Option<AgentId>,
+    #[command(flatten)]
+    config: ConfigArgs,
 }
 
 #[derive(Debug, Args)]
@@ -117,7 +134,9 @@ async fn run_command(args: RunArgs, output: Output) -> anyhow::Result<ExitCode> 
     let private = scratch.path().join("private");
     let proxy = proxy(&args, scratch.path())?;
     let run = Run {
-        proxy: proxy.as_ref().map(ConnectProxy::socket),
+        reach: proxy
+            .as_ref()
+            .map_or(Reach::Nothing, |proxy| Reach::Allowed(proxy.socket())),
         env: sandbox::test_environment(),
         timeout: args.timeout.0,
         on_line: Some(pass_on(output.is_json())),
@@ -243,14 +262,22 @@ fn status(ran: &Ran) -> u8 {
     u8::try_from(code).unwrap_or(u8::MAX)
 }
 
-fn explain(args: &PlaceArgs, output: Output) -> anyhow::Result<ExitCode> {
-    let folder = match &args.workspace {
+fn explain(args: &ExplainArgs, output: Output) -> anyhow::Result<ExitCode> {
+    let folder = match &args.place.workspace {
         Some(folder) => workspace(Some(folder), folder)?,
         None => PathBuf::from("(an empty folder)"),
     };
     let private = PathBuf::from("(a folder of its own)");
-    let run = Run::new(&[], &folder, &private);
-    let explained = sandbox(args.backend).explain(&run)?;
+    let explained = match &args.draft {
+        None => sandbox(args.place.backend).explain(&Run::new(&[], &folder, &private))?,
+        Some(id) => {
+            let config = args.config.load()?;
+            let agent = config.agents.iter().find(|agent| agent.id == *id);
+            let file = args.config.file().display();
+            let agent = agent.with_context(|| format!("{file} has no agent `{id}`"))?;
+            explain_draft(agent, (&folder, &private))?
+        }
+    };
     output.object(&explained);
     output.line(format!("backend {}", explained.backend));
     for fact in &explained.facts {
@@ -263,4 +290,30 @@ fn explain(args: &PlaceArgs, output: Output) -> anyhow::Result<ExitCode> {
         output.line(kind.and(format!(" {}  ({})", fact.what, fact.why)));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What the draft command of an agent would see.
+fn explain_draft(
+    agent: &AgentConfig,
+    (folder, private): (&Path, &Path),
+) -> anyhow::Result<Explained> {
+    let cli = agent.draft.cli().with_context(|| {
+        let id = &agent.id;
+        format!("the agent `{id}` has no draft command: its drafts are recordings")
+    })?;
+    let limits = agent.sandbox.clone().shared_by(agent.slots);
+    let socket = Path::new("(a socket of the agent's)");
+    let reach = match &cli.model {
+        Some(_) => Reach::Model(socket),
+        None if cli.network => Reach::Host,
+        None => Reach::Nothing,
+    };
+    let run = Run {
+        folders: cli.folders.clone(),
+        reach,
+        ..Run::new(&cli.command, folder, private)
+    };
+    let mut explained = Sandbox::new(&limits, []).explain(&run)?;
+    explained.facts.extend(cli.facts());
+    Ok(explained)
 }

@@ -1,8 +1,16 @@
 //! Where what a repository brings runs, and what is installed for it before a draft is asked for.
 
-use patchfleet_domain::{FailureKind, TaskState};
+use std::sync::{Arc, Mutex};
 
-use crate::world::{Plan, REPOSITORY, World};
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{Request, State};
+use axum::http::Uri;
+use patchfleet_domain::{FailureKind, TaskState};
+use tokio::net::TcpListener;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
+
+use crate::world::{Plan, REPOSITORY, World, kit};
 
 #[tokio::test]
 async fn tests_find_what_was_installed_and_the_pull_request_says_by_what() {
@@ -158,4 +166,90 @@ async fn what_a_draft_plants_for_git_is_run_by_nobody() {
         let marker = world.marker_folder();
         assert!(planted.contains(marker.to_str().unwrap()), "{planted}");
     }
+}
+
+/// Asks the model for the change, looks for other ways out and for the key, and writes the change.
+const ASKS: &str = include_str!("sandbox/asks.py");
+
+/// What a model's server was sent.
+type Asked = Arc<Mutex<Vec<(Uri, String, Bytes)>>>;
+
+/// A model that answers with the sample's fix.
+async fn model() -> (String, Asked, AbortOnDropHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base = format!("http://{}", listener.local_addr().unwrap());
+    let asked = Asked::default();
+    let answer = |State(asked): State<Asked>, request: Request| async move {
+        let (head, body) = request.into_parts();
+        let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
+        let key = head.headers.get("authorization").cloned();
+        let key = key.map_or_else(String::new, |key| key.to_str().unwrap().to_owned());
+        asked.lock().unwrap().push((head.uri, key, body));
+        std::fs::read_to_string(kit("sample/answers/1.diff")).unwrap()
+    };
+    let router = Router::new()
+        .fallback(answer)
+        .with_state(Arc::clone(&asked));
+    let server = TaskTracker::new().spawn(async move {
+        axum::serve(listener, router).await.unwrap();
+    });
+    (base, asked, AbortOnDropHandle::new(server))
+}
+
+#[tokio::test]
+async fn a_draft_asks_its_model_with_a_key_that_it_never_sees_and_reaches_nothing_else() {
+    let (base, asked, _server) = model().await;
+    let program = ASKS.replace("@UPSTREAM@", &base);
+    let world = World::with(Plan {
+        model: Some((program, base)),
+        ..Plan::default()
+    })
+    .await;
+    if !world.isolates {
+        return;
+    }
+    let issue = world.open();
+    world.label(issue);
+    let body = world.pull_request().await.body.unwrap_or_default();
+    let line = "The draft command ran in the sandbox `namespace`, without network but for the \
+                operator's model.";
+    assert!(body.contains(line), "{body}");
+    let line = "The tests ran in the sandbox `namespace`, without network";
+    assert!(body.contains(line), "{body}");
+    world.merge_and_check(issue).await;
+    let seen = world.github.file(REPOSITORY, "main", "orders/seen.txt");
+    let seen = String::from_utf8(seen.unwrap().unwrap()).unwrap();
+    assert_eq!(seen, "0 keys, True\n");
+    let asked = asked.lock().unwrap();
+    let key = format!("Bearer {}", world.keys.model);
+    let expected = (
+        "/v1/messages".parse::<Uri>().unwrap(),
+        key,
+        Bytes::from("{\"round\": 1}"),
+    );
+    assert_eq!(asked[..], [expected]);
+}
+
+#[tokio::test]
+async fn the_tests_of_a_draft_with_a_model_do_not_reach_it() {
+    let (base, asked, _server) = model().await;
+    let program = ASKS.replace("@UPSTREAM@", &base);
+    let world = World::with(Plan {
+        model: Some((program, base)),
+        repository_config: Some(
+            "setup:\n  - python3 -c 'import os; assert \"ANTHROPIC_BASE_URL\" not in os.environ'\n\
+             test: python3 -c 'import os, socket; assert \"ANTHROPIC_BASE_URL\" not in os.environ; \
+             assert not os.path.exists(\"/run/patchfleet/proxy.sock\"); \
+             assert socket.socket().connect_ex((\"127.0.0.1\", 3128))'\n",
+        ),
+        ..Plan::default()
+    })
+    .await;
+    if !world.isolates {
+        return;
+    }
+    let issue = world.open();
+    world.label(issue);
+    world.merge_and_check(issue).await;
+    assert_eq!(asked.lock().unwrap().len(), 1);
 }

@@ -48,6 +48,8 @@ pub(crate) struct Plan {
     /// Shell that the draft command runs when it has mended the sample; `$marker` is a folder of the
     /// host that anybody may write and no run in a sandbox sees.
     pub(crate) afterwards: &'static str,
+    /// A Python program that drafts instead of the usual shell, with a model at this address.
+    pub(crate) model: Option<(String, String)>,
     /// The agent shows its metrics, at one port of the world's address.
     pub(crate) agent_metrics: bool,
     /// What the repository brings runs in the sandbox, where the host isolates.
@@ -71,6 +73,7 @@ impl Default for Plan {
             answers: Vec::new(),
             repository_config: None,
             afterwards: "",
+            model: None,
             agent_metrics: false,
             isolated: true,
             together: false,

@@ -15,12 +15,13 @@ use std::time::Duration;
 
 use super::silence::Silence;
 use super::words::{Cause, Words};
-use super::{DraftError, DraftRequest, DraftSurroundings, environment, named};
+use super::{DraftError, DraftNetwork, DraftRequest, DraftSurroundings, environment, named};
 use crate::disk;
 use crate::git::{GitError, ObjectId, Snapshot};
 use crate::nodes::encoding;
 use crate::process::{Finished, OnLine, SpawnError};
-use crate::sandbox::{Run, Sandbox, SandboxError};
+use crate::sandbox::egress::ModelProxy;
+use crate::sandbox::{Reach, Run, Sandbox, SandboxError};
 use crate::workspace::Workspace;
 
 /// Longest text that fits into a variable on Linux, with room to spare.
@@ -34,7 +35,7 @@ pub(super) struct CliDraft<'a> {
     pub(super) timeout: Duration,
     pub(super) silence: Duration,
     pub(super) pass_env: &'a [String],
-    pub(super) network: bool,
+    pub(super) network: &'a DraftNetwork,
     pub(super) folders: &'a [PathBuf],
     pub(super) sandbox: &'a Sandbox,
 }
@@ -67,7 +68,16 @@ impl CliDraft<'_> {
         let written = written(&workspace.layout.implementation(), request).await?;
         let private = workspace.layout.draft_private();
         let installed = workspace.put_dependencies(&private).await?;
-        let finished = self.run(surroundings, (&private, written)).await;
+        let model = self.open_model(&workspace.layout.implementation())?;
+        let reach = match &model {
+            Some(proxy) => Reach::Model(proxy.socket()),
+            None if matches!(self.network, DraftNetwork::Host) => Reach::Host,
+            None => Reach::Nothing,
+        };
+        let finished = self.run(surroundings, (&private, written), reach).await;
+        if let Some(proxy) = model {
+            report_use(proxy, &surroundings.on_line).await;
+        }
         // Transcripts, caches and whatever else the tool keeps at home.
         if let Err(error) = disk::remove_in_background(&private).await {
             tracing::warn!(folder = %private.display(), %error, "the draft command's home stays");
@@ -105,6 +115,7 @@ impl CliDraft<'_> {
         &self,
         surroundings: &DraftSurroundings<'_>,
         (private, request): (&Path, Written),
+        reach: Reach<'_>,
     ) -> Result<Finished, DraftError> {
         let layout = &surroundings.workspace.layout;
         let silence = Silence::new(self.silence, layout.root().to_owned());
@@ -112,6 +123,9 @@ impl CliDraft<'_> {
         let cwd = layout.repo_clone();
         let mut env = request.env;
         env.extend(self.passed());
+        if let DraftNetwork::Model(model) = self.network {
+            env.extend(model.variables().iter().cloned());
+        }
         let mut shown = request.files;
         shown.extend(named::files(self.command, self.folders));
         shown.extend(surroundings.workspace.borrowed_objects().await);
@@ -119,7 +133,7 @@ impl CliDraft<'_> {
             env,
             shown,
             folders: self.folders.to_vec(),
-            network: self.network,
+            reach,
             meter: Some(silence.meter()),
             timeout: self.timeout,
             output_cap: 64 * 1024,
@@ -154,6 +168,14 @@ impl CliDraft<'_> {
         }
     }
 
+    /// Starts the proxy to the model, where the command has one.
+    fn open_model(&self, folder: &Path) -> Result<Option<ModelProxy>, DraftError> {
+        match self.network {
+            DraftNetwork::Model(model) => model.open(folder).map(Some).map_err(DraftError::NoModel),
+            DraftNetwork::Nothing | DraftNetwork::Host => Ok(None),
+        }
+    }
+
     fn passed(&self) -> impl Iterator<Item = (String, String)> {
         let names = self.pass_env.iter();
         names.filter_map(|name| {
@@ -182,6 +204,15 @@ fn say_what_is_left_out(snapshot: &Snapshot, on_line: &OnLine) {
         on_line(&format!(
             "left out of the change: {more} more changed files that the setup phase installed"
         ));
+    }
+}
+
+/// Ends the proxy to the model, and says what it was used for.
+async fn report_use(proxy: ModelProxy, on_line: &OnLine) {
+    let used = proxy.close().await;
+    on_line(&format!("requests to the model: {}", used.requests));
+    for refused in &used.refused {
+        on_line(&format!("not sent to the model: {refused}"));
     }
 }
 

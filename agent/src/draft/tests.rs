@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use patchfleet_domain::FailureKind;
 
-use crate::draft::{Drafter, fingerprint};
+use crate::draft::{DraftNetwork, Drafter, fingerprint};
 use crate::nodes::tests::{BODY, FIX, REPOSITORY, Rig, TITLE};
 use crate::sandbox::Sandbox;
 
@@ -110,7 +110,7 @@ async fn a_command_that_is_slow_or_writes_no_text_is_a_typed_failure() {
             timeout: Duration::from_secs(1),
             silence: Duration::from_secs(20),
             pass_env: Vec::new(),
-            network: false,
+            network: DraftNetwork::Nothing,
             folders: Vec::new(),
             sandbox: Sandbox::default(),
         };
@@ -134,7 +134,7 @@ async fn a_command_that_is_absent_or_not_logged_in_is_the_hosts_fault() {
             timeout: Duration::from_secs(20),
             silence: Duration::from_secs(20),
             pass_env: Vec::new(),
-            network: false,
+            network: DraftNetwork::Nothing,
             folders: Vec::new(),
             sandbox: Sandbox::default(),
         };

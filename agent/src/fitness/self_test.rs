@@ -5,9 +5,11 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use patchfleet_config::Secret;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{AgentConfig, DraftConfig};
+use crate::draft::ModelConfig;
 use crate::process::{Spawn, SpawnError, find_program, is_executable};
 use crate::sandbox::{Backend, Sandbox};
 
@@ -28,6 +30,8 @@ pub(super) struct SelfTest {
     folders: Vec<PathBuf>,
     /// The user and group that it does so as, where that is not the agent's own.
     user: Option<(u32, u32)>,
+    /// What the draft command reaches.
+    model: Option<Box<ModelConfig>>,
     sandbox: Sandbox,
 }
 
@@ -35,7 +39,7 @@ impl SelfTest {
     pub(super) fn of(config: &AgentConfig, sandbox: Sandbox) -> Self {
         let (recordings, folders) = match &config.draft {
             DraftConfig::Replay { replay_dir } => (Some(replay_dir.clone()), Vec::new()),
-            DraftConfig::Cli { folders, .. } => (None, folders.clone()),
+            DraftConfig::Cli(cli) => (None, cli.folders.clone()),
         };
         let is_isolated = sandbox.backend() == Backend::Namespace;
         let user = config.sandbox.owner().filter(|_| is_isolated);
@@ -45,6 +49,7 @@ impl SelfTest {
             workspaces: config.workspace.root.clone(),
             folders,
             user: user.map(|user| (user.uid, user.gid)),
+            model: config.draft.cli().and_then(|cli| cli.model.clone()),
             sandbox,
         }
     }
@@ -53,6 +58,7 @@ impl SelfTest {
     pub(super) async fn run(&self) -> Option<String> {
         let here = self.draft_fault().or_else(|| self.workspace_fault());
         let here = here.or_else(|| self.folders.iter().find_map(|it| self.folder_fault(it)));
+        let here = here.or_else(|| self.model_fault());
         if here.is_some() {
             return here;
         }
@@ -114,6 +120,27 @@ impl SelfTest {
         fault("the user that it runs as may not write there", &mend)
     }
 
+    /// A model that can't be reached from here, or a key that is no secret here.
+    fn model_fault(&self) -> Option<String> {
+        let model = self.model.as_ref()?;
+        if self.sandbox.backend() == Backend::None {
+            return Some(
+                "the draft command's model is reached from inside of a sandbox, and nothing is \
+                 isolated here: let the host isolate (`patchfleet doctor` says how), or leave \
+                 agents.draft.model out"
+                    .to_owned(),
+            );
+        }
+        let file = model.key.as_ref().and_then(Secret::file)?;
+        let shown = self.sandbox.shows(file, self.program.as_deref())?;
+        Some(format!(
+            "the key of the draft command's model lies in {}, and {} is shown to what runs in the \
+             sandbox: move it elsewhere, and change agents.draft.model.key",
+            file.display(),
+            shown.display()
+        ))
+    }
+
     fn workspace_fault(&self) -> Option<String> {
         let error = write_and_remove(&self.workspaces).err()?;
         Some(format!(
@@ -161,6 +188,7 @@ mod tests {
             workspaces: workspaces.to_owned(),
             folders: Vec::new(),
             user: None,
+            model: None,
             sandbox: Sandbox::default(),
         }
     }

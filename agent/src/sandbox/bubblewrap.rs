@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use super::Network;
 use super::plan::{Access, HOME, INNER_USER, Mount, Plan, STAGE, WORKSPACE};
 
 /// What bubblewrap gets by descriptor. Each is used up by one argument.
@@ -22,7 +23,7 @@ pub(super) struct Descriptors {
 pub(super) fn arguments(plan: &Plan, descriptors: &Descriptors, stage: &[&str]) -> Vec<OsString> {
     let mut all = Arguments::default();
     all.words(&["--unshare-user", "--unshare-all", "--disable-userns"]);
-    if plan.network {
+    if plan.network == Network::Host {
         all.words(&["--share-net"]);
     }
     all.words(&["--die-with-parent", "--new-session", "--cap-drop", "ALL"]);

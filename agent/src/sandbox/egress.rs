@@ -33,9 +33,12 @@ pub use bridge::Bridge;
 pub use client_hello::{ClientHelloReader, HelloError};
 pub use connect::{ConnectProxy, Limits, Policy};
 pub use ecosystems::Ecosystem;
-pub use environment::{model_variables, proxy_variables};
+pub use environment::{URL_PLACEHOLDER, model_variables, proxy_variables};
 pub use ipnet::IpNet;
-pub use model::{Credential, ModelProxy, ModelUpstream, ModelUpstreamError};
+pub use model::{
+    Credential, Model, ModelLimits, ModelProxy, ModelUpstream, ModelUpstreamError, ModelUse,
+    is_this_host,
+};
 pub use name::{HostName, NameError};
 pub use network::{HostNetwork, Network};
 pub use refusals::{Phase, Reason, Refusal, Refusals};

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::plan::{Access, HOME, INNER_USER, PROXY_PORT, Plan, WORKSPACE};
+use super::reach::Network;
 use super::settings::Backend;
 
 /// One thing that a run has or lacks.
@@ -23,6 +24,13 @@ pub struct Explained {
     pub backend: Backend,
     /// In the order of setting up.
     pub facts: Vec<Fact>,
+}
+
+impl Fact {
+    /// Something that a run is given.
+    pub fn set(what: impl ToString, why: impl ToString) -> Self {
+        fact("set", what, why)
+    }
 }
 
 impl Explained {
@@ -121,20 +129,15 @@ pub(super) fn limit(name: &str, much: impl std::fmt::Display, missing: Option<&s
 }
 
 fn denied(plan: &Plan) -> Vec<Fact> {
-    let network = if plan.network {
-        fact("set", "network", "the host's, because this run is given it")
-    } else if plan.proxy {
-        let why = format!(
-            "a namespace of its own, with a loopback only; hosts of an allow-list are reached \
-             through 127.0.0.1:{PROXY_PORT}"
-        );
-        fact("denied", "network", why)
-    } else {
-        fact(
-            "denied",
-            "network",
-            "a namespace of its own, with a loopback only",
-        )
+    let own = "a namespace of its own, with a loopback only";
+    let network = match plan.network {
+        Network::Host => fact("set", "network", "the host's, because this run is given it"),
+        Network::Nothing => fact("denied", "network", own),
+        Network::Allowed | Network::Model => {
+            let what = plan.network;
+            let why = format!("{own}, where 127.0.0.1:{PROXY_PORT} leads to {what}");
+            fact("denied", "network", why)
+        }
     };
     vec![
         network,

@@ -50,7 +50,7 @@ fn become_command(plan: &Plan, status: &File) -> Result<Infallible, Fault> {
         .ok_or_else(|| Fault::new(stage::INIT, "there is no program to run"))?;
     files::restrict(plan).map_err(failed("Landlock"))?;
     syscalls::restrict().map_err(failed("seccomp"))?;
-    if plan.proxy {
+    if plan.network.is_bridged() {
         bridge::start().map_err(|error| failed("the way to the proxy")(error.to_string()))?;
     }
     #[expect(

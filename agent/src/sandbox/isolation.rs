@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Backend, Ran};
+use super::{Backend, Network, Ran};
 
 /// What ran where.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -12,6 +12,9 @@ pub struct Isolation {
     /// It had the host's network.
     #[serde(default)]
     pub network: bool,
+    /// It reached the operator's model, and nothing else.
+    #[serde(default)]
+    pub model: bool,
     /// Hosts that it was refused.
     #[serde(default)]
     pub refused_hosts: Vec<String>,
@@ -22,10 +25,11 @@ pub struct Isolation {
 
 impl Isolation {
     /// Without refused hosts and with all limits enforced.
-    pub const fn of(backend: Backend, network: bool) -> Self {
+    pub const fn of(backend: Backend, network: Network) -> Self {
         Self {
             backend,
-            network,
+            network: matches!(network, Network::Host),
+            model: matches!(network, Network::Model),
             refused_hosts: Vec::new(),
             limits_not_enforced: Vec::new(),
         }
@@ -36,10 +40,10 @@ impl Isolation {
         if self.backend == Backend::None {
             return "**without isolation** on the agent's host".to_owned();
         }
-        let network = if self.network {
-            "with the host's network"
-        } else {
-            "without network"
+        let network = match (self.network, self.model) {
+            (true, _) => "with the host's network",
+            (false, true) => "without network but for the operator's model",
+            (false, false) => "without network",
         };
         let mut text = format!("in the sandbox `{}`, {network}", self.backend);
         let lists = [
@@ -63,7 +67,7 @@ impl From<&Ran> for Isolation {
         let limits = ran.limits_not_enforced.iter();
         Self {
             limits_not_enforced: limits.map(|&limit| limit.to_owned()).collect(),
-            ..Self::of(ran.backend, false)
+            ..Self::of(ran.backend, Network::Nothing)
         }
     }
 }
@@ -77,17 +81,19 @@ mod tests {
         let sandboxed = Isolation {
             refused_hosts: vec!["example.com".to_owned()],
             limits_not_enforced: vec!["memory".to_owned(), "processors".to_owned()],
-            ..Isolation::of(Backend::Namespace, false)
+            ..Isolation::of(Backend::Namespace, Network::Nothing)
         };
         let runs = [
-            Isolation::of(Backend::None, false),
-            Isolation::of(Backend::Namespace, true),
+            Isolation::of(Backend::None, Network::Nothing),
+            Isolation::of(Backend::Namespace, Network::Host),
+            Isolation::of(Backend::Namespace, Network::Model),
             sandboxed,
         ];
         let words: Vec<_> = runs.iter().map(Isolation::words).collect();
         insta::assert_snapshot!(words.join("\n"), @r"
         **without isolation** on the agent's host
         in the sandbox `namespace`, with the host's network
+        in the sandbox `namespace`, without network but for the operator's model
         in the sandbox `namespace`, without network; refused hosts: example.com; limits that were not enforced: memory, processors
         ");
     }

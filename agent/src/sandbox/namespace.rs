@@ -16,7 +16,8 @@ use super::plan::{
 use super::settings::{Backend, SandboxConfig};
 use super::verdict::{self, Verdict};
 use super::{
-    Exceeded, Limit, Ran, Run, SandboxError, egress, owner, stage, system, toolchains, watch,
+    Exceeded, Limit, Network, Ran, Run, SandboxError, egress, owner, stage, system, toolchains,
+    watch,
 };
 use crate::process::{Finished, Spawn, SpawnError, find_program};
 
@@ -125,13 +126,13 @@ impl Namespace {
         mounts.push(Mount::writable(run.cwd, WORKSPACE, "the work tree"));
         let home = run.private.join("home");
         mounts.push(Mount::writable(home, HOME, "a home of its own"));
-        mounts.extend(run.network.then(system::resolver).flatten());
-        mounts.extend(run.proxy.map(|socket| Mount {
+        let network = run.reach.network();
+        if network == Network::Host {
+            mounts.extend(system::resolver());
+        }
+        mounts.extend(run.reach.socket().map(|socket| Mount {
             source: socket.to_owned(),
-            ..Mount::read_only(
-                PROXY_SOCKET,
-                "the only way out, to the hosts of an allow-list",
-            )
+            ..Mount::read_only(PROXY_SOCKET, format!("the only way out, to {network}"))
         }));
         // Memory folders count as memory of the run, so that they get a part of it.
         let memory = self.allowed.memory_mib << 20;
@@ -141,13 +142,28 @@ impl Namespace {
             mounts: plan::ordered(mounts)?,
             links,
             folder: run.folder.to_owned(),
-            network: run.network,
-            proxy: run.proxy.is_some(),
+            network,
             memory_folders: (memory / 8 * 3, memory / 8),
             limits: self.limits,
             groups: Vec::new(),
             command: run.command.to_vec(),
         })
+    }
+
+    /// The part of what every run of a program sees that a file of the host is in.
+    pub(super) fn shows(&self, file: &Path, program: Option<&str>) -> Option<PathBuf> {
+        let (system, _) = system::mounts();
+        let mut mounts = system.into_iter();
+        let tools = self.toolchains.iter().cloned();
+        let mounts = mounts
+            .by_ref()
+            .chain(tools)
+            .chain(toolchains::find(program));
+        // The file as well as what it may be a link to.
+        let places = [Some(file.to_owned()), file.canonicalize().ok()];
+        mounts
+            .map(|mount| mount.source)
+            .find(|source| places.iter().flatten().any(|it| it.starts_with(source)))
     }
 
     /// Runs a command in namespaces of its own.
@@ -175,7 +191,7 @@ impl Namespace {
             .descriptor(stage::STATUS, writer)
             .env("HOME", HOME)
             .env("TMPDIR", "/tmp");
-        if run.proxy.is_some() {
+        if plan.network == Network::Allowed {
             for (name, value) in egress::proxy_variables(PROXY_PORT) {
                 spawn = spawn.env(name, value);
             }

@@ -24,7 +24,7 @@ use nix::unistd::geteuid;
 use super::bubblewrap::{self, Descriptors};
 use super::plan::{Access, Mount, Plan};
 use super::stage::{self, Failed, Fault};
-use super::system;
+use super::{Network, system};
 
 /// Where root puts what is to be shown: a folder that is there on every host and open to all. Only
 /// this process and its children see what is mounted on it.
@@ -70,7 +70,7 @@ fn become_bubblewrap(plan: &Plan) -> Result<Infallible, Fault> {
         status: stage::STATUS,
         files: Vec::new(),
     };
-    for (path, content) in system::files(plan.network) {
+    for (path, content) in system::files(plan.network == Network::Host) {
         let memory = stage::memory(&content).map_err(failed("memory can't be had"))?;
         descriptors.files.push((path, memory.as_raw_fd()));
         files.push(memory);

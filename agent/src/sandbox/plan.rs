@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::system;
+use super::{Network, system};
 
 /// The work tree, as the command sees it.
 pub(super) const WORKSPACE: &str = "/workspace";
@@ -72,10 +72,8 @@ pub(super) struct Plan {
     pub(super) links: Vec<(PathBuf, PathBuf)>,
     /// The folder of the work tree that the command begins in; empty for its root.
     pub(super) folder: String,
-    /// The host's network is shared.
-    pub(super) network: bool,
-    /// A port of the loopback leads to a proxy.
-    pub(super) proxy: bool,
+    /// What is reached of the network.
+    pub(super) network: Network,
     /// Bytes of `/tmp` and of `/dev/shm`, both in memory.
     pub(super) memory_folders: (u64, u64),
     pub(super) limits: ProcessLimits,

@@ -2,15 +2,13 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
-use patchfleet_agent::DraftConfig;
-use patchfleet_config::HumanDuration;
 use patchfleet_proto::v1;
 use patchfleet_proto::v1::agent_message::Body as Said;
 use patchfleet_proto::v1::finished::Outcome;
 use patchfleet_proto::v1::report::Event;
 use patchfleet_testkit::stub_coordinator::Heard;
 
-use crate::scene::{Agent, FIX, Scene, reports_of, work};
+use crate::scene::{Agent, FIX, Scene, draft_by, reports_of, work};
 
 fn in_error(beat: &v1::Heartbeat) -> bool {
     beat.state == "error"
@@ -21,14 +19,7 @@ async fn an_agent_whose_tool_is_missing_says_so_takes_nothing_and_recovers() {
     let scene = Scene::new().await;
     let tool = scene.file("coding-tool");
     let mut config = scene.config(FIX);
-    config.draft = DraftConfig::Cli {
-        command: vec![tool.to_str().unwrap().to_owned()],
-        timeout: HumanDuration::from_secs(60),
-        silence: HumanDuration::from_secs(60),
-        pass_env: Vec::new(),
-        network: false,
-        folders: Vec::new(),
-    };
+    config.draft = draft_by(vec![tool.to_str().unwrap().to_owned()]);
     let agent = Agent::start(config);
     let registered = |heard: &[Heard]| {
         heard.iter().find_map(|it| match &it.message.body {
@@ -79,14 +70,7 @@ async fn a_tool_that_goes_away_costs_the_task_nothing() {
     std::fs::write(&tool, "#!/bin/sh\nrm -- \"$0\"\nexit 1\n").unwrap();
     std::fs::set_permissions(&tool, std::fs::Permissions::from_mode(0o755)).unwrap();
     let mut config = scene.config(FIX);
-    config.draft = DraftConfig::Cli {
-        command: vec![tool.to_str().unwrap().to_owned()],
-        timeout: HumanDuration::from_secs(60),
-        silence: HumanDuration::from_secs(60),
-        pass_env: Vec::new(),
-        network: false,
-        folders: Vec::new(),
-    };
+    config.draft = draft_by(vec![tool.to_str().unwrap().to_owned()]);
     let agent = Agent::start(config);
     let work = work(1);
     scene.stub.assign(scene.assign(work));

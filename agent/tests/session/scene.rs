@@ -6,8 +6,8 @@ use std::time::Duration;
 use patchfleet_agent::nodes::ChangeConfig;
 use patchfleet_agent::sandbox::{Backend, SandboxConfig};
 use patchfleet_agent::{
-    AgentConfig, CommitConfig, CoordinatorAddress, DraftConfig, PublishConfig, SetupConfig,
-    TestsConfig, WorkspaceConfig,
+    AgentConfig, CliDraftConfig, CommitConfig, CoordinatorAddress, DraftConfig, PublishConfig,
+    SetupConfig, TestsConfig, WorkspaceConfig,
 };
 use patchfleet_config::{HumanDuration, Secret};
 use patchfleet_domain::{AgentType, AttemptNumber, SecurityLevel, TaskId, Work};
@@ -96,14 +96,7 @@ impl Scene {
                 retention: HumanDuration::from_secs(3600),
                 max_disk_mib: None,
             },
-            draft: DraftConfig::Cli {
-                command: ["sh", "-c", script].map(str::to_owned).into(),
-                timeout: HumanDuration::from_secs(60),
-                silence: HumanDuration::from_secs(60),
-                pass_env: Vec::new(),
-                network: false,
-                folders: Vec::new(),
-            },
+            draft: draft_by(["sh", "-c", script].map(str::to_owned).into()),
             // Scripts wait at gates of the test's own and leave notes beside them.
             sandbox: SandboxConfig {
                 required: false,
@@ -230,4 +223,13 @@ pub(crate) fn outcome(report: v1::Report) -> Option<v1::finished::Outcome> {
         Some(v1::report::Event::Finished(finished)) => finished.outcome,
         _ => None,
     }
+}
+
+/// Drafts by a command that has a minute.
+pub(crate) fn draft_by(command: Vec<String>) -> DraftConfig {
+    DraftConfig::Cli(CliDraftConfig {
+        timeout: HumanDuration::from_secs(60),
+        silence: HumanDuration::from_secs(60),
+        ..CliDraftConfig::new(command)
+    })
 }

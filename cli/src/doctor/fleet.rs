@@ -4,8 +4,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
-use patchfleet_agent::AgentConfig;
 use patchfleet_agent::process::find_program;
+use patchfleet_agent::{AgentConfig, DraftModel};
 use patchfleet_coordinator::config::{CoordinatorConfig, GitHubConfig};
 use patchfleet_coordinator::store::Address;
 use tokio::net::TcpStream;
@@ -149,6 +149,11 @@ async fn agent_checks(config: &AgentConfig) -> Vec<Check> {
             found,
             "install it, or mend agents.draft.command",
         ));
+    }
+    if let Some(model) = config.draft.cli().and_then(|cli| cli.model.as_deref()) {
+        let usable = DraftModel::new(model).map(|_| model.url.to_string());
+        let mend = "put the key where the configuration says, or mend agents.draft.model";
+        checks.push(Check::of(named("model"), usable, mend));
     }
     checks
 }

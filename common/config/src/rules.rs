@@ -41,6 +41,11 @@ impl Faults {
         }));
     }
 
+    /// Takes over what was found of the same section elsewhere.
+    pub fn all(&mut self, others: Self) {
+        self.0.extend(others.0);
+    }
+
     /// The first one.
     pub fn first(&self) -> Option<&Fault> {
         self.0.first()

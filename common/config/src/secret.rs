@@ -1,6 +1,6 @@
 //! Secrets in configuration: written out, or better, by reference to a file or a variable.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
@@ -133,6 +133,24 @@ impl Secret {
             field: field.to_owned(),
             reason,
         })
+    }
+}
+
+impl Secret {
+    /// The environment variable that holds it, where one does.
+    pub fn variable(&self) -> Option<&str> {
+        match self {
+            Self::Env(reference) => Some(&reference.env),
+            Self::Inline(_) | Self::File(_) => None,
+        }
+    }
+
+    /// The file that holds it, where one does.
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Self::File(reference) => Some(&reference.file),
+            Self::Inline(_) | Self::Env(_) => None,
+        }
     }
 }
 

@@ -16,6 +16,7 @@ pub(crate) struct Keys {
     pub(crate) api: String,
     pub(crate) fleet: String,
     pub(crate) http: String,
+    pub(crate) model: String,
 }
 
 impl Keys {
@@ -27,6 +28,7 @@ impl Keys {
             api: random("api"),
             fleet: random("fleet"),
             http: random("http"),
+            model: random("model"),
         }
     }
 
@@ -45,6 +47,7 @@ impl Keys {
         vec![
             ("E2E_FLEET_KEY", self.fleet.clone()),
             ("E2E_HTTP_KEY", self.http.clone()),
+            ("E2E_MODEL_KEY", self.model.clone()),
         ]
     }
 }
@@ -140,7 +143,15 @@ fn trace(world: &World, tree: &mut Value) {
 
 fn agent_tree(world: &World) -> Value {
     let answers = &world.plan.answers;
-    let draft = if answers.is_empty() {
+    let draft = if let Some((program, url)) = &world.plan.model {
+        let path = world.draft_folder().join("draft.py");
+        std::fs::write(&path, program).unwrap();
+        json!({
+            "mode": "cli",
+            "command": ["python3", path],
+            "model": {"url": url, "key": {"env": "E2E_MODEL_KEY"}, "header": "bearer"},
+        })
+    } else if answers.is_empty() {
         json!({
             "mode": "cli",
             "command": ["sh", script(world)],

@@ -7,7 +7,7 @@ use patchfleet_domain::outcome::Failure;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::draft::Drafter;
+use crate::draft::{DraftNetwork, Drafter};
 use crate::sandbox::Sandbox;
 use crate::sandbox::egress::{HostNetwork, Network};
 use crate::sandbox::tests::isolating;
@@ -25,7 +25,7 @@ impl Rig {
             timeout: Duration::from_mins(1),
             silence,
             pass_env: Vec::new(),
-            network: false,
+            network: DraftNetwork::Nothing,
             folders: Vec::new(),
             sandbox: sandbox.clone(),
         };

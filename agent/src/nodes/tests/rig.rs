@@ -10,7 +10,7 @@ use secrecy::SecretString;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::draft::{Drafter, fingerprint};
+use crate::draft::{DraftNetwork, Drafter, fingerprint};
 use crate::git::{Author, Remote};
 use crate::nodes::{
     ChangeConfig, NodeDeps, Publishing, PullRequestDraft, PullRequests, TaskFacts, TaskLog,
@@ -141,7 +141,7 @@ impl Rig {
             timeout: Duration::from_secs(30),
             silence: Duration::from_secs(20),
             pass_env: Vec::new(),
-            network: false,
+            network: DraftNetwork::Nothing,
             folders: Vec::new(),
             sandbox: Sandbox::default(),
         };

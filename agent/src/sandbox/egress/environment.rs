@@ -43,18 +43,20 @@ pub fn proxy_variables(port: u16) -> Vec<(String, String)> {
         .collect()
 }
 
-/// Variables for coding command lines, whose model is at this port of the loopback. The keys are
-/// not keys: these programs just don't start without one.
-pub fn model_variables(port: u16) -> Vec<(String, String)> {
-    let base = format!("http://127.0.0.1:{port}");
+/// Stands for the model's address in the values of variables.
+pub const URL_PLACEHOLDER: &str = "{url}";
+
+/// Variables by which usual coding command lines find their model, with [`URL_PLACEHOLDER`] for its
+/// address. The keys are none: these programs just don't start without one.
+pub fn model_variables() -> Vec<(String, String)> {
     let key = "patchfleet-adds-the-key";
     [
-        ("ANTHROPIC_BASE_URL", base.clone()),
-        ("ANTHROPIC_API_KEY", key.to_owned()),
-        ("OPENAI_BASE_URL", format!("{base}/v1")),
-        ("OPENAI_API_KEY", key.to_owned()),
+        ("ANTHROPIC_BASE_URL", "{url}"),
+        ("ANTHROPIC_API_KEY", key),
+        ("OPENAI_BASE_URL", "{url}/v1"),
+        ("OPENAI_API_KEY", key),
     ]
-    .map(|(name, value)| (name.to_owned(), value))
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
     .into()
 }
 
@@ -88,15 +90,9 @@ mod tests {
 
     #[test]
     fn a_command_line_gets_the_models_address_and_no_key() {
-        let variables = model_variables(3129);
-        assert_eq!(
-            value(&variables, "ANTHROPIC_BASE_URL"),
-            "http://127.0.0.1:3129"
-        );
-        assert_eq!(
-            value(&variables, "OPENAI_BASE_URL"),
-            "http://127.0.0.1:3129/v1"
-        );
+        let variables = model_variables();
+        assert_eq!(value(&variables, "ANTHROPIC_BASE_URL"), URL_PLACEHOLDER);
+        assert_eq!(value(&variables, "OPENAI_BASE_URL"), "{url}/v1");
         assert!(!value(&variables, "ANTHROPIC_API_KEY").starts_with("sk-"));
     }
 }

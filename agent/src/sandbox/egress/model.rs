@@ -3,7 +3,12 @@
 //! It is no proxy that a client could send elsewhere: a request has a path of the short list, and
 //! goes to the configured address with the configured key. Nothing that the client says of itself
 //! as a credential goes on, and nothing of the key comes back: redirects are refused, errors are
-//! redacted, headers are picked, and the key is masked in every body.
+//! redacted, headers are picked, and the key is masked in every body. What one sandbox may send
+//! and receive is bounded, all its requests together.
+
+mod metered;
+mod record;
+mod upstream;
 
 use std::convert::Infallible;
 use std::io;
@@ -14,21 +19,24 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
-use hyper::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue};
+use hyper::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use patchfleet_proxy::Proxies;
-use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::json;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
-use url::Url;
 
 use super::connect::{Body, REASON_HEADER};
 use super::headers::{retain, strip_hop_by_hop, strip_host};
 use super::mask::{KeyMask, Masked};
 use super::socket::{Served, Serving};
+use super::splice::Allowance;
+use metered::{Metered, TooMuch};
+pub use record::ModelUse;
+use record::Record;
+pub use upstream::{Credential, ModelUpstream, ModelUpstreamError, is_this_host};
 
 /// What is forwarded. `HEAD /`, by which a command line looks whether there is a network, is
 /// answered here.
@@ -40,17 +48,12 @@ const PATHS: &[&str] = &[
 ];
 /// The only query that a usual client has.
 const QUERY: &str = "beta=true";
-/// Largest request, and largest error that is passed on.
-const MAX_REQUEST: usize = 32 << 20;
+/// Largest error that is passed on.
 const MAX_ERROR: usize = 64 << 10;
 /// For a request's head.
 const HEAD: Duration = Duration::from_secs(10);
 /// For reaching the upstream, with its TLS handshake.
 const CONNECT: Duration = Duration::from_secs(5);
-/// For the head of an answer, and of silence in it: a model that does not stream thinks before it.
-const ANSWER: Duration = Duration::from_mins(10);
-/// Of a connection as a whole.
-const TOTAL: Duration = Duration::from_hours(1);
 /// Connections at once; more wait.
 const MAX_CONNECTIONS: usize = 64;
 
@@ -71,117 +74,65 @@ const CREDENTIALS: &[&str] = &[
     "amz",
 ];
 
-/// How the upstream is shown the key.
+/// How much one sandbox may have of its model.
+#[derive(Debug, Clone, Copy)]
+pub struct ModelLimits {
+    /// Bytes of one request.
+    pub request: usize,
+    /// Bytes of all requests together.
+    pub bytes_up: u64,
+    /// Bytes of all answers together.
+    pub bytes_down: u64,
+    /// For the head of an answer, and of silence in it: a model that does not stream thinks before
+    /// it.
+    pub answer: Duration,
+    /// Of a connection as a whole.
+    pub total: Duration,
+}
+
+impl Default for ModelLimits {
+    fn default() -> Self {
+        Self {
+            request: 32 << 20,
+            bytes_up: 1 << 30,
+            bytes_down: 1 << 30,
+            answer: Duration::from_mins(10),
+            total: Duration::from_hours(1),
+        }
+    }
+}
+
+/// A model as an agent reaches it. Cheap to clone; each sandbox gets a [`ModelProxy`] to it.
 #[derive(Debug, Clone)]
-pub enum Credential {
-    /// The key goes in the header `x-api-key`.
-    ApiKey(SecretString),
-    /// The key goes in the header `authorization`, as a bearer token.
-    Bearer(SecretString),
-    /// The upstream wants no key.
-    None,
-}
-
-/// A model's address and key.
-#[derive(Debug, Clone)]
-pub struct ModelUpstream {
-    base: String,
-    credential: Credential,
-}
-
-/// An upstream that can't be used.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ModelUpstreamError {
-    /// Not HTTP, or more than a base.
-    #[error(
-        "`{0}` is not a model's address; write `https://HOST`, with a path where the interface has one"
-    )]
-    NotBase(Url),
-    /// The key would go over the network in the clear.
-    #[error("`{0}` is not encrypted: a key goes only to `https` addresses and to this host itself")]
-    NotEncrypted(Url),
-    /// The key can't stand in a header.
-    #[error("the model's key has characters that no header can have, such as a line end")]
-    Key,
-}
-
-impl ModelUpstream {
-    /// An upstream below whose address the interface's paths are.
-    ///
-    /// # Errors
-    /// When the address is no base of one, or the key would be readable on the way.
-    pub fn new(base: &Url, credential: Credential) -> Result<Self, ModelUpstreamError> {
-        let is_base = matches!(base.scheme(), "http" | "https")
-            && base.has_host()
-            && base.query().is_none()
-            && base.fragment().is_none()
-            && base.username().is_empty()
-            && base.password().is_none();
-        if !is_base {
-            return Err(ModelUpstreamError::NotBase(base.clone()));
-        }
-        let is_here = match base.host() {
-            Some(url::Host::Domain(name)) => name == "localhost",
-            Some(url::Host::Ipv4(address)) => address.is_loopback(),
-            Some(url::Host::Ipv6(address)) => address.is_loopback(),
-            None => false,
-        };
-        let has_key = !matches!(credential, Credential::None);
-        if base.scheme() == "http" && has_key && !is_here {
-            return Err(ModelUpstreamError::NotEncrypted(base.clone()));
-        }
-        let upstream = Self {
-            base: base.as_str().trim_end_matches('/').to_owned(),
-            credential,
-        };
-        upstream.show(&mut HeaderMap::new())?;
-        Ok(upstream)
-    }
-
-    fn key(&self) -> &str {
-        match &self.credential {
-            Credential::ApiKey(key) | Credential::Bearer(key) => key.expose_secret(),
-            Credential::None => "",
-        }
-    }
-
-    /// Adds the key to a request.
-    fn show(&self, headers: &mut HeaderMap) -> Result<(), ModelUpstreamError> {
-        let (name, value) = match &self.credential {
-            Credential::ApiKey(key) => ("x-api-key", key.expose_secret().to_owned()),
-            Credential::Bearer(key) => (
-                AUTHORIZATION.as_str(),
-                format!("Bearer {}", key.expose_secret()),
-            ),
-            Credential::None => return Ok(()),
-        };
-        let mut value = HeaderValue::try_from(value).map_err(|_| ModelUpstreamError::Key)?;
-        value.set_sensitive(true);
-        headers.insert(name, value);
-        Ok(())
-    }
+pub struct Model {
+    client: reqwest::Client,
+    upstream: Arc<ModelUpstream>,
+    limits: ModelLimits,
 }
 
 /// The reverse proxy of one sandbox. Dropping it ends all connections.
 #[derive(Debug)]
 pub struct ModelProxy {
     served: Served,
+    record: Record,
 }
 
 impl ModelProxy {
     /// Begins to listen at the path of a unix socket, whose folder has to keep other users out.
     ///
     /// # Errors
-    /// When the socket can't be made, or the host's certificates can't be read.
-    pub fn bind(socket: &Path, upstream: ModelUpstream, proxies: &Proxies) -> io::Result<Self> {
-        let model = Arc::new(Model {
-            client: client(proxies)?,
-            upstream,
+    /// When the socket can't be made.
+    pub fn bind(socket: &Path, model: Model) -> io::Result<Self> {
+        let record = Record::default();
+        let sandbox = Arc::new(OfSandbox {
+            up: Allowance::new(model.limits.bytes_up),
+            down: Allowance::new(model.limits.bytes_down),
+            record: record.clone(),
+            model,
         });
-        let answer = move |stream, _: Serving| serve(Arc::clone(&model), stream);
-        Ok(Self {
-            served: Served::bind(socket, MAX_CONNECTIONS, answer)?,
-        })
+        let answer = move |stream, _: Serving| serve(Arc::clone(&sandbox), stream);
+        let served = Served::bind(socket, MAX_CONNECTIONS, answer)?;
+        Ok(Self { served, record })
     }
 
     /// Path of the unix socket on which the proxy listens.
@@ -189,15 +140,19 @@ impl ModelProxy {
         self.served.path()
     }
 
-    /// Ends all connections, then the socket.
-    pub async fn close(self) {
+    /// Ends all connections, then the socket; what the sandbox did with it.
+    pub async fn close(self) -> ModelUse {
         self.served.close().await;
+        self.record.all()
     }
 }
 
-struct Model {
-    client: reqwest::Client,
-    upstream: ModelUpstream,
+/// A model for one sandbox.
+struct OfSandbox {
+    model: Model,
+    up: Allowance,
+    down: Allowance,
+    record: Record,
 }
 
 /// A request that is not answered by the upstream.
@@ -207,34 +162,59 @@ struct Refused {
     message: String,
 }
 
-fn client(proxies: &Proxies) -> io::Result<reqwest::Client> {
-    // A redirect would take the key along to wherever it leads.
-    let client = proxies.client().redirect(reqwest::redirect::Policy::none());
-    let client = client.connect_timeout(CONNECT).read_timeout(ANSWER);
-    client.build().map_err(io::Error::other)
+impl Model {
+    /// A model that is reached through the host's proxies.
+    ///
+    /// # Errors
+    /// When the host's certificates can't be read.
+    pub fn new(
+        upstream: ModelUpstream,
+        limits: ModelLimits,
+        proxies: &Proxies,
+    ) -> io::Result<Self> {
+        // A redirect would take the key along to wherever it leads.
+        let client = proxies.client().redirect(reqwest::redirect::Policy::none());
+        let client = client.connect_timeout(CONNECT).read_timeout(limits.answer);
+        Ok(Self {
+            client: client.build().map_err(io::Error::other)?,
+            upstream: Arc::new(upstream),
+            limits,
+        })
+    }
 }
 
-async fn serve(model: Arc<Model>, stream: UnixStream) {
+async fn serve(sandbox: Arc<OfSandbox>, stream: UnixStream) {
+    let total = sandbox.model.limits.total;
     let service = service_fn(move |request| {
-        let model = Arc::clone(&model);
-        async move { Ok::<_, Infallible>(model.answer(request).await.unwrap_or_else(refusal)) }
+        let sandbox = Arc::clone(&sandbox);
+        async move {
+            let answered = sandbox.answer(request).await;
+            let refused = |refused| sandbox.refuse(refused);
+            Ok::<_, Infallible>(answered.unwrap_or_else(refused))
+        }
     });
     let mut http = hyper::server::conn::http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD);
     // Whatever ends a connection early ends it for the client alone.
-    let _ = timeout(TOTAL, http.serve_connection(TokioIo::new(stream), service)).await;
+    let _ = timeout(total, http.serve_connection(TokioIo::new(stream), service)).await;
 }
 
-impl Model {
+impl OfSandbox {
     async fn answer(&self, request: Request<Incoming>) -> Result<Response<Body>, Refused> {
         if request.method() == Method::HEAD && request.uri() == "/" {
             return Ok(Response::new(full(Bytes::new())));
         }
         let outward = self.outward(request)?;
-        let answered = timeout(ANSWER, self.client.execute(outward)).await;
+        if self.up.is_used_up() || self.down.is_used_up() {
+            return Err(self.too_many());
+        }
+        self.record.asked();
+        let Model { client, limits, .. } = &self.model;
+        let answered = timeout(limits.answer, client.execute(outward)).await;
         let answered =
             answered.map_err(|_| away("the model does not answer in time".to_owned()))?;
-        let response = Response::from(answered.map_err(not_sent)?);
+        let answered = answered.map_err(|error| self.not_sent(error));
+        let response = Response::from(answered?);
         let status = response.status();
         let (mut head, body) = response.into_parts();
         head.extensions = hyper::http::Extensions::new();
@@ -253,9 +233,9 @@ impl Model {
                 "the model's server compresses what was to be plain".to_owned(),
             ));
         }
-        let mask = KeyMask::new(self.upstream.key().as_bytes());
+        let mask = KeyMask::new(self.model.upstream.key().as_bytes());
         let body = if status.is_success() {
-            Body::new(Masked::new(body, mask))
+            Body::new(Metered::new(Masked::new(body, mask), self.down.clone()))
         } else {
             full(error_text(body, mask).await)
         };
@@ -266,7 +246,7 @@ impl Model {
     fn outward(&self, request: Request<Incoming>) -> Result<reqwest::Request, Refused> {
         let (mut head, body) = request.into_parts();
         let path = path(&head.method, &head.uri)?;
-        let uri = format!("{}{path}", self.upstream.base).parse::<Uri>();
+        let uri = format!("{}{path}", self.model.upstream.base).parse::<Uri>();
         head.uri = uri.map_err(|error| away(format!("the model's address is none: {error}")))?;
         head.extensions = hyper::http::Extensions::new();
         strip_hop_by_hop(&mut head.headers);
@@ -277,9 +257,10 @@ impl Model {
         });
         head.headers
             .insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        let shown = self.upstream.show(&mut head.headers);
+        let shown = self.model.upstream.show(&mut head.headers);
         shown.map_err(|error| away(error.to_string()))?;
-        let body = reqwest::Body::wrap(Limited::new(body, MAX_REQUEST));
+        let body = Metered::new(body, self.up.clone());
+        let body = reqwest::Body::wrap(Limited::new(body, self.model.limits.request));
         let request = reqwest::Request::try_from(Request::from_parts(head, body));
         request.map_err(|error| away(error.without_url().to_string()))
     }
@@ -296,7 +277,7 @@ impl Model {
             "x-request-id",
             "x-should-retry",
         ];
-        let key = self.upstream.key().as_bytes();
+        let key = self.model.upstream.key().as_bytes();
         let holds_key = |value: &HeaderValue| {
             !key.is_empty() && value.as_bytes().windows(key.len()).any(|part| part == key)
         };
@@ -309,6 +290,55 @@ impl Model {
             let is_passed = PASSED.contains(&name) || name.contains("ratelimit");
             is_passed && !unsafe_names.iter().any(|it| it == name)
         });
+    }
+
+    /// Why a request did not get its answer, without the upstream's address or headers.
+    fn not_sent(&self, error: reqwest::Error) -> Refused {
+        let error = error.without_url();
+        let mut source: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+        while let Some(error) = source {
+            if error.is::<LengthLimitError>() {
+                let most = self.model.limits.request;
+                return too_large(format!("a request may have {most} bytes"));
+            }
+            if error.is::<TooMuch>() {
+                return self.too_many();
+            }
+            source = error.source();
+        }
+        tracing::warn!(%error, "the model's server can't be reached");
+        away("the model's server can't be reached".to_owned())
+    }
+
+    fn too_many(&self) -> Refused {
+        let ModelLimits {
+            bytes_up,
+            bytes_down,
+            ..
+        } = self.model.limits;
+        too_large(format!(
+            "all requests together may have {bytes_up} bytes, and all answers {bytes_down}"
+        ))
+    }
+
+    /// Answers a request that is not the upstream's to answer, in the form that clients of all
+    /// these interfaces read.
+    fn refuse(&self, refused: Refused) -> Response<Body> {
+        let Refused {
+            status,
+            reason,
+            message,
+        } = refused;
+        tracing::info!(reason, message, "model request refused");
+        self.record.refused(&message);
+        let error = json!({"type": reason, "message": format!("Patchfleet: {message}")});
+        let text = json!({"type": "error", "error": error}).to_string();
+        let mut response = Response::new(full(Bytes::from(text)));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(REASON_HEADER, HeaderValue::from_static(reason));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        response
     }
 }
 
@@ -346,23 +376,12 @@ fn away(message: String) -> Refused {
     }
 }
 
-/// Why a request did not get its answer, without the upstream's address or headers.
-fn not_sent(error: reqwest::Error) -> Refused {
-    let error = error.without_url();
-    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(&error);
-    while let Some(error) = source {
-        if error.is::<LengthLimitError>() {
-            let message = format!("a request may have {MAX_REQUEST} bytes");
-            return Refused {
-                status: StatusCode::PAYLOAD_TOO_LARGE,
-                reason: "too_many_bytes",
-                message,
-            };
-        }
-        source = error.source();
+fn too_large(message: String) -> Refused {
+    Refused {
+        status: StatusCode::PAYLOAD_TOO_LARGE,
+        reason: "too_many_bytes",
+        message,
     }
-    tracing::warn!(%error, "the model's server can't be reached");
-    away("the model's server can't be reached".to_owned())
 }
 
 /// An error's text, bounded, without the key and what looks like one.
@@ -379,22 +398,4 @@ async fn error_text(body: reqwest::Body, mut mask: KeyMask) -> Bytes {
 
 fn full(bytes: Bytes) -> Body {
     Body::new(Full::new(bytes).map_err(|never| match never {}))
-}
-
-/// An error in the form that clients of all these interfaces read.
-fn refusal(refused: Refused) -> Response<Body> {
-    tracing::info!(
-        reason = refused.reason,
-        message = refused.message,
-        "model request refused"
-    );
-    let error =
-        json!({"type": refused.reason, "message": format!("Patchfleet: {}", refused.message)});
-    let text = json!({"type": "error", "error": error}).to_string();
-    let mut response = Response::new(full(Bytes::from(text)));
-    *response.status_mut() = refused.status;
-    let headers = response.headers_mut();
-    headers.insert(REASON_HEADER, HeaderValue::from_static(refused.reason));
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
 }

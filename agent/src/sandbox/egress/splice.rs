@@ -28,6 +28,16 @@ impl Allowance {
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, less)
             .is_ok()
     }
+
+    /// Takes away what is left.
+    pub(super) fn use_up(&self) {
+        self.0.store(0, Ordering::Release);
+    }
+
+    /// True when nothing is left.
+    pub(super) fn is_used_up(&self) -> bool {
+        self.0.load(Ordering::Acquire) == 0
+    }
 }
 
 /// How long a connection may last, and how long it may be silent.

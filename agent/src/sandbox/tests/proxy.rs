@@ -99,7 +99,7 @@ impl Rig {
         let command: Vec<_> = command.iter().map(|&word| word.to_owned()).collect();
         let (tree, private) = (self.place.tree(), self.place.private());
         let run = Run {
-            proxy: Some(self.proxy.socket()),
+            reach: Reach::Allowed(self.proxy.socket()),
             ..Run::new(&command, &tree, &private)
         };
         let cancel = CancellationToken::new();
@@ -241,11 +241,11 @@ async fn nothing_is_run_through_a_proxy_that_could_be_gone_around() {
     let command = ["true".to_owned()];
     let (tree, private) = (place.tree(), place.private());
     let run = Run {
-        proxy: Some(Path::new("/nonexistent/proxy.sock")),
+        reach: Reach::Allowed(Path::new("/nonexistent/proxy.sock")),
         ..Run::new(&command, &tree, &private)
     };
     let sandbox = Sandbox::default();
     let error = sandbox.run_trusted(run, &CancellationToken::new()).await;
-    let refused = matches!(error, Err(SandboxError::ProxyWithoutIsolation));
+    let refused = matches!(error, Err(SandboxError::NotIsolated));
     assert!(refused, "{error:?}");
 }

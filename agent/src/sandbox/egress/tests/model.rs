@@ -15,7 +15,9 @@ use tokio::net::{TcpListener, UnixStream};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use url::Url;
 
-use crate::sandbox::egress::{Credential, ModelProxy, ModelUpstream, ModelUpstreamError};
+use crate::sandbox::egress::{
+    Credential, Model, ModelLimits, ModelProxy, ModelUpstream, ModelUpstreamError,
+};
 
 const KEY: &str = "sk-own-0123456789abcdef";
 
@@ -36,6 +38,10 @@ struct Rig {
 
 impl Rig {
     async fn new() -> Self {
+        Self::with(ModelLimits::default()).await
+    }
+
+    async fn with(limits: ModelLimits) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}/", listener.local_addr().unwrap());
         let asked = Arc::new(Asked::default());
@@ -43,7 +49,7 @@ impl Rig {
         let server = TaskTracker::new().spawn(async move {
             axum::serve(listener, router).await.unwrap();
         });
-        let (proxy, folder) = proxy(&base);
+        let (proxy, folder) = proxy(&base, limits);
         Self {
             proxy,
             asked,
@@ -62,19 +68,13 @@ impl Rig {
     }
 }
 
-fn proxy(base: &str) -> (ModelProxy, tempfile::TempDir) {
+fn proxy(base: &str, limits: ModelLimits) -> (ModelProxy, tempfile::TempDir) {
     let credential = Credential::ApiKey(SecretString::from(KEY));
     let upstream = ModelUpstream::new(&Url::parse(base).unwrap(), credential).unwrap();
+    let model = Model::new(upstream, limits, &Proxies::default()).unwrap();
     let folder = tempfile::tempdir().unwrap();
-    (
-        ModelProxy::bind(
-            &folder.path().join("model.sock"),
-            upstream,
-            &Proxies::default(),
-        )
-        .unwrap(),
-        folder,
-    )
+    let proxy = ModelProxy::bind(&folder.path().join("model.sock"), model);
+    (proxy.unwrap(), folder)
 }
 
 async fn answer(socket: &Path, request: &str) -> String {
@@ -254,7 +254,7 @@ async fn an_upstream_that_is_away_is_said_without_its_address() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let base = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
-    let (proxy, _folder) = proxy(&base);
+    let (proxy, _folder) = proxy(&base, ModelLimits::default());
     let answer = answer(proxy.socket(), &post("/v1/messages", "", "{}")).await;
     assert!(answer.starts_with("HTTP/1.1 502 "), "{answer}");
     assert!(
@@ -288,6 +288,54 @@ async fn a_request_that_is_too_long_is_refused() {
     }
     assert_eq!(&start, b"HTTP/1.1 413 ");
     assert_eq!(rig.requests(), 0);
+}
+
+#[tokio::test]
+async fn what_a_sandbox_exchanges_with_its_model_is_bounded_as_a_whole() {
+    let limits = ModelLimits {
+        bytes_up: 40,
+        ..ModelLimits::default()
+    };
+    let rig = Rig::with(limits).await;
+    let body = "x".repeat(15);
+    for passes in [true, true, false, false] {
+        let answer = rig.answer(&post("/v1/messages", "", &body)).await;
+        let status = if passes { "200" } else { "413" };
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{answer}"
+        );
+    }
+    assert_eq!(rig.requests(), 2);
+    let limits = ModelLimits {
+        bytes_down: 40,
+        ..ModelLimits::default()
+    };
+    let rig = Rig::with(limits).await;
+    let whole = "the key is ".len() + KEY.len() + ".".len();
+    assert!(whole < 40 && 2 * whole > 40);
+    for (status, is_whole) in [("200", true), ("200", false), ("413", false)] {
+        let answer = rig.answer(&post("/v1/messages", "", "{}")).await;
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status} ")) || answer.is_empty(),
+            "{answer}"
+        );
+        assert_eq!(answer.contains("*."), is_whole, "{answer}");
+    }
+    assert_eq!(rig.requests(), 2);
+}
+
+#[tokio::test]
+async fn what_was_asked_and_what_was_refused_is_known_afterwards() {
+    let rig = Rig::new().await;
+    rig.answer(&post("/v1/messages", "", "{}")).await;
+    for _ in 0..3 {
+        rig.answer(&post("/v1/files", "", "{}")).await;
+    }
+    let asked = rig.proxy.close().await;
+    assert_eq!(asked.requests, 1);
+    let refused: Vec<_> = asked.refused.into_iter().collect();
+    assert_eq!(refused, ["POST /v1/files is not forwarded to the model"]);
 }
 
 #[test]
