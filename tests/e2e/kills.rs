@@ -14,8 +14,12 @@ enum Moment {
     Delivered,
     /// The repository is being fetched.
     Clone,
+    /// Dependencies are installed.
+    Setup,
     /// The draft command runs.
     Draft,
+    /// The tests of the change run.
+    Test,
     /// The branch is about to be pushed.
     Push,
     /// The branch was pushed, and nobody was told.
@@ -33,7 +37,22 @@ enum Held {
     Nowhere,
     AtGitHub(Gate),
     InDraft(DraftGate),
+    /// By a command in a work tree that says so by this file.
+    InWorkTree(&'static str),
 }
+
+/// A setup that waits.
+const SETUP: &str = r#"setup: ["python3 -c \"import os, time; open('begun-setup', 'w').close(); [time.sleep(0.02) for _ in iter(lambda: os.path.exists('go'), True)]\""]
+test: python3 -m unittest -v
+"#;
+/// Tests that wait where the change is in.
+const TESTS: &str = "import os, time, unittest
+if '>= least' in open('orders/discounts.py').read():
+    open('begun-test', 'w').close()
+    while not os.path.exists('go'):
+        time.sleep(0.02)
+unittest.main(module=None, argv=['x', 'discover', '-v'])
+";
 
 impl Moment {
     fn hold(self, world: &World) -> Held {
@@ -43,7 +62,9 @@ impl Moment {
         match self {
             Self::Delivered => Held::Nowhere,
             Self::Clone => Held::AtGitHub(github.hold(Matcher::containing("*", "git-upload-pack"))),
+            Self::Setup => Held::InWorkTree("begun-setup"),
             Self::Draft => Held::InDraft(world.draft_gate()),
+            Self::Test => Held::InWorkTree("begun-test"),
             Self::Push => Held::AtGitHub(github.hold(push)),
             Self::Pushed => Held::AtGitHub(github.hold_after(push)),
             Self::PullRequest => Held::AtGitHub(github.hold(pulls)),
@@ -73,12 +94,14 @@ impl Held {
             }
             Self::AtGitHub(gate) => gate.reached().await,
             Self::InDraft(_) => world.drafting().await,
+            Self::InWorkTree(name) => world.begun(name).await,
         }
     }
 
     fn release(self) {
         match self {
-            Self::Nowhere => {}
+            // Whoever waits in a work tree waits until all are let pass.
+            Self::Nowhere | Self::InWorkTree(_) => {}
             Self::AtGitHub(gate) => gate.release(),
             Self::InDraft(gate) => gate.open(),
         }
@@ -88,9 +111,18 @@ impl Held {
 async fn killed(victim: Part, moment: Moment, kept: Kept) {
     let mut world = World::with(Plan {
         kept,
+        repository_config: match moment {
+            Moment::Setup => Some(SETUP),
+            Moment::Test => Some("test: python3 tests/slow.py\n"),
+            _ => None,
+        },
+        more_files: &[("tests/slow.py", TESTS)],
         ..Plan::default()
     })
     .await;
+    if moment == Moment::Setup && !world.isolates {
+        return;
+    }
     let held = moment.hold(&world);
     let issue = world.open();
     world.label(issue);
@@ -98,8 +130,12 @@ async fn killed(victim: Part, moment: Moment, kept: Kept) {
     world.kill(victim).await;
     held.release();
     world.start(victim).await;
-    world.merge_and_check(issue).await;
+    tokio::select! {
+        () = world.let_pass() => {}
+        () = world.merge_and_check(issue) => {}
+    }
     assert_eq!(world.drafts(), moment.drafts(victim), "drafts paid for");
+    world.nothing_is_left().await;
 }
 
 macro_rules! kills {
@@ -132,7 +168,9 @@ kills!(
     the_coordinator_after_its_comment: Coordinator at Commented,
     the_agent_after_a_delivery: Agent at Delivered,
     the_agent_while_it_clones: Agent at Clone,
+    the_agent_while_it_installs: Agent at Setup,
     the_agent_while_it_drafts: Agent at Draft,
+    the_agent_while_it_tests: Agent at Test,
     the_agent_while_it_pushes: Agent at Push,
     the_agent_when_its_push_is_done: Agent at Pushed,
     the_agent_before_its_pull_request: Agent at PullRequest,

@@ -8,6 +8,7 @@ mod commands;
 mod connections;
 mod deliveries;
 mod endings;
+mod faults;
 mod fitness;
 mod kills;
 mod metrics;

@@ -123,49 +123,65 @@ async fn an_agent_that_need_not_isolate_works_and_its_pull_request_says_so() {
     world.merge_and_check(issue).await;
 }
 
-/// Programs for whoever runs git in the work tree: hooks, filters and helpers.
-const PLANTS: &str = r#"
-printf '#!/bin/sh\ntouch %s/$(basename $0)-$$\ncat\n' "$marker" > orders/planted.sh
-chmod +x orders/planted.sh
-mkdir -p .git/hooks .git/info
-for hook in pre-commit post-commit post-checkout post-index-change reference-transaction pre-push \
-    applypatch-msg update post-update fsmonitor-watchman; do
-    cp orders/planted.sh ".git/hooks/$hook"
-done
-for key in core.fsmonitor core.sshCommand core.editor core.pager core.askPass core.gitProxy \
-    core.alternateRefsCommand credential.helper diff.external gpg.program sequence.editor \
-    filter.planted.clean filter.planted.smudge filter.planted.process diff.planted.textconv \
-    merge.planted.driver uploadpack.packObjectsHook remote.origin.uploadpack \
-    remote.origin.receivepack; do
-    git config "$key" "$PWD/orders/planted.sh"
-done
-git config commit.gpgSign true
-git config url.ext::./orders/planted.sh.insteadOf http
-git config protocol.ext.allow always
-echo '* filter=planted diff=planted merge=planted' > .git/info/attributes
-"#;
+/// Plants programs for whoever runs git, wherever it may write: in its work tree (at the top, in the
+/// submodule's folder, and nested where it is a test that leaves it there), and without isolation in
+/// the agent's own store and mirrors, which it finds by their files. A draft runs it, and so do the
+/// tests.
+const PLANTS: &str = include_str!("plants.py");
 
-#[tokio::test]
-async fn what_a_draft_plants_for_git_is_run_by_nobody() {
-    for isolated in [true, false] {
-        let world = World::with(Plan {
-            isolated,
-            afterwards: PLANTS,
-            ..Plan::default()
-        })
-        .await;
+/// What somebody with plain git meets in a work tree with such plants.
+const PLAIN_GIT: &str = "cd \"$0\" && git init -q . && python3 tests/test_plants.py && \
+    git status; git -c user.name=a -c user.email=b add -A";
+
+fn ran(world: &World) -> Vec<std::ffi::OsString> {
+    let ran = std::fs::read_dir(world.marker_folder()).unwrap();
+    ran.map(|entry| entry.unwrap().file_name()).collect()
+}
+
+async fn plants_are_run_by_nobody(isolated: bool) {
+    let world = World::with(Plan {
+        isolated,
+        more_files: &[("tests/test_plants.py", PLANTS)],
+        submodule: true,
+        afterwards: "python3 tests/test_plants.py",
+        ..Plan::default()
+    })
+    .await;
+    // The second one's mirror and the first one's work tree have met the plants of the first.
+    for number in 1..=2 {
         let issue = world.open();
         world.label(issue);
-        world.merge_and_check(issue).await;
-        world.idle_agent().await;
-        let ran = std::fs::read_dir(world.marker_folder()).unwrap();
-        let ran: Vec<_> = ran.map(|entry| entry.unwrap().file_name()).collect();
-        assert!(ran.is_empty(), "isolated: {isolated}: {ran:?}");
-        let planted = world.github.file(REPOSITORY, "main", "orders/planted.sh");
-        let planted = String::from_utf8(planted.unwrap().unwrap()).unwrap();
-        let marker = world.marker_folder();
-        assert!(planted.contains(marker.to_str().unwrap()), "{planted}");
+        let look = async || {
+            let tasks = world.tasks().await;
+            let all = tasks.iter().all(|task| task.state == TaskState::Review);
+            (tasks.len() == number && all).then_some(())
+        };
+        world.eventually("a pull request", look).await;
+        assert_eq!(ran(&world), [""; 0], "isolated: {isolated}");
     }
+    world.idle_agent().await;
+    let is_planted = world.folder().join("planted-in-the-agents-own").exists();
+    assert_eq!(
+        is_planted,
+        !isolated || !world.isolates,
+        "the agent's own folders"
+    );
+    // The plants are what they are taken for.
+    let seed = world.folder().join("plain");
+    let copied = crate::world::shell("cp -r \"$0/seed\" \"$0/plain\"", world.folder());
+    assert!(copied.status.success(), "{copied:?}");
+    crate::world::shell(PLAIN_GIT, &seed);
+    assert!(!ran(&world).is_empty(), "they bite nobody");
+}
+
+#[tokio::test]
+async fn what_a_draft_or_a_test_plants_for_git_is_run_by_nobody() {
+    plants_are_run_by_nobody(true).await;
+}
+
+#[tokio::test]
+async fn what_is_planted_without_isolation_even_in_the_agents_own_folders_is_run_by_nobody() {
+    plants_are_run_by_nobody(false).await;
 }
 
 /// Asks the model for the change, looks for other ways out and for the key, and writes the change.

@@ -1,5 +1,6 @@
 //! One whole system for one test: a GitHub, a coordinator, an agent, and a person who acts.
 
+mod leftovers;
 mod settings;
 mod watch;
 
@@ -11,8 +12,9 @@ use patchfleet_testkit::postgres::Database;
 use patchfleet_testkit::process::{Process, Ready, Start};
 
 use settings::Keys;
-pub(crate) use settings::{address, issue, kit};
+pub(crate) use settings::{address, issue, kit, shell};
 pub(crate) use watch::DraftGate;
+use watch::{LOOK, PATIENCE};
 
 /// The repository that is worked on.
 pub(crate) const REPOSITORY: &str = "acme/orders";
@@ -45,6 +47,13 @@ pub(crate) struct Plan {
     pub(crate) answers: Vec<String>,
     /// `.patchfleet.yaml` of the repository instead of the sample's.
     pub(crate) repository_config: Option<&'static str>,
+    /// Files that the repository has beside the sample's; `MARKER` in them is a folder of the host
+    /// that anybody may write and no run in a sandbox sees.
+    pub(crate) more_files: &'static [(&'static str, &'static str)],
+    /// The repository names a commit of another one at `vendor/lib`.
+    pub(crate) submodule: bool,
+    /// How many tasks the agent works on at once, if not as many as usual.
+    pub(crate) slots: Option<u32>,
     /// Shell that the draft command runs when it has mended the sample; `$marker` is a folder of the
     /// host that anybody may write and no run in a sandbox sees.
     pub(crate) afterwards: &'static str,
@@ -72,6 +81,9 @@ impl Default for Plan {
             kept: Kept::Sqlite,
             answers: Vec::new(),
             repository_config: None,
+            more_files: &[],
+            submodule: false,
+            slots: None,
             afterwards: "",
             model: None,
             agent_metrics: false,
@@ -97,6 +109,8 @@ pub(crate) struct World {
     agent: Option<Process>,
     /// Agents beside the usual one.
     others: Vec<Process>,
+    /// Numbers of all processes that were started.
+    pids: Vec<u32>,
     plan: Plan,
     /// The host isolates what repositories bring, as agents want it by default.
     pub(crate) isolates: bool,
@@ -120,9 +134,8 @@ impl World {
             (MAINTAINER, Permission::Admin),
             ("stranger", Permission::Read),
         ] {
-            github
-                .set_permission(REPOSITORY, login, permission)
-                .unwrap();
+            let set = github.set_permission(REPOSITORY, login, permission);
+            set.unwrap();
         }
         let database = match plan.kept {
             Kept::Sqlite => None,
@@ -143,6 +156,7 @@ impl World {
             coordinator: None,
             agent: None,
             others: Vec::new(),
+            pids: Vec::new(),
             plan,
             isolates: isolates().await,
         };
@@ -188,6 +202,7 @@ impl World {
                 })
                 .unwrap();
                 self.ready = process.ready().await.unwrap();
+                self.pids.extend(process.pid());
                 self.coordinator = Some(process);
             }
             Part::Agent => {
@@ -198,8 +213,10 @@ impl World {
                     args: ["agent", "--config", &config].map(str::to_owned).into(),
                     secrets: self.keys.for_agent(),
                     folder: self.folder(),
-                });
-                self.agent = Some(process.unwrap());
+                })
+                .unwrap();
+                self.pids.extend(process.pid());
+                self.agent = Some(process);
                 self.idle_agent().await;
             }
         }
@@ -234,6 +251,11 @@ impl World {
             Part::Agent => self.agent.take(),
         };
         process.expect("it runs")
+    }
+
+    /// The number of the agent's process.
+    pub(crate) fn agent_pid(&self) -> u32 {
+        self.agent.as_ref().unwrap().pid().unwrap()
     }
 
     /// Has the next coordinator keep its tasks there.

@@ -24,7 +24,10 @@ const SANDBOX: &str = "agent/src/sandbox/tests.rs";
 const LIMITS: &str = "agent/src/sandbox/tests/limits.rs";
 const PROXY: &str = "agent/src/sandbox/tests/proxy.rs";
 const EGRESS: &str = "agent/src/sandbox/egress/tests/connect.rs";
-const PLANTED: Shown = Test(E2E, "what_a_draft_plants_for_git_is_run_by_nobody");
+const PLANTED: Shown = Test(
+    E2E,
+    "what_a_draft_or_a_test_plants_for_git_is_run_by_nobody",
+);
 const NESTED: Shown = Test(
     SNAPSHOT,
     "a_snapshot_enters_no_repository_that_lies_in_the_work_tree",
@@ -347,7 +350,13 @@ const ROWS: &[(u32, &str, &[Shown])] = &[
     (
         50,
         "many sandboxes on one root",
-        &[Test(SANDBOX, "many_runs_at_once_do_not_meet")],
+        &[
+            Test(SANDBOX, "many_runs_at_once_do_not_meet"),
+            Test(
+                "tests/e2e/faults.rs",
+                "twenty_tasks_at_once_on_one_root_leave_nothing",
+            ),
+        ],
     ),
     (
         51,

@@ -66,7 +66,36 @@ pub(super) fn repository(github: &Simulator, folder: &Path, plan: &Plan) {
     if let Some(text) = plan.repository_config {
         std::fs::write(seed.join(".patchfleet.yaml"), text).unwrap();
     }
-    github.create_repository(REPOSITORY, &seed).unwrap();
+    let marker = folder.join("marker").display().to_string();
+    for (path, content) in plan.more_files {
+        let path = seed.join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, content.replace("MARKER", &marker)).unwrap();
+    }
+    if plan.submodule {
+        add_submodule(&seed);
+        let source = seed.display().to_string();
+        github.import_repository(REPOSITORY, &source).unwrap();
+    } else {
+        github.create_repository(REPOSITORY, &seed).unwrap();
+    }
+}
+
+/// Makes the folder a repository that names its own commit as that of a submodule.
+fn add_submodule(seed: &Path) {
+    let script = "cd \"$0\" && git init -q -b main && git add -A && \
+        git config user.name t && git config user.email t@localhost && git commit -qm sample && \
+        git update-index --add --cacheinfo 160000,$(git rev-parse HEAD),vendor/lib && \
+        git commit -qm submodule";
+    let made = shell(script, seed);
+    assert!(made.status.success(), "{made:?}");
+}
+
+/// Runs a script with a folder as its `$0`, as somebody at the host would.
+pub(crate) fn shell(script: &str, folder: &Path) -> std::process::Output {
+    #[expect(clippy::disallowed_methods, reason = "a person's shell")]
+    let mut command = std::process::Command::new("sh");
+    command.arg("-c").arg(script).arg(folder).output().unwrap()
 }
 
 /// Something of the test kit's.
@@ -170,6 +199,9 @@ fn agent_tree(world: &World) -> Value {
         "workspace": {"root": world.folder().join("workspaces")},
         "draft": draft,
     });
+    if let Some(slots) = world.plan.slots {
+        agent["slots"] = json!(slots);
+    }
     if world.plan.agent_metrics {
         agent["http"] = json!({"listen": world.agent_address(), "key": {"env": "E2E_HTTP_KEY"}});
     }
@@ -195,11 +227,12 @@ fn script(world: &World) -> String {
     std::fs::copy(kit("sample/answers/1.diff"), &answer).unwrap();
     let text = format!(
         "set -e\ngate='{folder}/gate'\necho round $PATCHFLEET_ROUND >> '{folder}/drafts'\n\
-         while [ -e \"$gate\" ]; do sleep 0.02; done\ngit apply '{}'\n\
+         while [ -e \"$gate\" ]; do sleep 0.02; done\n\
+         git apply '{answer}' || git apply --reverse --check '{answer}'\n\
          marker='{}'\n{}\n",
-        answer.display(),
         world.marker_folder().display(),
         world.plan.afterwards,
+        answer = answer.display(),
         folder = place.display()
     );
     let path = place.join("draft.sh");

@@ -10,9 +10,11 @@ use serde_json::Value;
 use super::{MAINTAINER, REPOSITORY, World, settings};
 
 /// How long anything may take on a machine that is busy with other tests.
-const PATIENCE: Duration = Duration::from_mins(1);
+pub(super) const PATIENCE: Duration = Duration::from_mins(1);
+/// Where the usual agent has its tasks.
+const WORK_TREES: &str = "workspaces/general-1/tasks";
 /// How often is looked where nothing tells of a change.
-const LOOK: Duration = Duration::from_millis(15);
+pub(super) const LOOK: Duration = Duration::from_millis(15);
 /// What a task's status comment is known by.
 const STATUS_MARK: &str = "<!-- patchfleet:task:";
 
@@ -164,6 +166,33 @@ impl World {
         assert_eq!(self.status_comments(issue).len(), 1);
     }
 
+    /// Waits until a command in a work tree says that it has begun, by a file of this name.
+    pub(crate) async fn begun(&self, name: &str) {
+        let look = async || {
+            let mut trees = self.work_trees().into_iter();
+            trees.any(|tree| tree.join(name).exists()).then_some(())
+        };
+        self.eventually(name, look).await;
+    }
+
+    /// Lets all commands go on that wait in a work tree for a file `go`; never ends.
+    pub(crate) async fn let_pass(&self) {
+        loop {
+            for tree in self.work_trees() {
+                // The tree may be cleared away meanwhile.
+                let _ = std::fs::write(tree.join("go"), "");
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    fn work_trees(&self) -> Vec<PathBuf> {
+        let tasks = std::fs::read_dir(self.folder().join(WORK_TREES));
+        let tasks = tasks.into_iter().flatten().flatten();
+        let trees = tasks.map(|task| task.path().join("repo-clone"));
+        trees.filter(|tree| has_begun(tree)).collect()
+    }
+
     /// A gate in the way of the draft command, until it is opened.
     pub(crate) fn draft_gate(&self) -> DraftGate {
         let path = self.draft_folder().join("gate");
@@ -186,6 +215,13 @@ impl DraftGate {
     pub(crate) fn open(self) {
         std::fs::remove_file(&self.0).unwrap();
     }
+}
+
+/// A command said so.
+fn has_begun(tree: &std::path::Path) -> bool {
+    let names = std::fs::read_dir(tree).into_iter().flatten().flatten();
+    let mut names = names.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    names.any(|name| name.starts_with("begun-"))
 }
 
 async fn scraped(url: String, key: &str) -> String {
