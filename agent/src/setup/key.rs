@@ -190,9 +190,9 @@ mod tests {
             |it| it.commit = Some(id("2")),
         ];
         let keys = changes.map(|change| {
-            let mut changed = given();
-            change(&mut changed);
-            changed.key()
+            let mut other = given();
+            change(&mut other);
+            other.key()
         });
         assert_eq!(
             keys.iter().collect::<BTreeSet<_>>().len(),

@@ -16,6 +16,9 @@ fn write(path: &Path, text: &str) {
     fs::write(path, text).unwrap();
 }
 
+/// Something that happens to an entry, and its name.
+type Damage = (&'static str, fn(&Path));
+
 fn now() -> Timestamp {
     "2026-11-26T01:00:00Z".parse().unwrap()
 }
@@ -99,7 +102,7 @@ async fn what_was_stored_is_found_as_it_was_and_runs_get_copies() {
 
 #[tokio::test]
 async fn a_damaged_or_half_entry_is_removed_and_not_used() {
-    let damages: [(&str, fn(&Path)); 9] = [
+    let damages: [Damage; 9] = [
         ("no note", |it| fs::remove_file(it.join(ENTRY)).unwrap()),
         ("half a note", |it| fs::write(it.join(ENTRY), "{").unwrap()),
         ("no home", |it| fs::remove_dir_all(it.join("home")).unwrap()),
@@ -113,7 +116,7 @@ async fn a_damaged_or_half_entry_is_removed_and_not_used() {
             fs::write(it.join("tree/vendor/three.py"), "three = 4").unwrap();
         }),
         ("a file was added", |it| {
-            fs::write(it.join("home/new"), "").unwrap()
+            fs::write(it.join("home/new"), "").unwrap();
         }),
         ("a link leads elsewhere", |it| {
             fs::remove_file(it.join("tree/vendor/link")).unwrap();
