@@ -243,6 +243,9 @@ mod tests {
         }
     }
 
+    /// What holds for all bytes.
+    type Property = Box<dyn Fn(&[u8])>;
+
     #[test]
     fn every_fuzz_target_has_seeds_a_line_in_the_makefile_and_holds_for_its_seeds() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
@@ -256,7 +259,7 @@ mod tests {
             |property: fn(&str)| move |bytes: &[u8]| property(&String::from_utf8_lossy(bytes));
         for target in &targets {
             assert!(makefile.contains(target.as_str()), "{target}");
-            let property: Box<dyn Fn(&[u8])> = match target.as_str() {
+            let property: Property = match target.as_str() {
                 "attributes" => Box::new(attributes),
                 "client_hello" => Box::new(client_hello),
                 "connect_target" => Box::new(text(connect_target)),

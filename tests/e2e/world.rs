@@ -41,6 +41,10 @@ pub(crate) enum Part {
 
 /// What differs from the usual world.
 #[derive(Debug, Clone)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each says whether one thing is there, whatever the others say"
+)]
 pub(crate) struct Plan {
     pub(crate) kept: Kept,
     /// Recorded answers, one per round; the fix comes from a command when there are none.

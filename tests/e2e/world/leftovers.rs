@@ -4,6 +4,8 @@ use std::fs;
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 
+use patchfleet_testkit::process::Process;
+
 use super::World;
 
 /// What says in a process's environment whose command it is.
@@ -31,10 +33,7 @@ impl World {
             left.push(format!("the group {}", folder.display()));
         }
         let parts = [&self.coordinator, &self.agent].into_iter().flatten();
-        let living: Vec<_> = parts
-            .chain(&self.others)
-            .filter_map(|it| it.pid())
-            .collect();
+        let living: Vec<_> = parts.chain(&self.others).filter_map(Process::pid).collect();
         for pid in processes() {
             if !living.contains(&pid) && self.is_of_this_world(pid) {
                 let words = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
