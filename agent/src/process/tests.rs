@@ -128,6 +128,13 @@ async fn what_an_agent_that_is_dead_left_behind_is_ended() {
     let (result, ()) = tokio::join!(child.run(&cancel), async {
         let orphan = lines.recv().await.unwrap();
         let elsewhere = lines.recv().await.unwrap();
+        // Each has its mark once its shell has become the other program.
+        for pid in [&orphan, &elsewhere] {
+            let begun = || std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap();
+            while !begun().starts_with("sleep") {
+                tokio::task::yield_now().await;
+            }
+        }
         end_orphans().await.unwrap();
         assert_is_dead(&orphan);
         assert!(
