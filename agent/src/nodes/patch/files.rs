@@ -11,7 +11,7 @@ pub struct PatchedFile {
     /// Where.
     pub path: String,
     /// Its text before; `null` for a new file, empty for what is no text. What is not UTF-8 has a
-    /// character for each byte; see [`encoding`].
+    /// character for each byte (`patch/encoding.rs`).
     pub original_content: Option<String>,
     /// Its text after; `null` for a deleted file.
     pub patched_content: Option<String>,
