@@ -8,7 +8,8 @@
 //! ```
 //!
 //! An entry comes to its place whole, by one rename of the folder in which a task installed, and is
-//! never written again: runs get copies. Its listing (paths, kinds, rights, sizes, times) is
+//! never written again: runs get copies. Nobody waits until it is on disk, which on a busy host takes
+//! minutes: an entry of before the host's last start is not used. Its listing (paths, kinds, rights, sizes, times) is
 //! compared before each use, so that one that was damaged is removed and not used. Whoever uses an
 //! entry has a shared lock on its `entry.json`, which whoever deletes it must have alone. One lock
 //! of a key keeps all but one from installing the same; the kernel lets go of both when a process
@@ -62,6 +63,8 @@ pub struct CachedSetup {
 #[derive(Debug, Serialize, Deserialize)]
 struct Note {
     made_at: Timestamp,
+    /// The start of the host that it was made in; see `boot`.
+    boot: String,
     /// The topmost paths in `tree`.
     paths: Vec<PathBuf>,
     /// The hash of what lies beside.
@@ -181,7 +184,11 @@ impl SetupCache {
 }
 
 impl Note {
+    /// Too old, or of before the host's last start, after which files may lack what was written last.
     fn is_over(&self, now: Timestamp, keep: TimeDelta) -> bool {
+        if self.boot.is_empty() || self.boot != boot() {
+            return true;
+        }
         // A clock that was set back makes nothing live longer.
         let age = now - self.made_at;
         age > keep || age < -keep
@@ -194,6 +201,12 @@ fn is_entry(path: &Path) -> bool {
     name.len() == 64 && name.iter().all(u8::is_ascii_hexdigit)
 }
 
+/// The kernel's name for the time since the host was started (proc_sys_kernel(5)); empty when it is
+/// not told.
+fn boot() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default()
+}
+
 fn note(place: &Path) -> io::Result<Note> {
     serde_json::from_slice(&fs::read(place.join(ENTRY))?).map_err(io::Error::from)
 }
@@ -203,7 +216,9 @@ fn read(place: &Path, now: Timestamp, keep: TimeDelta) -> io::Result<CachedSetup
     let lock = lock.ok_or_else(|| io::Error::other("it is being deleted"))?;
     let note = note(place)?;
     if note.is_over(now, keep) {
-        return Err(io::Error::other("it is too old"));
+        return Err(io::Error::other(
+            "it is too old, or of before the host's last start",
+        ));
     }
     if listing(place)? != note.listing {
         return Err(io::Error::other("it is damaged"));
@@ -231,23 +246,18 @@ fn store(
     }
     let note = Note {
         made_at,
+        boot: boot(),
         paths: paths.to_vec(),
         listing: listing(folder)?,
         report,
     };
     let text = serde_json::to_vec(&note)?;
-    // All of it is on disk before the note that says so.
-    nix::unistd::syncfs(File::open(folder)?)?;
     let mut file = File::create_new(folder.join(ENTRY))?;
     file.write_all(&text)?;
-    file.sync_all()?;
     let parent = place.parent().unwrap_or(place);
     fs::create_dir_all(parent)?;
     let lock = FileLock::try_take_existing(&folder.join(ENTRY), Sharing::Shared)?;
     fs::rename(folder, place)?;
-    if let Err(error) = File::open(parent).and_then(|it| it.sync_all()) {
-        tracing::debug!(%error, "an entry may be lost with the power");
-    }
     Ok(Dependencies::at(place, note.paths, lock))
 }
 

@@ -235,3 +235,16 @@ async fn a_result_that_is_too_old_goes_with_the_next_sweep() {
     assert_eq!(sweep(&bench, now + TimeDelta::days(6)).await.setups, 0);
     assert_eq!(sweep(&bench, now + TimeDelta::days(8)).await.setups, 1);
 }
+
+/// What was written last may be missing in one.
+#[tokio::test]
+async fn an_entry_of_before_the_hosts_last_start_is_not_used() {
+    let host = Host::new();
+    drop(host.store(KEY).await);
+    let entry = host.place(KEY).join(ENTRY);
+    let note = fs::read_to_string(&entry).unwrap();
+    assert!(host.find(KEY).await.is_some());
+    fs::write(&entry, note.replace(boot().trim(), "another")).unwrap();
+    assert!(host.find(KEY).await.is_none());
+    assert!(!host.place(KEY).exists());
+}
