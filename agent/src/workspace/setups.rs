@@ -201,7 +201,7 @@ fn is_entry(path: &Path) -> bool {
     name.len() == 64 && name.iter().all(u8::is_ascii_hexdigit)
 }
 
-/// The kernel's name for the time since the host was started (proc_sys_kernel(5)); empty when it is
+/// The kernel's name for the time since the host was started (`proc_sys_kernel(5)`); empty when it is
 /// not told.
 fn boot() -> String {
     fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default()
