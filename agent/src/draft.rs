@@ -59,7 +59,7 @@ pub enum Drafter {
 /// What a draft command reaches of the network.
 #[derive(Debug, Clone, Default)]
 pub enum DraftNetwork {
-    /// Nothing.
+    /// No network but its own loopback.
     #[default]
     Nothing,
     /// Whatever the host reaches.

@@ -12,13 +12,14 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use crate::world::{Plan, REPOSITORY, World, kit};
 
+/// A setup that installs a module, and tests that need it.
+const INSTALLS: &str = "setup:\n  - python3 -c 'open(\"installed.py\", \"w\").write(\"three = 3\")'\n\
+    test: python3 -c 'import installed, unittest; unittest.main(module=None, argv=[\"x\", \"discover\"])'\n";
+
 #[tokio::test]
 async fn tests_find_what_was_installed_and_the_pull_request_says_by_what() {
     let world = World::with(Plan {
-        repository_config: Some(
-            "setup:\n  - python3 -c 'open(\"installed.py\", \"w\").write(\"three = 3\")'\n\
-             test: python3 -c 'import installed, unittest; unittest.main(module=None, argv=[\"x\", \"discover\"])'\n",
-        ),
+        repository_config: Some(INSTALLS),
         ..Plan::default()
     })
     .await;
@@ -41,10 +42,7 @@ async fn tests_find_what_was_installed_and_the_pull_request_says_by_what() {
 #[tokio::test]
 async fn a_second_task_with_the_same_base_finds_what_the_first_one_installed() {
     let world = World::with(Plan {
-        repository_config: Some(
-            "setup:\n  - python3 -c 'open(\"installed.py\", \"w\").write(\"three = 3\")'\n\
-             test: python3 -c 'import installed, unittest; unittest.main(module=None, argv=[\"x\", \"discover\"])'\n",
-        ),
+        repository_config: Some(INSTALLS),
         ..Plan::default()
     })
     .await;

@@ -13,7 +13,7 @@ use crate::sandbox::{Backend, Fact, SandboxConfig};
 #[derive(Debug, Clone, Deserialize)]
 #[serde(try_from = "Section")]
 pub enum DraftConfig {
-    /// Recorded answers.
+    /// Changes that were recorded before are replayed, without a model.
     Replay {
         /// Where the recordings are.
         replay_dir: PathBuf,

@@ -11,7 +11,7 @@ pub const MODEL_URL: &str = "http://127.0.0.1:3128";
 /// What a run reaches besides itself, and the socket that leads there.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Reach<'a> {
-    /// Nothing.
+    /// No network but its own loopback.
     #[default]
     Nothing,
     /// Whatever the host reaches.
@@ -26,7 +26,7 @@ pub enum Reach<'a> {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Network {
-    /// Nothing.
+    /// No network but its own loopback.
     #[default]
     Nothing,
     /// Whatever the host reaches.

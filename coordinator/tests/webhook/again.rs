@@ -32,6 +32,19 @@ fn relabel(scene: &Scene, task: &Task) -> Result<()> {
     Ok(())
 }
 
+/// Opens the task's pull request, labels its issue again and then closes the pull request, of which
+/// the webhooks of the last two are lost.
+async fn lose_label_and_closing(scene: &Scene, task: &Task) -> Result<()> {
+    let number = open_pull(scene, task).await?;
+    review_of(scene, issue(task), number).await?;
+    scene.settled().await?;
+    scene.simulator.lose_next(3);
+    relabel(scene, task)?;
+    scene.simulator.close_pull(REPOSITORY, "mona", number)?;
+    scene.later();
+    scene.settled().await
+}
+
 async fn end(scene: &Scene, task: &Task) -> Result<()> {
     let ended = scene.store.cancel(task.id, "operator").await?;
     assert!(matches!(ended, Commanded::Done(_)), "{ended:?}");
@@ -156,14 +169,7 @@ async fn a_label_after_the_issue_was_closed_is_for_the_next_task() -> Result<()>
 #[tokio::test(flavor = "multi_thread")]
 async fn a_label_from_before_the_pull_request_was_closed_makes_no_second_task() -> Result<()> {
     let (scene, _, task) = at_work().await?;
-    let number = open_pull(&scene, &task).await?;
-    review_of(&scene, issue(&task), number).await?;
-    scene.settled().await?;
-    scene.simulator.lose_next(3);
-    relabel(&scene, &task)?;
-    scene.simulator.close_pull(REPOSITORY, "mona", number)?;
-    scene.later();
-    scene.settled().await?;
+    lose_label_and_closing(&scene, &task).await?;
     deliver_again(&scene).await?;
     assert_eq!(scene.tasks().await?.len(), 1);
     let state = scene.store.task(task.id).await?.map(|task| task.state);
@@ -175,14 +181,7 @@ async fn a_label_from_before_the_pull_request_was_closed_makes_no_second_task() 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_label_from_before_a_lost_closing_makes_no_second_task() -> Result<()> {
     let (scene, sweeper, task) = at_work().await?;
-    let number = open_pull(&scene, &task).await?;
-    review_of(&scene, issue(&task), number).await?;
-    scene.settled().await?;
-    scene.simulator.lose_next(3);
-    relabel(&scene, &task)?;
-    scene.simulator.close_pull(REPOSITORY, "mona", number)?;
-    scene.later();
-    scene.settled().await?;
+    lose_label_and_closing(&scene, &task).await?;
     assert_eq!(sweep(&sweeper).await?, 2, "the label and the closing");
     let state = scene.store.task(task.id).await?.map(|task| task.state);
     assert_eq!(state, Some(TaskState::Failed));

@@ -57,7 +57,7 @@ impl Repository {
     /// The same, without the files that were installed into the work tree.
     ///
     /// # Errors
-    /// As [`Self::snapshot`].
+    /// The same as those of [`Self::snapshot`].
     pub async fn snapshot_beside(&self, installed: InstalledFiles) -> Result<Snapshot, GitError> {
         let work_tree = self.work_tree()?.clone();
         self.local(SNAPSHOT, move |repository| {
