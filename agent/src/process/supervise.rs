@@ -26,7 +26,7 @@ use nix::errno::Errno;
 use nix::sys::prctl::set_child_subreaper;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
-use nix::sys::wait::{WaitStatus, waitpid};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, getpid, setsid};
 
 use super::protocol::{Order, Report, SUBCOMMAND};
@@ -57,8 +57,8 @@ pub(super) fn can_supervise() -> bool {
 enum Event {
     /// The agent closed its end, or is dead.
     Released,
-    /// The command ended.
-    Ended(WaitStatus),
+    /// The command ended, and whether it was the last descendant.
+    Ended(WaitStatus, bool),
     /// No descendant is left.
     Alone,
 }
@@ -160,13 +160,28 @@ fn reap(command: Pid, events: &Sender<Event>) {
     loop {
         match waitpid(None, None) {
             Ok(status) if status.pid() == Some(command) => {
-                let _ = events.send(Event::Ended(status));
+                let is_last = has_no_children();
+                let _ = events.send(Event::Ended(status, is_last));
+                if is_last {
+                    return;
+                }
             }
             Ok(_) | Err(Errno::EINTR) => {}
             Err(_) => {
                 let _ = events.send(Event::Alone);
                 return;
             }
+        }
+    }
+}
+
+/// Reaps who has ended already; true when there are no children then, and so no descendants.
+fn has_no_children() -> bool {
+    loop {
+        match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::StillAlive) => return false,
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(_) => return true,
         }
     }
 }
@@ -181,8 +196,11 @@ fn oversee(events: &Receiver<Event>, socket: &mut UnixStream) {
             Some(at) => events.recv_timeout(at.saturating_duration_since(Instant::now())),
         };
         match event {
-            Ok(Event::Ended(status)) => {
+            Ok(Event::Ended(status, is_last)) => {
                 report(socket, Report::of(status));
+                if is_last {
+                    return;
+                }
                 kill_at.get_or_insert_with(Instant::now);
             }
             Ok(Event::Released) => {
