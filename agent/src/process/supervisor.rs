@@ -147,9 +147,13 @@ fn spawn(
         .env(orphans::VARIABLE, mark.as_str())
         .stdin(Stdio::from(OwnedFd::from(socket)))
         .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .fd_mappings(std::mem::take(&mut surroundings.descriptors))
-        .map_err(io::Error::other)?;
+        .stderr(Stdio::piped());
+    let descriptors = std::mem::take(&mut surroundings.descriptors);
+    if !descriptors.is_empty() {
+        // Something to do between fork and exec: without it there is no fork, which copies the page
+        // tables of this process, but `posix_spawn`.
+        command.fd_mappings(descriptors).map_err(io::Error::other)?;
+    }
     command.spawn()
 }
 
