@@ -31,8 +31,12 @@ const PREFIX: &str = "patchfleet-";
 /// The group that an agent moves itself to: in version 2, only groups without processes of their
 /// own can hand controllers down.
 const LEAF: &str = "patchfleet.agent";
-/// The file that a process joins by.
+/// The file with the processes of a group, by which one joins.
 const MEMBERS: &str = "cgroup.procs";
+/// The file by which a thread joins a group of version 1. To move a whole process the kernel first has
+/// all processes of the host stand still, which takes it a grace period of RCU, 10 ms and more; a thread
+/// that moves itself does without.
+const THREADS: &str = "tasks";
 /// How long a group may take to become empty; only what hangs in the kernel takes that long.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long after a SIGKILL is looked again.
@@ -184,10 +188,13 @@ impl Groups {
 }
 
 impl Group {
-    /// Files that a process writes `0` into to join.
+    /// Files that a process with one thread writes `0` into to join.
     pub(super) fn joins(&self) -> Vec<PathBuf> {
-        let folders = self.members.iter().map(|it| it.folder.join(MEMBERS));
-        folders.collect()
+        let files = self.members.iter().map(|it| match it.version {
+            Version::One => it.folder.join(THREADS),
+            Version::Two => it.folder.join(MEMBERS),
+        });
+        files.collect()
     }
 
     /// Limits that nothing enforces.

@@ -101,6 +101,12 @@ fn become_bubblewrap(plan: &Plan) -> Result<Infallible, Fault> {
 
 /// Puts this process, and thus all that comes after it, into the run's control groups.
 fn join(groups: &[PathBuf]) -> Result<(), Fault> {
+    let threads = fs::read_dir("/proc/self/task").map_or(0, Iterator::count);
+    if threads != 1 {
+        // Another one would stay outside.
+        let what = format!("control groups can't be joined by {threads} threads");
+        return Err(Fault::new(stage::ENTER, what));
+    }
     for file in groups {
         let opened = OpenOptions::new().write(true).open(file);
         let joined = opened.and_then(|mut file| file.write_all(b"0"));

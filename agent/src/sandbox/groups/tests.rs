@@ -93,6 +93,24 @@ fn a_folder_that_is_read_only_makes_each_of_its_limits_missing() {
     assert!(probed.places.is_empty());
 }
 
+#[test]
+fn a_run_joins_by_its_one_thread_where_a_process_would_wait_for_the_whole_host() {
+    for (version, file) in [(Version::One, "tasks"), (Version::Two, "cgroup.procs")] {
+        let base = tempfile::tempdir().unwrap();
+        let groups = Groups {
+            places: vec![Place {
+                folder: base.path().to_owned(),
+                version,
+                limits: vec![Limit::Memory],
+            }],
+            missing: BTreeMap::new(),
+        };
+        let group = groups.make(ALLOWANCE).unwrap();
+        let joins = group.joins();
+        assert_eq!(joins[0].file_name().unwrap(), file);
+    }
+}
+
 #[tokio::test]
 async fn a_group_is_removed_with_its_run_and_those_of_the_dead_at_the_next_start() {
     let groups = Groups::find();
