@@ -1,13 +1,14 @@
 //! An agent's section of the configuration, with its defaults.
 
 mod draft;
+mod repositories;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use patchfleet_config::{Faults, HumanDuration, Rules, Secret};
-use patchfleet_domain::{AgentId, AgentType, Capability, SecurityLevel};
+use patchfleet_domain::{AgentId, AgentType, Capability, RepositoryName, SecurityLevel};
 use serde::Deserialize;
 use url::Url;
 
@@ -15,6 +16,7 @@ use crate::nodes::ChangeConfig;
 use crate::sandbox::SandboxConfig;
 use crate::setup::SetupConfig;
 pub use draft::{CliDraftConfig, DraftConfig};
+pub use repositories::RepositorySettings;
 
 /// One of `[[agents]]`.
 #[derive(Debug, Clone, Deserialize)]
@@ -52,6 +54,9 @@ pub struct AgentConfig {
     /// `[agents.setup]`.
     #[serde(default)]
     pub setup: SetupConfig,
+    /// `[[agents.repositories]]`.
+    #[serde(default)]
+    pub repositories: Vec<RepositorySettings>,
     /// `[agents.commit]`.
     #[serde(default)]
     pub commit: CommitConfig,
@@ -161,6 +166,13 @@ impl AgentConfig {
     }
 }
 
+impl AgentConfig {
+    /// What is configured for one repository.
+    pub fn repository(&self, name: &RepositoryName) -> Option<&RepositorySettings> {
+        self.repositories.iter().find(|it| &it.name == name)
+    }
+}
+
 impl Rules for AgentConfig {
     fn faults(&self) -> Faults {
         let mut faults = Faults::default();
@@ -185,6 +197,7 @@ impl Rules for AgentConfig {
         faults.all(self.draft.faults(&self.sandbox));
         faults.section("change", self.change.faults());
         faults.section("setup", self.setup.faults());
+        faults.section("repositories", repositories::faults(&self.repositories));
         let tests = &self.tests;
         let program = tests.command.as_ref().is_none_or(|it| !it.is_empty());
         faults.rule(program, &["tests.command"], "the program is missing");
@@ -228,6 +241,7 @@ const fn default_shutdown() -> HumanDuration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::workspace::CloneMode;
     use serde_json::json;
 
     fn config(more: serde_json::Value) -> Result<AgentConfig, serde_json::Error> {
@@ -285,6 +299,22 @@ mod tests {
         for change in [json!({"max_files": 0}), json!({"max_kib": 8193})] {
             assert!(of(change).first().is_some());
         }
+    }
+
+    #[test]
+    fn a_repository_has_settings_of_its_own_once() {
+        let entry = |name: &str| json!({"name": name, "clone": "blobless"});
+        let entries = json!({"repositories": [entry("acme/Huge"), entry("acme/other")]});
+        let config_of_two = config(entries).unwrap();
+        assert!(config_of_two.faults().first().is_none());
+        let found = config_of_two.repository(&"acme/huge".parse().unwrap());
+        assert_eq!(found.unwrap().clone, CloneMode::Blobless);
+        let unnamed = config_of_two.repository(&"acme/small".parse().unwrap());
+        assert_eq!(unnamed, None);
+        let entries = json!({"repositories": [entry("acme/huge"), entry("ACME/huge")]});
+        assert!(config(entries).unwrap().faults().first().is_some());
+        let unknown = config(json!({"repositories": [{"name": "acme/a", "depth": 1}]}));
+        assert!(unknown.is_err());
     }
 
     #[test]

@@ -16,6 +16,7 @@ mod folder;
 mod keep;
 mod local;
 mod pack;
+mod partial;
 mod remote;
 mod tree;
 mod work_tree;
@@ -40,6 +41,7 @@ pub use write::{Author, Change};
 
 use crate::process::{Finished, Input, Spawn};
 use error::Talk;
+use folder::Extent;
 use work_tree::WorkTree;
 
 /// Longest that a local command may take.
@@ -156,6 +158,7 @@ pub struct Git {
 pub struct Repository {
     git: Git,
     dir: PathBuf,
+    extent: Extent,
     work_tree: Option<WorkTree>,
     lock: Option<FolderLock>,
 }
@@ -169,7 +172,7 @@ struct Call<'a> {
     args: Vec<OsString>,
     cwd: &'a Path,
     /// The git folder of ours that it reads.
-    folder: Option<&'a Path>,
+    folder: Option<(&'a Path, Extent)>,
     env: Vec<(&'static str, OsString)>,
     input: Vec<u8>,
     remote: Option<&'a Remote>,
@@ -198,6 +201,7 @@ impl Git {
         Repository {
             git: self.clone(),
             dir: dir.into(),
+            extent: Extent::Whole,
             work_tree: None,
             lock: None,
         }
@@ -215,8 +219,9 @@ impl Git {
     /// Runs a command whose exit code is an answer.
     async fn run_any(&self, call: Call<'_>) -> Result<Finished, GitError> {
         let what = call.what();
-        if let Some(folder) = call.folder.map(Path::to_owned) {
-            in_background(&what, move || folder::restore(&folder)).await?;
+        if let Some((folder, extent)) = call.folder {
+            let folder = folder.to_owned();
+            in_background(&what, move || folder::restore(&folder, extent)).await?;
         }
         let timeout = match call.talk {
             Talk::Local => LOCAL_TIMEOUT,
@@ -386,7 +391,7 @@ impl Repository {
         all.extend(args.into_iter().map(Into::into));
         Call {
             cwd: &self.dir,
-            folder: Some(&self.dir),
+            folder: Some((&self.dir, self.extent)),
             ..Call::outside(all)
         }
     }

@@ -29,7 +29,7 @@ use crate::sandbox::egress::HostNetwork;
 use crate::session::desk::Stop;
 use crate::session::reporter::Reporter;
 use crate::setup::{Setup, SetupReport};
-use crate::workspace::{Checkout, Workspace};
+use crate::workspace::{Checkout, CloneMode, Workspace};
 
 /// Lines of output on their way to the coordinator.
 const LOG_LINES: usize = 1024;
@@ -221,6 +221,7 @@ async fn prepare(
     remote: &Remote,
     checkpoints: &[Checkpoint],
 ) -> Result<Workspace, Option<Failure>> {
+    let settings = job.member.config.repository(&facts.repository);
     let checkout = Checkout {
         work: facts.work,
         repository: facts.repository.clone(),
@@ -228,6 +229,7 @@ async fn prepare(
         default_branch: facts.default_branch.clone(),
         branch: facts.branch.clone(),
         pinned_base: nodes::pinned_base(checkpoints),
+        clone: settings.map_or_else(CloneMode::default, |it| it.clone),
     };
     tokio::select! {
         () = job.cancel.cancelled() => Err(None),

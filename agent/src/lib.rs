@@ -41,7 +41,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use config::{
     AgentConfig, CliDraftConfig, CommitConfig, CoordinatorAddress, DraftConfig, HttpConfig,
-    PublishConfig, TestsConfig, WorkspaceConfig,
+    PublishConfig, RepositorySettings, TestsConfig, WorkspaceConfig,
 };
 pub use draft::{DraftModel, KeyHeader, ModelConfig, fingerprint};
 

@@ -20,6 +20,7 @@
 //!
 //! Absent: sharing a root between two running agents of one name; the coordinator refuses that.
 
+mod blobless;
 mod dependencies;
 mod file_lock;
 mod folder_lock;
@@ -32,11 +33,14 @@ mod setups;
 mod staging;
 
 use std::collections::BTreeSet;
+use std::fs::OpenOptions;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use patchfleet_domain::outcome::Failure;
 use patchfleet_domain::{AgentId, FailureKind, RepositoryName, Timestamp, Work};
+use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -54,7 +58,7 @@ use crate::repository_config::{ConfigError, FILE, RepositoryConfig};
 use crate::sandbox::egress::AllowList;
 use folder_lock::FolderLocks;
 use retention::{Occasion, Sweep};
-use staging::StagingFolders;
+use staging::{Staging, StagingFolders};
 
 /// All workspaces of one agent.
 #[derive(Debug, Clone)]
@@ -85,6 +89,19 @@ pub struct Checkout {
     pub branch: String,
     /// The commit that an earlier attempt began with, when its checkpoints are used.
     pub pinned_base: Option<ObjectId>,
+    /// How much of the repository is fetched.
+    pub clone: CloneMode,
+}
+
+/// How much of a repository is fetched, and for whom.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CloneMode {
+    /// All of it, once, into a mirror that tasks share.
+    #[default]
+    Mirror,
+    /// For each task its history without the contents of files, and those of its base.
+    Blobless,
 }
 
 /// One task's folder, checked out at its base.
@@ -165,6 +182,11 @@ impl Workspaces {
         let git = self.git.until(cancel.clone());
         let (name, remote) = (&checkout.repository, &checkout.remote);
         let lock = self.locks.lock(checkout.work.task).await;
+        if checkout.clone == CloneMode::Blobless {
+            let workspace = self.build_blobless(&git, checkout, &lock).await?;
+            self.note_made(&workspace, checkout);
+            return Ok(workspace);
+        }
         let mirror = self.mirrors.refresh(&git, name, remote).await;
         let mirror = mirror.map_err(GitError::into_failure)?;
         let base = find_base(&mirror.repository, checkout).await?;
@@ -178,10 +200,15 @@ impl Workspaces {
             result => result,
         };
         let workspace = built.map_err(GitError::into_failure)?;
+        self.note_made(&workspace, checkout);
+        Ok(workspace)
+    }
+
+    fn note_made(&self, workspace: &Workspace, checkout: &Checkout) {
+        let (name, base) = (&checkout.repository, &workspace.base);
         let line = format!("workspace of {name} made at {base}");
         let about = checkout.work.to_string();
         self.logs.append(LogFile::AgentActivity, &about, &line);
-        Ok(workspace)
     }
 
     async fn build(
@@ -191,16 +218,33 @@ impl Workspaces {
         (checkout, base): (&Checkout, &ObjectId),
         lock: &FolderLock,
     ) -> Result<Workspace, GitError> {
+        let (_staging, staged) = self.stage(checkout).await?;
+        // Whatever is forced onto the remote or cleaned away by hand, the base stays.
+        let task = checkout.work.task.to_string();
+        mirror.repository.keep(&task, base).await?;
+        let filled = fill(&staged, git, &mirror.repository, (checkout, base)).await;
+        self.place(&staged, filled, (checkout, base), lock).await
+    }
+
+    /// A folder to build a workspace in, kept from sweeps as long as the first value.
+    async fn stage(&self, checkout: &Checkout) -> Result<(Staging, TaskLayout), GitError> {
         let name = format!("{}-{}", checkout.work.task, Uuid::now_v7());
         let staging = self.staging.begin(&self.layout.tasks(), &name);
         let staged = TaskLayout::at(staging.folder.clone());
         if let Some(owner) = self.owner {
             give_work_tree(&staged, owner).await.map_err(disk)?;
         }
-        // Whatever is forced onto the remote or cleaned away by hand, the base stays.
-        let task = checkout.work.task.to_string();
-        mirror.repository.keep(&task, base).await?;
-        let filled = fill(&staged, git, &mirror.repository, (checkout, base)).await;
+        Ok((staging, staged))
+    }
+
+    /// Puts a workspace that was filled in its place.
+    async fn place(
+        &self,
+        staged: &TaskLayout,
+        filled: Result<Repository, GitError>,
+        (checkout, base): (&Checkout, &ObjectId),
+        lock: &FolderLock,
+    ) -> Result<Workspace, GitError> {
         let layout = self.layout.task(checkout.work.task);
         let placed = match filled {
             Ok(store) => self
@@ -306,6 +350,7 @@ async fn fill(
 ) -> Result<Repository, GitError> {
     layout.create().await.map_err(disk)?;
     let store = git.init_bare(&layout.object_store()).await?;
+    let store = store.lacking_like(mirror);
     store.borrow_from(mirror).await.map_err(disk)?;
     let with_tree = store.with_work_tree(layout.repo_clone());
     // Both are waited for, so that nothing is written into a folder that was given up.
@@ -335,11 +380,14 @@ async fn make_clone_git(
     base: &ObjectId,
 ) -> Result<(), GitError> {
     let template = layout.implementation().join("clone");
-    git.clone_shared(mirror.dir(), &template).await?;
+    git.clone_shared(mirror, &template).await?;
+    let lacking = mirror.clone_configuration();
     let (head, git_folder) = (format!("{base}\n"), layout.clone_git());
     let made = tokio::task::spawn_blocking(move || {
         std::fs::rename(template.join(".git"), &git_folder)?;
         std::fs::remove_dir(&template)?;
+        let mut config = OpenOptions::new().append(true).open(git_folder.join("config"))?;
+        config.write_all(lacking.as_bytes())?;
         std::fs::write(git_folder.join("HEAD"), head)
     });
     let made = made.await.map_err(std::io::Error::other);

@@ -21,6 +21,30 @@ const CONFIGURATION: &str = "[core]\n\trepositoryformatversion = 0\n\tfilemode =
                              \tbare = true\n\tattributesFile = /dev/null\n\
                              \texcludesFile = /dev/null\n";
 
+/// What is added for a repository that lacks contents of files: git takes no offence at what it does
+/// not have. There is no address in it, so that no git goes and fetches what it stumbles over.
+const LACKING: &str = "[extensions]\n\tpartialClone = origin\n[remote \"origin\"]\n\
+                       \tpromisor = true\n\tpartialclonefilter = blob:none\n";
+
+/// Which objects a repository has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Extent {
+    /// All that its refs lead to.
+    Whole,
+    /// All but contents of files that nobody asked for (a partial clone).
+    Partial,
+}
+
+impl Extent {
+    /// What a repository's configuration says of it.
+    pub(super) const fn configuration(self) -> &'static str {
+        match self {
+            Self::Whole => "",
+            Self::Partial => LACKING,
+        }
+    }
+}
+
 /// Further places that git takes settings or history from; a folder of ours has none of them.
 const FOREIGN: &[&str] = &[
     "commondir",
@@ -33,18 +57,19 @@ const FOREIGN: &[&str] = &[
 ];
 
 /// Makes the settings of a git folder ours again. A folder that is not there stays absent.
-pub(super) fn restore(dir: &Path) -> io::Result<()> {
+pub(super) fn restore(dir: &Path, extent: Extent) -> io::Result<()> {
     for name in FOREIGN {
         remove_all(&dir.join(name))?;
     }
     let path = dir.join("config");
-    if !dir.is_dir() || is_ours(&path) {
+    let ours = [CONFIGURATION, extent.configuration()].concat();
+    if !dir.is_dir() || has(&path, &ours) {
         return Ok(());
     }
     // A link, a folder or a file that others hold open makes way for a file of our own.
     remove_all(&path)?;
     let begun = dir.join(format!("config.{}", uuid::Uuid::now_v7()));
-    fs::write(&begun, CONFIGURATION)?;
+    fs::write(&begun, ours)?;
     fs::rename(&begun, &path)
 }
 
@@ -98,7 +123,8 @@ fn unlock_refs(dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn is_ours(path: &Path) -> bool {
+/// True for a plain file with this text.
+fn has(path: &Path, text: &str) -> bool {
     fs::symlink_metadata(path).is_ok_and(|found| found.is_file())
-        && fs::read_to_string(path).is_ok_and(|text| text == CONFIGURATION)
+        && fs::read_to_string(path).is_ok_and(|found| found == text)
 }

@@ -26,10 +26,10 @@ impl Repository {
         if self.git.cancel.is_cancelled() {
             return Err(GitError::Interrupted);
         }
-        let (dir, lock) = (self.dir.clone(), self.lock());
+        let (dir, extent, lock) = (self.dir.clone(), self.extent, self.lock());
         let done = tokio::task::spawn_blocking(move || {
             let _lock = lock;
-            folder::restore(&dir).map_err(|error| GitError::host(what, error))?;
+            folder::restore(&dir, extent).map_err(|error| GitError::host(what, error))?;
             let repository = open(&dir).map_err(|error| GitError::library(what, &error))?;
             work(&repository)
         });

@@ -7,6 +7,7 @@ use secrecy::SecretString;
 use url::Url;
 
 use super::error::Talk;
+use super::folder::Extent;
 use super::{
     Call, Credential, Git, GitError, ObjectId, Repository, absolute, folder, in_background,
 };
@@ -111,7 +112,11 @@ impl Git {
     ///
     /// # Errors
     /// When the source can't be read or the target can't be written.
-    pub async fn clone_shared(&self, source: &Path, dir: &Path) -> Result<Repository, GitError> {
+    pub async fn clone_shared(
+        &self,
+        source: &Repository,
+        dir: &Path,
+    ) -> Result<Repository, GitError> {
         let args = [
             "clone",
             "--quiet",
@@ -121,8 +126,8 @@ impl Git {
             "--",
         ];
         let mut call = Call::outside(args);
-        call.folder = Some(source);
-        call.args.extend([absolute(source)?, absolute(dir)?]);
+        call.folder = Some((&source.dir, source.extent));
+        call.args.extend([absolute(&source.dir)?, absolute(dir)?]);
         self.run(call).await?;
         Ok(self.repository(dir.join(".git")))
     }
@@ -139,6 +144,9 @@ impl Repository {
         refspecs: &[&str],
         prune: bool,
     ) -> Result<(), GitError> {
+        if self.extent == Extent::Partial {
+            return self.fetch_partial(remote, refspecs, prune).await;
+        }
         let mut args = vec![
             "fetch",
             "--quiet",

@@ -524,7 +524,7 @@ async fn nothing_that_was_planted_in_a_git_folder_is_obeyed() {
 /// A clone runs where a planted repository can't be discovered.
 async fn git_clone_beside(source: &Repository, folder: &Path) {
     let git = Git::new();
-    git.clone_shared(source.dir(), &folder.join("shared"))
+    git.clone_shared(source, &folder.join("shared"))
         .await
         .unwrap();
 }

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 
 use git2::{ObjectType, Oid, RepositoryInitOptions, Signature, Tree};
 
+use super::folder::{self, Extent};
 use super::local::failed;
 use super::tree::{Blob, EntryKind, tree_of};
-use super::{Git, GitError, ObjectId, Repository, folder, in_background};
+use super::{Git, GitError, ObjectId, Repository, in_background};
 
 const WRITING: &str = "writing objects";
 
@@ -55,7 +56,7 @@ impl Git {
             options.initial_head("main");
             let made = git2::Repository::init_opts(&place, &options);
             made.map(drop).map_err(std::io::Error::other)?;
-            folder::restore(&place)
+            folder::restore(&place, Extent::Whole)
         });
         made.await?;
         Ok(self.repository(dir))

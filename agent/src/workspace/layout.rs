@@ -194,6 +194,12 @@ impl TaskLayout {
         self.implementation().join("objects.git")
     }
 
+    /// The history of a task whose repository is too large for a mirror. Nobody fetches into it or
+    /// cleans it once others borrow from it.
+    pub(super) fn history(&self) -> PathBuf {
+        self.implementation().join("history.git")
+    }
+
     /// The `.git` of the work tree as it was made; what drafts and tests see is a copy.
     pub(super) fn clone_git(&self) -> PathBuf {
         self.implementation().join("clone.git")

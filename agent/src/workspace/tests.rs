@@ -41,6 +41,7 @@ impl Bench {
             default_branch: "main".to_owned(),
             branch: "patchfleet/1-x".to_owned(),
             pinned_base: None,
+            clone: CloneMode::Mirror,
         }
     }
 

@@ -105,6 +105,7 @@ impl Scene {
             },
             change: ChangeConfig::default(),
             setup: SetupConfig::default(),
+            repositories: Vec::new(),
             tests: TestsConfig::default(),
             commit: CommitConfig::default(),
             publish: PublishConfig::default(),

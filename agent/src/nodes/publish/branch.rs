@@ -43,6 +43,9 @@ impl Standing {
                 .await
                 .map_err(git)?;
         }
+        let own = &deps.workspace.base;
+        let completed = repository.complete_for_merge(remote, (&base, own)).await;
+        completed.map_err(git)?;
         Ok(Self { base, head })
     }
 

@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use futures::{StreamExt as _, TryStreamExt as _};
 use patchfleet_agent::git::Remote;
 use patchfleet_agent::sandbox::{Backend, Run, Sandbox, SandboxConfig};
-use patchfleet_agent::workspace::{Checkout, Retention, Workspaces};
+use patchfleet_agent::workspace::{Checkout, CloneMode, Retention, Workspaces};
 use patchfleet_domain::{AttemptNumber, TaskId, Work};
 use tokio_util::sync::CancellationToken;
 
@@ -129,6 +129,7 @@ impl Agent {
             default_branch: "main".to_owned(),
             branch: "patchfleet/1-bench".to_owned(),
             pinned_base: None,
+            clone: CloneMode::Mirror,
         };
         let cancel = CancellationToken::new();
         let made = self.workspaces.prepare(&checkout, &cancel).await;
