@@ -9,6 +9,7 @@
 //!
 //! Absent: ssh, submodules, LFS, SHA-256 repositories.
 
+mod borrowing;
 mod compare;
 mod credential;
 mod error;

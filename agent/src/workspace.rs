@@ -33,8 +33,6 @@ mod setups;
 mod staging;
 
 use std::collections::BTreeSet;
-use std::fs::OpenOptions;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -354,13 +352,14 @@ async fn fill(
     store.borrow_from(mirror).await.map_err(disk)?;
     let with_tree = store.with_work_tree(layout.repo_clone());
     // Both are waited for, so that nothing is written into a folder that was given up.
+    let clone_git = layout.clone_git();
     let (checked_out, cloned) = tokio::join!(
         with_tree.check_out(base),
-        make_clone_git(layout, git, mirror, base)
+        mirror.clone_into(&clone_git, base)
     );
     checked_out?;
     cloned?;
-    let (clone_git, repo_clone) = (layout.clone_git(), layout.repo_clone());
+    let repo_clone = layout.repo_clone();
     with_tree.write_index(&clone_git.join("index")).await?;
     let copied = tokio::task::spawn_blocking(move || {
         crate::disk::copy_all(&clone_git, &repo_clone.join(".git"))
@@ -370,28 +369,6 @@ async fn fill(
     let metadata = Metadata::begun(checkout, base);
     metadata.write(&layout.metadata()).await.map_err(disk)?;
     Ok(with_tree)
-}
-
-/// Makes the `.git` that drafts and tests see, at its base and without an index.
-async fn make_clone_git(
-    layout: &TaskLayout,
-    git: &Git,
-    mirror: &Repository,
-    base: &ObjectId,
-) -> Result<(), GitError> {
-    let template = layout.implementation().join("clone");
-    git.clone_shared(mirror, &template).await?;
-    let lacking = mirror.clone_configuration();
-    let (head, git_folder) = (format!("{base}\n"), layout.clone_git());
-    let made = tokio::task::spawn_blocking(move || {
-        std::fs::rename(template.join(".git"), &git_folder)?;
-        std::fs::remove_dir(&template)?;
-        let mut config = OpenOptions::new().append(true).open(git_folder.join("config"))?;
-        config.write_all(lacking.as_bytes())?;
-        std::fs::write(git_folder.join("HEAD"), head)
-    });
-    let made = made.await.map_err(std::io::Error::other);
-    made.flatten().map_err(disk)
 }
 
 impl Workspace {

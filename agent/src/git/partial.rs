@@ -66,11 +66,6 @@ impl Repository {
         }
     }
 
-    /// What the configuration of a clone of this repository has to say of what is missing.
-    pub const fn clone_configuration(&self) -> &'static str {
-        self.extent.configuration()
-    }
-
     /// Fetches by refspecs into a partial clone.
     pub(super) async fn fetch_partial(
         &self,

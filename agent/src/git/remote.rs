@@ -106,31 +106,6 @@ impl Git {
         self.run(call.about(remote, Talk::Fetch)).await?;
         Ok(self.repository(dir))
     }
-
-    /// Clones a local repository, its tags too, without copying its history and without a work
-    /// tree.
-    ///
-    /// # Errors
-    /// When the source can't be read or the target can't be written.
-    pub async fn clone_shared(
-        &self,
-        source: &Repository,
-        dir: &Path,
-    ) -> Result<Repository, GitError> {
-        let args = [
-            "clone",
-            "--quiet",
-            "--shared",
-            "--no-checkout",
-            "--template=",
-            "--",
-        ];
-        let mut call = Call::outside(args);
-        call.folder = Some((&source.dir, source.extent));
-        call.args.extend([absolute(&source.dir)?, absolute(dir)?]);
-        self.run(call).await?;
-        Ok(self.repository(dir.join(".git")))
-    }
 }
 
 impl Repository {

@@ -517,16 +517,9 @@ async fn nothing_that_was_planted_in_a_git_folder_is_obeyed() {
         .remote_refs(&remote, &["refs/heads/main"])
         .await
         .unwrap();
-    git_clone_beside(&clone, folder.path()).await;
+    let shared = folder.path().join("shared/.git");
+    clone.clone_into(&shared, &head).await.unwrap();
     assert!(!pwned.exists(), "a program was run");
-}
-
-/// A clone runs where a planted repository can't be discovered.
-async fn git_clone_beside(source: &Repository, folder: &Path) {
-    let git = Git::new();
-    git.clone_shared(source, &folder.join("shared"))
-        .await
-        .unwrap();
 }
 
 #[tokio::test]
