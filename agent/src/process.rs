@@ -2,7 +2,8 @@
 //!
 //! A child gets a clean environment (only what is named), a timeout and an output cap, and a
 //! supervisor (`supervise`) between the agent and it: all its descendants are dead when
-//! [`Spawn::run`] returns, and die when the future is dropped or the agent dies, however it dies.
+//! [`Spawn::run`] returns, or it returns [`SpawnError::Left`]; and they die when the future is
+//! dropped or the agent dies, however it dies.
 //! There is no shell anywhere: arguments go to the program as they are.
 //!
 //! Absent: isolation (see [`crate::sandbox`]).
@@ -36,12 +37,15 @@ pub(crate) use orphans::{VARIABLE as MARK, is_orphaned, is_own_program, new_mark
 pub use program::find_program;
 use protocol::{Order, Report};
 pub use supervise::enter;
-use supervisor::{Supervised, Surroundings};
+use supervisor::{End, Supervised, Surroundings};
 
 /// How long a command and its descendants may take to end after SIGTERM before SIGKILL.
 const GRACE: Duration = Duration::from_secs(2);
-/// How long is waited for the last descendants after the command's end; only those that hang in
-/// the kernel need it.
+/// How long is waited for the last descendants after the command's end. They are killed again and
+/// again meanwhile; only those that hang in the kernel, or start others faster than they are
+/// killed, need it.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long is waited for the end of the outputs once nobody is left to write any.
 const DRAIN: Duration = Duration::from_secs(2);
 
 /// Called with every line of output, as it comes; must not block.
@@ -137,6 +141,18 @@ pub enum SpawnError {
     /// The caller called it off; it is dead.
     #[error("it was called off")]
     Cancelled,
+    /// Nobody can say that all its processes are dead, so whatever it worked on may still change.
+    #[error(
+        "`{program}` has ended, but processes that it started may live on: {why}; what it worked \
+         on is not used. Look on the agent's host for processes in the state D (`ps -eo \
+         pid,stat,wchan,args`), for a file system that hangs, and for a lack of memory"
+    )]
+    Left {
+        /// The program, as the caller named it.
+        program: String,
+        /// What is known of the processes that are left.
+        why: String,
+    },
 }
 
 impl Spawn {
@@ -249,8 +265,8 @@ impl Spawn {
     /// Runs the child to its end.
     ///
     /// # Errors
-    /// When it can't be started, or `cancel` fires. A failing exit code, a signal and a timeout
-    /// are results, not errors.
+    /// When it can't be started, `cancel` fires, or processes of it may be left, which comes
+    /// before all else. A failing exit code, a signal and a timeout are results, not errors.
     pub async fn run(mut self, cancel: &CancellationToken) -> Result<Finished, SpawnError> {
         let started = Instant::now();
         let mut child = self.start()?;
@@ -271,12 +287,14 @@ impl Spawn {
             }
         };
         let end = child.wait(enough).await;
-        let drain = async {
-            child.gone().await;
-            while io.join_next().await.is_some() {}
+        let (report, enough) = match end {
+            Ok(end) => end,
+            Err(End::Unproven(why)) => return Err(self.left(why)),
+            Err(End::Failed(source)) => return Err(self.failed(source)),
         };
+        child.gone(PATIENCE).await.map_err(|why| self.left(why))?;
+        let drain = async { while io.join_next().await.is_some() {} };
         let _ = tokio::time::timeout(DRAIN, drain).await;
-        let (report, enough) = end.map_err(|source| self.failed(source))?;
         if enough == Some(Enough::Cancelled) {
             return Err(SpawnError::Cancelled);
         }
@@ -342,6 +360,13 @@ impl Spawn {
 
     fn name(&self) -> String {
         self.program.to_string_lossy().into_owned()
+    }
+
+    fn left(&self, why: String) -> SpawnError {
+        SpawnError::Left {
+            program: self.name(),
+            why,
+        }
     }
 
     fn failed(&self, source: std::io::Error) -> SpawnError {

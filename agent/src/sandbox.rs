@@ -132,7 +132,14 @@ pub enum SandboxError {
     },
     /// It can't.
     #[error(transparent)]
-    NotRun(#[from] SpawnError),
+    NotRun(SpawnError),
+    /// Nobody can say that nothing of it lives: there is no result, and the folders that it may write
+    /// are neither read nor handed over any more.
+    #[error("{why}")]
+    Left {
+        /// What may live, and where to look.
+        why: String,
+    },
     /// Its private folders can't be made.
     #[error("the folder {path} can't be made: {source}")]
     NoFolder {
@@ -155,6 +162,17 @@ pub enum SandboxError {
         /// What bubblewrap or this program said.
         why: String,
     },
+}
+
+impl From<SpawnError> for SandboxError {
+    fn from(error: SpawnError) -> Self {
+        match error {
+            SpawnError::Left { .. } => Self::Left {
+                why: error.to_string(),
+            },
+            other => Self::NotRun(other),
+        }
+    }
 }
 
 impl<'a> Run<'a> {
@@ -320,7 +338,7 @@ impl Sandbox {
     /// Runs a command of a repository: its program has to be allowed.
     ///
     /// # Errors
-    /// When it may not or can't be run, or is called off.
+    /// When it may not or can't be run, is called off, or something of it may live on.
     pub async fn run(&self, run: Run<'_>, cancel: &CancellationToken) -> Result<Ran, SandboxError> {
         let program = run.command.first().map_or("", String::as_str);
         if !self.allows(program) {
@@ -335,7 +353,7 @@ impl Sandbox {
     /// Runs a command that the operator chose, in the same surroundings.
     ///
     /// # Errors
-    /// When it can't be run or is called off.
+    /// When it can't be run, is called off, or something of it may live on.
     pub async fn run_trusted(
         &self,
         run: Run<'_>,

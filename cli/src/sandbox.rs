@@ -14,7 +14,7 @@ use patchfleet_agent::sandbox::egress::{
     self, AddressRules, AllowList, ConnectProxy, Entry, HostNetwork, IpNet, Policy, Refusals,
 };
 use patchfleet_agent::sandbox::{
-    self, Backend, Exceeded, Explained, Ran, Reach, Run, Sandbox, SandboxConfig,
+    self, Backend, Exceeded, Explained, Ran, Reach, Run, Sandbox, SandboxConfig, SandboxError,
 };
 use patchfleet_config::HumanDuration;
 use patchfleet_domain::AgentId;
@@ -146,6 +146,10 @@ async fn run_command(args: RunArgs, output: Output) -> anyhow::Result<ExitCode> 
     let ran = sandbox
         .run_trusted(run, &runtime::shutdown_on_signal()?)
         .await;
+    if let Err(error @ SandboxError::Left { .. }) = ran {
+        // Not while something may change it.
+        bail!("{error}; {} is not given back", folder.display());
+    }
     sandbox
         .give_back(&folder, owner)
         .with_context(|| format!("{} can't be given back", folder.display()))?;

@@ -159,7 +159,9 @@ impl GitError {
     pub(super) fn not_run(what: &str, error: SpawnError) -> Self {
         match error {
             SpawnError::Cancelled => Self::Interrupted,
-            SpawnError::NotFound { .. } | SpawnError::Failed { .. } => Self::host(what, error),
+            SpawnError::NotFound { .. } | SpawnError::Failed { .. } | SpawnError::Left { .. } => {
+                Self::host(what, error)
+            }
         }
     }
 

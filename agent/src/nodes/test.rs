@@ -196,9 +196,10 @@ fn node_error(error: SandboxError) -> NodeError {
             FailureKind::TestCommandInvalid
         }
         SandboxError::NoFolder { .. } => FailureKind::Internal,
-        SandboxError::Plan(_) | SandboxError::NotIsolated | SandboxError::Broken { .. } => {
-            FailureKind::HostFault
-        }
+        SandboxError::Plan(_)
+        | SandboxError::NotIsolated
+        | SandboxError::Left { .. }
+        | SandboxError::Broken { .. } => FailureKind::HostFault,
     };
     permanent(kind, format!("the tests can't be run: {error}"))
 }

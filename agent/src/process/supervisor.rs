@@ -26,6 +26,8 @@ use super::{GRACE, is_executable};
 /// How long a command that was let go may take beyond its grace. Only one that hangs in the
 /// kernel takes longer; its supervisor stays with it.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Said of a run whose supervisor can't say any more who is left.
+const LOST: &str = "the process that oversees it was killed, by it or by the kernel";
 /// The supervisor of programs that are none themselves: tests.
 const HELPER: &str = "patchfleet-supervise";
 
@@ -36,6 +38,15 @@ pub(super) struct Supervised {
     reports: BufReader<OwnedReadHalf>,
     /// The one task that has the other half of the socket.
     lifeline: JoinSet<()>,
+}
+
+/// A command's end that gives no result.
+#[derive(Debug)]
+pub(super) enum End {
+    /// Processes of it may live on, for this reason.
+    Unproven(String),
+    /// It never ran.
+    Failed(io::Error),
 }
 
 /// Where, and with what.
@@ -84,7 +95,7 @@ impl Supervised {
     pub(super) async fn wait<T>(
         &mut self,
         enough: impl Future<Output = T>,
-    ) -> io::Result<(Report, Option<T>)> {
+    ) -> Result<(Report, Option<T>), End> {
         let mut line = String::new();
         let (why, read) = {
             let mut report = std::pin::pin!(self.reports.read_line(&mut line));
@@ -97,34 +108,65 @@ impl Supervised {
             }
         };
         let report = match read {
-            Some(read) => read.map(|_| Report::from_line(&line))?,
+            Some(read) => read.map(|_| Report::from_line(&line)),
             None => {
-                tracing::warn!(supervisor = self.child.id(), "a command can't be ended");
-                Some(Report::Killed(nix::libc::SIGKILL))
+                let supervisor = self.child.id();
+                tracing::warn!(supervisor, "a command can't be ended");
+                let why = "it can't be ended, not by SIGKILL either".to_owned();
+                return Err(End::Unproven(why));
             }
         };
-        match report {
+        match report.map_err(End::Failed)? {
             Some(report) => Ok((report, why)),
-            None => self.find_out().await.map(|report| (report, why)),
+            None => Err(self.find_out().await),
         }
     }
 
-    /// The supervisor ended without a word: somebody killed it. The command is not told apart
-    /// from it, and what it left is found by its mark.
-    async fn find_out(&mut self) -> io::Result<Report> {
-        let status = self.child.wait().await?;
+    /// The supervisor ended without a word. One that could not begin says so by its exit code. One
+    /// that was killed leaves nobody to say who is left: what carries its mark is found and ended,
+    /// and a process that cleared its environment is not.
+    async fn find_out(&mut self) -> End {
+        let status = match self.child.wait().await {
+            Ok(status) => status,
+            Err(error) => return End::Failed(error),
+        };
+        if std::os::unix::process::ExitStatusExt::signal(&status).is_none() {
+            return End::Failed(io::Error::other(format!("its supervisor failed: {status}")));
+        }
         orphans::end_marked(&self.mark).await;
-        match std::os::unix::process::ExitStatusExt::signal(&status) {
-            Some(signal) => Ok(Report::Killed(signal)),
-            None => Err(io::Error::other(format!("its supervisor failed: {status}"))),
-        }
+        End::Unproven(LOST.to_owned())
     }
 
-    /// Waits until no descendant is left.
-    pub(super) async fn gone(&mut self) {
-        let mut rest = Vec::new();
-        let _ = self.reports.read_to_end(&mut rest).await;
-        let _ = self.child.wait().await;
+    /// Waits until no descendant is left, which the supervisor's own end proves: it ends when it has
+    /// reaped its last child, and whoever loses a parent becomes its child. In namespaces the last
+    /// one is process 1 of the namespace, which the kernel lets be reaped only when that is empty.
+    ///
+    /// # Errors
+    /// Why nobody knows that after this time.
+    pub(super) async fn gone(&mut self, patience: Duration) -> Result<(), String> {
+        let child = &mut self.child;
+        let reports = &mut self.reports;
+        let end = async {
+            let mut rest = Vec::new();
+            let _ = reports.read_to_end(&mut rest).await;
+            child.wait().await
+        };
+        match tokio::time::timeout(patience, end).await {
+            Ok(Ok(status)) if status.success() => Ok(()),
+            Ok(Err(error)) => Err(format!("its end can't be waited for: {error}")),
+            Ok(Ok(_)) => {
+                orphans::end_marked(&self.mark).await;
+                Err(LOST.to_owned())
+            }
+            Err(_) => {
+                let supervisor = self.child.id();
+                tracing::warn!(supervisor, "processes of a command can't be ended");
+                let patience = patience.as_secs();
+                Err(format!(
+                    "after {patience} s of SIGKILL some are still there"
+                ))
+            }
+        }
     }
 }
 

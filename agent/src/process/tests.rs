@@ -102,9 +102,37 @@ async fn a_daemon_that_left_group_session_and_parent_is_dead_after_a_normal_end(
 async fn a_command_that_kills_its_supervisor_has_its_daemons_found_by_their_mark() {
     let folder = tempfile::tempdir().unwrap();
     let script = format!("{DAEMON}; kill -9 $PPID; sleep 600");
-    let finished = run(Spawn::new("sh", folder.path()).args(["-c", &script])).await;
-    assert_eq!((finished.returncode, finished.signal), (None, Some(9)));
-    assert_is_dead(finished.stdout_text().trim());
+    let ended = Spawn::new("sh", folder.path()).args(["-c", &script]);
+    let left = ended.run(&CancellationToken::new()).await.unwrap_err();
+    assert!(matches!(left, SpawnError::Left { .. }), "{left}");
+    let pid = std::fs::read_to_string(folder.path().join("pid")).unwrap();
+    assert_is_dead(pid.trim());
+}
+
+#[tokio::test]
+async fn a_command_whose_processes_can_not_be_ended_has_no_result() {
+    let (sender, mut lines) = tokio::sync::mpsc::channel(1);
+    let stop = CancellationToken::new();
+    // Nobody ends processes while the supervisor is stopped.
+    let script = "kill -STOP $PPID; echo $PPID; sleep 600";
+    let child = sh(script).on_line(first_line(sender)).stop(stop.clone());
+    let cancel = CancellationToken::new();
+    let (result, supervisor) = tokio::join!(child.run(&cancel), async {
+        let supervisor = lines.recv().await.unwrap();
+        tokio::time::pause();
+        stop.cancel();
+        supervisor
+    });
+    let left = result.unwrap_err();
+    let text = left.to_string();
+    assert!(matches!(left, SpawnError::Left { .. }), "{text}");
+    assert!(
+        text.contains("`sh` has ended, but") && text.contains("is not used"),
+        "{text}"
+    );
+    tokio::time::resume();
+    run(sh(&format!("kill -CONT {supervisor}"))).await;
+    assert_dies(&supervisor).await;
 }
 
 #[tokio::test]

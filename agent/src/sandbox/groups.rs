@@ -218,14 +218,18 @@ impl Group {
     }
 
     /// Kills whoever is left, removes the groups and says what was used.
-    pub(super) async fn end(mut self) -> Usage {
+    ///
+    /// # Errors
+    /// Which group still has processes, or may have.
+    pub(super) async fn end(mut self) -> Result<Usage, String> {
         let usage = self.usage();
         let members = std::mem::take(&mut self.members);
         let removed = tokio::task::spawn_blocking(move || remove_all(&members)).await;
-        if removed.is_err() {
-            tracing::warn!("a run's control groups may be left behind");
+        let left = removed.map_err(|error| error.to_string())?;
+        match left.into_iter().next() {
+            Some(left) => Err(left),
+            None => Ok(usage),
         }
-        usage
     }
 }
 
@@ -363,12 +367,28 @@ fn set(folder: &Path, version: Version, limit: Limit, to: Allowance) -> Result<(
     Ok(())
 }
 
-fn remove_all(members: &[Member]) {
+/// Removes groups; says which of them still have processes.
+fn remove_all(members: &[Member]) -> Vec<String> {
+    let mut left = Vec::new();
     for member in members {
-        if let Err(error) = remove(&member.folder, member.version) {
-            let group = member.folder.display();
-            tracing::warn!(%group, %error, "a control group can't be removed");
+        let Err(error) = remove(&member.folder, member.version) else {
+            continue;
+        };
+        let group = member.folder.display();
+        tracing::warn!(%group, %error, "a control group can't be removed");
+        if !is_empty(&member.folder) {
+            left.push(format!("the control group {group} still has processes"));
         }
+    }
+    left
+}
+
+/// True for a group that has nobody in it, whatever keeps it from being removed. Whom this
+/// process's namespace does not know is somebody as well.
+fn is_empty(folder: &Path) -> bool {
+    match fs::read_to_string(folder.join(MEMBERS)) {
+        Ok(text) => text.trim().is_empty(),
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
     }
 }
 

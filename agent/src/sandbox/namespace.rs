@@ -198,7 +198,15 @@ impl Namespace {
         }
         let writable = writable(&run);
         let (finished, disk) = self.watched(run.into_spawn(spawn), writable, cancel).await;
+        // Both say whether all of it is dead, each by means of its own: the process namespace's end,
+        // and the group's.
         let usage = group.end().await;
+        let usage = usage.map_err(|left| {
+            let program = plan.command.first().map_or("", String::as_str);
+            let why =
+                format!("`{program}` has ended, but {left}; what it worked on is not used");
+            SandboxError::Left { why }
+        })?;
         let mut finished = finished?;
         let mut text = String::new();
         let read = report

@@ -121,7 +121,7 @@ async fn a_group_is_removed_with_its_run_and_those_of_the_dead_at_the_next_start
     let group = groups.make(ALLOWANCE).unwrap();
     let folders: Vec<_> = group.members.iter().map(|it| it.folder.clone()).collect();
     assert!(folders.iter().all(|it| it.is_dir()));
-    group.end().await;
+    group.end().await.unwrap();
     assert!(folders.iter().all(|it| !it.exists()));
 
     // As an agent leaves it that was killed: process 1 started at another time than 1.
@@ -181,4 +181,20 @@ async fn whoever_is_left_in_a_group_is_killed_in_both_versions() {
         assert_eq!(finished.unwrap().signal, Some(9));
         assert!(!group.exists());
     }
+}
+
+#[test]
+fn a_group_is_empty_only_when_nobody_is_in_it_and_that_can_be_seen() {
+    let base = tempfile::tempdir().unwrap();
+    let group = base.path().join("group");
+    assert!(is_empty(&group), "it is removed");
+    fs::create_dir(&group).unwrap();
+    // Whom this namespace does not know has no number here.
+    for (members, empty) in [("", true), ("0\n", false), ("17\n", false)] {
+        fs::write(group.join(MEMBERS), members).unwrap();
+        assert_eq!(is_empty(&group), empty, "{members}");
+    }
+    fs::remove_file(group.join(MEMBERS)).unwrap();
+    fs::create_dir(group.join(MEMBERS)).unwrap();
+    assert!(!is_empty(&group), "it can't be read");
 }
