@@ -26,7 +26,7 @@ pub use request::{DraftRequest, FileFacts};
 use crate::config::DraftConfig;
 use crate::git::{Change, GitError};
 use crate::process::OnLine;
-use crate::sandbox::{Isolation, Network, Sandbox, SandboxError};
+use crate::sandbox::{Exceeded, Isolation, Network, Sandbox, SandboxError};
 use crate::workspace::Workspace;
 
 /// A way to draft.
@@ -80,6 +80,15 @@ pub struct DraftSurroundings<'a> {
     pub cancel: CancellationToken,
 }
 
+/// The answer to a request.
+#[derive(Debug, Clone)]
+pub struct Drafted {
+    /// A unified diff against the base.
+    pub diff: String,
+    /// The isolation of the draft command, where there is one.
+    pub isolation: Option<Isolation>,
+}
+
 /// No draft could be had.
 #[derive(Debug, thiserror::Error)]
 pub enum DraftError {
@@ -107,6 +116,17 @@ pub enum DraftError {
     /// The proxy to the draft command's model can't be started.
     #[error("the proxy to the draft command's model can't be started: {0}")]
     NoModel(#[source] std::io::Error),
+    /// Something that the draft command started may live on and change what it worked on.
+    #[error("the draft has no result: {0}")]
+    Left(#[source] SandboxError),
+    /// The draft command used up what the operator gives it. Another try would as well.
+    #[error("the draft command has no result: {limit}; it said last:\n{tail}")]
+    OverLimit {
+        /// The limit that it met.
+        limit: Exceeded,
+        /// The end of its output.
+        tail: String,
+    },
     /// The draft command failed.
     #[error("the draft command {how}; it said last:\n{tail}")]
     CommandFailed {
@@ -214,17 +234,7 @@ impl Drafter {
         })
     }
 
-    /// How the draft command is kept apart, where there is one.
-    pub fn isolation(&self) -> Option<Isolation> {
-        match self {
-            Self::Replay { .. } => None,
-            Self::Cli {
-                network, sandbox, ..
-            } => Some(Isolation::of(sandbox.backend(), network.kind())),
-        }
-    }
-
-    /// Drafts a round: a unified diff against the base.
+    /// Drafts a round.
     ///
     /// # Errors
     /// When no draft can be had.
@@ -232,9 +242,12 @@ impl Drafter {
         &self,
         request: &DraftRequest,
         surroundings: DraftSurroundings<'_>,
-    ) -> Result<String, DraftError> {
+    ) -> Result<Drafted, DraftError> {
         match self {
-            Self::Replay { dir } => replay::draft(dir, request).await,
+            Self::Replay { dir } => Ok(Drafted {
+                diff: replay::draft(dir, request).await?,
+                isolation: None,
+            }),
             Self::Cli {
                 command,
                 timeout,
@@ -266,10 +279,18 @@ impl DraftError {
             Self::Interrupted | Self::Git(GitError::Interrupted) => FailureKind::Interrupted,
             Self::Git(error) => error.clone().into_failure().kind,
             // Says nothing about the task: whatever it asks for would end like this here.
-            Self::NotLoggedIn { .. } | Self::NotRun(_) | Self::NoModel(_) => FailureKind::HostFault,
+            Self::NotLoggedIn { .. }
+            | Self::NotRun(_)
+            | Self::NoModel(_)
+            | Self::Left(_)
+            | Self::OverLimit {
+                limit: Exceeded::DiskFull { .. },
+                ..
+            } => FailureKind::HostFault,
             Self::NotRecorded { .. }
             | Self::File { .. }
             | Self::CommandFailed { .. }
+            | Self::OverLimit { .. }
             | Self::NotPermitted { .. }
             | Self::Unchanged { .. }
             | Self::Hung { .. }

@@ -15,13 +15,15 @@ use std::time::Duration;
 
 use super::silence::Silence;
 use super::words::{Cause, Words};
-use super::{DraftError, DraftNetwork, DraftRequest, DraftSurroundings, environment, named};
+use super::{
+    DraftError, DraftNetwork, DraftRequest, DraftSurroundings, Drafted, environment, named,
+};
 use crate::disk;
 use crate::git::{GitError, ObjectId, Snapshot};
 use crate::nodes::encoding;
-use crate::process::{Finished, OnLine, SpawnError};
+use crate::process::{OnLine, SpawnError};
 use crate::sandbox::egress::ModelProxy;
-use crate::sandbox::{Reach, Run, Sandbox, SandboxError};
+use crate::sandbox::{Exceeded, Isolation, Ran, Reach, Run, Sandbox, SandboxError};
 use crate::workspace::Workspace;
 
 /// Longest text that fits into a variable on Linux, with room to spare.
@@ -45,7 +47,7 @@ impl CliDraft<'_> {
         &self,
         request: &DraftRequest,
         surroundings: DraftSurroundings<'_>,
-    ) -> Result<String, DraftError> {
+    ) -> Result<Drafted, DraftError> {
         let workspace = surroundings.workspace;
         let repository = &workspace.repository;
         let start = repository
@@ -53,17 +55,21 @@ impl CliDraft<'_> {
             .await?;
         workspace.check_out(&start).await?;
         let result = self.edit(request, (&surroundings, &start)).await;
+        if let Err(left @ DraftError::Left(_)) = result {
+            // Nobody touches what may still change; the workspace goes with the attempt.
+            return Err(left);
+        }
         let reset = workspace.check_out(&workspace.base).await;
-        let diff = result?;
+        let drafted = result?;
         reset?;
-        Ok(diff)
+        Ok(drafted)
     }
 
     async fn edit(
         &self,
         request: &DraftRequest,
         (surroundings, start): (&DraftSurroundings<'_>, &ObjectId),
-    ) -> Result<String, DraftError> {
+    ) -> Result<Drafted, DraftError> {
         let workspace = surroundings.workspace;
         let written = written(&workspace.layout.implementation(), request).await?;
         let private = workspace.layout.draft_private();
@@ -74,27 +80,19 @@ impl CliDraft<'_> {
             None if matches!(self.network, DraftNetwork::Host) => Reach::Host,
             None => Reach::Nothing,
         };
-        let finished = self.run(surroundings, (&private, written), reach).await;
+        let ran = self.run(surroundings, (&private, written), reach).await;
         if let Some(proxy) = model {
             report_use(proxy, &surroundings.on_line).await;
+        }
+        if let Err(left @ DraftError::Left(_)) = ran {
+            return Err(left);
         }
         // Transcripts, caches and whatever else the tool keeps at home.
         if let Err(error) = disk::remove_in_background(&private).await {
             tracing::warn!(folder = %private.display(), %error, "the draft command's home stays");
         }
-        let finished = finished?;
-        let words = Words::read(&finished.stdout_text(), &finished.stderr_text());
-        if finished.timed_out {
-            let (time, tail) = (self.timeout, words.tail());
-            return Err(DraftError::TimedOut { time, tail });
-        }
-        if !finished.succeeded() {
-            let how = match (finished.returncode, finished.signal) {
-                (Some(code), _) => format!("failed with exit code {code}"),
-                (None, signal) => format!("was ended by signal {}", signal.unwrap_or_default()),
-            };
-            return Err(fruitless(how, &words));
-        }
+        let ran = ran?;
+        let words = self.judge(&ran)?;
         let repository = &workspace.repository;
         let snapshot = repository.snapshot_beside(installed).await?;
         say_what_is_left_out(&snapshot, &surroundings.on_line);
@@ -107,7 +105,31 @@ impl CliDraft<'_> {
                 told => told,
             });
         }
-        Ok(diff)
+        let isolation = Some(Isolation::of_run(&ran, self.network.kind()));
+        Ok(Drafted { diff, isolation })
+    }
+
+    /// What the command said, when it ended well.
+    fn judge(&self, ran: &Ran) -> Result<Words, DraftError> {
+        let finished = &ran.finished;
+        let words = Words::read(&finished.stdout_text(), &finished.stderr_text());
+        // A command that goes on when a process of its own was killed knows best.
+        if finished.succeeded() {
+            return Ok(words);
+        }
+        if let Some(limit) = ran.exceeded.clone().filter(Exceeded::voids_result) {
+            let tail = words.tail();
+            return Err(DraftError::OverLimit { limit, tail });
+        }
+        if finished.timed_out {
+            let (time, tail) = (self.timeout, words.tail());
+            return Err(DraftError::TimedOut { time, tail });
+        }
+        let how = match (finished.returncode, finished.signal) {
+            (Some(code), _) => format!("failed with exit code {code}"),
+            (None, signal) => format!("was ended by signal {}", signal.unwrap_or_default()),
+        };
+        Err(fruitless(how, &words))
     }
 
     /// Runs the command until it ends, hangs or is called off.
@@ -116,7 +138,7 @@ impl CliDraft<'_> {
         surroundings: &DraftSurroundings<'_>,
         (private, request): (&Path, Written),
         reach: Reach<'_>,
-    ) -> Result<Finished, DraftError> {
+    ) -> Result<Ran, DraftError> {
         let layout = &surroundings.workspace.layout;
         let silence = Silence::new(self.silence, layout.root().to_owned());
         let lines = Arc::new(LastLines::default());
@@ -157,13 +179,13 @@ impl CliDraft<'_> {
                 tail: Words::read(&lines.text(), "").tail(),
             }),
             Err(SandboxError::NotRun(SpawnError::Cancelled)) => Err(DraftError::Interrupted),
+            Err(left @ SandboxError::Left { .. }) => Err(DraftError::Left(left)),
             Err(other) => Err(DraftError::NotRun(other)),
             Ok(ran) => {
-                // A command that goes on when a process of its own was killed knows best.
                 if let Some(limit) = &ran.exceeded {
                     (surroundings.on_line)(&format!("the draft command met a limit: {limit}"));
                 }
-                Ok(ran.finished)
+                Ok(ran)
             }
         }
     }

@@ -56,6 +56,9 @@ async fn a_command_edits_the_work_tree_and_git_tells_the_difference() {
     assert_eq!(files, ".gitignore\nadded.txt\ncalc.py\ntest_calc.py");
     let diff = report.ctx.text("diff.proposed").unwrap();
     assert!(diff.contains("+    return a + b"), "{diff}");
+    let lacking = report.ctx.get("draft.isolation.limits_not_enforced");
+    let all = serde_json::json!(["memory", "processors", "processes"]);
+    assert_eq!(lacking, Some(&all), "nothing is isolated");
 }
 
 #[tokio::test]
@@ -86,6 +89,21 @@ async fn a_command_that_fails_tells_what_it_said() {
         failure.message.contains("exit code 4") && failure.message.contains("no model"),
         "{failure:?}"
     );
+}
+
+#[tokio::test]
+async fn a_draft_of_which_processes_may_live_is_the_hosts_fault_and_its_folders_are_not_touched() {
+    let script = "sed -i 's/a - b/a + b/' calc.py; echo x > left; kill -9 $PPID";
+    let rig = Rig::commanding(REPOSITORY, script).await;
+    let failure = rig.fails().await;
+    assert_eq!(
+        (failure.kind, failure.retryable),
+        (FailureKind::HostFault, false)
+    );
+    assert!(failure.message.contains("may live on"), "{failure:?}");
+    let tasks = std::fs::read_dir(rig.bench.root.path().join("backend-1/tasks")).unwrap();
+    let mut tasks = tasks.map(|task| task.unwrap().path());
+    assert!(tasks.any(|task| task.join("repo-clone/left").exists()));
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use super::NodeDeps;
 use super::context::{optional, permanent, required};
 use super::finding::Finding;
 use super::patch::{self, PatchedFile, changes};
-use crate::draft::{DraftError, DraftRequest, DraftSurroundings};
+use crate::draft::{DraftError, DraftRequest, DraftSurroundings, Drafted};
 
 /// The node.
 pub(super) struct Draft(pub(super) Arc<NodeDeps>);
@@ -30,7 +30,7 @@ impl Node for Draft {
             cancel: call.cancel.clone(),
         };
         let drafted = deps.drafter.draft(&request, surroundings).await;
-        let diff = drafted.map_err(|error| node_error(&error))?;
+        let Drafted { diff, isolation } = drafted.map_err(|error| node_error(&error))?;
         if let Some(path) = patch::holds_registered_secret(&diff) {
             let message = format!(
                 "the draft of `{path}` holds a secret of this agent, such as its model key; the \
@@ -41,7 +41,7 @@ impl Node for Draft {
         }
         Ok(json!({
             "diff": { "proposed": diff, "round": call.visit },
-            "draft": { "isolation": deps.drafter.isolation() },
+            "draft": { "isolation": isolation },
         }))
     }
 }

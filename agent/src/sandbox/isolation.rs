@@ -35,6 +35,15 @@ impl Isolation {
         }
     }
 
+    /// The isolation that a run really had, with the limits that nothing enforced on it.
+    pub fn of_run(ran: &Ran, network: Network) -> Self {
+        let limits = ran.limits_not_enforced.iter();
+        Self {
+            limits_not_enforced: limits.map(|&limit| limit.to_owned()).collect(),
+            ..Self::of(ran.backend, network)
+        }
+    }
+
     /// In words, after "ran": `in the sandbox …` or `without isolation …`.
     pub fn words(&self) -> String {
         if self.backend == Backend::None {
@@ -64,11 +73,7 @@ impl Isolation {
 impl From<&Ran> for Isolation {
     /// Of a run without network.
     fn from(ran: &Ran) -> Self {
-        let limits = ran.limits_not_enforced.iter();
-        Self {
-            limits_not_enforced: limits.map(|&limit| limit.to_owned()).collect(),
-            ..Self::of(ran.backend, Network::Nothing)
-        }
+        Self::of_run(ran, Network::Nothing)
     }
 }
 

@@ -349,3 +349,25 @@ async fn drafts_and_tests_see_the_history_of_the_repository() {
         .unwrap();
     assert!(rig.on_branch("calc.py").await.contains("a + b"));
 }
+
+#[tokio::test]
+async fn a_draft_that_met_its_disk_limit_is_not_paid_again_and_names_the_limit() {
+    let config = crate::sandbox::SandboxConfig {
+        disk_mib: 64,
+        ..crate::sandbox::SandboxConfig::default()
+    };
+    let Some(sandbox) = isolating(config).await else {
+        return;
+    };
+    let mut rig = Rig::with(REPOSITORY).await;
+    let script = "echo begun; head -c 100M /dev/urandom > big; sleep 600";
+    rig.draft_by(script, Duration::ZERO, &sandbox);
+    let failure = rig.fails().await;
+    assert_eq!(
+        (failure.kind, failure.retryable),
+        (FailureKind::DraftFailed, false)
+    );
+    let told = ["`sandbox.disk_mib`", "64 MiB", "begun"];
+    let is_told = told.iter().all(|text| failure.message.contains(text));
+    assert!(is_told, "{failure:?}");
+}
