@@ -5,8 +5,9 @@
 //! file without rights is given back those of its owner, who is the agent.
 
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::io::{self, Read as _, Write as _};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
@@ -14,12 +15,19 @@ use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag};
 use nix::sys::stat::{FchmodatFlags, FileStat, Mode, SFlag};
-use nix::unistd::{Gid, Uid, UnlinkatFlags};
+use nix::unistd::{AccessFlags, Gid, Uid, UnlinkatFlags};
 
 const FOLDER: OFlag = OFlag::O_RDONLY
     .union(OFlag::O_DIRECTORY)
     .union(OFlag::O_NOFOLLOW)
     .union(OFlag::O_CLOEXEC);
+/// Makes a file where nothing is.
+const CREATE: OFlag = OFlag::O_WRONLY
+    .union(OFlag::O_CREAT)
+    .union(OFlag::O_EXCL)
+    .union(OFlag::O_CLOEXEC);
+/// What the owner of a folder needs to list it and to go into it.
+const READER: u32 = 0o500;
 /// What the owner of a folder needs to change what is in it.
 const OWNER: u32 = 0o700;
 /// The unit of `st_blocks`, whatever the file system's own is.
@@ -49,6 +57,8 @@ pub(crate) struct Stat {
     pub(crate) size: u64,
     /// Bytes that its content takes on disk; holes take none.
     pub(crate) on_disk: u64,
+    /// How many names it has; each hard link is one.
+    pub(crate) links: nix::libc::nlink_t,
     pub(crate) stamp: Stamp,
 }
 
@@ -153,8 +163,49 @@ impl Folder {
         }
     }
 
+    /// The same, for reading only: one without the rights to it is given all rights of its owner.
+    pub(crate) fn for_reading(&self, name: &OsStr) -> io::Result<Self> {
+        match self.stat(name)? {
+            Some(found) if found.mode & READER != READER => self.enter(name),
+            _ => self.look_into(name),
+        }
+    }
+
+    /// Opens a folder in this one that this process may list and go into, and changes nothing;
+    /// `None` for any other.
+    pub(crate) fn peek(&self, name: &OsStr) -> Option<Self> {
+        let opened = self.look_into(name).ok()?;
+        let rights = AccessFlags::R_OK | AccessFlags::X_OK;
+        let is_open = nix::unistd::faccessat(&opened.0, ".", rights, AtFlags::empty());
+        is_open.is_ok().then_some(opened)
+    }
+
+    /// Opens the folder that this one is in.
+    pub(super) fn parent(&self) -> io::Result<Self> {
+        self.look_into("..".as_ref())
+    }
+
+    /// Device and inode, by which a folder is recognized.
+    pub(super) fn identity(&self) -> io::Result<(u64, u64)> {
+        let stamp = self.status()?.stamp;
+        Ok((stamp.device, stamp.inode))
+    }
+
+    /// What the file system says of this folder.
+    pub(super) fn status(&self) -> io::Result<Stat> {
+        Stat::of_open(&self.0)
+    }
+
     /// Reads a plain file, at most so many bytes of it and one more.
     pub(crate) fn read(&self, name: &OsStr, cap: u64) -> io::Result<Vec<u8>> {
+        let mut content = Vec::new();
+        let mut file = self.open_file(name)?.take(cap.saturating_add(1));
+        file.read_to_end(&mut content)?;
+        Ok(content)
+    }
+
+    /// Opens a plain file for reading.
+    pub(super) fn open_file(&self, name: &OsStr) -> io::Result<File> {
         // Opening a FIFO must not wait for somebody who writes into it.
         let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
         let opened = match nix::fcntl::openat(&self.0, name, flags, Mode::empty()) {
@@ -164,14 +215,15 @@ impl Folder {
             }
             opened => opened?,
         };
-        let found = Stat::of(&nix::sys::stat::fstat(&opened)?);
-        if found.kind != Kind::File {
+        if Stat::of_open(&opened)?.kind != Kind::File {
             return Err(Errno::ELOOP.into());
         }
-        let mut content = Vec::new();
-        let mut file = std::fs::File::from(opened).take(cap.saturating_add(1));
-        file.read_to_end(&mut content)?;
-        Ok(content)
+        Ok(opened.into())
+    }
+
+    /// Makes a file that only its owner may read and write; there is nothing at its name.
+    pub(super) fn create_file(&self, name: &OsStr) -> io::Result<File> {
+        Ok(nix::fcntl::openat(&self.0, name, CREATE, bits(0o600))?.into())
     }
 
     /// Where a link leads.
@@ -188,14 +240,13 @@ impl Folder {
         mode: u32,
         owner: Option<Owner>,
     ) -> io::Result<Stamp> {
-        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
-        let opened = nix::fcntl::openat(&self.0, name, flags, bits(mode))?;
-        let mut file = std::fs::File::from(opened);
+        let opened = nix::fcntl::openat(&self.0, name, CREATE, bits(mode))?;
+        let mut file = File::from(opened);
         file.write_all(content)?;
         if let Some(owner) = owner {
             nix::unistd::fchown(&file, Some(owner.user()), Some(owner.group()))?;
         }
-        Ok(Stat::of(&nix::sys::stat::fstat(&file)?).stamp)
+        Ok(Stat::of_open(&file)?.stamp)
     }
 
     /// Makes a link, which belongs to an owner when one is named; there is nothing at its name.
@@ -216,11 +267,7 @@ impl Folder {
 
     /// Whose folder it is.
     pub(crate) fn owner(&self) -> io::Result<Owner> {
-        let found = nix::sys::stat::fstat(&self.0)?;
-        Ok(Owner {
-            uid: found.st_uid,
-            gid: found.st_gid,
-        })
+        Ok(self.status()?.owner())
     }
 
     /// Gives this folder, without what is in it, to an owner.
@@ -236,6 +283,34 @@ impl Folder {
         let (user, group) = (Some(owner.user()), Some(owner.group()));
         let flags = AtFlags::AT_SYMLINK_NOFOLLOW;
         Ok(nix::unistd::fchownat(&self.0, name, user, group, flags)?)
+    }
+
+    /// The same, if what is at the name is still what was found there; nobody knows what else it
+    /// would be.
+    pub(crate) fn give_found(&self, name: &OsStr, found: &Stat, owner: Owner) -> io::Result<()> {
+        let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let opened = nix::fcntl::openat(&self.0, name, flags, Mode::empty())?;
+        if Stat::of_open(&opened)?.stamp != found.stamp {
+            return Err(io::Error::other("it was changed while it was looked at"));
+        }
+        let (user, group) = (Some(owner.user()), Some(owner.group()));
+        let flags = AtFlags::AT_EMPTY_PATH | AtFlags::AT_SYMLINK_NOFOLLOW;
+        Ok(nix::unistd::fchownat(&opened, "", user, group, flags)?)
+    }
+
+    /// Moves what is at a name to a place of the same file system.
+    pub(crate) fn rename(&self, name: &OsStr, to: &Self, new: &OsStr) -> io::Result<()> {
+        if self.stat(name)?.is_some_and(|it| it.kind == Kind::Folder) {
+            // A folder can be moved by who may write it.
+            self.enter(name)?;
+        }
+        Ok(nix::fcntl::renameat(&self.0, name, &to.0, new)?)
+    }
+
+    /// Makes a folder that only its owner may enter, and enters it; nothing is at its name.
+    pub(super) fn make_new(&self, name: &OsStr) -> io::Result<Self> {
+        nix::sys::stat::mkdirat(&self.0, name, bits(OWNER))?;
+        self.enter(name)
     }
 
     /// Enters a folder that is made when nothing is there.
@@ -283,7 +358,7 @@ impl Folder {
             match self.stat(&name)?.map(|found| found.kind) {
                 Some(Kind::Folder) if depth == DEPTH => {
                     let raised = format!(".deep-{}", uuid::Uuid::now_v7());
-                    nix::fcntl::renameat(&self.0, name.as_os_str(), &top.0, raised.as_str())?;
+                    self.rename(&name, top, raised.as_ref())?;
                 }
                 Some(Kind::Folder) => {
                     if let Some(folder) = unless_absent(self.enter(&name))? {
@@ -312,7 +387,26 @@ impl Folder {
     }
 }
 
+impl AsFd for Folder {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
 impl Stat {
+    /// Whose it is.
+    pub(crate) const fn owner(&self) -> Owner {
+        Owner {
+            uid: self.stamp.owner,
+            gid: self.stamp.group,
+        }
+    }
+
+    /// Of what is open.
+    pub(super) fn of_open(opened: impl AsFd) -> io::Result<Self> {
+        Ok(Self::of(&nix::sys::stat::fstat(opened)?))
+    }
+
     fn of(found: &FileStat) -> Self {
         let kind = match SFlag::from_bits_truncate(found.st_mode) & SFlag::S_IFMT {
             SFlag::S_IFDIR => Kind::Folder,
@@ -326,6 +420,7 @@ impl Stat {
             mode: found.st_mode,
             size,
             on_disk: u64::try_from(found.st_blocks).unwrap_or_default() * BLOCK,
+            links: found.st_nlink,
             stamp: Stamp {
                 device: found.st_dev,
                 inode: found.st_ino,

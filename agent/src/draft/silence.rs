@@ -6,12 +6,15 @@
 //! Absent: files outside of the workspace, such as the temporary folder of a sandbox.
 
 use std::collections::VecDeque;
+use std::ffi::OsStr;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::Notify;
 
+use crate::disk::{Folder, Kind, walk};
 use crate::process::{Meter, OnLine};
 
 /// How many of the last lines count as the same thing said again.
@@ -128,18 +131,32 @@ struct Signs {
     processor: Duration,
 }
 
-/// Whether anything below the folder was written since; links are not followed.
+/// Whether anything below the folder was written since; links are not followed. A folder that was
+/// moved while it was looked at was changed as well.
 fn changed_since(folder: &Path, since: SystemTime) -> bool {
-    let Ok(entries) = std::fs::read_dir(folder) else {
+    let since = since.duration_since(SystemTime::UNIX_EPOCH);
+    let since = since.map_or(0, |it| i128::try_from(it.as_nanos()).unwrap_or(i128::MAX));
+    let Ok(top) = Folder::open(folder) else {
         return false;
     };
-    entries.flatten().any(|entry| {
-        let Ok(metadata) = entry.metadata() else {
-            return false;
-        };
-        let newer = metadata.modified().is_ok_and(|at| at >= since);
-        newer || (metadata.is_dir() && changed_since(&entry.path(), since))
-    })
+    let open = |folder: &Folder, name: &OsStr| Ok(folder.peek(name));
+    let looked = walk(top, open, |folder, _| {
+        let mut folders = Vec::new();
+        for name in folder.names().unwrap_or_default() {
+            let Ok(Some(found)) = folder.stat(&name) else {
+                continue;
+            };
+            let (seconds, nanoseconds) = found.stamp.modified;
+            if i128::from(seconds) * 1_000_000_000 + i128::from(nanoseconds) >= since {
+                return Err(io::Error::other("it was changed"));
+            }
+            if found.kind == Kind::Folder {
+                folders.push(name);
+            }
+        }
+        Ok(folders)
+    });
+    looked.is_err()
 }
 
 #[cfg(test)]

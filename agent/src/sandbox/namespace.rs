@@ -203,8 +203,7 @@ impl Namespace {
         let usage = group.end().await;
         let usage = usage.map_err(|left| {
             let program = plan.command.first().map_or("", String::as_str);
-            let why =
-                format!("`{program}` has ended, but {left}; what it worked on is not used");
+            let why = format!("`{program}` has ended, but {left}; what it worked on is not used");
             SandboxError::Left { why }
         })?;
         let mut finished = finished?;

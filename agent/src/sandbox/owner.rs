@@ -1,30 +1,122 @@
 //! Who owns what a command may write: an agent of root gives it to the user that the command is.
 //!
-//! Only while nothing untrusted runs: no link is followed, and nobody swaps one in meanwhile.
+//! By handles, so that no link is followed and no depth is too deep. A file with further names
+//! outside of the folder is somebody else's as well, and stays as it is.
 
-use std::fs;
+use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::io;
-use std::os::unix::fs::{MetadataExt as _, lchown};
 use std::path::Path;
 
 use super::plan::User;
+use crate::disk::{Folder, Kind, Owner, Stat, walk};
 
 /// Gives a folder, with what is in it and belongs to `from`, to a user.
 pub(super) fn hand_over(folder: &Path, from: u32, to: User) -> io::Result<()> {
-    let metadata = fs::symlink_metadata(folder)?;
-    if metadata.uid() == from && (metadata.uid(), metadata.gid()) != (to.uid, to.gid) {
-        lchown(folder, Some(to.uid), Some(to.gid))?;
+    let to = Owner {
+        uid: to.uid,
+        gid: to.gid,
+    };
+    let top = Folder::open(folder)?;
+    if top.owner()?.uid == from {
+        top.give(to)?;
     }
-    if !metadata.is_dir() {
-        return Ok(());
+    let mut names = Names::default();
+    let open = |folder: &Folder, name: &OsStr| folder.look_into(name).map(Some);
+    walk(top, open, |folder, _| {
+        let mut folders = Vec::new();
+        for name in folder.names()? {
+            let Some(found) = folder.stat(&name)? else {
+                continue;
+            };
+            let is_due = found.owner().uid == from && found.owner() != to;
+            if is_due && names.are_all_here(&found) {
+                folder.give_found(&name, &found, to)?;
+            }
+            if found.kind == Kind::Folder {
+                folders.push(name);
+            }
+        }
+        Ok(folders)
+    })
+}
+
+/// Names that were met of files with several.
+#[derive(Default)]
+struct Names(HashMap<(u64, u64), nix::libc::nlink_t>);
+
+impl Names {
+    /// True once every name of a file was met.
+    fn are_all_here(&mut self, found: &Stat) -> bool {
+        if found.kind == Kind::Folder || found.links <= 1 {
+            return true;
+        }
+        let met = self.0.entry((found.stamp.device, found.stamp.inode));
+        let met = met.or_default();
+        *met += 1;
+        *met >= found.links
     }
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            hand_over(&entry.path(), from, to)?;
-        } else if entry.metadata()?.uid() == from {
-            lchown(entry.path(), Some(to.uid), Some(to.gid))?;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::{MetadataExt as _, symlink};
+    use std::path::PathBuf;
+
+    use nix::unistd::geteuid;
+
+    use super::*;
+
+    const TO: User = User {
+        uid: 65534,
+        gid: 65534,
+    };
+
+    /// A folder to hand over, as only root can.
+    fn folder() -> Option<(tempfile::TempDir, PathBuf)> {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("folder");
+        fs::create_dir(&folder).unwrap();
+        geteuid().is_root().then_some((root, folder))
+    }
+
+    fn owner(path: &Path) -> u32 {
+        fs::symlink_metadata(path).unwrap().uid()
+    }
+
+    #[test]
+    fn a_file_with_a_name_elsewhere_stays_whose_it_is_and_one_with_all_names_here_does_not() {
+        let Some((root, folder)) = folder() else {
+            return;
+        };
+        let outside = root.path().join("outside");
+        fs::write(&outside, "x").unwrap();
+        fs::hard_link(&outside, folder.join("name")).unwrap();
+        symlink(&outside, folder.join("link")).unwrap();
+        fs::create_dir(folder.join("sub")).unwrap();
+        fs::write(folder.join("one"), "x").unwrap();
+        fs::hard_link(folder.join("one"), folder.join("sub/two")).unwrap();
+        hand_over(&folder, 0, TO).unwrap();
+        assert_eq!(owner(&outside), 0);
+        for name in ["link", "one", "sub", "sub/two", ""] {
+            assert_eq!(owner(&folder.join(name)), TO.uid, "{name}");
         }
     }
-    Ok(())
+
+    #[test]
+    fn no_depth_is_too_deep_to_be_handed_over() {
+        let Some((_root, folder)) = folder() else {
+            return;
+        };
+        let mut inner = Folder::open(&folder).unwrap();
+        for _ in 0..3000 {
+            inner = inner.make("deep".as_ref()).unwrap();
+        }
+        inner.write("file".as_ref(), b"x", 0o600, None).unwrap();
+        hand_over(&folder, 0, TO).unwrap();
+        let found = inner.stat("file".as_ref()).unwrap().unwrap();
+        assert_eq!(found.owner().uid, TO.uid);
+        crate::disk::remove_all(&folder).unwrap();
+    }
 }

@@ -1,11 +1,11 @@
 //! What the setup phase installed: kept apart, and copied to each draft and each test run.
 //!
 //! Copies, because whoever runs may change what it is given, and the next one must not meet that.
-//! All of this happens while nothing untrusted runs; what a change made of the work tree's folders
-//! is entered by handles nevertheless, so that no link of it leads a copy elsewhere.
+//! All of this happens while nothing untrusted runs; what it wrote is entered, moved and copied by
+//! handles nevertheless, so that no link of it leads elsewhere and no depth is too deep.
 
 use std::collections::BTreeSet;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
@@ -45,18 +45,14 @@ impl Dependencies {
             base.folders
                 .extend(Path::new(path).ancestors().skip(1).map(Path::to_owned));
         }
-        let mut paths = Vec::new();
-        base.additions(work_tree, Path::new(""), &mut paths)?;
+        disk::open_up(work_tree)?;
+        let paths = base.additions(Folder::open(work_tree)?)?;
         let tree = folder.join("tree");
         disk::remove_all(&tree)?;
         for path in &paths {
-            let (from, to) = (work_tree.join(path), tree.join(path));
-            fs::create_dir_all(to.parent().unwrap_or(&tree))?;
-            if fs::symlink_metadata(&from)?.is_dir() {
-                // A folder can be moved by who may write it.
-                disk::open_up(&from)?;
+            if let Some((folder, name)) = parent(work_tree, path)? {
+                folder.rename(name, &parent_made(&tree, path)?, name)?;
             }
-            fs::rename(from, to)?;
         }
         Ok(Self::at(folder, paths, None))
     }
@@ -90,7 +86,7 @@ impl Dependencies {
         let mut paths = BTreeSet::new();
         for path in &installed.paths {
             if let Some((folder, name)) = parent(work_tree, path)? {
-                installed.put_beside(work_tree, (path, &folder, name), &mut paths)?;
+                installed.put_beside((path, &folder, name), &mut paths)?;
             }
         }
         let originals = installed.tree();
@@ -106,20 +102,26 @@ impl Installed {
     /// Copies what is at a path, where nothing is; where both have a folder, what is in it.
     fn put_beside(
         &self,
-        work_tree: &Path,
         (path, folder, name): (&Path, &Folder, &OsStr),
         put: &mut BTreeSet<PathBuf>,
     ) -> io::Result<()> {
-        let original = self.tree().join(path);
+        let tree = self.tree();
+        let Some((originals, _)) = parent(&tree, path)? else {
+            return Ok(());
+        };
+        let is_folder = || -> io::Result<bool> {
+            let original = originals.stat(name)?;
+            Ok(original.is_some_and(|it| it.kind == Kind::Folder))
+        };
         match folder.stat(name)?.map(|found| found.kind) {
             None => {
-                disk::copy_tree(&original, &work_tree.join(path))?;
+                disk::copy((&originals, name), (folder, name))?;
                 put.insert(path.to_owned());
             }
-            Some(Kind::Folder) if fs::symlink_metadata(&original)?.is_dir() => {
+            Some(Kind::Folder) if is_folder()? => {
                 let below = folder.enter(name)?;
-                for name in names(&original)? {
-                    self.put_beside(work_tree, (&path.join(&name), &below, &name), put)?;
+                for name in originals.for_reading(name)?.names()? {
+                    self.put_beside((&path.join(&name), &below, &name), put)?;
                 }
             }
             Some(_) => {}
@@ -128,9 +130,14 @@ impl Installed {
     }
 }
 
-fn names(folder: &Path) -> io::Result<Vec<OsString>> {
-    let entries = fs::read_dir(folder)?;
-    entries.map(|entry| Ok(entry?.file_name())).collect()
+/// The folder that a path lies in below another one, made when it is not there.
+fn parent_made(top: &Path, path: &Path) -> io::Result<Folder> {
+    fs::create_dir_all(top)?;
+    let mut folder = Folder::open(top)?;
+    for part in path.parent().into_iter().flatten() {
+        folder = folder.make(part)?;
+    }
+    Ok(folder)
 }
 
 /// The folder of a work tree that a path lies in, and its name there; nothing when it is no folder
@@ -162,28 +169,30 @@ struct Base {
 }
 
 impl Base {
-    /// What a folder of the work tree has and the base has not.
-    fn additions(
-        &self,
-        work_tree: &Path,
-        folder: &Path,
-        found: &mut Vec<PathBuf>,
-    ) -> io::Result<()> {
-        for entry in fs::read_dir(work_tree.join(folder))? {
-            let entry = entry?;
-            let path = folder.join(entry.file_name());
-            let is_git = folder.as_os_str().is_empty() && entry.file_name().as_bytes() == b".git";
-            if is_git || self.files.contains(&path) {
-                continue;
+    /// What the work tree has and the base has not.
+    fn additions(&self, work_tree: Folder) -> io::Result<Vec<PathBuf>> {
+        let mut found = Vec::new();
+        let open = |folder: &Folder, name: &OsStr| folder.enter(name).map(Some);
+        disk::walk(work_tree, open, |folder, path| {
+            let mut folders = Vec::new();
+            for name in folder.names()? {
+                let is_git = path.as_os_str().is_empty() && name.as_bytes() == b".git";
+                let below = path.join(&name);
+                if is_git || self.files.contains(&below) {
+                    continue;
+                }
+                if !self.folders.contains(&below) {
+                    found.push(below);
+                } else if folder
+                    .stat(&name)?
+                    .is_some_and(|it| it.kind == Kind::Folder)
+                {
+                    folders.push(name);
+                }
             }
-            if !self.folders.contains(&path) {
-                found.push(path);
-            } else if entry.file_type()?.is_dir() {
-                disk::open_up(&entry.path())?;
-                self.additions(work_tree, &path, found)?;
-            }
-        }
-        Ok(())
+            Ok(folders)
+        })?;
+        Ok(found)
     }
 }
 
@@ -274,5 +283,33 @@ mod tests {
         write(home.join(".local/usercustomize.py"));
         let put = Dependencies::default().put(root.path(), &home).unwrap();
         assert!(put.paths.is_empty() && !home.exists());
+    }
+
+    #[test]
+    fn what_was_installed_too_deep_for_a_path_or_without_rights_is_moved_and_copied() {
+        let root = tempfile::tempdir().unwrap();
+        let tree = root.path().join("work");
+        write(tree.join("a.py"));
+        write(tree.join("locked/file"));
+        let mut deep = Folder::open(&tree).unwrap();
+        for _ in 0..1500 {
+            deep = deep.make("deep".as_ref()).unwrap();
+        }
+        let folder = root.path().join("setup");
+        write(folder.join("home/secret"));
+        for path in [tree.join("locked"), folder.join("home/secret")] {
+            let nothing = std::os::unix::fs::PermissionsExt::from_mode(0);
+            fs::set_permissions(path, nothing).unwrap();
+        }
+        let dependencies = Dependencies::collect(&tree, ["a.py"], &folder).unwrap();
+        assert!(!tree.join("deep").exists() && !tree.join("locked").exists());
+        let home = root.path().join("home");
+        let put = dependencies.put(&tree, &home).unwrap();
+        let paths: Vec<_> = put.paths.iter().collect();
+        assert_eq!(paths, [Path::new("deep"), Path::new("locked")]);
+        assert!(home.join("secret").exists() && tree.join("locked/file").exists());
+        for path in [root.path().join("work"), folder] {
+            disk::remove_all(&path).unwrap();
+        }
     }
 }
