@@ -98,7 +98,7 @@ async fn a_draft_of_which_processes_may_live_is_the_hosts_fault_and_its_folders_
     let failure = rig.fails().await;
     assert_eq!(
         (failure.kind, failure.retryable),
-        (FailureKind::HostFault, false)
+        (FailureKind::HostFault, true)
     );
     assert!(failure.message.contains("may live on"), "{failure:?}");
     let tasks = std::fs::read_dir(rig.bench.root.path().join("backend-1/tasks")).unwrap();

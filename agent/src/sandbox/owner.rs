@@ -17,7 +17,11 @@ pub(super) fn hand_over(folder: &Path, from: u32, to: User) -> io::Result<()> {
         uid: to.uid,
         gid: to.gid,
     };
-    let top = Folder::open(folder)?;
+    let top = match Folder::open(folder) {
+        // Whoever opens it for the command refuses what is no folder, and says so.
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotADirectory) => return Ok(()),
+        opened => opened?,
+    };
     if top.owner()?.uid == from {
         top.give(to)?;
     }
