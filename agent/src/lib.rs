@@ -63,7 +63,7 @@ pub fn enter() -> Option<std::process::ExitCode> {
 const SWEEP_INTERVAL: Duration = Duration::from_hours(1);
 /// Sweeps in the time that a workspace is kept, so that none outlives it by much.
 const SWEEPS: u32 = 10;
-/// How long after a sweep a full disk is no reason for another one.
+/// How long after a sweep a full disk is no reason for another one, unless an attempt ended.
 const SWEEP_PAUSE: Duration = Duration::from_mins(1);
 
 /// Runs one agent until it is told to end: it takes nothing new, lets running tasks end within
@@ -196,6 +196,10 @@ async fn sweep_now_and_then(member: &Member) {
             Ok(swept) => tracing::debug!(?swept, "old workspaces removed"),
             Err(error) => tracing::warn!(%error, "old workspaces can't be removed"),
         }
-        tokio::time::sleep(SWEEP_PAUSE.min(every)).await;
+        // What is in use stays, so that the same sweep again would find no more.
+        tokio::select! {
+            () = tokio::time::sleep(SWEEP_PAUSE.min(every)) => {}
+            () = member.attempt_ended.notified() => {}
+        }
     }
 }

@@ -32,6 +32,8 @@ pub(crate) struct Member {
     pub(crate) jobs: TaskTracker,
     /// The disk was found full.
     pub(crate) disk_pressure: Notify,
+    /// An attempt ended, so that more can be removed than before.
+    pub(crate) attempt_ended: Notify,
     pub(crate) fitness: Fitness,
     /// What is not for others to read.
     pub(crate) paths: Arc<HostPaths>,
@@ -69,6 +71,7 @@ impl Member {
             workspaces,
             jobs: TaskTracker::new(),
             disk_pressure: Notify::new(),
+            attempt_ended: Notify::new(),
             instance: Uuid::now_v7(),
             paths: Arc::new(HostPaths::of(&config)),
             drafter: Drafter::new(&config.draft, &sandbox)?,
@@ -209,7 +212,11 @@ impl Member {
             cancel,
             drafted: Arc::default(),
         };
-        self.jobs.spawn(job::run(job));
+        let member = Arc::clone(self);
+        self.jobs.spawn(async move {
+            job::run(job).await;
+            member.attempt_ended.notify_one();
+        });
         Ok(())
     }
 

@@ -103,6 +103,46 @@ async fn tests_that_remove_their_own_work_tree_count_as_what_they_said() {
     }
 }
 
+const FILLS: &str = "import os, unittest
+
+
+class Fills(unittest.TestCase):
+    def test_there_is_always_room(self):
+        if os.path.exists('orders/fill.txt'):
+            with open('filler', 'wb', buffering=0) as file:
+                while file.write(bytes(65536)):
+                    pass
+";
+
+#[tokio::test]
+async fn a_disk_that_a_test_fills_costs_that_task_alone() {
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let world = World::with(Plan {
+        more_files: &[("tests/test_fill.py", FILLS)],
+        afterwards: "if test -e \"${gate%gate}fill\"; then echo $PATCHFLEET_ROUND > orders/fill.txt; fi",
+        disk: Some("48m"),
+        ..Plan::default()
+    })
+    .await;
+    let fill = world.draft_folder().join("fill");
+    std::fs::write(&fill, "").unwrap();
+    let issue = world.open();
+    world.label(issue);
+    let task = finished(&world, 1, TaskState::Failed).await.remove(0);
+    let failure = task.failure.unwrap();
+    assert_ne!(failure.kind, FailureKind::Internal, "{}", failure.message);
+    let told = world.status_says(issue, failure.kind.as_str()).await;
+    assert!(told.contains("No space left"), "{told}");
+    std::fs::remove_file(&fill).unwrap();
+    let issue = world.open();
+    world.label(issue);
+    finished(&world, 1, TaskState::Review).await;
+    world.idle_agent().await;
+    world.nothing_is_left().await;
+}
+
 const MANY: usize = 20;
 
 #[tokio::test]

@@ -58,6 +58,8 @@ pub(crate) struct Plan {
     pub(crate) submodule: bool,
     /// How many tasks the agent works on at once, if not as many as usual.
     pub(crate) slots: Option<u32>,
+    /// The agent's workspaces lie on a disk of their own of this size, which only root can have.
+    pub(crate) disk: Option<&'static str>,
     /// Shell that the draft command runs when it has mended the sample; `$marker` is a folder of the
     /// host that anybody may write and no run in a sandbox sees.
     pub(crate) afterwards: &'static str,
@@ -88,6 +90,7 @@ impl Default for Plan {
             more_files: &[],
             submodule: false,
             slots: None,
+            disk: None,
             afterwards: "",
             model: None,
             agent_metrics: false,
@@ -211,10 +214,12 @@ impl World {
             }
             Part::Agent => {
                 let config = settings::agent(self);
+                let (program, before) = self.on_disk(program);
+                let args = ["agent", "--config", &config].map(str::to_owned);
                 let process = Process::start(Start {
-                    program,
+                    program: &program,
                     name: "agent",
-                    args: ["agent", "--config", &config].map(str::to_owned).into(),
+                    args: before.into_iter().chain(args).collect(),
                     secrets: self.keys.for_agent(),
                     folder: self.folder(),
                 })
@@ -224,6 +229,19 @@ impl World {
                 self.idle_agent().await;
             }
         }
+    }
+
+    /// The program that begins an agent, and what is said to it before the agent's own arguments.
+    fn on_disk(&self, program: &Path) -> (PathBuf, Vec<String>) {
+        let Some(size) = self.plan.disk else {
+            return (program.to_owned(), Vec::new());
+        };
+        let disk = self.folder().join("workspaces");
+        std::fs::create_dir_all(&disk).unwrap();
+        let (disk, program) = (disk.display().to_string(), program.display().to_string());
+        let script = "mount -t tmpfs -o size=$0 none \"$1\" && shift && exec \"$@\"";
+        let args = ["--mount", "sh", "-c", script, size, &disk, &program];
+        ("unshare".into(), args.map(str::to_owned).into())
     }
 
     /// Starts one more agent, whose drafts are made by that command.
