@@ -1,4 +1,4 @@
-//! The processor time of a command that runs and of everything below it.
+//! The processes of a command that runs: the command and everything below it, and what they use.
 //!
 //! Processes are found by their parents, which are the same from inside and outside of namespaces:
 //! in a sandbox neither a work folder nor an environment tells whose a process is.
@@ -24,16 +24,19 @@ impl Meter {
         self.0.store(pid.unwrap_or_default(), Ordering::Relaxed);
     }
 
-    /// The processor time of all processes of the command that live; nothing before it starts.
-    /// Reads files, and is therefore not for tasks of a runtime.
+    /// All processes of the command that live; none before it starts. Reads files, and is therefore
+    /// not for tasks of a runtime.
+    pub(crate) fn processes(&self) -> Vec<Pid> {
+        match self.0.load(Ordering::Relaxed) {
+            0 => Vec::new(),
+            pid => table::descendants(&[Pid::from_raw(pid)], &table::all()),
+        }
+    }
+
+    /// The processor time of these processes.
     pub fn processor_time(&self) -> Duration {
-        let supervisor = match self.0.load(Ordering::Relaxed) {
-            0 => return Duration::ZERO,
-            pid => Pid::from_raw(pid),
-        };
-        let processes = table::descendants(&[supervisor], &table::all());
-        let times = processes.iter().filter_map(|pid| ticks(*pid));
-        times.sum()
+        let processes = self.processes().into_iter();
+        processes.filter_map(ticks).sum()
     }
 }
 

@@ -15,9 +15,9 @@ use super::plan::{
 };
 use super::settings::{Backend, SandboxConfig};
 use super::verdict::{self, Verdict};
+use super::watch::{self, Written};
 use super::{
     Exceeded, Limit, Network, Ran, Run, SandboxError, egress, owner, stage, system, toolchains,
-    watch,
 };
 use crate::process::{Finished, Spawn, SpawnError, find_program};
 
@@ -169,7 +169,7 @@ impl Namespace {
     /// Runs a command in namespaces of its own.
     pub(super) async fn run(
         &self,
-        run: Run<'_>,
+        mut run: Run<'_>,
         cancel: &CancellationToken,
     ) -> Result<Ran, SandboxError> {
         let mut plan = self.plan(&run)?;
@@ -196,8 +196,11 @@ impl Namespace {
                 spawn = spawn.env(name, value);
             }
         }
-        let writable = writable(&run);
-        let (finished, disk) = self.watched(run.into_spawn(spawn), writable, cancel).await;
+        let written = Written {
+            folders: writable(&run),
+            meter: run.meter.get_or_insert_default().clone(),
+        };
+        let (finished, disk) = self.watched(run.into_spawn(spawn), written, cancel).await;
         // Both say whether all of it is dead, each by means of its own: the process namespace's end,
         // and the group's.
         let usage = group.end().await;
@@ -245,11 +248,11 @@ impl Namespace {
     async fn watched(
         &self,
         spawn: Spawn,
-        writable: Vec<PathBuf>,
+        written: Written,
         cancel: &CancellationToken,
     ) -> (Result<Finished, SpawnError>, Option<Exceeded>) {
         let (full, limit) = (CancellationToken::new(), self.disk_mib << 20);
-        let look = watch::watch(writable, limit, &full);
+        let look = watch::watch(written, limit, &full);
         let mut found = None;
         let running = spawn.stop(full.clone()).run(cancel);
         tokio::pin!(look, running);

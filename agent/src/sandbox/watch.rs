@@ -5,6 +5,8 @@
 //! that is as good as full ends those runs that filled it, whatever their limit is: the agent
 //! itself has to go on writing.
 
+mod unnamed;
+
 use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
@@ -16,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::Exceeded;
 use crate::disk::{Folder, Kind};
 use crate::host::is_disk_full;
+use crate::process::Meter;
 
 /// The pause between two looks, at the least.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -28,17 +31,27 @@ const PART: u64 = 256 << 20;
 /// Folders that are open at a time. More are needed only for trees that are made to be in the way.
 const MOST_OPEN: usize = 400;
 
+/// What a run writes to.
+pub(super) struct Written {
+    /// The folders that it may write.
+    pub(super) folders: Vec<PathBuf>,
+    /// Its processes.
+    pub(super) meter: Meter,
+}
+
 /// Looks until more than the limit is there, or the disk is full and this run had its part in it;
 /// fires then, and gives what was found. Ends never otherwise.
-pub(super) async fn watch(folders: Vec<PathBuf>, limit: u64, full: &CancellationToken) -> Exceeded {
-    let folders = Arc::new(folders);
+pub(super) async fn watch(written: Written, limit: u64, full: &CancellationToken) -> Exceeded {
+    let written = Arc::new(written);
     let mut before = None;
     loop {
         let started = Instant::now();
-        let looked = Arc::clone(&folders);
+        let looked = Arc::clone(&written);
         let look = tokio::task::spawn_blocking(move || {
-            let is_full = looked.iter().any(|folder| is_disk_full(folder));
-            (used(&looked, limit), is_full)
+            let Written { folders, meter } = &*looked;
+            let is_full = folders.iter().any(|folder| is_disk_full(folder));
+            let unnamed = unnamed::size(&meter.processes(), folders);
+            (used(folders, limit).saturating_add(unnamed), is_full)
         });
         match look.await {
             Ok((used, is_full)) => {
@@ -72,7 +85,7 @@ fn judge((before, used): (u64, u64), limit: u64, is_full: bool) -> Option<Exceed
 }
 
 /// Bytes on disk in all folders; counting ends when there is more than the limit.
-pub(super) fn used(folders: &[PathBuf], limit: u64) -> u64 {
+fn used(folders: &[PathBuf], limit: u64) -> u64 {
     let mut sum = 0;
     for folder in folders {
         // What is not there takes no room.

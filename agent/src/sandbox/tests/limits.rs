@@ -175,3 +175,21 @@ async fn what_fills_the_disk_is_ended_and_says_what_it_said_until_then() {
     assert_eq!(ran.finished.returncode, None);
     assert!(!ran.finished.timed_out);
 }
+
+#[tokio::test]
+async fn files_without_a_name_count_for_as_long_as_they_are_open() {
+    let Some(sandbox) = isolating(config()).await else {
+        return;
+    };
+    let script = "import os, sys, time
+for number in range(5):
+    file = os.open('file', os.O_CREAT | os.O_WRONLY)
+    os.unlink('file')
+    os.write(file, bytes(20 << 20))
+print('written', flush=True)
+time.sleep(100)";
+    let ran = python(&sandbox, script).await;
+    let met = matches!(ran.exceeded, Some(Exceeded::DiskLimit { .. }));
+    assert!(met, "{ran:?}");
+    assert!(!ran.finished.timed_out);
+}
