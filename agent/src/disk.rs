@@ -6,6 +6,7 @@
 mod copy;
 mod handle;
 mod spread;
+mod upper;
 mod walk;
 
 use std::ffi::OsStr;
@@ -18,6 +19,7 @@ pub(crate) use copy::{copy, copy_tree};
 pub use handle::Owner;
 pub(crate) use handle::{Folder, Kind, Stamp, Stat};
 pub(crate) use spread::{Queue, spread};
+pub(crate) use upper::settle;
 pub(crate) use walk::walk;
 
 /// What the owner of a folder needs to change what is in it.

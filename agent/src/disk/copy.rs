@@ -91,7 +91,7 @@ fn copy_one((from, name): (&Folder, &OsStr), (to, new): (&Folder, &OsStr)) -> io
             copy.set_times(fs::FileTimes::new().set_modified(modified))?;
             same(&copy, &found)?;
         }
-        Kind::Special => {}
+        Kind::Whiteout | Kind::Special => {}
     }
     Ok(false)
 }

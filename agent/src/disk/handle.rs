@@ -16,6 +16,8 @@ use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag};
 use nix::sys::stat::{FchmodatFlags, FileStat, Mode, SFlag};
 use nix::unistd::{AccessFlags, Gid, Uid, UnlinkatFlags};
+use rustix::fs::XattrFlags;
+use rustix::io::Errno as Attribute;
 
 const FOLDER: OFlag = OFlag::O_RDONLY
     .union(OFlag::O_DIRECTORY)
@@ -30,6 +32,13 @@ const CREATE: OFlag = OFlag::O_WRONLY
 const READER: u32 = 0o500;
 /// What the owner of a folder needs to change what is in it.
 const OWNER: u32 = 0o700;
+/// What the kernel calls a folder of an overlay's upper layer that replaces those below it
+/// (`Documentation/filesystems/overlayfs.rst`). Only root can set it.
+const OPAQUE: &str = "trusted.overlay.opaque";
+/// And one that was moved in the overlay.
+const MOVED: &str = "trusted.overlay.redirect";
+/// Longest path that the kernel writes.
+const PATH_MAX: usize = 4096;
 /// The unit of `st_blocks`, whatever the file system's own is.
 const BLOCK: u64 = 512;
 /// How deep folders are entered at once when they are removed: each takes a descriptor.
@@ -45,7 +54,10 @@ pub(crate) enum Kind {
     Folder,
     File,
     Link,
-    /// A FIFO, a socket or a device.
+    /// The device 0:0, which any user can make: in a layer of an overlay, it hides what layers below
+    /// have at its name.
+    Whiteout,
+    /// A FIFO, a socket or another device.
     Special,
 }
 
@@ -265,6 +277,42 @@ impl Folder {
             .ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
+    /// Hides what layers below have at a name; there is nothing at it in this one.
+    pub(crate) fn hide(&self, name: &OsStr) -> io::Result<()> {
+        let (kind, nobody) = (SFlag::S_IFCHR, Mode::empty());
+        Ok(nix::sys::stat::mknodat(&self.0, name, kind, nobody, 0)?)
+    }
+
+    /// True for a folder of a layer through which nothing of the layers below is seen.
+    pub(crate) fn is_opaque(&self) -> io::Result<bool> {
+        let mut value = [0; 1];
+        match rustix::fs::fgetxattr(&self.0, OPAQUE, &mut value) {
+            Ok(length) => Ok(value[..length] == *b"y"),
+            // None, one that says something else, and a file system that has none.
+            Err(Attribute::NODATA | Attribute::RANGE | Attribute::NOTSUP) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// What an upper layer says of where a folder that was moved comes from.
+    pub(super) fn moved_from(&self) -> io::Result<Option<OsString>> {
+        let mut value = [0; PATH_MAX];
+        match rustix::fs::fgetxattr(&self.0, MOVED, &mut value) {
+            Ok(length) => Ok(Some(OsStr::from_bytes(&value[..length]).to_owned())),
+            Err(Attribute::NODATA | Attribute::NOTSUP) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Has nothing of the layers below be seen through this folder of an upper layer.
+    pub(super) fn make_opaque(&self) -> io::Result<()> {
+        rustix::fs::fsetxattr(&self.0, OPAQUE, b"y", XattrFlags::empty())?;
+        match rustix::fs::fremovexattr(&self.0, MOVED) {
+            Err(Attribute::NODATA) => Ok(()),
+            removed => Ok(removed?),
+        }
+    }
+
     /// Whose folder it is.
     pub(crate) fn owner(&self) -> io::Result<Owner> {
         Ok(self.status()?.owner())
@@ -412,6 +460,7 @@ impl Stat {
             SFlag::S_IFDIR => Kind::Folder,
             SFlag::S_IFREG => Kind::File,
             SFlag::S_IFLNK => Kind::Link,
+            SFlag::S_IFCHR if found.st_rdev == 0 => Kind::Whiteout,
             _ => Kind::Special,
         };
         let size = u64::try_from(found.st_size).unwrap_or_default();
