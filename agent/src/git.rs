@@ -37,7 +37,7 @@ pub use error::GitError;
 pub use remote::Remote;
 pub use tree::{Entry, EntryKind};
 pub(crate) use work_tree::properties as work_tree_properties;
-pub use work_tree::{InstalledFiles, Snapshot};
+pub use work_tree::{InstalledFiles, Snapshot, Template};
 pub use write::{Author, Change};
 
 use crate::process::{Finished, Input, Spawn};
@@ -342,6 +342,23 @@ impl Repository {
     pub fn with_work_tree(&self, work_tree: impl Into<PathBuf>) -> Self {
         Self {
             work_tree: Some(WorkTree::new(work_tree.into())),
+            ..self.clone()
+        }
+    }
+
+    /// The same repository with a work tree that is laid over a template: the folder is the upper
+    /// layer, and has only what differs.
+    pub fn with_work_tree_over(&self, upper: impl Into<PathBuf>, template: Arc<Template>) -> Self {
+        Self {
+            work_tree: Some(WorkTree::over(upper.into(), template)),
+            ..self.clone()
+        }
+    }
+
+    /// The same repository with a work tree that nobody else knows of.
+    fn with_private_work_tree(&self, work_tree: impl Into<PathBuf>) -> Self {
+        Self {
+            work_tree: Some(WorkTree::private(work_tree.into())),
             ..self.clone()
         }
     }

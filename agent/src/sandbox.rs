@@ -22,6 +22,7 @@ mod isolation;
 mod limits;
 mod namespace;
 mod outside;
+pub(crate) mod overlay;
 mod owner;
 mod plan;
 pub(crate) mod properties;
@@ -78,6 +79,9 @@ pub struct Run<'a> {
     pub command: &'a [String],
     /// The work tree.
     pub cwd: &'a Path,
+    /// Folders that the work tree lies over, from the top: what it has not, the command sees of them,
+    /// and what it changes comes into the work tree (see `overlay.rs`).
+    pub over: Vec<PathBuf>,
     /// The folder of the work tree that it begins in; empty for its root.
     pub folder: &'a str,
     /// Where its home and temporary folder are made.
@@ -181,6 +185,7 @@ impl<'a> Run<'a> {
         Self {
             command,
             cwd,
+            over: Vec::new(),
             folder: "",
             private,
             env: Vec::new(),
@@ -363,6 +368,9 @@ impl Sandbox {
         match &self.namespace {
             Some(namespace) => namespace.run(run, cancel).await,
             None if run.reach.socket().is_some() => Err(SandboxError::NotIsolated),
+            None if !run.over.is_empty() => Err(SandboxError::Broken {
+                why: "nothing is isolated, so that no overlay can be mounted".to_owned(),
+            }),
             None => Ok(Ran {
                 finished: self.run_exposed(run, cancel).await?,
                 backend: Backend::None,

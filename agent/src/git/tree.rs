@@ -53,7 +53,7 @@ impl EntryKind {
     }
 
     /// From the mode in a tree, however old the git that wrote it.
-    fn from_number(mode: i32) -> Option<Self> {
+    pub(super) fn from_number(mode: i32) -> Option<Self> {
         match (mode & 0o170_000, mode & 0o100) {
             (0o100_000, 0) => Some(Self::File),
             (0o100_000, _) => Some(Self::Executable),

@@ -5,6 +5,9 @@
 //! in them but files' contents, links' targets and the right to execute counts. What a check-out
 //! left is remembered in memory, file by file, with marks that whoever changes a file can't set
 //! back; so what nobody touched is neither read nor written again, and never appears in a change.
+//!
+//! A work tree may be laid over a template, which is a check-out that is shared and never changed:
+//! its folder then is the upper layer of an overlay, and has only what differs.
 
 mod attributes;
 mod check_out;
@@ -13,15 +16,19 @@ mod folders;
 mod ignored;
 mod index;
 mod installed;
+mod laid;
 mod names;
 pub(crate) mod properties;
 mod snapshot;
+mod template;
 mod walk;
 
 pub use installed::InstalledFiles;
 pub use snapshot::Snapshot;
+pub use template::Template;
 
 use std::ffi::{OsStr, OsString};
+use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -30,7 +37,7 @@ use git2::Oid;
 
 use super::GitError;
 use super::tree::{Blob, EntryKind};
-use crate::disk::{Folder, Stamp};
+use crate::disk::{Folder, Stamp, settle};
 use folders::{Folders, find};
 
 /// A work tree, and what was checked out into it last.
@@ -38,13 +45,18 @@ use folders::{Folders, find};
 pub(super) struct WorkTree {
     pub(super) root: PathBuf,
     state: Arc<Mutex<Option<State>>>,
+    /// What it is laid over.
+    template: Option<Arc<Template>>,
+    /// Nobody else knows of it.
+    is_private: bool,
 }
 
 /// What a check-out left.
 #[derive(Debug)]
 struct State {
     tree: Oid,
-    files: Folders<Checked>,
+    /// Those of a template are shared by all work trees over it.
+    files: Arc<Folders<Checked>>,
 }
 
 /// A file that was checked out.
@@ -53,6 +65,8 @@ struct Checked {
     blob: Blob,
     /// Absent when a change right after the check-out could not be told by it.
     stamp: Option<Stamp>,
+    /// It is a file of the template, and not in the work tree's own folder.
+    is_below: bool,
 }
 
 impl WorkTree {
@@ -61,6 +75,24 @@ impl WorkTree {
         Self {
             root,
             state: Arc::default(),
+            template: None,
+            is_private: false,
+        }
+    }
+
+    /// One that nobody else knows of, so that nothing in it changes by itself.
+    pub(super) fn private(root: PathBuf) -> Self {
+        Self {
+            is_private: true,
+            ..Self::new(root)
+        }
+    }
+
+    /// One whose folder is the upper layer over a template.
+    pub(super) fn over(root: PathBuf, template: Arc<Template>) -> Self {
+        Self {
+            template: Some(template),
+            ..Self::new(root)
         }
     }
 
@@ -76,9 +108,11 @@ impl WorkTree {
     #[cfg(test)]
     pub(super) fn forget_stamps(&self) {
         self.with_state(|state| {
-            let folders = state.iter_mut().flat_map(|state| state.files.folders_mut());
-            for (_, checked) in folders.flat_map(|(_, files)| files) {
-                checked.stamp = None;
+            if let Some(state) = state {
+                let folders = Arc::make_mut(&mut state.files).folders_mut();
+                for (_, checked) in folders.flat_map(|(_, files)| files) {
+                    checked.stamp = None;
+                }
             }
         });
     }
@@ -87,15 +121,30 @@ impl WorkTree {
     #[cfg(test)]
     pub(super) fn age_stamps(&self) {
         self.with_state(|state| {
-            for (folder, files) in state.iter_mut().flat_map(|state| state.files.folders_mut()) {
-                let folder = self.root.join(OsStr::from_bytes(folder));
-                let opened = Folder::open(&folder).unwrap();
-                for (name, checked) in files {
-                    let found = opened.stat(OsStr::from_bytes(name)).unwrap();
-                    checked.stamp = found.map(|found| found.stamp);
+            if let Some(state) = state {
+                for (folder, files) in Arc::make_mut(&mut state.files).folders_mut() {
+                    let folder = self.root.join(OsStr::from_bytes(folder));
+                    let opened = Folder::open(&folder).unwrap();
+                    for (name, checked) in files {
+                        let found = opened.stat(OsStr::from_bytes(name)).unwrap();
+                        checked.stamp = found.map(|found| found.stamp);
+                    }
                 }
             }
         });
+    }
+
+    /// The layers below the work tree's own folder, from the top; none when that has all of it. It
+    /// can be read without them then but for what it has nothing of.
+    fn below(&self, installed: &InstalledFiles) -> io::Result<Option<Vec<Arc<Folder>>>> {
+        let Some(template) = &self.template else {
+            return Ok(None);
+        };
+        let folders = std::iter::once(template.root()).chain(installed.layer());
+        let folders: Vec<_> = folders.map(Path::to_owned).collect();
+        settle(&self.root, &folders)?;
+        let opened = folders.iter().map(|it| Folder::open(it).map(Arc::new));
+        opened.collect::<io::Result<_>>().map(Some)
     }
 
     fn with_state<T>(&self, work: impl FnOnce(&mut Option<State>) -> T) -> T {
@@ -106,7 +155,11 @@ impl WorkTree {
 
 impl Checked {
     const fn new(blob: Blob, stamp: Option<Stamp>) -> Self {
-        Self { blob, stamp }
+        Self {
+            blob,
+            stamp,
+            is_below: false,
+        }
     }
 }
 
@@ -147,6 +200,6 @@ fn attribute_files<T>(files: &Folders<T>, blob: impl Fn(&T) -> Blob) -> Vec<(Vec
     found.collect()
 }
 
-fn io(root: &Path, error: &std::io::Error) -> GitError {
+fn io(root: &Path, error: &io::Error) -> GitError {
     GitError::host("the work tree", format!("{}: {error}", root.display()))
 }

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::plan::{Access, HOME, INNER_USER, PROXY_PORT, Plan, WORKSPACE};
+use super::plan::{Access, HOME, INNER_USER, Layers, PROXY_PORT, Plan, WORKSPACE};
 use super::reach::Network;
 use super::settings::Backend;
 
@@ -61,6 +61,7 @@ impl Explained {
                 fact("shown", target, format!("{access}{from}: {}", mount.why))
             })
             .collect();
+        facts.extend(plan.layers.iter().map(layers));
         let links = plan.links.iter();
         facts.extend(links.map(|(link, target)| {
             fact(
@@ -77,6 +78,13 @@ impl Explained {
             facts,
         }
     }
+}
+
+fn layers(layers: &Layers) -> Fact {
+    let below = layers.below.iter().map(|it| it.display().to_string());
+    let below = below.collect::<Vec<_>>().join(", then ");
+    let why = format!("what it has not is seen of {below}, which no command changes");
+    fact("made", format!("{WORKSPACE}, an overlay"), why)
 }
 
 fn made(plan: &Plan) -> Vec<Fact> {

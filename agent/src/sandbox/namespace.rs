@@ -17,8 +17,10 @@ use super::settings::{Backend, SandboxConfig};
 use super::verdict::{self, Verdict};
 use super::watch::{self, Written};
 use super::{
-    Exceeded, Limit, Network, Ran, Run, SandboxError, egress, owner, stage, system, toolchains,
+    Exceeded, Limit, Network, Ran, Run, SandboxError, egress, overlay, owner, stage, system,
+    toolchains,
 };
+use crate::disk::Owner;
 use crate::process::{Finished, Spawn, SpawnError, find_program};
 
 /// The program that makes namespaces.
@@ -99,6 +101,14 @@ impl Namespace {
         format!("user {:?}", self.user)
     }
 
+    /// To whom what runs may write belongs, when that is not this process's user.
+    pub(super) fn owner(&self) -> Option<Owner> {
+        self.user.map(|user| Owner {
+            uid: user.uid,
+            gid: user.gid,
+        })
+    }
+
     /// What every run sees besides the system.
     pub(super) fn shown(&self) -> Vec<PathBuf> {
         let shown = self.toolchains.iter();
@@ -140,6 +150,7 @@ impl Namespace {
             bubblewrap: self.bubblewrap.clone(),
             user: self.user,
             mounts: plan::ordered(mounts)?,
+            layers: overlay::layers(run),
             links,
             folder: run.folder.to_owned(),
             network,
@@ -174,6 +185,9 @@ impl Namespace {
     ) -> Result<Ran, SandboxError> {
         let mut plan = self.plan(&run)?;
         self.own(&run).await?;
+        if let Some(layers) = &plan.layers {
+            overlay::prepare(layers).await?;
+        }
         let group = self.group().await?;
         let missing = group.missing();
         if !missing.contains(&Limit::Processes) {
@@ -321,6 +335,12 @@ impl Namespace {
     pub(super) fn give_back(&self, folder: &Path, (uid, gid): (u32, u32)) -> std::io::Result<()> {
         let Some(user) = self.user else { return Ok(()) };
         owner::hand_over(folder, user.uid, User { uid, gid })
+    }
+
+    /// Gives a folder to the user that runs are.
+    pub(super) fn hand_over(&self, folder: &Path) -> std::io::Result<()> {
+        let Some(user) = self.user else { return Ok(()) };
+        owner::hand_over(folder, geteuid().as_raw(), user)
     }
 
     /// Gives what the command may write to the user that it runs as.

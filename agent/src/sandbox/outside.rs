@@ -22,13 +22,17 @@ use nix::sched::{CloneFlags, unshare};
 use nix::unistd::geteuid;
 
 use super::bubblewrap::{self, Descriptors};
-use super::plan::{Access, Mount, Plan};
+use super::overlay::{self, Opened};
+use super::plan::{Access, Mount, Plan, WORKSPACE};
 use super::stage::{self, Failed, Fault};
 use super::{Network, system};
 
 /// Where root puts what is to be shown: a folder that is there on every host and open to all. Only
 /// this process and its children see what is mounted on it.
 const SHELF: &str = "/tmp";
+
+/// How a folder is opened that is no link.
+pub(super) const FOLDER: i32 = libc::O_PATH | libc::O_NOFOLLOW | libc::O_DIRECTORY;
 
 /// Becomes bubblewrap; comes back only when that fails.
 pub(super) fn run() -> Failed {
@@ -57,9 +61,16 @@ fn become_bubblewrap(plan: &Plan) -> Result<Infallible, Fault> {
         ));
     }
     let has_shelf = is_root && own_namespace().map_err(failed("mounts"))?;
+    if plan.layers.is_some() && !has_shelf {
+        let why = "only root, where it may mount, can put an overlay together";
+        return Err(Fault::new(stage::ENTER, why));
+    }
     let opened = open_all(plan)?;
+    let layers = plan.layers.as_ref().map(overlay::open).transpose();
+    let layers = layers.map_err(failed("a layer of the work tree can't be opened"))?;
     let stage_file = open_stage().map_err(failed("this program's file can't be opened"))?;
     let (mut files, stage_file) = if has_shelf {
+        let opened = (opened, layers);
         shelve(plan, opened, stage_file).map_err(failed("what is to be shown can't be mounted"))?
     } else {
         (opened, stage_file)
@@ -132,13 +143,13 @@ fn open_all(plan: &Plan) -> Result<Vec<File>, Fault> {
 /// followed at the end of what the command may write.
 fn open(mount: &Mount) -> io::Result<File> {
     let flags = match mount.access {
-        Access::Writable => libc::O_PATH | libc::O_NOFOLLOW | libc::O_DIRECTORY,
+        Access::Writable => FOLDER,
         Access::ReadOnly => libc::O_PATH,
     };
     open_with(&mount.source, flags)
 }
 
-fn open_with(path: &Path, flags: i32) -> io::Result<File> {
+pub(super) fn open_with(path: &Path, flags: i32) -> io::Result<File> {
     OpenOptions::new().read(true).custom_flags(flags).open(path)
 }
 
@@ -158,7 +169,7 @@ fn open_stage() -> io::Result<(File, bool)> {
 
 /// From here on, what is mounted is seen by this process and its children only. False for a root
 /// that may not mount, as in containers: what the other user can reach by itself is shown then.
-fn own_namespace() -> io::Result<bool> {
+pub(super) fn own_namespace() -> io::Result<bool> {
     match unshare(CloneFlags::CLONE_NEWNS) {
         Err(Errno::EPERM) => return Ok(false),
         made => made?,
@@ -172,7 +183,7 @@ fn own_namespace() -> io::Result<bool> {
 /// Mounts all that was opened side by side where every user can reach it, and opens it again.
 fn shelve(
     plan: &Plan,
-    opened: Vec<File>,
+    (opened, layers): (Vec<File>, Option<Opened>),
     (stage_file, is_copied): (File, bool),
 ) -> io::Result<(Vec<File>, (File, bool))> {
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
@@ -185,9 +196,15 @@ fn shelve(
     )?;
     let mut shelved = Vec::new();
     for (number, file) in opened.iter().enumerate() {
-        let name = plan.mounts.get(number).map(|mount| mount.source.as_path());
+        let mount = plan.mounts.get(number);
         let place = Path::new(SHELF).join(number.to_string());
-        shelved.push(put(file, &place).map_err(|error| named(name, &error))?);
+        let is_work_tree = mount.is_some_and(|it| it.target == Path::new(WORKSPACE));
+        let put = match layers.as_ref().filter(|_| is_work_tree) {
+            Some(layers) => overlay::mount(file, layers, &place),
+            None => put(file, &place),
+        };
+        let name = mount.map(|mount| mount.source.as_path());
+        shelved.push(put.map_err(|error| named(name, &error))?);
     }
     if is_copied {
         return Ok((shelved, (stage_file, true)));

@@ -47,6 +47,15 @@ pub(super) struct Mount {
     pub(super) why: String,
 }
 
+/// What the work tree is an overlay of, besides its own folder.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Layers {
+    /// The layers below, from the top; nothing is written to them.
+    pub(super) below: Vec<PathBuf>,
+    /// An empty folder beside the work tree's own, for the kernel.
+    pub(super) work: PathBuf,
+}
+
 /// Limits that the kernel keeps for each process on its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct ProcessLimits {
@@ -68,6 +77,8 @@ pub(super) struct Plan {
     pub(super) user: Option<User>,
     /// In the order of mounting: a folder before what is in it.
     pub(super) mounts: Vec<Mount>,
+    /// Present when the work tree is an overlay, whose upper layer is the mount's source.
+    pub(super) layers: Option<Layers>,
     /// Links at the top, as of `/bin` to `usr/bin`: the link and where it points.
     pub(super) links: Vec<(PathBuf, PathBuf)>,
     /// The folder of the work tree that the command begins in; empty for its root.

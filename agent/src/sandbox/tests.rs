@@ -6,6 +6,7 @@ use super::*;
 use crate::process::find_program;
 
 mod limits;
+pub(crate) mod overlay;
 mod proxy;
 
 #[test]

@@ -12,6 +12,7 @@ use proptest::sample::select;
 
 use super::oracle::check;
 use super::*;
+use crate::sandbox::overlay::within;
 
 /// What a draft does to a work tree.
 #[derive(Debug, Clone)]
@@ -24,6 +25,8 @@ enum Edit {
     Mode(u32),
     Remove,
     Rename(&'static [u8]),
+    /// What is there, be it a folder, by one call.
+    Move(&'static [u8]),
 }
 
 type Files = Vec<(&'static [u8], Vec<u8>)>;
@@ -113,6 +116,9 @@ fn content() -> impl Strategy<Value = Vec<u8>> {
     vec(select(&PARTS[..]), 0..6).prop_map(|parts| parts.concat())
 }
 
+/// Where things are moved.
+const MOVED: [&[u8]; 5] = [b"dir", b"moved", b"dir/moved", b"keep/moved", b"moved/sub"];
+
 fn edit() -> impl Strategy<Value = Edit> {
     prop_oneof![
         4 => content().prop_map(Edit::Write),
@@ -122,6 +128,7 @@ fn edit() -> impl Strategy<Value = Edit> {
         1 => select(&[0o644_u32, 0o755, 0o600, 0o711][..]).prop_map(Edit::Mode),
         2 => Just(Edit::Remove),
         1 => path().prop_map(Edit::Rename),
+        1 => select(&MOVED[..]).prop_map(Edit::Move),
     ]
 }
 
@@ -159,7 +166,8 @@ fn edits() -> impl Strategy<Value = Vec<(&'static [u8], Edit)>> {
             attributes().prop_map(Edit::Write)
         ),
     ];
-    (vec((path(), edit()), 1..7), vec(meta, 0..2)).prop_map(|(mut edits, meta)| {
+    let path = prop_oneof![4 => path(), 1 => select(&MOVED[..])];
+    (vec((path, edit()), 1..7), vec(meta, 0..2)).prop_map(|(mut edits, meta)| {
         // Git converts anew what has another mode, and we take the mode alone.
         if meta
             .iter()
@@ -221,6 +229,23 @@ fn do_edit(root: &Path, path: &[u8], edit: &Edit) {
             make_room(root, to);
             fs::write(self::place(root, to), content).unwrap();
         }
+        Edit::Move(to) => {
+            let below = |one: &[u8], other: &[u8]| {
+                let mut one = one.to_vec();
+                one.push(b'/');
+                [other, b"/"].concat().starts_with(&one)
+            };
+            if place.symlink_metadata().is_ok() && !below(path, to) && !below(to, path) {
+                make_room(root, to);
+                let new = self::place(root, to);
+                fs::rename(&place, &new).unwrap();
+                if new.symlink_metadata().unwrap().is_file() {
+                    // Of a file's state, git looks at size and time, which may be those of another.
+                    let file = fs::File::options().append(true).open(&new).unwrap();
+                    file.set_modified(chrono::Utc::now().into()).unwrap();
+                }
+            }
+        }
         Edit::Append(_) | Edit::Rewrite | Edit::Mode(_) | Edit::Rename(_) => {}
     }
 }
@@ -270,28 +295,92 @@ fn age_unchanged(files: &BTreeMap<PathBuf, Vec<u8>>) {
     }
 }
 
-async fn compared(files: &Files, edits: &[(&'static [u8], Edit)]) -> (String, String, String) {
-    let folder = tempfile::tempdir().unwrap();
-    let [origin, clean, ours] = ["origin", "clean", "ours"].map(|name| folder.path().join(name));
-    fs::create_dir(&origin).unwrap();
-    Origin::git_in(&origin, &["init", "-q", "."]).await;
+/// Commits these files and no others.
+async fn commit(origin: &Path, files: &Files) {
+    Origin::git_in(origin, &["rm", "-rqf", "--ignore-unmatch", "."]).await;
     for (path, content) in files {
-        make_room(&origin, path);
-        fs::write(place(&origin, path), content).unwrap();
+        make_room(origin, path);
+        fs::write(place(origin, path), content).unwrap();
     }
-    Origin::git_in(&origin, &["add", "-A"]).await;
-    Origin::git_in(&origin, &["commit", "-q", "--allow-empty", "-m", "x"]).await;
-    let checked_out = clone(&origin, &clean).await;
-    let store = Git::new().repository(origin.join(".git"));
-    let store = store.with_work_tree(&ours);
+    Origin::git_in(origin, &["add", "-A"]).await;
+    Origin::git_in(origin, &["commit", "-q", "--allow-empty", "-m", "x"]).await;
+}
+
+/// A work tree of `HEAD`, checked out as a whole, and edited.
+async fn edited(store: &Repository, ours: &Path, edits: &[(&'static [u8], Edit)]) -> Repository {
+    let store = store.with_work_tree(ours);
     let head = store.resolve("HEAD^{tree}").await.unwrap().unwrap();
     store.check_out(&head).await.unwrap();
     // The second check-out is written by us, and has to be the same as git's.
     store.work_tree.as_ref().unwrap().forget_stamps();
     store.check_out(&head).await.unwrap();
     for (path, edit) in edits {
+        do_edit(ours, path, edit);
+    }
+    store
+}
+
+/// The same of a work tree that lies over a template of this revision; nothing where this process
+/// may not mount.
+async fn edited_over(
+    (store, revision): (&Repository, &str),
+    (ours, checked_out): (&Path, &BTreeMap<PathBuf, Vec<u8>>),
+    edits: &[(&'static [u8], Edit)],
+) -> Option<Repository> {
+    let folder = ours.with_extension("template");
+    let commit = store.resolve(revision).await.unwrap().unwrap();
+    store.make_template(&commit, &folder, None).await.unwrap();
+    let template = Arc::new(store.template(&commit, &folder).await.unwrap());
+    let laid = store.with_work_tree_over(ours, Arc::clone(&template));
+    let head = store.resolve("HEAD^{tree}").await.unwrap().unwrap();
+    laid.check_out(&head).await.unwrap();
+    let inside = |root: &Path| {
+        let mut files = BTreeMap::new();
+        files_below(root, &mut files);
+        let below = files.into_iter().map(|(path, content)| {
+            let path = path.strip_prefix(root).unwrap().to_owned();
+            (path, content)
+        });
+        assert_eq!(&below.collect::<BTreeMap<_, _>>(), checked_out);
+        for (path, edit) in edits {
+            do_edit(root, path, edit);
+        }
+    };
+    let layers = (ours, &[template.root()][..]);
+    within(layers, &ours.with_extension("work"), inside)?;
+    // Nobody has changed it.
+    store.template(&commit, &folder).await.unwrap();
+    Some(laid)
+}
+
+/// Our tree, git's, and how they differ. With `below`, the work tree lies over a template of an
+/// earlier commit with these files.
+async fn compared(
+    (below, files): (Option<&Files>, &Files),
+    edits: &[(&'static [u8], Edit)],
+) -> Option<(String, String, String)> {
+    let folder = tempfile::tempdir().unwrap();
+    let [origin, clean, ours] = ["origin", "clean", "ours"].map(|name| folder.path().join(name));
+    fs::create_dir(&origin).unwrap();
+    Origin::git_in(&origin, &["init", "-q", "."]).await;
+    for files in below.into_iter().chain([files]) {
+        commit(&origin, files).await;
+    }
+    let checked_out = clone(&origin, &clean).await;
+    let store = Git::new().repository(origin.join(".git"));
+    let store = match below {
+        None => edited(&store, &ours, edits).await,
+        Some(_) => {
+            let relative = checked_out.iter().map(|(path, content)| {
+                let path = path.strip_prefix(&clean).unwrap().to_owned();
+                (path, content.clone())
+            });
+            let place = (ours.as_path(), &relative.collect());
+            edited_over((&store, "HEAD^"), place, edits).await?
+        }
+    };
+    for (path, edit) in edits {
         do_edit(&clean, path, edit);
-        do_edit(&ours, path, edit);
     }
     age_unchanged(&checked_out);
     let snapshot = store.snapshot().await.unwrap().tree;
@@ -305,28 +394,52 @@ async fn compared(files: &Files, edits: &[(&'static [u8], Edit)]) -> (String, St
     .unwrap();
     let args = ["diff-tree", "-r", "-p", tree.as_str(), snapshot.as_str()];
     let difference = Origin::git_in(&origin, &args).await;
-    (snapshot.to_string(), tree, difference)
+    Some((snapshot.to_string(), tree, difference))
+}
+
+/// Compares, and shows what it was where the trees differ.
+fn is_as_by_git(
+    runtime: &tokio::runtime::Runtime,
+    (below, files): (Option<&Files>, &Files),
+    edits: &[(&'static [u8], Edit)],
+) -> Result<(), TestCaseError> {
+    let compared = runtime.block_on(compared((below, files), edits));
+    let Some((ours, theirs, difference)) = compared else {
+        println!("can't run here: nothing can be mounted");
+        return Ok(());
+    };
+    let text = |bytes: &[u8]| format!("{:?}", String::from_utf8_lossy(bytes));
+    let shown = |files: &Files| {
+        let files = files.iter();
+        let files = files.map(|(path, content)| (text(path), text(content)));
+        files.collect::<Vec<_>>()
+    };
+    let edits: Vec<_> = edits
+        .iter()
+        .map(|(path, edit)| match edit {
+            Edit::Write(content) => (text(path), format!("write {}", text(content))),
+            Edit::Append(content) => (text(path), format!("append {}", text(content))),
+            edit => (text(path), format!("{edit:?}")),
+        })
+        .collect();
+    let files = (below.map(shown), shown(files));
+    prop_assert_eq!(ours, theirs, "{}\n{:#?}\n{:#?}", difference, files, edits);
+    Ok(())
 }
 
 #[test]
 fn a_snapshot_is_the_tree_that_git_add_would_make() {
     check(40, &(base(), edits()), |runtime, (files, edits)| {
-        let (ours, theirs, difference) = runtime.block_on(compared(&files, &edits));
-        let text = |bytes: &[u8]| format!("{:?}", String::from_utf8_lossy(bytes));
-        let files: Vec<_> = files
-            .iter()
-            .map(|(path, content)| (text(path), text(content)))
-            .collect();
-        let edits: Vec<_> = edits
-            .iter()
-            .map(|(path, edit)| match edit {
-                Edit::Write(content) => (text(path), format!("write {}", text(content))),
-                Edit::Append(content) => (text(path), format!("append {}", text(content))),
-                edit => (text(path), format!("{edit:?}")),
-            })
-            .collect();
-        prop_assert_eq!(ours, theirs, "{}\n{:#?}\n{:#?}", difference, files, edits);
-        Ok(())
+        is_as_by_git(runtime, (None, &files), &edits)
+    });
+}
+
+#[test]
+fn a_snapshot_over_a_template_of_any_commit_is_the_tree_that_git_add_would_make() {
+    let cases = (base(), proptest::option::of(base()), edits());
+    check(40, &cases, |runtime, (below, files, edits)| {
+        let files = files.as_ref().unwrap_or(&below);
+        is_as_by_git(runtime, (Some(&below), files), &edits)
     });
 }
 
@@ -340,7 +453,35 @@ async fn attributes_that_come_with_a_file_that_was_written_as_it_was_change_it_f
         (b"\xff.txt", Edit::Write(text())),
         (b".gitattributes", Edit::Write(attributes)),
     ];
-    let (ours, theirs, difference) = compared(&files, &edits).await;
+    for below in [None, Some(&files)] {
+        let Some((ours, theirs, difference)) = compared((below, &files), &edits).await else {
+            continue;
+        };
+        assert_eq!(ours, theirs, "{difference}");
+    }
+}
+
+#[tokio::test]
+async fn folders_of_a_template_that_were_moved_by_one_call_are_taken_with_what_is_in_them() {
+    let file = |path: &'static [u8], text: &str| (path, text.as_bytes().to_vec());
+    let files: Files = vec![
+        file(b"dir/c.txt", "one\n"),
+        file(b"dir/sub/d", "two\n"),
+        file(b"keep/x.ign", "three\n"),
+        file(b"keep/.gitignore", "*.bin\n"),
+    ];
+    let edits: Vec<(&[u8], Edit)> = vec![
+        (b"dir/c.txt", Edit::Append(b"more\n".to_vec())),
+        (b"dir", Edit::Move(b"moved")),
+        (b"moved/sub", Edit::Move(b"keep/moved")),
+        (b"keep/moved/new", Edit::Write(b"new\n".to_vec())),
+        (b"keep", Edit::Move(b"dir")),
+        (b"dir/b.bin", Edit::Write(b"ignored\n".to_vec())),
+        (b"dir/x.ign", Edit::Remove),
+    ];
+    let Some((ours, theirs, difference)) = compared((Some(&files), &files), &edits).await else {
+        return;
+    };
     assert_eq!(ours, theirs, "{difference}");
 }
 

@@ -21,7 +21,7 @@ use crate::git::local::{failed, open};
 use crate::git::tree::{Blob, EntryKind, files};
 use crate::git::{GitError, ObjectId, Repository};
 
-const CHECKING_OUT: &str = "checking out";
+pub(super) const CHECKING_OUT: &str = "checking out";
 /// How coarse the clock of a file system may be, in nanoseconds.
 const TICK: i64 = 10_000_000;
 /// The attribute that only git itself knows how to follow.
@@ -35,6 +35,10 @@ impl Repository {
     /// When the work tree can't be written.
     pub async fn check_out(&self, tree: &ObjectId) -> Result<(), GitError> {
         let (work_tree, id) = (self.work_tree()?.clone(), tree.clone());
+        if let Some(template) = work_tree.template.clone() {
+            let laid = move |repository: &_| work_tree.lay(repository, id.to_oid()?, &template);
+            return self.local(CHECKING_OUT, laid).await;
+        }
         let is_fresh = work_tree.with_state(|state| state.is_none());
         let is_by_git = is_fresh && self.has_encodings(tree).await?;
         if is_fresh {
@@ -105,12 +109,13 @@ impl WorkTree {
         let now = now(repository.path()).map_err(at_root)?;
         let mut all = Folders::default();
         for (folder, mut files) in done.into_iter().flatten() {
-            for (_, checked) in &mut files {
+            for (_, checked) in files.iter_mut().filter(|_| !self.is_private) {
                 checked.stamp = checked.stamp.filter(|it| is_older(it.changed, now));
             }
             all.insert(folder, files);
         }
-        self.with_state(|state| *state = Some(State { tree, files: all }));
+        let files = Arc::new(all);
+        self.with_state(|state| *state = Some(State { tree, files }));
         Ok(())
     }
 }
@@ -144,7 +149,7 @@ impl Pass<'_> {
                 return Err(GitError::Interrupted);
             }
             let below = self.target.below(&place.path);
-            self.check_names(&place.path, &below)?;
+            check_names(self.target, &place.path, &below)?;
             let at = |error: io::Error| {
                 let path = String::from_utf8_lossy(&place.path);
                 GitError::host("the work tree", format!("`{path}`: {error}"))
@@ -155,41 +160,18 @@ impl Pass<'_> {
             }
             let kept = self.clear(&folder, &place.path, &below).map_err(at)?;
             let writing = Writing {
-                pass: self,
-                folder: &folder,
-                path: &place.path,
+                owner: self.owner,
                 repository: &repository,
                 attributes: &attributes,
             };
-            let files = writing.complete(kept)?;
+            let place_of = (place.path.as_slice(), &folder);
+            let files = writing.complete(self.target.files(&place.path), place_of, kept)?;
             let folder = Arc::new(folder);
             let below = below.iter().map(|name| place.below(&folder, name));
             queue.add(below.collect());
             done.push((place.path, files));
         }
         Ok(done)
-    }
-
-    /// A tree may come from anybody, and names whatever its maker liked.
-    fn check_names(&self, path: &[u8], below: &[Vec<u8>]) -> Result<(), GitError> {
-        let files = self.target.files(path);
-        let names = files.iter().map(|(name, _)| name).chain(below);
-        let odd = names.clone().find(|name| {
-            let is_place = matches!(name.as_slice(), b"" | b"." | b"..");
-            is_place || is_git_name(OsStr::from_bytes(name))
-        });
-        let twice = files.windows(2).find(|two| two[0].0 == two[1].0);
-        let twice = twice.map(|two| &two[0].0);
-        let twice = twice.or_else(|| below.iter().find(|name| find(files, name).is_some()));
-        let Some(name) = odd.or(twice) else {
-            return Ok(());
-        };
-        let (folder, name) = (String::from_utf8_lossy(path), String::from_utf8_lossy(name));
-        let reason = match odd {
-            Some(_) => format!("the tree has `{folder}{name}`, a name that nothing may have"),
-            None => format!("the tree has `{folder}{name}` twice"),
-        };
-        Err(GitError::other(CHECKING_OUT, reason))
     }
 
     /// Takes away what does not belong in a folder. What stays is given with its stamps, in the
@@ -252,37 +234,48 @@ impl Pass<'_> {
     }
 }
 
-/// What writes the files that a folder lacks.
-struct Writing<'a> {
-    pass: &'a Pass<'a>,
-    folder: &'a Folder,
-    path: &'a [u8],
-    repository: &'a git2::Repository,
-    attributes: &'a Attributes<'a>,
+/// What writes files.
+pub(super) struct Writing<'a> {
+    pub(super) owner: Option<Owner>,
+    pub(super) repository: &'a git2::Repository,
+    pub(super) attributes: &'a Attributes<'a>,
 }
 
 impl Writing<'_> {
-    /// Writes what was not kept; all files of the folder, in the order of their names.
-    fn complete(&self, kept: Vec<(Vec<u8>, Checked)>) -> Result<Vec<(Vec<u8>, Checked)>, GitError> {
-        let target = self.pass.target.files(self.path);
+    /// Writes what was not kept of a folder; all its files, in the order of their names.
+    fn complete(
+        &self,
+        target: &[(Vec<u8>, Blob)],
+        (path, folder): (&[u8], &Folder),
+        kept: Vec<(Vec<u8>, Checked)>,
+    ) -> Result<Vec<(Vec<u8>, Checked)>, GitError> {
         let mut all = Vec::with_capacity(target.len());
         let mut kept = kept.into_iter().peekable();
         for (name, blob) in target {
-            match kept.next_if(|(it, _)| it == name) {
-                Some(file) => all.push(file),
-                None => all.push((name.clone(), Checked::new(*blob, self.write(name, *blob)?))),
-            }
+            let file = match kept.next_if(|(it, _)| it == name) {
+                Some(file) => file,
+                None => {
+                    let stamp = self.write((path, folder), name, *blob)?;
+                    (name.clone(), Checked::new(*blob, stamp))
+                }
+            };
+            all.push(file);
         }
         Ok(all)
     }
 
-    fn write(&self, name: &[u8], blob: Blob) -> Result<Option<Stamp>, GitError> {
-        let path = [self.path, name].concat();
+    /// Writes a file into a folder, whose path is empty or ends with `/`.
+    pub(super) fn write(
+        &self,
+        (path, folder): (&[u8], &Folder),
+        name: &[u8],
+        blob: Blob,
+    ) -> Result<Option<Stamp>, GitError> {
+        let path = [path, name].concat();
         let failed_at = |error: io::Error| super::io(Path::new(OsStr::from_bytes(&path)), &error);
-        let name = OsStr::from_bytes(name);
-        let owner = self.pass.owner;
+        let (name, owner) = (OsStr::from_bytes(name), self.owner);
         if blob.kind == EntryKind::Submodule {
-            let made = self.folder.make(name).map_err(failed_at)?;
+            let made = folder.make(name).map_err(failed_at)?;
             owner
                 .map_or(Ok(()), |owner| made.give(owner))
                 .map_err(failed_at)?;
@@ -292,7 +285,7 @@ impl Writing<'_> {
         let found = found.map_err(failed(CHECKING_OUT))?;
         let content = found.content();
         let written = if blob.kind == EntryKind::Symlink {
-            self.folder.link(name, OsStr::from_bytes(content), owner)
+            folder.link(name, OsStr::from_bytes(content), owner)
         } else {
             let said = self.attributes.of(&path).map_err(failed(CHECKING_OUT))?;
             let content = said
@@ -302,14 +295,40 @@ impl Writing<'_> {
                 EntryKind::Executable => 0o777,
                 _ => 0o666,
             };
-            self.folder.write(name, &content, mode, owner)
+            folder.write(name, &content, mode, owner)
         };
         written.map(Some).map_err(failed_at)
     }
 }
 
+/// A tree may come from anybody, and names whatever its maker liked.
+pub(super) fn check_names(
+    target: &Folders<Blob>,
+    path: &[u8],
+    below: &[Vec<u8>],
+) -> Result<(), GitError> {
+    let files = target.files(path);
+    let names = files.iter().map(|(name, _)| name).chain(below);
+    let odd = names.clone().find(|name| {
+        let is_place = matches!(name.as_slice(), b"" | b"." | b"..");
+        is_place || is_git_name(OsStr::from_bytes(name))
+    });
+    let twice = files.windows(2).find(|two| two[0].0 == two[1].0);
+    let twice = twice.map(|two| &two[0].0);
+    let twice = twice.or_else(|| below.iter().find(|name| find(files, name).is_some()));
+    let Some(name) = odd.or(twice) else {
+        return Ok(());
+    };
+    let (folder, name) = (String::from_utf8_lossy(path), String::from_utf8_lossy(name));
+    let reason = match odd {
+        Some(_) => format!("the tree has `{folder}{name}`, a name that nothing may have"),
+        None => format!("the tree has `{folder}{name}` twice"),
+    };
+    Err(GitError::other(CHECKING_OUT, reason))
+}
+
 /// Opens the work tree's folder; whatever else is at its place makes way.
-fn folder(root: &Path) -> io::Result<Folder> {
+pub(super) fn folder(root: &Path) -> io::Result<Folder> {
     match std::fs::symlink_metadata(root) {
         Ok(found) if found.is_dir() => crate::disk::open_up(root)?,
         Ok(_) => {
@@ -329,7 +348,7 @@ fn emptied(root: &Path) -> io::Result<()> {
 }
 
 /// The time as the file system of our own folder has it.
-fn now(dir: &Path) -> io::Result<(i64, i64)> {
+pub(super) fn now(dir: &Path) -> io::Result<(i64, i64)> {
     let mark = tempfile::NamedTempFile::new_in(dir)?;
     let name = mark.path().file_name().unwrap_or_default();
     let found = Folder::open(dir)?.stat(name)?;
@@ -339,7 +358,7 @@ fn now(dir: &Path) -> io::Result<(i64, i64)> {
 }
 
 /// True when a change from now on has a later time than this one, however coarse the clock.
-fn is_older(time: (i64, i64), now: (i64, i64)) -> bool {
+pub(super) fn is_older(time: (i64, i64), now: (i64, i64)) -> bool {
     let elapsed = (now.0 - time.0).saturating_mul(1_000_000_000) + (now.1 - time.1);
     elapsed > TICK
 }

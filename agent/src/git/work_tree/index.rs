@@ -42,7 +42,7 @@ impl Repository {
 /// An entry with what the file system says; without it, git looks at the file's content. The
 /// numbers are cut to the 32 bits that an index has for them.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-fn entry(path: Vec<u8>, stamp: Option<Stamp>) -> IndexEntry {
+pub(super) fn entry(path: Vec<u8>, stamp: Option<Stamp>) -> IndexEntry {
     let time = |(seconds, nanoseconds)| IndexTime::new(seconds as i32, nanoseconds as u32);
     let zero = git2::Oid::ZERO_SHA1;
     IndexEntry {

@@ -31,6 +31,11 @@ pub(super) enum Now {
 }
 
 impl InstalledFiles {
+    /// The folder with the originals, when there are any.
+    pub(crate) fn layer(&self) -> Option<&Path> {
+        (!self.paths.is_empty()).then_some(self.originals.as_path())
+    }
+
     /// True for a folder that was installed.
     pub(super) fn has_folder(&self, path: &[u8]) -> bool {
         self.original(path).is_some_and(|it| it.is_dir())

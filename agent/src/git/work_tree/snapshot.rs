@@ -76,8 +76,9 @@ fn snapshot(
     (state, installed): (&State, &InstalledFiles),
 ) -> Result<Snapshot, GitError> {
     let at_root = |error: io::Error| super::io(&work_tree.root, &error);
+    let below = work_tree.below(installed).map_err(at_root)?;
     let root = Arc::new(Folder::open(&work_tree.root).map_err(at_root)?);
-    let mut found = walk((state, installed), Arc::clone(&root)).map_err(at_root)?;
+    let mut found = walk((state, installed), (Arc::clone(&root), below)).map_err(at_root)?;
     let gone = std::mem::take(&mut found.gone);
     let mut updates: Vec<Update<'_>> = gone.iter().map(|path| (path.as_slice(), None)).collect();
     let touched = std::mem::take(&mut found.touched);

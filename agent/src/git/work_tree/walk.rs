@@ -3,9 +3,12 @@
 //! No content is read but that of rules and attributes. A file whose stamp is that of its
 //! check-out is unchanged, and nothing more is done about it. Folders are gone through by as many
 //! threads as there are processors.
+//!
+//! Of a work tree that is laid over others, only its own folder is gone through, which is the upper
+//! layer of an overlay. A file of a layer below that has nothing in its place there is unchanged.
 
 use std::collections::BTreeSet;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::sync::Arc;
@@ -45,6 +48,8 @@ pub(super) struct Found {
     pub(super) left_out: Vec<(String, u64)>,
     /// Installed files that were changed.
     pub(super) changed_installed: Vec<String>,
+    /// Folders of which nothing in the layers below is seen; each with `/` at its end.
+    covered: BTreeSet<Vec<u8>>,
     /// Folders that were gone through and that the tree has files in.
     seen: Vec<Vec<u8>>,
 }
@@ -56,29 +61,42 @@ pub(super) enum Text {
     Changed(Vec<u8>),
 }
 
+/// The folder of each layer below, from the top, that is seen through a folder of the upper one;
+/// none where nothing is below.
+type Below = Option<Vec<Arc<Folder>>>;
+
 /// A folder that is to be gone through.
 struct Job {
     place: Place,
     rules: Rules,
+    /// What is below the folder that it is in.
+    around: Below,
     /// Only what the tree has is looked at.
     is_ignored: bool,
     has_tracked: bool,
     depth: usize,
 }
 
-/// Goes through a work tree. What is found is in the order of the paths.
+/// Goes through a work tree, which may lie over layers below. What is found is in the order of the
+/// paths.
 pub(super) fn walk(
     (state, installed): (&State, &InstalledFiles),
-    root: Arc<Folder>,
+    (root, below): (Arc<Folder>, Below),
 ) -> io::Result<Found> {
+    let is_upper = below.is_some();
     let first = Job {
         place: Place::root(root),
         rules: Rules::new(),
+        around: below,
         is_ignored: false,
         has_tracked: true,
         depth: 0,
     };
-    let walk = Walk { state, installed };
+    let walk = Walk {
+        state,
+        installed,
+        is_upper,
+    };
     let parts = spread(first, |queue| {
         let mut found = Found::default();
         while let Some((job, _running)) = queue.next() {
@@ -94,6 +112,7 @@ pub(super) fn walk(
         all.strange.extend(part.strange);
         all.left_out.extend(part.left_out);
         all.changed_installed.extend(part.changed_installed);
+        all.covered.extend(part.covered);
         all.seen.extend(part.seen);
     }
     walk.add_unseen(&mut all);
@@ -109,16 +128,22 @@ pub(super) fn walk(
 struct Walk<'a> {
     state: &'a State,
     installed: &'a InstalledFiles,
+    /// The work tree's folder is the upper layer of an overlay.
+    is_upper: bool,
 }
 
 impl Walk<'_> {
     fn folder(&self, job: Job, queue: &Queue<Job>, found: &mut Found) -> io::Result<()> {
         let folder = Arc::new(job.place.parent.enter(&job.place.name)?);
-        if !job.has_tracked && is_cache(&folder)? {
+        let layers = below(&job, &folder)?;
+        if job.around.is_some() && layers.is_none() {
+            found.covered.insert(job.place.path.clone());
+        }
+        if !job.has_tracked && is_cache(&folder, &layers)? {
             return Ok(());
         }
         let names = folder.names()?;
-        let rules = match rules_file(&folder, &names)? {
+        let rules = match rules_file(&folder, &layers)? {
             Some(text) => job.rules.within(&job.place.path, text),
             None => job.rules.clone(),
         };
@@ -126,8 +151,8 @@ impl Walk<'_> {
         let mut unseen = known.iter().peekable();
         let mut below = Vec::new();
         let mut missing = |name: &[u8], found: &mut Found| {
-            while let Some((gone, checked)) = unseen.next_if(|(it, _)| it.as_slice() < name) {
-                found.add_gone(&job.place.path, gone, checked);
+            while let Some((other, checked)) = unseen.next_if(|(it, _)| it.as_slice() < name) {
+                found.add_absent(&job.place.path, (other, checked), layers.is_some());
             }
             unseen.next_if(|(it, _)| it == name).map(|(_, it)| it)
         };
@@ -136,6 +161,7 @@ impl Walk<'_> {
             job: &job,
             rules: &rules,
             folder: &folder,
+            below: &layers,
         };
         for name in &names {
             let Some(stat) = folder.stat(name)? else {
@@ -146,13 +172,21 @@ impl Walk<'_> {
                 continue;
             }
             let checked = missing(name.as_bytes(), found);
+            if self.is_upper && stat.kind != Kind::Folder {
+                found.covered.insert(here.path_of_folder(name));
+            }
             match stat.kind {
                 Kind::Folder => below.extend(here.subfolder(name, checked, found)),
+                Kind::Whiteout if self.is_upper => {
+                    if let Some(checked) = checked {
+                        found.add_gone(&job.place.path, name.as_bytes(), checked);
+                    }
+                }
                 _ => here.file(name, checked, stat, found)?,
             }
         }
-        for (gone, checked) in unseen {
-            found.add_gone(&job.place.path, gone, checked);
+        for (other, checked) in unseen {
+            found.add_absent(&job.place.path, (other, checked), layers.is_some());
         }
         if !known.is_empty() {
             found.seen.push(job.place.path);
@@ -161,19 +195,44 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Files of folders that are there no more.
+    /// Files of folders that are not there: no more, or only in a layer below.
     fn add_unseen(&self, found: &mut Found) {
         let seen: BTreeSet<_> = std::mem::take(&mut found.seen).into_iter().collect();
         let folders = self.state.files.folders();
         for (folder, files) in folders.filter(|(folder, _)| !seen.contains(*folder)) {
+            let is_below = self.is_upper && !found.is_covered(folder);
             for (name, checked) in files {
-                found.add_gone(folder, name, checked);
+                found.add_absent(folder, (name, checked), is_below);
             }
         }
     }
 }
 
 impl Found {
+    /// Adds a file that is not in the folder itself, of which what is below may be seen.
+    fn add_absent(
+        &mut self,
+        folder: &[u8],
+        (name, checked): (&[u8], &Checked),
+        is_below_seen: bool,
+    ) {
+        let blob = checked.blob;
+        if !(checked.is_below && is_below_seen) {
+            self.add_gone(folder, name, checked);
+        } else if name == attributes::FILE
+            && matches!(blob.kind, EntryKind::File | EntryKind::Executable)
+        {
+            let path = [folder, name].concat();
+            self.attributes.push((path, Text::Known(blob.id)));
+        }
+    }
+
+    /// True for a folder that is in one of which nothing below is seen.
+    fn is_covered(&self, folder: &[u8]) -> bool {
+        let mut ends = folder.iter().enumerate().filter(|(_, byte)| **byte == b'/');
+        ends.any(|(end, _)| self.covered.contains(&folder[..=end]))
+    }
+
     fn add_gone(&mut self, folder: &[u8], name: &[u8], checked: &Checked) {
         if checked.blob.kind != EntryKind::Submodule {
             self.gone.push([folder, name].concat());
@@ -187,9 +246,14 @@ struct Here<'a> {
     job: &'a Job,
     rules: &'a Rules,
     folder: &'a Arc<Folder>,
+    below: &'a Below,
 }
 
 impl Here<'_> {
+    fn path_of_folder(&self, name: &OsStr) -> Vec<u8> {
+        [self.job.place.path.as_slice(), name.as_bytes(), b"/"].concat()
+    }
+
     fn path(&self, name: &OsStr) -> Vec<u8> {
         [self.job.place.path.as_slice(), name.as_bytes()].concat()
     }
@@ -216,6 +280,7 @@ impl Here<'_> {
             return Some(Job {
                 place,
                 rules: self.rules.clone(),
+                around: self.below.clone(),
                 is_ignored,
                 has_tracked,
                 depth: self.job.depth + 1,
@@ -265,7 +330,7 @@ impl Here<'_> {
         }
         if is_git_name(name) {
             found.strange.push((path, GIT_FOLDER.to_owned()));
-        } else if stat.kind == Kind::Special {
+        } else if matches!(stat.kind, Kind::Special | Kind::Whiteout) {
             found.strange.push((path, SPECIAL.to_owned()));
         } else if is_new && stat.size > MAX_NEW_FILE {
             let path = String::from_utf8_lossy(&path).into_owned();
@@ -277,27 +342,54 @@ impl Here<'_> {
     }
 }
 
-/// The content of a folder's file with rules, when that is a plain file.
-fn rules_file(folder: &Folder, names: &[OsString]) -> io::Result<Option<Vec<u8>>> {
-    let name = OsStr::new(ignored::FILE);
-    if names
-        .binary_search_by(|it| it.as_os_str().cmp(name))
-        .is_err()
-    {
+/// What is seen of the layers below through a folder of the upper one.
+fn below(job: &Job, folder: &Folder) -> io::Result<Below> {
+    let Some(around) = &job.around else {
+        return Ok(None);
+    };
+    if folder.is_opaque()? {
         return Ok(None);
     }
-    match folder.stat(name)? {
-        Some(found) if found.kind == Kind::File => folder.read(name, MAX_RULES).map(Some),
+    let mut layers = Vec::new();
+    for layer in around {
+        match layer.stat(&job.place.name)?.map(|found| found.kind) {
+            Some(Kind::Folder) => layers.push(Arc::new(layer.look_into(&job.place.name)?)),
+            // Hides what is further down.
+            Some(_) => break,
+            None => {}
+        }
+    }
+    Ok(Some(layers))
+}
+
+/// Where a file is seen that is in a folder or in a layer below it, and what it is.
+fn seen<'a>(
+    folder: &'a Folder,
+    below: &'a Below,
+    name: &OsStr,
+) -> io::Result<Option<(&'a Folder, Kind)>> {
+    let below = below.iter().flatten().map(AsRef::as_ref);
+    for layer in std::iter::once(folder).chain(below) {
+        if let Some(found) = layer.stat(name)? {
+            return Ok(Some((layer, found.kind)));
+        }
+    }
+    Ok(None)
+}
+
+/// The content of a folder's file with rules, when that is a plain file.
+fn rules_file(folder: &Folder, below: &Below) -> io::Result<Option<Vec<u8>>> {
+    let name = OsStr::new(ignored::FILE);
+    match seen(folder, below, name)? {
+        Some((layer, Kind::File)) => layer.read(name, MAX_RULES).map(Some),
         _ => Ok(None),
     }
 }
 
-fn is_cache(folder: &Folder) -> io::Result<bool> {
+fn is_cache(folder: &Folder, below: &Below) -> io::Result<bool> {
     let tag = OsStr::new(ignored::CACHE_TAG);
-    match folder.stat(tag)? {
-        Some(found) if found.kind == Kind::File => {
-            Ok(ignored::is_cache_tag(&folder.read(tag, 64)?))
-        }
+    match seen(folder, below, tag)? {
+        Some((layer, Kind::File)) => Ok(ignored::is_cache_tag(&layer.read(tag, 64)?)),
         _ => Ok(false),
     }
 }
