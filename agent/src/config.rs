@@ -100,8 +100,12 @@ pub struct WorkspaceConfig {
     /// How long a finished task's workspace stays.
     #[serde(default = "default_retention")]
     pub retention: HumanDuration,
-    /// How many MiB all workspaces, mirrors and setup results may take; no limit when absent.
+    /// How many MiB all workspaces, mirrors, templates and setup results may take; no limit when
+    /// absent.
     pub max_disk_mib: Option<u64>,
+    /// Work trees are overlays over check-outs that tasks share, where the host can do that.
+    #[serde(default = "default_overlay")]
+    pub overlay: bool,
 }
 
 /// How tests are run.
@@ -232,6 +236,10 @@ const fn default_slots() -> u32 {
 
 const fn default_retention() -> HumanDuration {
     HumanDuration::from_secs(7 * 24 * 3600)
+}
+
+const fn default_overlay() -> bool {
+    true
 }
 
 const fn default_shutdown() -> HumanDuration {

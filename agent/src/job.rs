@@ -312,9 +312,7 @@ async fn set_up(
         cancel: &job.cancel,
     };
     let (dependencies, report) = setup.run().await?;
-    let workspace = Workspace {
-        dependencies,
-        ..workspace
-    };
+    let mut workspace = workspace;
+    workspace.dependencies = dependencies;
     Ok((workspace, report))
 }

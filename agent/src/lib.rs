@@ -2,8 +2,8 @@
 //!
 //! The modules stand in the order of the data: a `session` brings an assignment, a `job` works on
 //! it in a `workspace` with the `nodes` of the coding flow, and reports on the same session.
-//! Absent: choosing work, and anything kept between tasks but mirrors and what setup phases
-//! installed.
+//! Absent: choosing work, and anything kept between tasks but mirrors, templates and what setup
+//! phases installed.
 
 mod command_paths;
 mod config;
@@ -118,6 +118,11 @@ pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> anyhow::Re
         Backend::None => None,
     };
     let workspaces = workspaces.owned_by(owner);
+    let workspaces = if config.workspace.overlay {
+        workspaces.over_templates(&sandbox).await
+    } else {
+        workspaces
+    };
     let member = Arc::new(Member::new(config, workspaces, sandbox)?);
     let goodbye = CancellationToken::new();
     let session = connect(Arc::clone(&member), goodbye.clone());

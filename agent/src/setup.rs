@@ -279,6 +279,7 @@ impl Setup<'_> {
         let run = Run {
             folder: &command.folder,
             env: command.env.clone(),
+            over: self.workspace.layers(),
             // Versions of packages often come from tags.
             shown: self.workspace.borrowed_objects().await,
             reach: Reach::Allowed(proxy.socket()),

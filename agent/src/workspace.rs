@@ -7,7 +7,8 @@
 //!                                  /metadata.json    whose it is and how it ended
 //!                  /shared/cache                     bare mirrors
 //!                  /shared/setups                    results of setup phases
-//!                  /shared/{templates,tools}
+//!                  /shared/templates                 check-outs that work trees lie over
+//!                  /shared/tools
 //!                  /logs/{task-execution.log,agent-activity.log}
 //! ```
 //!
@@ -15,6 +16,9 @@
 //! The agent's own git commands use an object store and an index of their own, outside of
 //! `repo-clone` and of every folder that a draft command is handed: what drafts and tests do to
 //! `repo-clone/.git` never reaches a commit or a push, and is gone before the next of them runs.
+//!
+//! Where the host lets runs have overlays, a work tree lies over a template, which is a check-out that
+//! tasks share: `repo-clone` then has only what differs from it (see `templates.rs`).
 //!
 //! One attempt of a task at a time works in its folder; see [`Workspaces::prepare`].
 //!
@@ -31,6 +35,7 @@ mod mirrors;
 mod retention;
 mod setups;
 mod staging;
+mod templates;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -51,12 +56,16 @@ pub use retention::{Retention, Swept};
 pub use setups::{CachedSetup, InstallLock, SetupCache};
 
 pub use crate::disk::Owner;
-use crate::git::{Author, FolderLock, Git, GitError, InstalledFiles, ObjectId, Remote, Repository};
+use crate::git::{
+    Author, FolderLock, Git, GitError, InstalledFiles, ObjectId, Remote, Repository, Template,
+};
 use crate::repository_config::{ConfigError, FILE, RepositoryConfig};
+use crate::sandbox::Sandbox;
 use crate::sandbox::egress::AllowList;
 use folder_lock::FolderLocks;
 use retention::{Occasion, Sweep};
 use staging::{Staging, StagingFolders};
+use templates::{SharedTemplate, Templates, Wanted};
 
 /// All workspaces of one agent.
 #[derive(Debug, Clone)]
@@ -65,11 +74,14 @@ pub struct Workspaces {
     git: Git,
     mirrors: Mirrors,
     setups: SetupCache,
+    templates: Templates,
     logs: AgentLogs,
     retention: Retention,
     locks: FolderLocks,
     staging: StagingFolders,
     owner: Option<Owner>,
+    /// Runs can have overlays.
+    is_layered: bool,
 }
 
 /// What a workspace is made of.
@@ -117,6 +129,8 @@ pub struct Workspace {
     pub logs: AgentLogs,
     /// What the setup phase installed.
     pub dependencies: Dependencies,
+    /// What the work tree lies over.
+    template: Option<Arc<SharedTemplate>>,
 }
 
 impl Workspaces {
@@ -136,6 +150,7 @@ impl Workspaces {
         Ok(Self {
             mirrors,
             setups: SetupCache::new(layout.setups(), retention.keep),
+            templates: Templates::new(layout.templates(), staging.clone()),
             locks: FolderLocks::default(),
             staging,
             logs: AgentLogs::new(layout.logs()),
@@ -143,6 +158,7 @@ impl Workspaces {
             git,
             retention,
             owner: None,
+            is_layered: false,
         })
     }
 
@@ -150,6 +166,23 @@ impl Workspaces {
     /// over after their check-out would all have to be read again.
     pub fn owned_by(self, owner: Option<Owner>) -> Self {
         Self { owner, ..self }
+    }
+
+    /// The same, whose work trees lie over templates where runs in this sandbox can have overlays;
+    /// each run has to be given [`Workspace::layers`].
+    pub async fn over_templates(self, sandbox: &Sandbox) -> Self {
+        let checked = sandbox.check_overlay(&self.layout.tasks()).await;
+        if let Err(why) = &checked {
+            tracing::info!(why, "each work tree is a check-out of its own");
+        } else {
+            tracing::info!("work trees are overlays over templates");
+        }
+        let is_layered = checked.is_ok();
+        Self {
+            is_layered,
+            owner: sandbox.owner().filter(|_| is_layered).or(self.owner),
+            ..self
+        }
     }
 
     /// The agent's log files.
@@ -204,7 +237,11 @@ impl Workspaces {
 
     fn note_made(&self, workspace: &Workspace, checkout: &Checkout) {
         let (name, base) = (&checkout.repository, &workspace.base);
-        let line = format!("workspace of {name} made at {base}");
+        let kind = match &workspace.template {
+            Some(_) => "an overlay over a template",
+            None => "a check-out",
+        };
+        let line = format!("workspace of {name} made at {base}, {kind}");
         let about = checkout.work.to_string();
         self.logs.append(LogFile::AgentActivity, &about, &line);
     }
@@ -216,12 +253,18 @@ impl Workspaces {
         (checkout, base): (&Checkout, &ObjectId),
         lock: &FolderLock,
     ) -> Result<Workspace, GitError> {
+        let template = self.template(git, mirror, (checkout, base)).await?;
         let (_staging, staged) = self.stage(checkout).await?;
         // Whatever is forced onto the remote or cleaned away by hand, the base stays.
         let task = checkout.work.task.to_string();
         mirror.repository.keep(&task, base).await?;
-        let filled = fill(&staged, git, &mirror.repository, (checkout, base)).await;
-        self.place(&staged, filled, (checkout, base), lock).await
+        let shared = template.as_ref().map(|it| &it.template);
+        let filled = fill(&staged, (git, &mirror.repository), (checkout, base), shared).await;
+        let placed = self.place(&staged, filled, (checkout, base), lock).await;
+        placed.map(|workspace| Workspace {
+            template: template.map(Arc::new),
+            ..workspace
+        })
     }
 
     /// A folder to build a workspace in, kept from sweeps as long as the first value.
@@ -269,7 +312,35 @@ impl Workspaces {
             logs: self.logs.clone(),
             layout,
             dependencies: Dependencies::default(),
+            template: None,
         })
+    }
+
+    /// What the work tree lies over; nothing where it is a check-out of its own.
+    async fn template(
+        &self,
+        git: &Git,
+        mirror: &Mirror,
+        (checkout, base): (&Checkout, &ObjectId),
+    ) -> Result<Option<SharedTemplate>, GitError> {
+        if !self.is_layered {
+            return Ok(None);
+        }
+        let wanted = Wanted {
+            git,
+            mirror: &mirror.repository,
+            name: &checkout.repository,
+            commit: base,
+            owner: self.owner,
+        };
+        match self.templates.get(wanted).await {
+            Ok(template) => Ok(Some(template)),
+            Err(error @ GitError::Host { .. }) => {
+                tracing::warn!(%error, "a task gets a check-out of its own");
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Notes how a task's work ended. The workspace stays for a look until retention takes it.
@@ -308,6 +379,7 @@ impl Workspaces {
             layout: &self.layout,
             mirrors: &self.mirrors,
             setups: &self.setups,
+            templates: &self.templates,
             locks: &self.locks,
             staging: &self.staging,
             occasion: Occasion {
@@ -342,15 +414,18 @@ async fn give_work_tree(layout: &TaskLayout, owner: Owner) -> std::io::Result<()
 /// Fills a task's folder; its object store, with the work tree.
 async fn fill(
     layout: &TaskLayout,
-    git: &Git,
-    mirror: &Repository,
+    (git, mirror): (&Git, &Repository),
     (checkout, base): (&Checkout, &ObjectId),
+    template: Option<&Arc<Template>>,
 ) -> Result<Repository, GitError> {
     layout.create().await.map_err(disk)?;
     let store = git.init_bare(&layout.object_store()).await?;
     let store = store.lacking_like(mirror);
     store.borrow_from(mirror).await.map_err(disk)?;
-    let with_tree = store.with_work_tree(layout.repo_clone());
+    let with_tree = match template {
+        Some(template) => store.with_work_tree_over(layout.repo_clone(), Arc::clone(template)),
+        None => store.with_work_tree(layout.repo_clone()),
+    };
     // Both are waited for, so that nothing is written into a folder that was given up.
     let clone_git = layout.clone_git();
     let (checked_out, cloned) = tokio::join!(
@@ -359,16 +434,29 @@ async fn fill(
     );
     checked_out?;
     cloned?;
+    let index = template.map(|it| it.index());
+    if index.is_none() {
+        with_tree.write_index(&clone_git.join("index")).await?;
+    }
     let repo_clone = layout.repo_clone();
-    with_tree.write_index(&clone_git.join("index")).await?;
     let copied = tokio::task::spawn_blocking(move || {
-        crate::disk::copy_all(&clone_git, &repo_clone.join(".git"))
+        put_git(&clone_git, index.as_deref(), &repo_clone.join(".git"))
     });
     let copied = copied.await.map_err(std::io::Error::other);
     copied.flatten().map_err(disk)?;
-    let metadata = Metadata::begun(checkout, base);
+    let template = template.map(|it| it.root().to_owned());
+    let metadata = Metadata::begun(checkout, base, template);
     metadata.write(&layout.metadata()).await.map_err(disk)?;
     Ok(with_tree)
+}
+
+/// Puts a copy of a `.git` into a work tree, with the index of the template where it lies over one.
+fn put_git(clone_git: &Path, index: Option<&Path>, to: &Path) -> std::io::Result<()> {
+    crate::disk::copy_all(clone_git, to)?;
+    if let Some(index) = index {
+        std::fs::copy(index, to.join("index"))?;
+    }
+    Ok(())
 }
 
 impl Workspace {
@@ -379,7 +467,10 @@ impl Workspace {
     /// When the work tree can't be written.
     pub async fn check_out(&self, tree: &ObjectId) -> Result<(), GitError> {
         self.repository.check_out(tree).await?;
-        self.copy(self.layout.clone_git(), self.clone_git()).await
+        let (from, to) = (self.layout.clone_git(), self.clone_git());
+        let index = self.template.as_ref().map(|it| it.template.index());
+        self.on_disk(move || put_git(&from, index.as_deref(), &to))
+            .await
     }
 
     /// The same for a tree that is tested: it is committed on the base, so that tests which look
@@ -420,7 +511,11 @@ impl Workspace {
     pub async fn collect_dependencies(&self) -> Result<Dependencies, GitError> {
         let entries = self.repository.entries(&self.base).await?;
         let (work_tree, folder) = (self.layout.repo_clone(), self.layout.setup());
+        let layers = self.layers();
         let collected = self.on_disk(move || {
+            if !layers.is_empty() {
+                crate::disk::settle(&work_tree, &layers)?;
+            }
             let paths = entries.iter().map(|entry| entry.path.as_str());
             Dependencies::collect(&work_tree, paths, &folder)
         });
@@ -437,11 +532,36 @@ impl Workspace {
     pub async fn put_dependencies(&self, private: &Path) -> Result<InstalledFiles, GitError> {
         let (dependencies, work_tree) = (self.dependencies.clone(), self.layout.repo_clone());
         let (home, temporary) = (private.join("home"), private.join("tmp"));
+        let is_layered = self.template.is_some();
         self.on_disk(move || {
             crate::disk::remove_all(&temporary)?;
-            dependencies.put(&work_tree, &home)
+            if is_layered {
+                dependencies.put_below(&home)
+            } else {
+                dependencies.put(&work_tree, &home)
+            }
         })
         .await
+    }
+
+    /// The folders that the work tree lies over, from the top, for each run in it: the template and
+    /// what was installed. None where the work tree has all of its files.
+    pub fn layers(&self) -> Vec<PathBuf> {
+        let Some(shared) = &self.template else {
+            return Vec::new();
+        };
+        let template = shared.template.root().to_owned();
+        let installed = self.dependencies.layer();
+        // The template's folders count where both have one: they belong to whom the work tree does.
+        std::iter::once(template).chain(installed).collect()
+    }
+
+    /// The folder that has the files of the base, before anything ran.
+    pub fn base_files(&self) -> PathBuf {
+        match &self.template {
+            Some(shared) => shared.template.root().to_owned(),
+            None => self.layout.repo_clone(),
+        }
     }
 
     /// Works on the task's folder, which stays locked until that is done.

@@ -14,7 +14,7 @@ use patchfleet_agent::sandbox::egress::{
     self, AddressRules, AllowList, ConnectProxy, Entry, HostNetwork, IpNet, Policy, Refusals,
 };
 use patchfleet_agent::sandbox::{
-    self, Backend, Exceeded, Explained, Ran, Reach, Run, Sandbox, SandboxConfig, SandboxError,
+    self, Backend, Exceeded, Explained, Fact, Ran, Reach, Run, Sandbox, SandboxConfig, SandboxError,
 };
 use patchfleet_config::HumanDuration;
 use patchfleet_domain::AgentId;
@@ -118,7 +118,7 @@ enum Phase {
 pub(crate) async fn run(args: SandboxArgs, output: Output) -> anyhow::Result<ExitCode> {
     match args.command {
         SandboxCommand::Run(args) => run_command(args, output).await,
-        SandboxCommand::Explain(args) => explain(&args, output),
+        SandboxCommand::Explain(args) => explain(&args, output).await,
     }
 }
 
@@ -266,7 +266,7 @@ fn status(ran: &Ran) -> u8 {
     u8::try_from(code).unwrap_or(u8::MAX)
 }
 
-fn explain(args: &ExplainArgs, output: Output) -> anyhow::Result<ExitCode> {
+async fn explain(args: &ExplainArgs, output: Output) -> anyhow::Result<ExitCode> {
     let folder = match &args.place.workspace {
         Some(folder) => workspace(Some(folder), folder)?,
         None => PathBuf::from("(an empty folder)"),
@@ -279,7 +279,7 @@ fn explain(args: &ExplainArgs, output: Output) -> anyhow::Result<ExitCode> {
             let agent = config.agents.iter().find(|agent| agent.id == *id);
             let file = args.config.file().display();
             let agent = agent.with_context(|| format!("{file} has no agent `{id}`"))?;
-            explain_draft(agent, (&folder, &private))?
+            explain_draft(agent, (&folder, &private)).await?
         }
     };
     output.object(&explained);
@@ -297,7 +297,7 @@ fn explain(args: &ExplainArgs, output: Output) -> anyhow::Result<ExitCode> {
 }
 
 /// What the draft command of an agent would see.
-fn explain_draft(
+async fn explain_draft(
     agent: &AgentConfig,
     (folder, private): (&Path, &Path),
 ) -> anyhow::Result<Explained> {
@@ -317,7 +317,16 @@ fn explain_draft(
         reach,
         ..Run::new(&cli.command, folder, private)
     };
-    let mut explained = Sandbox::new(&limits, []).explain(&run)?;
+    let sandbox = Sandbox::new(&limits, []);
+    let mut explained = sandbox.explain(&run)?;
     explained.facts.extend(cli.facts());
+    if agent.workspace.overlay {
+        let checked = sandbox.check_overlay(&agent.workspace.root).await;
+        let why = match checked {
+            Ok(()) => "an overlay over a check-out that tasks share".to_owned(),
+            Err(why) => format!("a check-out of its own: {why}"),
+        };
+        explained.facts.push(Fact::set("work tree", why));
+    }
     Ok(explained)
 }

@@ -42,14 +42,14 @@ enum Held {
 }
 
 /// A setup that waits.
-const SETUP: &str = r#"setup: ["python3 -c \"import os, time; open('begun-setup', 'w').close(); [time.sleep(0.02) for _ in iter(lambda: os.path.exists('go'), True)]\""]
+const SETUP: &str = r#"setup: ["python3 -c \"import os, time; open('begun-setup', 'w').close(); [time.sleep(0.02) for _ in iter(lambda: os.path.exists(os.path.expanduser('~/go')), True)]\""]
 test: python3 -m unittest -v
 "#;
 /// Tests that wait where the change is in.
 const TESTS: &str = "import os, time, unittest
 if '>= least' in open('orders/discounts.py').read():
     open('begun-test', 'w').close()
-    while not os.path.exists('go'):
+    while not os.path.exists(os.path.expanduser('~/go')):
         time.sleep(0.02)
 unittest.main(module=None, argv=['x', 'discover', '-v'])
 ";

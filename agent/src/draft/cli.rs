@@ -153,6 +153,7 @@ impl CliDraft<'_> {
         shown.extend(surroundings.workspace.borrowed_objects().await);
         let run = Run {
             env,
+            over: surroundings.workspace.layers(),
             shown,
             folders: self.folders.to_vec(),
             reach,

@@ -70,7 +70,7 @@ impl Node for Inspect {
         let language = language::detect(&entries);
         let options = options(deps, &input, language);
         let command = TestCommand::choose(deps, &entries).await?;
-        let (root, listed) = (workspace.layout.repo_clone(), entries.clone());
+        let (root, listed) = (workspace.base_files(), entries.clone());
         let inspected =
             tokio::task::spawn_blocking(move || files::inspect(&root, &listed, &options));
         let inspected = inspected.await.map_err(|error| {

@@ -145,6 +145,7 @@ impl TestCommand {
         installed.map_err(git)?;
         let run = Run {
             env: test_environment(),
+            over: deps.workspace.layers(),
             shown: deps.workspace.borrowed_objects().await,
             timeout: deps
                 .tests

@@ -31,7 +31,7 @@ impl Workspaces {
                 return Err(failure);
             }
         };
-        let filled = fill(&staged, git, &history, (checkout, &base)).await;
+        let filled = fill(&staged, (git, &history), (checkout, &base), None).await;
         let place = self.layout.task(checkout.work.task);
         let filled = match filled {
             Ok(store) => redirected(&staged, &place).await.map(|()| store),

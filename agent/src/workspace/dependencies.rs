@@ -77,12 +77,9 @@ impl Dependencies {
     /// copies of the rest into a work tree, beside the files that a change has in the same folders;
     /// which files were put there.
     pub(super) fn put(&self, work_tree: &Path, home: &Path) -> io::Result<InstalledFiles> {
-        disk::remove_all(home)?;
-        let Some(installed) = &self.0 else {
+        let Some(installed) = self.put_home(home)? else {
             return Ok(InstalledFiles::default());
         };
-        fs::create_dir_all(home.parent().unwrap_or(home))?;
-        disk::copy_tree(&installed.folder.join("home"), home)?;
         let mut paths = BTreeSet::new();
         for path in &installed.paths {
             if let Some((folder, name)) = parent(work_tree, path)? {
@@ -92,11 +89,41 @@ impl Dependencies {
         let originals = installed.tree();
         Ok(InstalledFiles { originals, paths })
     }
+
+    /// The same for a work tree that lies over the folder with the rest, which thus is there already.
+    pub(super) fn put_below(&self, home: &Path) -> io::Result<InstalledFiles> {
+        let installed = self.put_home(home)?;
+        Ok(installed.map(Installed::files).unwrap_or_default())
+    }
+
+    /// The folder with all but the home, when something is in it.
+    pub(super) fn layer(&self) -> Option<PathBuf> {
+        let files = self.0.as_ref()?.files();
+        files.layer().map(Path::to_owned)
+    }
+
+    /// Makes a home a copy of the one that was installed in, with nothing of an earlier run.
+    fn put_home(&self, home: &Path) -> io::Result<Option<&Installed>> {
+        disk::remove_all(home)?;
+        let Some(installed) = &self.0 else {
+            return Ok(None);
+        };
+        fs::create_dir_all(home.parent().unwrap_or(home))?;
+        disk::copy_tree(&installed.folder.join("home"), home)?;
+        Ok(Some(installed))
+    }
 }
 
 impl Installed {
     fn tree(&self) -> PathBuf {
         self.folder.join("tree")
+    }
+
+    fn files(&self) -> InstalledFiles {
+        InstalledFiles {
+            originals: self.tree(),
+            paths: self.paths.iter().cloned().collect(),
+        }
     }
 
     /// Copies what is at a path, where nothing is; where both have a folder, what is in it.
@@ -181,12 +208,11 @@ impl Base {
                 if is_git || self.files.contains(&below) {
                     continue;
                 }
+                let kind = folder.stat(&name)?.map(|it| it.kind);
                 if !self.folders.contains(&below) {
-                    found.push(below);
-                } else if folder
-                    .stat(&name)?
-                    .is_some_and(|it| it.kind == Kind::Folder)
-                {
+                    // In a layer over others, it says that nothing is there.
+                    found.extend((kind != Some(Kind::Whiteout)).then_some(below));
+                } else if kind == Some(Kind::Folder) {
                     folders.push(name);
                 }
             }
@@ -298,7 +324,7 @@ mod tests {
         let folder = root.path().join("setup");
         write(folder.join("home/secret"));
         for path in [tree.join("locked"), folder.join("home/secret")] {
-            let nothing = std::os::unix::fs::PermissionsExt::from_mode(0);
+            let nothing = std::os::unix::fs::PermissionsExt::from_mode(0o0);
             fs::set_permissions(path, nothing).unwrap();
         }
         let dependencies = Dependencies::collect(&tree, ["a.py"], &folder).unwrap();

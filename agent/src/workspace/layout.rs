@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use patchfleet_domain::{AgentId, TaskId};
 use uuid::Uuid;
 
+use super::file_lock::{FileLock, Sharing};
 use super::staging::{StagingFolders, UNFINISHED};
 use crate::disk;
 use crate::git::FolderLock;
@@ -51,6 +52,11 @@ impl AgentLayout {
     /// `shared/setups`
     pub fn setups(&self) -> PathBuf {
         self.root.join("shared/setups")
+    }
+
+    /// `shared/templates`
+    pub fn templates(&self) -> PathBuf {
+        self.root.join("shared/templates")
     }
 
     /// `shared/tools`
@@ -117,7 +123,7 @@ impl AgentLayout {
     /// Deletes what was set aside and is still there, and what is half-built and nobody builds any
     /// more; gives what still can't be deleted.
     pub(super) async fn clear_leftovers(&self, staging: &StagingFolders) -> Vec<PathBuf> {
-        let all = [self.tasks(), self.cache(), self.setups()];
+        let all = [self.tasks(), self.cache(), self.setups(), self.templates()];
         let found = tokio::task::spawn_blocking(move || all.map(|it| folders(&it)).concat());
         let mut left = Vec::new();
         for folder in found.await.unwrap_or_default() {
@@ -143,6 +149,33 @@ pub(super) async fn delete(folder: &Path) -> bool {
         tracing::warn!(folder = %folder.display(), %error, "a folder can't be deleted");
     }
     deleted.is_ok()
+}
+
+/// Deletes what is at a place below a folder unless somebody has a lock on the note in it; true when
+/// it is out of the way.
+pub(super) async fn delete_unless_used((folder, place): (&Path, &Path), note: &str) -> bool {
+    let alone = FileLock::try_take_existing(&place.join(note), Sharing::Alone);
+    match &alone {
+        Ok(None) => return false,
+        // What has no note is used by nobody.
+        Err(error) if disk::is_absent(error) => {}
+        Err(error) => {
+            tracing::warn!(folder = %place.display(), %error, "a folder can't be locked");
+            return false;
+        }
+        Ok(Some(_)) => {}
+    }
+    let doomed = doomed(folder);
+    if let Err(error) = tokio::fs::rename(place, &doomed).await {
+        let is_gone = disk::is_absent(&error);
+        if !is_gone {
+            tracing::warn!(folder = %place.display(), %error, "a folder can't be deleted");
+        }
+        return is_gone;
+    }
+    drop(alone);
+    delete(&doomed).await;
+    true
 }
 
 /// Deletes a folder on a thread of its own, which ends with the process. What is left then is for

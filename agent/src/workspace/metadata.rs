@@ -1,7 +1,7 @@
 //! `metadata.json`: whose workspace it is, what it was made of, how it ended.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use patchfleet_domain::{RepositoryName, TaskId, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -20,6 +20,9 @@ pub struct Metadata {
     pub repository: RepositoryName,
     /// The commit that the change is made on.
     pub base_sha: ObjectId,
+    /// The check-out that the work tree lies over, which then has only what differs from it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<PathBuf>,
     /// The branch that carries the change.
     pub branch: String,
     /// When the workspace was made.
@@ -31,12 +34,13 @@ pub struct Metadata {
 }
 
 impl Metadata {
-    pub(super) fn begun(checkout: &Checkout, base: &ObjectId) -> Self {
+    pub(super) fn begun(checkout: &Checkout, base: &ObjectId, template: Option<PathBuf>) -> Self {
         Self {
             task: checkout.work.task,
             attempt: checkout.work.attempt.0,
             repository: checkout.repository.clone(),
             base_sha: base.clone(),
+            template,
             branch: checkout.branch.clone(),
             created_at: chrono::Utc::now(),
             finished_at: None,

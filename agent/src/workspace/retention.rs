@@ -3,9 +3,10 @@
 //! A workspace stays seven days after its end. Without an end and without a live attempt it
 //! belongs to an attempt that was lost; nobody will end it, so its age counts from its making. A
 //! version of a mirror that a newer one supersedes goes with the last workspace that borrows from
-//! it. A setup phase's result is used for as long as a workspace stays. When the disk limit is
-//! exceeded or the disk is full, what was not used longest goes first: workspaces, results of setup
-//! phases, and mirrors that no workspace borrows from. What is in use is never touched.
+//! it. A setup phase's result is used for as long as a workspace stays; a template that was not used
+//! for so long goes. When the disk limit is exceeded or the disk is full, what was not used longest
+//! goes first: workspaces, results of setup phases, templates, and mirrors that no workspace borrows
+//! from. What is in use is never touched.
 //!
 //! One folder that can't be deleted stops nothing: it is logged, counted and tried again.
 
@@ -22,6 +23,7 @@ use super::metadata::Metadata;
 use super::mirrors::{Mirrors, Version};
 use super::setups::{SetupCache, SetupEntry};
 use super::staging::StagingFolders;
+use super::templates::{TemplateEntry, Templates};
 use crate::disk::size;
 
 /// The rules.
@@ -29,7 +31,8 @@ use crate::disk::size;
 pub struct Retention {
     /// How long a workspace stays after its end, and how old a setup phase's result may be.
     pub keep: TimeDelta,
-    /// How many bytes all workspaces, mirrors and setup results may take; none, without a limit.
+    /// How many bytes all workspaces, mirrors, templates and setup results may take; none, without a
+    /// limit.
     pub disk_limit: Option<u64>,
 }
 
@@ -51,6 +54,8 @@ pub struct Swept {
     pub mirrors: usize,
     /// How many results of setup phases were removed.
     pub setups: usize,
+    /// How many templates were removed.
+    pub templates: usize,
     /// Bytes that all of these take afterwards; counted only when there is a limit.
     pub bytes: Option<u64>,
 }
@@ -67,6 +72,7 @@ pub(super) struct Sweep<'a> {
     pub(super) layout: &'a AgentLayout,
     pub(super) mirrors: &'a Mirrors,
     pub(super) setups: &'a SetupCache,
+    pub(super) templates: &'a Templates,
     pub(super) locks: &'a FolderLocks,
     pub(super) staging: &'a StagingFolders,
     pub(super) occasion: Occasion<'a>,
@@ -78,6 +84,7 @@ enum Candidate {
     Workspace(TaskId, PathBuf, Timestamp),
     Mirror(Version),
     Setup(SetupEntry),
+    Template(TemplateEntry),
 }
 
 impl Candidate {
@@ -87,6 +94,7 @@ impl Candidate {
             Self::Workspace(_, _, last_used) => *last_used,
             Self::Mirror(version) => version.last_used,
             Self::Setup(entry) => entry.last_used,
+            Self::Template(entry) => entry.last_used,
         }
     }
 
@@ -95,6 +103,7 @@ impl Candidate {
             Self::Workspace(_, path, _) => path,
             Self::Mirror(version) => &version.path,
             Self::Setup(entry) => &entry.path,
+            Self::Template(entry) => &entry.path,
         }
     }
 }
@@ -121,6 +130,13 @@ impl Sweep<'_> {
         for entry in self.setups.entries(self.occasion.now).await {
             let is_over = entry.is_over;
             let found = Candidate::Setup(entry);
+            if !is_over || !self.remove(&found, &mut swept).await {
+                left.push(found);
+            }
+        }
+        for entry in self.templates.entries(self.occasion.now, rules.keep).await {
+            let is_over = entry.is_over;
+            let found = Candidate::Template(entry);
             if !is_over || !self.remove(&found, &mut swept).await {
                 left.push(found);
             }
@@ -156,7 +172,7 @@ impl Sweep<'_> {
                 return total;
             }
             let Some(next) = left.iter().position(|found| match found {
-                Candidate::Workspace(..) | Candidate::Setup(_) => true,
+                Candidate::Workspace(..) | Candidate::Setup(_) | Candidate::Template(_) => true,
                 Candidate::Mirror(version) => !is_borrowed(&borrowed, &version.path),
             }) else {
                 return total;
@@ -196,6 +212,11 @@ impl Sweep<'_> {
             Candidate::Setup(entry) => {
                 let removed = self.setups.delete(&entry.path).await;
                 swept.setups += usize::from(removed);
+                removed
+            }
+            Candidate::Template(entry) => {
+                let removed = self.templates.delete(&entry.path).await;
+                swept.templates += usize::from(removed);
                 removed
             }
         }

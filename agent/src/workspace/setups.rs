@@ -28,7 +28,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::dependencies::Dependencies;
 use super::file_lock::{FileLock, Sharing};
-use super::layout::{delete, doomed, folders};
+use super::layout::{delete_unless_used, folders};
 use crate::disk;
 
 /// The file that makes a folder an entry.
@@ -158,28 +158,7 @@ impl SetupCache {
 
     /// Deletes an entry unless it is being used; true when it is out of the way.
     pub(super) async fn delete(&self, place: &Path) -> bool {
-        let alone = FileLock::try_take_existing(&place.join(ENTRY), Sharing::Alone);
-        match &alone {
-            Ok(None) => return false,
-            // What has no note is used by nobody.
-            Err(error) if disk::is_absent(error) => {}
-            Err(error) => {
-                tracing::warn!(folder = %place.display(), %error, "a setup result can't be locked");
-                return false;
-            }
-            Ok(Some(_)) => {}
-        }
-        let doomed = doomed(&self.folder);
-        if let Err(error) = tokio::fs::rename(place, &doomed).await {
-            let is_gone = disk::is_absent(&error);
-            if !is_gone {
-                tracing::warn!(folder = %place.display(), %error, "a setup result can't be deleted");
-            }
-            return is_gone;
-        }
-        drop(alone);
-        delete(&doomed).await;
-        true
+        delete_unless_used((&self.folder, place), ENTRY).await
     }
 }
 
@@ -203,7 +182,7 @@ fn is_entry(path: &Path) -> bool {
 
 /// The kernel's name for the time since the host was started (`proc_sys_kernel(5)`); empty when it is
 /// not told.
-fn boot() -> String {
+pub(super) fn boot() -> String {
     fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default()
 }
 

@@ -50,12 +50,18 @@ impl Bench {
         self.workspaces.prepare(checkout, &cancel).await
     }
 
+    /// Has work trees lie over templates from now on; false where runs can't have overlays.
+    pub(crate) async fn lay(&mut self, sandbox: &Sandbox) -> bool {
+        self.workspaces = self.workspaces.clone().over_templates(sandbox).await;
+        self.workspaces.is_layered
+    }
+
     fn agent(&self) -> std::path::PathBuf {
         self.root.path().join("backend-1")
     }
 }
 
-fn listing(folder: &Path) -> Vec<String> {
+pub(crate) fn listing(folder: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(folder).unwrap();
     let mut names: Vec<_> = entries
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())

@@ -95,6 +95,7 @@ impl Scene {
                 root: self.folder.path().join("work"),
                 retention: HumanDuration::from_secs(3600),
                 max_disk_mib: None,
+                overlay: true,
             },
             draft: draft_by(["sh", "-c", script].map(str::to_owned).into()),
             // Scripts wait at gates of the test's own and leave notes beside them.

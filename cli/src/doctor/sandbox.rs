@@ -22,7 +22,7 @@ pub(super) async fn check(config: &AgentConfig) -> Check {
         return Check::notice(name, found, mend);
     }
     match sandbox.check().await {
-        Ok(()) => isolated(name).await,
+        Ok(()) => isolated(name, &work_trees(config, &sandbox).await).await,
         Err(why) if config.sandbox.required => Check::bad(name, why.to_string(), why.mend()),
         Err(why) => {
             let found = format!("{why}; the code of repositories runs without isolation");
@@ -31,9 +31,9 @@ pub(super) async fn check(config: &AgentConfig) -> Check {
     }
 }
 
-async fn isolated(name: String) -> Check {
+async fn isolated(name: String, trees: &str) -> Check {
     let text = bubblewrap().await.unwrap_or_default();
-    let found = format!("namespace, {}", text.trim());
+    let found = format!("namespace, {}; {trees}", text.trim());
     match version(&text) {
         Some(version) if version < SOUND => {
             let mend = "0.12 or newer has no CVE-2026-87766, which this program's mounts give no \
@@ -41,6 +41,17 @@ async fn isolated(name: String) -> Check {
             Check::notice(name, found, mend)
         }
         _ => Check::good(name, found),
+    }
+}
+
+/// What the work trees of an agent are, and why they are no overlays.
+async fn work_trees(config: &AgentConfig, sandbox: &Sandbox) -> String {
+    if !config.workspace.overlay {
+        return "each work tree is a check-out, as agents.workspace.overlay says".to_owned();
+    }
+    match sandbox.check_overlay(&config.workspace.root).await {
+        Ok(()) => "work trees are overlays".to_owned(),
+        Err(why) => format!("each work tree is a check-out: {why}"),
     }
 }
 

@@ -67,6 +67,19 @@ async fn set_up_by(
     Ok((deps, report))
 }
 
+/// A rig whose work trees are check-outs of their own, and one whose work trees lie over templates,
+/// where that can be had.
+async fn both(files: &[(&str, &str)], answers: &[&str], sandbox: &Sandbox) -> Vec<Rig> {
+    let mut laid = Rig::answering(files, answers).await;
+    let own = Rig::answering(files, answers).await;
+    if laid.bench.lay(sandbox).await {
+        vec![own, laid]
+    } else {
+        println!("work trees can't lie over templates here");
+        vec![own]
+    }
+}
+
 async fn sandbox() -> Option<Sandbox> {
     isolating(crate::sandbox::SandboxConfig::default()).await
 }
@@ -155,11 +168,12 @@ async fn toolchains_of_a_home_and_environments_made_by_tests_work_in_the_sandbox
         (".patchfleet.yaml", "test: python3 run.py\n"),
     ];
     for (files, file) in [(cargo, "src/lib.rs"), (venv, "calc.py")] {
-        let mut rig = Rig::with(files).await;
-        let script = format!("sed -i 's/a - b/a + b/' {file}");
-        rig.draft_by(&script, Duration::from_secs(20), &sandbox);
-        rig.run_isolated(&sandbox).await.unwrap();
-        assert!(rig.on_branch(file).await.contains("a + b"), "{file}");
+        for mut rig in both(files, &[], &sandbox).await {
+            let script = format!("sed -i 's/a - b/a + b/' {file}");
+            rig.draft_by(&script, Duration::from_secs(20), &sandbox);
+            rig.run_isolated(&sandbox).await.unwrap();
+            assert!(rig.on_branch(file).await.contains("a + b"), "{file}");
+        }
     }
 }
 
@@ -189,23 +203,24 @@ async fn what_the_setup_phase_installs_is_there_for_drafts_and_tests_and_in_no_c
         return;
     };
     let sandbox = sandbox.allow(["sh".to_owned()]);
-    let mut rig = Rig::with(INSTALLS).await;
-    let script = "test -s vendored/installed.py && test -e ~/.cache/tool || exit 9\n\
-                  echo 'three = 4' > vendored/installed.py\n\
-                  grep -q changed calc.py && exit 8\n\
-                  sed -i 's/a - b/a + b/' calc.py";
-    rig.draft_by(script, Duration::from_secs(20), &sandbox);
-    let (deps, report) = set_up(&rig, &sandbox).await.unwrap();
-    assert_eq!(report.steps.len(), 1);
-    assert_eq!(report.steps[0].command, ["sh", "install.sh"]);
-    let ctx = patchfleet_flow::Context::new(serde_json::json!({ "setup": report }));
-    rig.run_from(ctx, deps, Vec::new()).await.unwrap();
-    let changed = ["diff", "--name-only", "main", "patchfleet/1-x"];
-    assert_eq!(rig.bench.origin.ask(&changed).await, "calc.py");
-    let body = rig.desk.drafts.lock().unwrap()[0].body.clone();
-    let line = "Dependencies were installed by `sh install.sh` in the sandbox `namespace`, with \
-                network to allowed hosts only";
-    assert!(body.contains(line), "{body}");
+    for mut rig in both(INSTALLS, &[], &sandbox).await {
+        let script = "test -s vendored/installed.py && test -e ~/.cache/tool || exit 9\n\
+                      echo 'three = 4' > vendored/installed.py\n\
+                      grep -q changed calc.py && exit 8\n\
+                      sed -i 's/a - b/a + b/' calc.py";
+        rig.draft_by(script, Duration::from_secs(20), &sandbox);
+        let (deps, report) = set_up(&rig, &sandbox).await.unwrap();
+        assert_eq!(report.steps.len(), 1);
+        assert_eq!(report.steps[0].command, ["sh", "install.sh"]);
+        let ctx = patchfleet_flow::Context::new(serde_json::json!({ "setup": report }));
+        rig.run_from(ctx, deps, Vec::new()).await.unwrap();
+        let changed = ["diff", "--name-only", "main", "patchfleet/1-x"];
+        assert_eq!(rig.bench.origin.ask(&changed).await, "calc.py");
+        let body = rig.desk.drafts.lock().unwrap()[0].body.clone();
+        let line = "Dependencies were installed by `sh install.sh` in the sandbox `namespace`, with \
+                    network to allowed hosts only";
+        assert!(body.contains(line), "{body}");
+    }
 }
 
 /// A repository without the folder that its dependencies are installed in.
@@ -233,26 +248,27 @@ async fn what_a_draft_adds_in_an_installed_folder_is_a_part_of_the_change() {
         return;
     };
     let sandbox = sandbox.allow(["sh".to_owned()]);
-    let mut rig = Rig::with(VENDORS).await;
-    let script = format!(
-        "test -s vendor/three.py && test -L vendor/sub/link || exit 9\n\
-         if [ $PATCHFLEET_ROUND = 1 ]; then\n\
-         echo '{PATCH}' > vendor/patch.py; echo x > .tools/own; echo '# x' >> vendor/three.py\n\
-         else test -s vendor/patch.py && sed -i 's/a - b/a + b/' calc.py; fi"
-    );
-    rig.draft_by(&script, Duration::from_secs(20), &sandbox);
-    let (deps, _) = set_up(&rig, &sandbox).await.unwrap();
-    rig.run_with(deps, Vec::new()).await.unwrap();
-    let changed = ["diff", "--name-only", "main", "patchfleet/1-x"];
-    let changed = rig.bench.origin.ask(&changed).await;
-    assert_eq!(changed, "calc.py\nvendor/patch.py");
-    let log = rig.log();
-    assert_eq!(
-        log.matches("left out of the change: ").count(),
-        1,
-        "each is named once: {log}"
-    );
-    assert!(log.contains("change: `vendor/three.py`, which"), "{log}");
+    for mut rig in both(VENDORS, &[], &sandbox).await {
+        let script = format!(
+            "test -s vendor/three.py && test -L vendor/sub/link || exit 9\n\
+             if [ $PATCHFLEET_ROUND = 1 ]; then\n\
+             echo '{PATCH}' > vendor/patch.py; echo x > .tools/own; echo '# x' >> vendor/three.py\n\
+             else test -s vendor/patch.py && sed -i 's/a - b/a + b/' calc.py; fi"
+        );
+        rig.draft_by(&script, Duration::from_secs(20), &sandbox);
+        let (deps, _) = set_up(&rig, &sandbox).await.unwrap();
+        rig.run_with(deps, Vec::new()).await.unwrap();
+        let changed = ["diff", "--name-only", "main", "patchfleet/1-x"];
+        let changed = rig.bench.origin.ask(&changed).await;
+        assert_eq!(changed, "calc.py\nvendor/patch.py");
+        let log = rig.log();
+        assert_eq!(
+            log.matches("left out of the change: ").count(),
+            1,
+            "each is named once: {log}"
+        );
+        assert!(log.contains("change: `vendor/three.py`, which"), "{log}");
+    }
 }
 
 #[tokio::test]
@@ -262,12 +278,13 @@ async fn tests_of_a_change_in_an_installed_folder_find_what_was_installed_there(
     };
     let sandbox = sandbox.allow(["sh".to_owned()]);
     let added = format!("--- /dev/null\n+++ b/vendor/patch.py\n@@ -0,0 +1 @@\n+{PATCH}\n");
-    let rig = Rig::answering(VENDORS, &[&format!("{FIX}{added}")]).await;
-    let (deps, _) = set_up(&rig, &sandbox).await.unwrap();
-    rig.run_with(deps, Vec::new()).await.unwrap();
-    let changed = ["diff", "--name-only", "main", "patchfleet/1-x"];
-    let changed = rig.bench.origin.ask(&changed).await;
-    assert_eq!(changed, "calc.py\nvendor/patch.py");
+    for rig in both(VENDORS, &[&format!("{FIX}{added}")], &sandbox).await {
+        let (deps, _) = set_up(&rig, &sandbox).await.unwrap();
+        rig.run_with(deps, Vec::new()).await.unwrap();
+        let changed = ["diff", "--name-only", "main", "patchfleet/1-x"];
+        let changed = rig.bench.origin.ask(&changed).await;
+        assert_eq!(changed, "calc.py\nvendor/patch.py");
+    }
 }
 
 #[tokio::test]
@@ -341,13 +358,14 @@ async fn drafts_and_tests_see_the_history_of_the_repository() {
         REPOSITORY[1],
         (".patchfleet.yaml", "test: git diff --exit-code HEAD\n"),
     ];
-    let mut rig = Rig::with(files).await;
-    let script = "git show HEAD:calc.py | sed 's/a - b/a + b/' > calc.py";
-    rig.draft_by(script, Duration::from_secs(20), &sandbox);
-    rig.run_isolated(&sandbox.allow(["git".to_owned()]))
-        .await
-        .unwrap();
-    assert!(rig.on_branch("calc.py").await.contains("a + b"));
+    for mut rig in both(files, &[], &sandbox).await {
+        let script = "git show HEAD:calc.py | sed 's/a - b/a + b/' > calc.py";
+        rig.draft_by(script, Duration::from_secs(20), &sandbox);
+        rig.run_isolated(&sandbox.clone().allow(["git".to_owned()]))
+            .await
+            .unwrap();
+        assert!(rig.on_branch("calc.py").await.contains("a + b"));
+    }
 }
 
 #[tokio::test]
@@ -370,4 +388,53 @@ async fn a_draft_that_met_its_disk_limit_is_not_paid_again_and_names_the_limit()
     let told = ["`sandbox.disk_mib`", "64 MiB", "begun"];
     let is_told = told.iter().all(|text| failure.message.contains(text));
     assert!(is_told, "{failure:?}");
+}
+
+#[tokio::test]
+async fn over_a_template_a_round_sees_nothing_of_what_tests_and_drafts_before_it_did() {
+    let Some(sandbox) = sandbox().await else {
+        return;
+    };
+    let files = &[
+        REPOSITORY[0],
+        REPOSITORY[1],
+        ("doc/a/one", "1\n"),
+        ("doc/a/two", "2\n"),
+        (
+            "run.py",
+            "import os, shutil, unittest\nopen('left', 'w')\nshutil.rmtree('doc/a')\n\
+                    os.mkdir('doc/a')\nunittest.main('test_calc')\n",
+        ),
+        (".patchfleet.yaml", "test: python3 run.py\n"),
+    ];
+    let script = "test -e left && exit 9\n\
+                  if [ $PATCHFLEET_ROUND = 1 ]; then\n\
+                  mkdir doc/b; mv doc/a/two doc/b/two; rm -r doc/a; echo file > doc/a\n\
+                  else test -f doc/a -a -f doc/b/two || exit 7\n\
+                  rm doc/a; mkdir doc/a; echo 3 > doc/a/one; sed -i 's/a - b/a + b/' calc.py; fi";
+    for mut rig in both(files, &[], &sandbox).await {
+        rig.draft_by(script, Duration::from_secs(20), &sandbox);
+        rig.run_isolated(&sandbox).await.unwrap();
+        let changed = [
+            "diff",
+            "--no-renames",
+            "--name-status",
+            "main",
+            "patchfleet/1-x",
+        ];
+        let changed = rig.bench.origin.ask(&changed).await;
+        assert_eq!(
+            changed.split_whitespace().collect::<Vec<_>>(),
+            [
+                "M",
+                "calc.py",
+                "M",
+                "doc/a/one",
+                "D",
+                "doc/a/two",
+                "A",
+                "doc/b/two"
+            ]
+        );
+    }
 }
