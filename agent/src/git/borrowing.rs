@@ -3,6 +3,7 @@
 //! What is there is what `git clone --shared --no-checkout` makes, but for logs of refs, with `HEAD` at
 //! a commit. A process for each would take as long as all the rest of a small workspace.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -88,9 +89,9 @@ fn write(
     fs::write(dir.join("objects/info/alternates"), objects)?;
     let mut text = "# pack-refs with: peeled fully-peeled sorted \n".to_owned();
     for (name, id, peeled) in refs {
-        text.push_str(&format!("{id} {name}\n"));
+        let _ = writeln!(text, "{id} {name}");
         if let Some(peeled) = peeled {
-            text.push_str(&format!("^{peeled}\n"));
+            let _ = writeln!(text, "^{peeled}");
         }
     }
     fs::write(dir.join("packed-refs"), text)?;
@@ -107,9 +108,10 @@ fn configuration(source: &Path, branch: Option<&str>) -> String {
     );
     if let Some(branch) = branch {
         let (name, merge) = (quoted(branch), quoted(&format!("{HEADS}{branch}")));
-        text.push_str(&format!(
+        let _ = write!(
+            text,
             "[branch {name}]\n\tremote = origin\n\tmerge = {merge}\n"
-        ));
+        );
     }
     text
 }
