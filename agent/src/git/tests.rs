@@ -90,6 +90,8 @@ impl Origin {
             .args(identity)
             .args(args.iter().copied())
             .env("GIT_CONFIG_GLOBAL", "/dev/null")
+            // Packages of git-lfs put filters there.
+            .env("GIT_CONFIG_NOSYSTEM", "1")
             .run(&CancellationToken::new())
             .await
             .unwrap();
