@@ -37,6 +37,7 @@ missing_packages() {
     has_c_compiler || printf '%s\n' gcc libc6-dev
     [ "$1" != demo ] || return 0
     has python3 && has_pip || echo python3-pip
+    has git-lfs || echo git-lfs
     has npm || printf '%s\n' nodejs npm
     has_postgresql || echo postgresql
     has redis-server || echo redis-server

@@ -321,6 +321,14 @@ mod tests {
         assert_eq!(unnamed, None);
         let entries = json!({"repositories": [entry("acme/huge"), entry("ACME/huge")]});
         assert!(config(entries).unwrap().faults().first().is_some());
+        for (extra, is_right) in [("lfs", true), ("submodules", true), ("hosts", false)] {
+            let mut entry = json!({"name": "acme/media", "hosts": ["github"]});
+            if is_right {
+                entry[extra] = json!(true);
+            }
+            let faults = config(json!({"repositories": [entry]})).unwrap().faults();
+            assert_eq!(faults.first().is_none(), is_right, "{extra}");
+        }
         let unknown = config(json!({"repositories": [{"name": "acme/a", "depth": 1}]}));
         assert!(unknown.is_err());
     }

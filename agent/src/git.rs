@@ -7,7 +7,10 @@
 //! through a socket that is read once: never as an argument, a variable or a file, never in an
 //! error. Only talk with a remote sees the agent's proxies.
 //!
-//! Absent: ssh, submodules, LFS, SHA-256 repositories.
+//! What belongs to submodules and to Git LFS is fetched by git inside of a sandbox, for which
+//! [`SandboxedGit`] has the surroundings; this process reads none of those repositories.
+//!
+//! Absent: ssh, SHA-256 repositories.
 
 mod borrowing;
 mod compare;
@@ -19,6 +22,7 @@ mod local;
 mod pack;
 mod partial;
 mod remote;
+mod sandboxed;
 mod tree;
 mod work_tree;
 mod write;
@@ -35,9 +39,11 @@ use tokio_util::sync::CancellationToken;
 pub use credential::Credential;
 pub use error::GitError;
 pub use remote::Remote;
+pub use sandboxed::SandboxedGit;
 pub use tree::{Entry, EntryKind};
+pub(crate) use work_tree::LfsContents;
 pub(crate) use work_tree::properties as work_tree_properties;
-pub use work_tree::{InstalledFiles, Snapshot, Template};
+pub use work_tree::{InstalledFiles, LfsFile, Pointer, Snapshot, Template};
 pub use write::{Author, Change};
 
 use crate::process::{Finished, Input, Spawn};

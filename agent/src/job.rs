@@ -23,12 +23,13 @@ use crate::job::github::TaskGitHub;
 use crate::job::watch::Watch;
 use crate::member::Member;
 use crate::nodes::{self, NodeDeps, Publishing, TaskFacts, TaskLog, TestPolicy};
+use crate::process::find_program;
 use crate::repository_config::RepositoryConfig;
 use crate::sandbox::Sandbox;
 use crate::sandbox::egress::HostNetwork;
 use crate::session::desk::Stop;
 use crate::session::reporter::Reporter;
-use crate::setup::{Setup, SetupReport};
+use crate::setup::{ContentsFetch, Setup, SetupReport, StepReport};
 use crate::workspace::{Checkout, CloneMode, Workspace};
 
 /// Lines of output on their way to the coordinator.
@@ -163,7 +164,8 @@ async fn work_on(job: &Job, log: TaskLog) -> Result<Outcome, Option<Failure>> {
     let workspace = prepare(job, &facts, &remote, &checkpoints)
         .instrument(setup)
         .await?;
-    let ended = run_flow(job, (facts, task), workspace.clone(), (checkpoints, log)).await;
+    let task = (facts, task, remote);
+    let ended = run_flow(job, task, workspace.clone(), (checkpoints, log)).await;
     let word = match &ended {
         Ok(outcome) => outcome.as_str(),
         Err(Some(failure)) => failure.kind.as_str(),
@@ -230,6 +232,7 @@ async fn prepare(
         branch: facts.branch.clone(),
         pinned_base: nodes::pinned_base(checkpoints),
         clone: settings.map_or_else(CloneMode::default, |it| it.clone),
+        has_contents: settings.is_some_and(|it| it.lfs || it.submodules),
     };
     tokio::select! {
         () = job.cancel.cancelled() => Err(None),
@@ -239,7 +242,7 @@ async fn prepare(
 
 async fn run_flow(
     job: &Job,
-    (facts, task): (TaskFacts, v1::Task),
+    (facts, task, remote): (TaskFacts, v1::Task, Remote),
     workspace: Workspace,
     (checkpoints, log): (Vec<Checkpoint>, TaskLog),
 ) -> Result<Outcome, Option<Failure>> {
@@ -251,8 +254,11 @@ async fn run_flow(
         timeout: agent.tests.timeout.map(|timeout| timeout.0),
         sandbox: job.member.sandbox.clone(),
     };
+    let (workspace, fetched) = fetch(job, workspace, (&facts.repository, &remote), &log).await?;
     let repository = (&facts.repository, &config);
-    let (workspace, installed) = set_up(job, workspace, (repository, &tests.sandbox), &log).await?;
+    let (workspace, mut installed) =
+        set_up(job, workspace, (repository, &tests.sandbox), &log).await?;
+    installed.steps.splice(0..0, fetched);
     let author = Author {
         name: agent.commit.name.clone(),
         email: agent.commit.email.clone(),
@@ -290,6 +296,37 @@ async fn run_flow(
         .await
         .map_err(|error| nodes::failure(&error))?;
     Ok(nodes::outcome(&report.ctx)?)
+}
+
+/// Fetches what the base only names, as far as it is configured for the repository.
+async fn fetch(
+    job: &Job,
+    mut workspace: Workspace,
+    (name, remote): (&RepositoryName, &Remote),
+    log: &TaskLog,
+) -> Result<(Workspace, Vec<StepReport>), Option<Failure>> {
+    let Some(settings) = job.member.config.repository(name) else {
+        return Ok((workspace, Vec::new()));
+    };
+    let log = log.clone().also_in(workspace.logs.clone(), workspace.work);
+    let fetch = ContentsFetch {
+        sandbox: &job.member.sandbox,
+        settings,
+        operator: &job.member.config.setup,
+        remote,
+        workspace: &workspace,
+        log: &log,
+        network: Arc::new(HostNetwork),
+        authorities: ["GIT_SSL_CAINFO", "SSL_CERT_FILE"]
+            .into_iter()
+            .find_map(std::env::var_os)
+            .map(Into::into),
+        git_lfs: find_program("git-lfs"),
+        cancel: &job.cancel,
+    };
+    let (contents, steps) = fetch.run().await?;
+    workspace.contents = contents;
+    Ok((workspace, steps))
 }
 
 /// Installs the dependencies of the base, before anything that a model wrote is there.

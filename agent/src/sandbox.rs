@@ -53,7 +53,7 @@ pub use reach::{MODEL_URL, Network, Reach};
 pub use settings::{Backend, SandboxConfig};
 pub(crate) use stage::enter;
 
-use crate::process::{Finished, Limits, Meter, OnLine, Spawn, SpawnError};
+use crate::process::{Finished, Input, Limits, Meter, OnLine, Spawn, SpawnError};
 use namespace::{Namespace, Shared};
 
 /// Programs that repositories may have run, besides files of the repository itself.
@@ -88,6 +88,8 @@ pub struct Run<'a> {
     pub private: &'a Path,
     /// Additional variables.
     pub env: Vec<(String, String)>,
+    /// What it reads from its standard input; secret.
+    pub input: Vec<u8>,
     /// Files and folders besides the work tree that it may read, at their own paths.
     pub shown: Vec<PathBuf>,
     /// Folders besides the work tree that it may write, at their own paths.
@@ -189,6 +191,7 @@ impl<'a> Run<'a> {
             folder: "",
             private,
             env: Vec::new(),
+            input: Vec::new(),
             shown: Vec::new(),
             folders: Vec::new(),
             reach: Reach::Nothing,
@@ -215,6 +218,9 @@ impl<'a> Run<'a> {
         }
         for (name, value) in self.env {
             spawn = spawn.env(name, value);
+        }
+        if !self.input.is_empty() {
+            spawn = spawn.input(Input::Bytes(self.input));
         }
         if let Some(on_line) = self.on_line {
             spawn = spawn.on_line(on_line);

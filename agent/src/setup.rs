@@ -11,6 +11,7 @@
 //! Absent: the phase itself where nothing is isolated.
 
 mod commands;
+mod contents;
 mod key;
 mod report;
 mod settings;
@@ -18,7 +19,6 @@ mod sources;
 
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt as _;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +27,7 @@ use patchfleet_domain::{FailureKind, RepositoryName};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+pub use contents::{ContentsError, ContentsFetch};
 pub use report::{SetupReport, StepReport};
 pub use settings::SetupConfig;
 
@@ -34,9 +35,11 @@ use crate::git::{Entry, GitError};
 use crate::nodes::TaskLog;
 use crate::process::SpawnError;
 use crate::repository_config::RepositoryConfig;
-use crate::sandbox::egress::{self, AddressRules, ConnectProxy, Network, Policy, Refusals};
+use crate::sandbox::egress::{
+    self, AddressRules, AllowList, ConnectProxy, IpNet, Network, Policy, Refusals,
+};
 use crate::sandbox::{Backend, Ran, Reach, Run, Sandbox, SandboxError};
-use crate::workspace::{CachedSetup, Dependencies, InstallLock, SetupCache, Workspace};
+use crate::workspace::{CachedSetup, Dependencies, InstallLock, SetupCache, TaskLayout, Workspace};
 use commands::Command;
 use key::{Ingredients, Sources};
 
@@ -117,6 +120,8 @@ impl Setup<'_> {
         let limit = self.limit();
         let deadline = Instant::now() + limit;
         let mut report = SetupReport::default();
+        let put = self.workspace.put_contents().await;
+        put.map_err(GitError::into_failure)?;
         for command in commands {
             if let Some(step) = self.step(command, (deadline, limit)).await? {
                 report.steps.push(step);
@@ -168,6 +173,7 @@ impl Setup<'_> {
         let Ok(system) = system else { return Ok(None) };
         let ingredients = Ingredients {
             repository: self.name,
+            has_contents: !self.workspace.contents.is_empty(),
             commands,
             sources,
             open: &self.operator.open,
@@ -291,26 +297,35 @@ impl Setup<'_> {
         self.sandbox.run(run, self.cancel).await
     }
 
-    /// The proxy of a command, on a socket that only this user and the command can reach.
     fn proxy(&self, command: &Command) -> std::io::Result<ConnectProxy> {
-        let opened = AddressRules::opening(self.operator.open.iter().copied());
-        let policy = Policy {
-            phase: egress::Phase::Setup,
-            allow: command.allow.clone(),
-            addresses: opened.map_err(std::io::Error::other)?,
-            limits: egress::Limits::default(),
-        };
-        let folder: PathBuf = self.workspace.layout.implementation().join("proxy");
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&folder)?;
-        ConnectProxy::bind(
-            &folder.join("setup.sock"),
-            policy,
-            Arc::clone(&self.network),
+        let open = &self.operator.open;
+        proxy(
+            &self.workspace.layout,
+            (&command.allow, open),
+            &self.network,
         )
     }
+}
+
+/// The proxy of a command, on a socket that only this user and the command can reach.
+fn proxy(
+    layout: &TaskLayout,
+    (allow, open): (&AllowList, &[IpNet]),
+    network: &Arc<dyn Network>,
+) -> std::io::Result<ConnectProxy> {
+    let opened = AddressRules::opening(open.iter().copied());
+    let policy = Policy {
+        phase: egress::Phase::Setup,
+        allow: allow.clone(),
+        addresses: opened.map_err(std::io::Error::other)?,
+        limits: egress::Limits::default(),
+    };
+    let folder = layout.implementation().join("proxy");
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&folder)?;
+    ConnectProxy::bind(&folder.join("setup.sock"), policy, Arc::clone(network))
 }
 
 fn failure(kind: FailureKind, message: &str, retryable: bool) -> Failure {

@@ -25,6 +25,7 @@
 //! Absent: sharing a root between two running agents of one name; the coordinator refuses that.
 
 mod blobless;
+mod contents;
 mod dependencies;
 mod file_lock;
 mod folder_lock;
@@ -47,6 +48,7 @@ use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+pub use contents::{Contents, Fetched};
 pub use dependencies::Dependencies;
 pub use layout::{AgentLayout, TaskLayout};
 pub use logs::{AgentLogs, LogFile};
@@ -101,6 +103,9 @@ pub struct Checkout {
     pub pinned_base: Option<ObjectId>,
     /// How much of the repository is fetched.
     pub clone: CloneMode,
+    /// Contents that the base only names are put into the work tree, which then has all of its files
+    /// itself.
+    pub has_contents: bool,
 }
 
 /// How much of a repository is fetched, and for whom.
@@ -131,6 +136,8 @@ pub struct Workspace {
     pub dependencies: Dependencies,
     /// What the work tree lies over.
     template: Option<Arc<SharedTemplate>>,
+    /// What the base only names and was fetched.
+    pub contents: Contents,
 }
 
 impl Workspaces {
@@ -313,6 +320,7 @@ impl Workspaces {
             layout,
             dependencies: Dependencies::default(),
             template: None,
+            contents: Contents::default(),
         })
     }
 
@@ -323,7 +331,7 @@ impl Workspaces {
         mirror: &Mirror,
         (checkout, base): (&Checkout, &ObjectId),
     ) -> Result<Option<SharedTemplate>, GitError> {
-        if !self.is_layered {
+        if !self.is_layered || checkout.has_contents {
             return Ok(None);
         }
         let wanted = Wanted {
@@ -533,15 +541,19 @@ impl Workspace {
         let (dependencies, work_tree) = (self.dependencies.clone(), self.layout.repo_clone());
         let (home, temporary) = (private.join("home"), private.join("tmp"));
         let is_layered = self.template.is_some();
-        self.on_disk(move || {
-            crate::disk::remove_all(&temporary)?;
-            if is_layered {
-                dependencies.put_below(&home)
-            } else {
-                dependencies.put(&work_tree, &home)
-            }
-        })
-        .await
+        let lfs = self.put_contents().await?;
+        let mut installed = self
+            .on_disk(move || {
+                crate::disk::remove_all(&temporary)?;
+                if is_layered {
+                    dependencies.put_below(&home)
+                } else {
+                    dependencies.put(&work_tree, &home)
+                }
+            })
+            .await?;
+        installed.lfs = lfs;
+        Ok(installed)
     }
 
     /// The folders that the work tree lies over, from the top, for each run in it: the template and

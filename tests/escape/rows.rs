@@ -17,6 +17,7 @@ enum Shown {
 use Shown::{Case, Not, Test};
 
 const SNAPSHOT: &str = "agent/src/workspace/tests.rs";
+const CONTENTS: &str = "agent/src/setup/contents/tests.rs";
 const GIT: &str = "agent/src/git/tests.rs";
 const PUBLISH: &str = "agent/src/nodes/publish/tests.rs";
 const E2E: &str = "tests/e2e/sandbox.rs";
@@ -315,10 +316,16 @@ const ROWS: &[(u32, &str, &[Shown])] = &[
     (
         46,
         "submodules that run",
-        &[Test(
-            SNAPSHOT,
-            "whatever_was_left_in_a_work_tree_a_check_out_makes_it_known_again",
-        )],
+        &[
+            Test(
+                SNAPSHOT,
+                "whatever_was_left_in_a_work_tree_a_check_out_makes_it_known_again",
+            ),
+            Test(
+                CONTENTS,
+                "submodules_of_other_hosts_and_protocols_are_refused_and_run_nothing",
+            ),
+        ],
     ),
     (
         47,

@@ -217,7 +217,7 @@ impl Folder {
     }
 
     /// Opens a plain file for reading.
-    pub(super) fn open_file(&self, name: &OsStr) -> io::Result<File> {
+    pub(crate) fn open_file(&self, name: &OsStr) -> io::Result<File> {
         // Opening a FIFO must not wait for somebody who writes into it.
         let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
         let opened = match nix::fcntl::openat(&self.0, name, flags, Mode::empty()) {

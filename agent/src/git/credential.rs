@@ -66,7 +66,7 @@ impl Credential {
     /// The entries that have git ask for the token when it talks to that host, and to no other.
     pub(super) fn configuration(&self) -> [(String, OsString); 2] {
         [
-            (format!("credential.{}.helper", self.base), HELPER.into()),
+            (self.helper_key(), HELPER.into()),
             // Git 2.46 and later need not be turned away first.
             (format!("http.{}.proactiveAuth", self.base), "basic".into()),
         ]
@@ -75,10 +75,20 @@ impl Credential {
     /// The socket that the token is read from, once, and the number that the helper knows it by.
     pub(super) fn socket(&self) -> std::io::Result<(i32, OwnedFd)> {
         let (mut ours, theirs) = UnixStream::pair()?;
-        let token = self.token.expose_secret();
         // It fits into the socket's buffer, so that nobody has to read meanwhile.
-        ours.write_all(format!("username={USER}\npassword={token}\n").as_bytes())?;
+        ours.write_all(&self.answer())?;
         Ok((DESCRIPTOR, theirs.into()))
+    }
+
+    /// The key under which git looks for who has the token, when it talks to that host.
+    pub(super) fn helper_key(&self) -> String {
+        format!("credential.{}.helper", self.base)
+    }
+
+    /// What git is told that asks for the token.
+    pub(super) fn answer(&self) -> Vec<u8> {
+        let token = self.token.expose_secret();
+        format!("username={USER}\npassword={token}\n").into_bytes()
     }
 
     /// Takes the token out of a text.

@@ -17,6 +17,7 @@ mod ignored;
 mod index;
 mod installed;
 mod laid;
+mod lfs;
 mod names;
 pub(crate) mod properties;
 mod snapshot;
@@ -24,6 +25,8 @@ mod template;
 mod walk;
 
 pub use installed::InstalledFiles;
+pub(crate) use lfs::LfsContents;
+pub use lfs::{LfsFile, Pointer};
 pub use snapshot::Snapshot;
 pub use template::Template;
 

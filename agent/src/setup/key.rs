@@ -14,6 +14,8 @@ const FORMAT: &str = "setup 1";
 pub(super) struct Ingredients<'a> {
     /// Results are never shared between repositories, so that none can harm another by its own.
     pub(super) repository: &'a RepositoryName,
+    /// Contents that the base only names are there.
+    pub(super) has_contents: bool,
     pub(super) commands: &'a [Command],
     pub(super) sources: Sources<'a>,
     /// Networks that are open although they are not public.
@@ -73,6 +75,9 @@ impl Ingredients<'_> {
                 parts.list(tags.iter().map(String::as_str));
             }
         }
+        if self.has_contents {
+            parts.text("contents");
+        }
         hex::encode(parts.0.finalize())
     }
 }
@@ -112,6 +117,7 @@ mod tests {
     #[derive(Clone)]
     struct Given {
         repository: RepositoryName,
+        has_contents: bool,
         commands: Vec<Command>,
         files: Vec<Entry>,
         commit: Option<ObjectId>,
@@ -124,6 +130,7 @@ mod tests {
         fn key(&self) -> String {
             let ingredients = Ingredients {
                 repository: &self.repository,
+                has_contents: self.has_contents,
                 commands: &self.commands,
                 sources: match &self.commit {
                     None => Sources::Files(self.files.iter().collect()),
@@ -148,6 +155,7 @@ mod tests {
     fn given() -> Given {
         Given {
             repository: "acme/orders".parse().unwrap(),
+            has_contents: false,
             commands: vec![Command {
                 folder: "web".to_owned(),
                 words: vec!["npm".to_owned(), "ci".to_owned()],
@@ -170,9 +178,10 @@ mod tests {
 
     #[test]
     fn each_ingredient_of_a_key_changes_it() {
-        let changes: [fn(&mut Given); 17] = [
+        let changes: [fn(&mut Given); 18] = [
             |_| {},
             |it| it.repository = "acme/other".parse().unwrap(),
+            |it| it.has_contents = true,
             |it| it.commands[0].folder.clear(),
             |it| it.commands[0].words[1] = "install".to_owned(),
             |it| it.commands[0].words = vec!["npmci".to_owned()],

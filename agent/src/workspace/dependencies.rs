@@ -87,7 +87,11 @@ impl Dependencies {
             }
         }
         let originals = installed.tree();
-        Ok(InstalledFiles { originals, paths })
+        Ok(InstalledFiles {
+            originals,
+            paths,
+            ..InstalledFiles::default()
+        })
     }
 
     /// The same for a work tree that lies over the folder with the rest, which thus is there already.
@@ -123,6 +127,7 @@ impl Installed {
         InstalledFiles {
             originals: self.tree(),
             paths: self.paths.iter().cloned().collect(),
+            ..InstalledFiles::default()
         }
     }
 
@@ -158,7 +163,7 @@ impl Installed {
 }
 
 /// The folder that a path lies in below another one, made when it is not there.
-fn parent_made(top: &Path, path: &Path) -> io::Result<Folder> {
+pub(super) fn parent_made(top: &Path, path: &Path) -> io::Result<Folder> {
     fs::create_dir_all(top)?;
     let mut folder = Folder::open(top)?;
     for part in path.parent().into_iter().flatten() {
@@ -169,7 +174,10 @@ fn parent_made(top: &Path, path: &Path) -> io::Result<Folder> {
 
 /// The folder of a work tree that a path lies in, and its name there; nothing when it is no folder
 /// any more.
-fn parent<'a>(work_tree: &Path, path: &'a Path) -> io::Result<Option<(Folder, &'a OsStr)>> {
+pub(super) fn parent<'a>(
+    work_tree: &Path,
+    path: &'a Path,
+) -> io::Result<Option<(Folder, &'a OsStr)>> {
     let mut folder = Folder::open(work_tree)?;
     let mut parts: Vec<_> = path.iter().collect();
     let Some(name) = parts.pop() else {

@@ -248,6 +248,11 @@ impl TaskLayout {
         self.implementation().join("setup")
     }
 
+    /// Contents that the base only names, once they were fetched.
+    pub fn contents(&self) -> PathBuf {
+        self.implementation().join("contents")
+    }
+
     /// Home, temporary folder and logs of the tests.
     pub fn tests(&self) -> PathBuf {
         self.root.join("tests")

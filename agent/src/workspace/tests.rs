@@ -42,6 +42,7 @@ impl Bench {
             branch: "patchfleet/1-x".to_owned(),
             pinned_base: None,
             clone: CloneMode::Mirror,
+            has_contents: false,
         }
     }
 

@@ -150,6 +150,16 @@ async fn agent_checks(config: &AgentConfig) -> Vec<Check> {
             "install it, or mend agents.draft.command",
         ));
     }
+    if config.repositories.iter().any(|it| it.lfs) {
+        let found = find_program("git-lfs")
+            .map(|path| path.display().to_string())
+            .context("it is not on the PATH, and `agents.repositories` has `lfs = true`");
+        checks.push(Check::of(
+            named("git-lfs"),
+            found,
+            "install it (`apt-get install git-lfs`), or leave `lfs` out",
+        ));
+    }
     if let Some(model) = config.draft.cli().and_then(|cli| cli.model.as_deref()) {
         let usable = DraftModel::new(model).map(|_| model.url.to_string());
         let mend = "put the key where the configuration says, or mend agents.draft.model";

@@ -12,6 +12,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use super::lfs::LfsContents;
 use crate::disk::{Folder, Kind, Stat};
 
 /// The installed files of a work tree; none by default.
@@ -21,6 +22,8 @@ pub struct InstalledFiles {
     pub(crate) originals: PathBuf,
     /// The files and folders that were put there, each the topmost one.
     pub(crate) paths: BTreeSet<PathBuf>,
+    /// Contents that were put in the place of their pointers.
+    pub(crate) lfs: LfsContents,
 }
 
 /// What an installed file is now.

@@ -72,7 +72,10 @@ impl Pointer {
             Some(lines.find(|(name, _)| *name == key)?.1)
         };
         let oid = value("oid")?.strip_prefix("sha256:")?;
-        let is_hash = oid.len() == 64 && oid.bytes().all(|it| matches!(it, b'0'..=b'9' | b'a'..=b'f'));
+        let is_hash = oid.len() == 64
+            && oid
+                .bytes()
+                .all(|it| matches!(it, b'0'..=b'9' | b'a'..=b'f'));
         is_hash.then_some(Self {
             oid: oid.to_owned(),
             size: value("size")?.parse().ok()?,
@@ -171,7 +174,8 @@ mod tests {
     #[test]
     fn a_pointer_is_what_git_lfs_writes_and_nothing_else() {
         let oid = "4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393";
-        let text = format!("version https://git-lfs.github.com/spec/v1\noid sha256:{oid}\nsize 12345\n");
+        let text =
+            format!("version https://git-lfs.github.com/spec/v1\noid sha256:{oid}\nsize 12345\n");
         let pointer = Pointer::parse(text.as_bytes()).unwrap();
         assert_eq!((pointer.oid.as_str(), pointer.size), (oid, 12345));
         for other in [

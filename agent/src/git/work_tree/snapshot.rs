@@ -19,6 +19,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::sync::Arc;
 
 use super::attributes::{Attributes, Said};
+use super::lfs::{self, LfsContents};
 use super::walk::{Found, Text, walk};
 use super::{Checked, InstalledFiles, State, WorkTree, attribute_files};
 use crate::disk::{Folder, Kind, Stat};
@@ -83,7 +84,8 @@ fn snapshot(
     let mut updates: Vec<Update<'_>> = gone.iter().map(|path| (path.as_slice(), None)).collect();
     let touched = std::mem::take(&mut found.touched);
     if !touched.is_empty() {
-        let taken = take(repository, state, &root, (&touched, &mut found))?;
+        let known = (state, &installed.lfs);
+        let taken = take(repository, known, &root, (&touched, &mut found))?;
         updates.extend(taken);
     }
     refuse(&found.strange)?;
@@ -102,7 +104,7 @@ fn snapshot(
 /// Reads what was touched; what can't be taken is added to what is strange.
 fn take<'a>(
     repository: &git2::Repository,
-    state: &State,
+    (state, lfs): (&State, &LfsContents),
     root: &Folder,
     (touched, found): (&'a [(Vec<u8>, Stat)], &mut Found),
 ) -> Result<Vec<Update<'a>>, GitError> {
@@ -119,6 +121,7 @@ fn take<'a>(
     let taking = Taking {
         repository,
         state,
+        lfs,
         root,
         base_attributes: &base_attributes.map_err(failed(SNAPSHOT))?,
         attributes: &attributes.map_err(failed(SNAPSHOT))?,
@@ -138,6 +141,8 @@ fn take<'a>(
 struct Taking<'a> {
     repository: &'a git2::Repository,
     state: &'a State,
+    /// Contents that are known by their pointers.
+    lfs: &'a LfsContents,
     root: &'a Folder,
     /// Those by which the files were checked out.
     base_attributes: &'a Attributes<'a>,
@@ -184,16 +189,20 @@ impl Taking<'_> {
             0 => EntryKind::File,
             _ => EntryKind::Executable,
         };
+        let said = self.attributes.of(path).map_err(failed(SNAPSHOT))?;
+        let content = match said.filter.as_deref() {
+            Some(lfs::FILTER) => self.lfs.folded(content),
+            _ => content,
+        };
         let before = self.before(path)?;
         if let Some((checked, before)) = &before {
             let id = checked.blob.id;
-            let said = self.base_attributes.of(path).map_err(failed(SNAPSHOT))?;
-            let written = said.conversion.into_work_tree(before, &id.to_string());
+            let base = self.base_attributes.of(path).map_err(failed(SNAPSHOT))?;
+            let written = base.conversion.into_work_tree(before, &id.to_string());
             if written == content {
                 return Ok(Ok((checked.blob.kind != kind).then_some(Blob { kind, id })));
             }
         }
-        let said = self.attributes.of(path).map_err(failed(SNAPSHOT))?;
         if let Some(what) = unfit(&said, &content) {
             return Ok(Err(what));
         }
@@ -219,12 +228,11 @@ impl Taking<'_> {
 
 /// Why a changed file can't be stored as its attributes want it.
 fn unfit(said: &Said, content: &[u8]) -> Option<String> {
-    const POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
     if let Some(filter) = &said.filter
-        && !(content.starts_with(POINTER) && content.len() < 1024)
+        && !lfs::is_pointer(content)
     {
         return Some(match filter.as_str() {
-            "lfs" => "belongs to Git LFS, which is not run here".to_owned(),
+            lfs::FILTER => "belongs to Git LFS, to which nothing is uploaded from here".to_owned(),
             filter => format!("would go through the filter `{filter}`, which is not run here"),
         });
     }

@@ -312,6 +312,9 @@ impl Here<'_> {
             return Ok(());
         }
         let path = self.path(name);
+        if self.walk.installed.lfs.is_untouched(&path, &stat) {
+            return Ok(());
+        }
         let is_new = checked.is_none();
         if is_new && (self.job.is_ignored || self.rules.ignore(&path, false)) {
             return Ok(());

@@ -210,6 +210,7 @@ impl Agent {
             branch: "patchfleet/1-bench".to_owned(),
             pinned_base: None,
             clone: CloneMode::Mirror,
+            has_contents: false,
         };
         let cancel = CancellationToken::new();
         let made = self.workspaces.prepare(&checkout, &cancel).await;
