@@ -94,6 +94,7 @@ pub struct Spawn {
     stop: CancellationToken,
     output_cap: usize,
     limits: Option<Limits>,
+    linger: Duration,
     redacted: bool,
     meter: Option<Meter>,
     on_line: Option<OnLine>,
@@ -172,6 +173,7 @@ impl Spawn {
             stop: CancellationToken::new(),
             output_cap: 1 << 20,
             limits: None,
+            linger: Duration::ZERO,
             redacted: false,
             meter: None,
             on_line: None,
@@ -237,6 +239,13 @@ impl Spawn {
         self
     }
 
+    /// Lets what the child started go on for this long after the child's own end; without it,
+    /// whoever is left is killed at once. For programs that have another process tidy up.
+    pub fn linger(mut self, linger: Duration) -> Self {
+        self.linger = linger;
+        self
+    }
+
     /// Takes secrets out of the output before it is kept or reported, wherever its pieces end.
     /// The output is text then: bytes that are not UTF-8 are replaced.
     pub fn redacted(mut self) -> Self {
@@ -292,7 +301,10 @@ impl Spawn {
             Err(End::Unproven(why)) => return Err(self.left(why)),
             Err(End::Failed(source)) => return Err(self.failed(source)),
         };
-        child.gone(PATIENCE).await.map_err(|why| self.left(why))?;
+        child
+            .gone(PATIENCE + self.linger)
+            .await
+            .map_err(|why| self.left(why))?;
         let drain = async { while io.join_next().await.is_some() {} };
         let _ = tokio::time::timeout(DRAIN, drain).await;
         if enough == Some(Enough::Cancelled) {
@@ -331,6 +343,7 @@ impl Spawn {
         let order = Order {
             input: input.len(),
             limits: self.limits,
+            linger: self.linger,
             program: path.into(),
             args: std::mem::take(&mut self.args),
         };

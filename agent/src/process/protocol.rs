@@ -3,6 +3,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io;
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use nix::sys::wait::WaitStatus;
@@ -18,6 +19,8 @@ pub(super) struct Order {
     /// How many bytes of the socket are the command's standard input.
     pub(super) input: usize,
     pub(super) limits: Option<Limits>,
+    /// How long after the command's own end whoever is left may go on.
+    pub(super) linger: Duration,
     /// The program's file.
     pub(super) program: OsString,
     pub(super) args: Vec<OsString>,
@@ -26,8 +29,10 @@ pub(super) struct Order {
 impl Order {
     /// The supervisor's arguments.
     pub(super) fn to_args(&self) -> impl Iterator<Item = OsString> {
+        let linger = u64::try_from(self.linger.as_millis()).unwrap_or(u64::MAX);
         let numbers = [
             Some(self.input as u64),
+            Some(linger),
             self.limits.map(|limits| limits.file_size),
             self.limits.map(|limits| limits.open_files),
         ];
@@ -45,9 +50,11 @@ impl Order {
     /// Reads the arguments behind the subcommand.
     pub(super) fn from_args(mut args: impl Iterator<Item = OsString>) -> Option<Self> {
         let input = number(&args.next()?)?;
+        let linger = Duration::from_millis(number(&args.next()?)?);
         let limits = (number(&args.next()?), number(&args.next()?));
         Some(Self {
             input: usize::try_from(input).ok()?,
+            linger,
             limits: match limits {
                 (Some(file_size), Some(open_files)) => Some(Limits {
                     file_size,
@@ -120,6 +127,7 @@ mod tests {
             let order = Order {
                 input: 7,
                 limits,
+                linger: Duration::from_millis(30),
                 program: "/bin/sh".into(),
                 args: ["-c", "", "--", "-"].map(OsString::from).into(),
             };

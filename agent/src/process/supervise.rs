@@ -71,7 +71,7 @@ fn supervise(args: impl Iterator<Item = OsString>) -> ExitCode {
         return ExitCode::FAILURE;
     };
     match begin(&order, &socket) {
-        Ok(events) => oversee(&events, &mut socket),
+        Ok(events) => oversee(&events, &mut socket, order.linger),
         Err(error) => report(&mut socket, Report::not_started(&error)),
     }
     ExitCode::SUCCESS
@@ -186,9 +186,9 @@ fn has_no_children() -> bool {
     }
 }
 
-/// Until nobody is left. After the command's own end whoever is left is killed at once; when the
-/// agent lets go, all are asked to end first.
-fn oversee(events: &Receiver<Event>, socket: &mut UnixStream) {
+/// Until nobody is left. After the command's own end whoever is left is killed, at once unless it
+/// may linger; when the agent lets go, all are asked to end first.
+fn oversee(events: &Receiver<Event>, socket: &mut UnixStream, linger: Duration) {
     let mut kill_at: Option<Instant> = None;
     loop {
         let event = match kill_at {
@@ -201,7 +201,7 @@ fn oversee(events: &Receiver<Event>, socket: &mut UnixStream) {
                 if is_last {
                     return;
                 }
-                kill_at.get_or_insert_with(Instant::now);
+                kill_at.get_or_insert_with(|| Instant::now() + linger);
             }
             Ok(Event::Released) => {
                 signal_descendants(Signal::SIGTERM);

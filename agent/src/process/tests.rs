@@ -294,3 +294,18 @@ async fn a_redacted_output_has_no_token_across_the_cut_of_a_long_line_and_no_bod
         );
     }
 }
+
+#[tokio::test]
+async fn what_a_command_started_may_tidy_up_after_it_where_it_may_linger() {
+    let folder = tempfile::tempdir().unwrap();
+    // The command's own process is gone when it was reaped.
+    let script = "(while [ -d /proc/$$ ]; do :; done; touch tidy) & exit 3";
+    let spawn = Spawn::new("sh", folder.path()).args(["-c", script]);
+    let finished = run(spawn.linger(Duration::from_mins(1))).await;
+    assert_eq!(finished.returncode, Some(3));
+    assert!(folder.path().join("tidy").exists());
+
+    let stays = sh("sleep 600 & echo $!");
+    let finished = run(stays.linger(Duration::from_millis(50))).await;
+    assert_is_dead(finished.stdout_text().trim());
+}
