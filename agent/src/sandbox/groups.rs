@@ -9,6 +9,7 @@
 //! run says which limits nothing enforced.
 
 mod places;
+mod seen;
 mod texts;
 
 use std::collections::BTreeMap;
@@ -21,6 +22,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getpid};
 
 use self::places::Tree;
+pub(super) use self::seen::Seen;
 pub(super) use self::texts::Allowance;
 use self::texts::Version;
 use super::{Limit, Usage};
@@ -204,17 +206,7 @@ impl Group {
 
     /// What was used so far.
     pub(super) fn usage(&self) -> Usage {
-        let mut usage = Usage::default();
-        for member in &self.members {
-            for limit in &member.limits {
-                for file in texts::counters(member.version, *limit) {
-                    if let Ok(text) = fs::read_to_string(member.folder.join(file)) {
-                        texts::count(file, &text, &mut usage);
-                    }
-                }
-            }
-        }
-        usage
+        usage(&self.members)
     }
 
     /// Kills whoever is left, removes the groups and says what was used.
@@ -231,6 +223,21 @@ impl Group {
             None => Ok(usage),
         }
     }
+}
+
+/// What the counters of groups say.
+fn usage(members: &[Member]) -> Usage {
+    let mut usage = Usage::default();
+    for member in members {
+        for limit in &member.limits {
+            for file in texts::counters(member.version, *limit) {
+                if let Ok(text) = fs::read_to_string(member.folder.join(file)) {
+                    texts::count(file, &text, &mut usage);
+                }
+            }
+        }
+    }
+    usage
 }
 
 impl Drop for Group {

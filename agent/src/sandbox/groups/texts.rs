@@ -76,6 +76,31 @@ pub(super) fn settings(version: Version, limit: Limit, allowance: Allowance) -> 
     }
 }
 
+/// The limit that a group has, in the unit of [`Allowance`]: what its files say, which are read by
+/// their names. Nothing for one without a limit.
+pub(super) fn limited(
+    version: Version,
+    limit: Limit,
+    read: impl Fn(&str) -> Option<String>,
+) -> Option<u64> {
+    let number = |file: &str| read(file)?.trim().parse().ok();
+    let percent = |quota: u64, period: u64| Some((quota * 100).div_ceil(period.max(1)));
+    match (version, limit) {
+        (Version::One, Limit::Memory) => number("memory.limit_in_bytes"),
+        (Version::Two, Limit::Memory) => number("memory.max"),
+        // Less than nothing without a limit, which is no number here.
+        (Version::One, Limit::Processors) => {
+            percent(number("cpu.cfs_quota_us")?, number("cpu.cfs_period_us")?)
+        }
+        (Version::Two, Limit::Processors) => {
+            let text = read("cpu.max")?;
+            let (quota, period) = text.trim().split_once(' ')?;
+            percent(quota.parse().ok()?, period.parse().ok()?)
+        }
+        (_, Limit::Processes) => number("pids.max"),
+    }
+}
+
 /// The files that a limit's counters are read from.
 pub(super) const fn counters(version: Version, limit: Limit) -> &'static [&'static str] {
     match (version, limit) {
@@ -174,6 +199,32 @@ mod tests {
                 "pids.max=1024",
             ]
         );
+    }
+
+    #[test]
+    fn a_limit_is_read_as_it_was_written_and_none_is_none() {
+        for version in [Version::One, Version::Two] {
+            for (limit, expected) in [
+                (Limit::Memory, ALLOWANCE.memory),
+                (Limit::Processors, ALLOWANCE.cpu_percent),
+                (Limit::Processes, ALLOWANCE.processes),
+            ] {
+                let settings = settings(version, limit, ALLOWANCE);
+                let read = |file: &str| {
+                    let found = settings.iter().find(|it| it.file == file)?;
+                    Some(format!("{}\n", found.text))
+                };
+                assert_eq!(limited(version, limit, read), Some(expected));
+                assert_eq!(limited(version, limit, |_| None), None);
+            }
+        }
+        for text in ["max\n", "-1\n", "max 100000\n"] {
+            for limit in Limit::ALL {
+                let read = |_: &str| Some(text.to_owned());
+                assert_eq!(limited(Version::Two, limit, read), None, "{text}");
+                assert_eq!(limited(Version::One, limit, read), None, "{text}");
+            }
+        }
     }
 
     #[test]
