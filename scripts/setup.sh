@@ -41,6 +41,9 @@ missing_packages() {
     has npm || printf '%s\n' nodejs npm
     has_postgresql || echo postgresql
     has redis-server || echo redis-server
+    # Containers: any OCI runtime does.
+    has podman || echo podman
+    has runc || has crun || echo runc
 }
 
 # Prints the command that lets apt-get act: nothing for root, sudo for others.

@@ -113,8 +113,15 @@ pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> anyhow::Re
         let limits = config.sandbox.clone().shared_by(config.slots);
         Sandbox::for_host(&limits, programs).await
     };
+    let containers = sandbox.remove_left_containers().await;
+    if containers > 0 {
+        tracing::info!(
+            containers,
+            "containers that an earlier agent left behind were removed"
+        );
+    }
     let owner = match sandbox.backend() {
-        Backend::Namespace => config.sandbox.owner(),
+        Backend::Namespace | Backend::Container => config.sandbox.owner(),
         Backend::None => None,
     };
     let workspaces = workspaces.owned_by(owner);

@@ -37,6 +37,7 @@ pub(crate) use orphans::{VARIABLE as MARK, is_orphaned, is_own_program, new_mark
 pub use program::find_program;
 use protocol::{Order, Report};
 pub use supervise::enter;
+pub(crate) use supervisor::own_file;
 use supervisor::{End, Supervised, Surroundings};
 
 /// How long a command and its descendants may take to end after SIGTERM before SIGKILL.

@@ -7,11 +7,14 @@
 //! With the backend `namespace` it also sees nothing of the host but an allow-list of files that
 //! it may read, and has no network; see `sandbox/stage.rs` for the layers. The list of programs is
 //! then a guard against typing errors, not a boundary: whatever runs inside may run anything it sees.
+//! `container` is the same with an image for the system, run by Docker or Podman.
 //! With `none` it may use the network and read what the agent's user may read.
 
 mod bridge;
 mod bubblewrap;
 mod canary;
+mod container;
+mod error;
 mod explain;
 mod files;
 mod fitness;
@@ -44,6 +47,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+pub use error::SandboxError;
 pub use explain::{Explained, Fact};
 pub use fitness::{CantIsolate, Refuser};
 pub use isolation::Isolation;
@@ -53,8 +57,11 @@ pub use reach::{MODEL_URL, Network, Reach};
 pub use settings::{Backend, SandboxConfig};
 pub(crate) use stage::enter;
 
-use crate::process::{Finished, Input, Limits, Meter, OnLine, Spawn, SpawnError};
+use crate::process::{Finished, Input, Limits, Meter, OnLine, Spawn, find_program, is_executable};
+use container::Container;
+pub use container::ContainerConfig;
 use namespace::{Namespace, Shared};
+use watch::Written;
 
 /// Programs that repositories may have run, besides files of the repository itself.
 const PROGRAMS: &[&str] = &[
@@ -64,13 +71,27 @@ const PROGRAMS: &[&str] = &[
     "phpunit", "dotnet", "swift", "mix", "stack", "cabal", "zig", "dart", "flutter",
 ];
 
+/// Variables that every child gets.
+const COMMON: [(&str, &str); 2] = [
+    ("CI", "true"),
+    // Read-only folders, as Go makes them for modules, are in the way of who cleans up.
+    ("GOFLAGS", "-modcacherw"),
+];
+
 /// The rules for children that run a repository's code.
 #[derive(Debug, Clone)]
 pub struct Sandbox {
     programs: Vec<String>,
     limits: Limits,
-    /// Nothing is isolated without it.
-    namespace: Option<Shared>,
+    backend: Isolating,
+}
+
+/// What isolates.
+#[derive(Debug, Clone)]
+enum Isolating {
+    Namespace(Shared),
+    Container(container::Shared),
+    Nothing,
 }
 
 /// One run.
@@ -123,64 +144,6 @@ pub struct Ran {
     pub limits_not_enforced: Vec<&'static str>,
 }
 
-/// A command did not run.
-#[derive(Debug, thiserror::Error)]
-pub enum SandboxError {
-    /// It may not.
-    #[error(
-        "`{program}` is not among the programs that may be run; allowed are files of the repository (`./…`) and: {allowed}"
-    )]
-    NotAllowed {
-        /// As it was asked for.
-        program: String,
-        /// What is.
-        allowed: String,
-    },
-    /// It can't.
-    #[error(transparent)]
-    NotRun(SpawnError),
-    /// Nobody can say that nothing of it lives: there is no result, and the folders that it may write
-    /// are neither read nor handed over any more.
-    #[error("{why}")]
-    Left {
-        /// What may live, and where to look.
-        why: String,
-    },
-    /// Its private folders can't be made.
-    #[error("the folder {path} can't be made: {source}")]
-    NoFolder {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// What it is to see can't be shown safely.
-    #[error(transparent)]
-    Plan(#[from] PlanError),
-    /// It would reach whatever it likes, and not only what a proxy lets it.
-    #[error(
-        "a command that may reach some hosts and no others, or its model alone, has to be isolated, and the backend is `none`"
-    )]
-    NotIsolated,
-    /// It was not isolated, or nobody says how it ended: whatever came out does not count.
-    #[error("the sandbox failed: {why}")]
-    Broken {
-        /// What bubblewrap or this program said.
-        why: String,
-    },
-}
-
-impl From<SpawnError> for SandboxError {
-    fn from(error: SpawnError) -> Self {
-        match error {
-            SpawnError::Left { .. } => Self::Left {
-                why: error.to_string(),
-            },
-            other => Self::NotRun(other),
-        }
-    }
-}
-
 impl<'a> Run<'a> {
     /// A command in a work tree, with the usual limits and nothing else.
     pub fn new(command: &'a [String], cwd: &'a Path, private: &'a Path) -> Self {
@@ -203,25 +166,44 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// What every child gets, isolated or not.
-    fn into_spawn(self, spawn: Spawn) -> Spawn {
-        let mut spawn = spawn
-            .env("CI", "true")
-            // Read-only folders, as Go makes them for modules, are in the way of who cleans up.
-            .env("GOFLAGS", "-modcacherw")
-            .timeout(self.timeout)
-            .output_cap(self.output_cap)
-            .redacted();
+    /// Where its home is made.
+    fn home(&self) -> PathBuf {
+        self.private.join("home")
+    }
+
+    /// What it writes to, on disk and through its processes.
+    fn written(&mut self) -> Written {
+        let own = [self.cwd.to_owned(), self.home()];
+        let folders = own.into_iter().chain(self.folders.iter().cloned());
+        Written {
+            folders: folders.collect(),
+            meter: self.meter.get_or_insert_default().clone(),
+        }
+    }
+
+    /// What every child of the host's own programs gets, isolated or not.
+    fn into_spawn(mut self, spawn: Spawn) -> Spawn {
+        let common = COMMON.into_iter();
+        let mut spawn = common.fold(spawn, |spawn, (name, value)| spawn.env(name, value));
         if let Some(folder) = toolchains::rustup_home() {
             // `rustup` finds its toolchains through the home that the child does not get.
             spawn = spawn.env("RUSTUP_HOME", folder);
         }
-        for (name, value) in self.env {
+        for (name, value) in &self.env {
             spawn = spawn.env(name, value);
         }
         if !self.input.is_empty() {
-            spawn = spawn.input(Input::Bytes(self.input));
+            spawn = spawn.input(Input::Bytes(std::mem::take(&mut self.input)));
         }
+        self.attach(spawn)
+    }
+
+    /// What is asked of whoever runs the child.
+    fn attach(self, spawn: Spawn) -> Spawn {
+        let mut spawn = spawn
+            .timeout(self.timeout)
+            .output_cap(self.output_cap)
+            .redacted();
         if let Some(on_line) = self.on_line {
             spawn = spawn.on_line(on_line);
         }
@@ -242,7 +224,7 @@ impl Default for Sandbox {
         Self {
             programs: PROGRAMS.iter().map(|&name| name.to_owned()).collect(),
             limits: Limits::default(),
-            namespace: None,
+            backend: Isolating::Nothing,
         }
     }
 }
@@ -256,10 +238,13 @@ impl Sandbox {
             file_size: config.file_mib << 20,
             open_files: config.open_files,
         };
-        if config.backend == Backend::Namespace {
-            let namespace = Namespace::new(config, &sandbox.programs);
-            sandbox.namespace = Some(Arc::new(namespace));
-        }
+        sandbox.backend = match config.backend {
+            Backend::Namespace => {
+                Isolating::Namespace(Arc::new(Namespace::new(config, &sandbox.programs)))
+            }
+            Backend::Container => Isolating::Container(Arc::new(Container::new(config))),
+            Backend::None => Isolating::Nothing,
+        };
         sandbox
     }
 
@@ -278,7 +263,7 @@ impl Sandbox {
                 %why,
                 "commands of repositories run without isolation, as `sandbox.required = false` allows"
             );
-            sandbox.namespace = None;
+            sandbox.backend = Isolating::Nothing;
         }
         sandbox
     }
@@ -291,9 +276,26 @@ impl Sandbox {
 
     /// How its children are isolated.
     pub const fn backend(&self) -> Backend {
-        match self.namespace {
-            Some(_) => Backend::Namespace,
-            None => Backend::None,
+        match self.backend {
+            Isolating::Namespace(_) => Backend::Namespace,
+            Isolating::Container(_) => Backend::Container,
+            Isolating::Nothing => Backend::None,
+        }
+    }
+
+    /// The engine and the image of containers, in words, where these isolate.
+    pub async fn image(&self) -> Option<String> {
+        match &self.backend {
+            Isolating::Container(container) => Some(container.what().await),
+            Isolating::Namespace(_) | Isolating::Nothing => None,
+        }
+    }
+
+    /// Removes containers of agents that live no more; gives their number.
+    pub async fn remove_left_containers(&self) -> usize {
+        match &self.backend {
+            Isolating::Container(container) => container.remove_left().await,
+            Isolating::Namespace(_) | Isolating::Nothing => 0,
         }
     }
 
@@ -302,17 +304,34 @@ impl Sandbox {
     /// # Errors
     /// When it can't, with the cause.
     pub async fn check(&self) -> Result<(), CantIsolate> {
-        match &self.namespace {
-            Some(namespace) => fitness::check(namespace).await,
-            None => Ok(()),
+        match &self.backend {
+            Isolating::Namespace(namespace) => fitness::check(namespace).await,
+            Isolating::Container(container) => container.check().await,
+            Isolating::Nothing => Ok(()),
         }
     }
 
-    /// Limits that this host can't enforce on a run, and why.
+    /// Whether what runs isolated finds a program that is not the repository's own.
+    ///
+    /// # Errors
+    /// When it can't be looked for.
+    pub async fn has_program(&self, program: &str) -> Result<bool, CantIsolate> {
+        match &self.backend {
+            Isolating::Container(container) => container.has(program).await,
+            Isolating::Namespace(_) | Isolating::Nothing => Ok(match Path::new(program) {
+                path if path.is_absolute() => is_executable(path),
+                _ => find_program(program).is_some(),
+            }),
+        }
+    }
+
+    /// Limits that this host can't enforce on a run, and why. Those of containers are known once one
+    /// was checked.
     pub fn limits_not_enforced(&self) -> Vec<(Limit, String)> {
-        match &self.namespace {
-            Some(namespace) => namespace.missing(),
-            None => {
+        match &self.backend {
+            Isolating::Namespace(namespace) => namespace.missing(),
+            Isolating::Container(container) => container.missing(),
+            Isolating::Nothing => {
                 let why = "nothing is isolated, and limits go with isolation".to_owned();
                 Limit::ALL.map(|limit| (limit, why.clone())).to_vec()
             }
@@ -324,9 +343,10 @@ impl Sandbox {
     /// # Errors
     /// When its files can't be changed.
     pub fn give_back(&self, folder: &Path, owner: (u32, u32)) -> std::io::Result<()> {
-        match &self.namespace {
-            Some(namespace) => namespace.give_back(folder, owner),
-            None => Ok(()),
+        match &self.backend {
+            Isolating::Namespace(namespace) => namespace.give_back(folder, owner),
+            Isolating::Container(container) => container.give_back(folder, owner),
+            Isolating::Nothing => Ok(()),
         }
     }
 
@@ -335,15 +355,22 @@ impl Sandbox {
     /// # Errors
     /// When something can't be shown safely.
     pub fn explain(&self, run: &Run<'_>) -> Result<Explained, PlanError> {
-        match &self.namespace {
-            Some(namespace) => Ok(Explained::of(&namespace.plan(run)?, namespace.limits())),
-            None => Ok(Explained::none()),
+        match &self.backend {
+            Isolating::Namespace(namespace) => {
+                Ok(Explained::of(&namespace.plan(run)?, namespace.limits()))
+            }
+            Isolating::Container(container) => container.explain(run),
+            Isolating::Nothing => Ok(Explained::none()),
         }
     }
 
     /// The part of what every run of a program sees that a file of the host is in.
     pub fn shows(&self, file: &Path, program: Option<&str>) -> Option<PathBuf> {
-        self.namespace.as_ref()?.shows(file, program)
+        match &self.backend {
+            Isolating::Namespace(namespace) => namespace.shows(file, program),
+            Isolating::Container(container) => container.shows(file),
+            Isolating::Nothing => None,
+        }
     }
 
     /// Runs a command of a repository: its program has to be allowed.
@@ -371,13 +398,14 @@ impl Sandbox {
         cancel: &CancellationToken,
     ) -> Result<Ran, SandboxError> {
         make_private(run.private).await?;
-        match &self.namespace {
-            Some(namespace) => namespace.run(run, cancel).await,
-            None if run.reach.socket().is_some() => Err(SandboxError::NotIsolated),
-            None if !run.over.is_empty() => Err(SandboxError::Broken {
+        match &self.backend {
+            Isolating::Namespace(namespace) => namespace.run(run, cancel).await,
+            Isolating::Container(container) => container.run(run, cancel).await,
+            Isolating::Nothing if run.reach.socket().is_some() => Err(SandboxError::NotIsolated),
+            Isolating::Nothing if !run.over.is_empty() => Err(SandboxError::Broken {
                 why: "nothing is isolated, so that no overlay can be mounted".to_owned(),
             }),
-            None => Ok(Ran {
+            Isolating::Nothing => Ok(Ran {
                 finished: self.run_exposed(run, cancel).await?,
                 backend: Backend::None,
                 usage: Usage::default(),

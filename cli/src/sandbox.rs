@@ -14,7 +14,8 @@ use patchfleet_agent::sandbox::egress::{
     self, AddressRules, AllowList, ConnectProxy, Entry, HostNetwork, IpNet, Policy, Refusals,
 };
 use patchfleet_agent::sandbox::{
-    self, Backend, Exceeded, Explained, Fact, Ran, Reach, Run, Sandbox, SandboxConfig, SandboxError,
+    self, Backend, ContainerConfig, Exceeded, Explained, Fact, Ran, Reach, Run, Sandbox,
+    SandboxConfig, SandboxError,
 };
 use patchfleet_config::HumanDuration;
 use patchfleet_domain::AgentId;
@@ -53,6 +54,18 @@ struct PlaceArgs {
     /// How it is isolated.
     #[arg(long, value_enum, default_value_t)]
     backend: Isolation,
+    /// The image of the backend `container`.
+    #[arg(long, required_if_eq("backend", "container"))]
+    image: Option<String>,
+    /// The program that runs containers.
+    #[arg(long, default_value = "podman")]
+    engine: String,
+    /// Another runtime of the engine, such as `runsc`.
+    #[arg(long)]
+    runtime: Option<String>,
+    /// A file or folder of the host that it may read, at its own path.
+    #[arg(long, value_name = "PATH")]
+    read_only: Vec<PathBuf>,
     /// The work tree, which the command may write; an empty folder that is deleted afterwards when
     /// absent.
     #[arg(long, value_name = "DIR")]
@@ -100,6 +113,8 @@ enum Isolation {
     /// Namespaces, Landlock and a filter of system calls.
     #[default]
     Namespace,
+    /// A container of Podman or Docker.
+    Container,
     /// None at all.
     None,
 }
@@ -127,7 +142,8 @@ async fn run_command(args: RunArgs, output: Output) -> anyhow::Result<ExitCode> 
         bail!("there is no network in the phase `work`; write `--phase setup` to reach hosts");
     }
     sandbox::remove_left_groups().await;
-    let sandbox = sandbox(args.place.backend);
+    let sandbox = sandbox(&args.place);
+    sandbox.remove_left_containers().await;
     let scratch = tempfile::tempdir().context("no folder for temporary files can be made")?;
     let folder = workspace(args.place.workspace.as_deref(), scratch.path())?;
     let owner = std::fs::metadata(&folder).map(|it| (it.uid(), it.gid()))?;
@@ -198,12 +214,20 @@ fn show_refused(refusals: &Refusals) {
     }
 }
 
-fn sandbox(isolation: Isolation) -> Sandbox {
+fn sandbox(place: &PlaceArgs) -> Sandbox {
     let config = SandboxConfig {
-        backend: match isolation {
+        backend: match place.backend {
             Isolation::Namespace => Backend::Namespace,
+            Isolation::Container => Backend::Container,
             Isolation::None => Backend::None,
         },
+        container: ContainerConfig {
+            engine: place.engine.clone(),
+            image: place.image.clone().unwrap_or_default(),
+            runtime: place.runtime.clone(),
+            ..ContainerConfig::default()
+        },
+        read_only: place.read_only.clone(),
         ..SandboxConfig::default()
     };
     Sandbox::new(&config, [])
@@ -273,7 +297,7 @@ async fn explain(args: &ExplainArgs, output: Output) -> anyhow::Result<ExitCode>
     };
     let private = PathBuf::from("(a folder of its own)");
     let explained = match &args.draft {
-        None => sandbox(args.place.backend).explain(&Run::new(&[], &folder, &private))?,
+        None => sandbox(&args.place).explain(&Run::new(&[], &folder, &private))?,
         Some(id) => {
             let config = args.config.load()?;
             let agent = config.agents.iter().find(|agent| agent.id == *id);

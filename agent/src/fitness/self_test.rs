@@ -41,7 +41,7 @@ impl SelfTest {
             DraftConfig::Replay { replay_dir } => (Some(replay_dir.clone()), Vec::new()),
             DraftConfig::Cli(cli) => (None, cli.folders.clone()),
         };
-        let is_isolated = sandbox.backend() == Backend::Namespace;
+        let is_isolated = sandbox.backend() != Backend::None;
         let user = config.sandbox.owner().filter(|_| is_isolated);
         Self {
             program: config.draft.program().map(str::to_owned),
@@ -64,13 +64,18 @@ impl SelfTest {
         }
         match self.git_fault().await {
             Some(fault) => Some(fault),
-            None => self.sandbox_fault().await,
+            None => match self.sandbox_fault().await {
+                Some(fault) => Some(fault),
+                None => self.image_fault().await,
+            },
         }
     }
 
     fn draft_fault(&self) -> Option<String> {
-        let program = self.program.as_deref().map(Path::new);
-        if let Some(program) = program {
+        // Containers have the programs of their image; see below.
+        let is_hosts = self.sandbox.backend() != Backend::Container;
+        let program = self.program.as_deref().filter(|_| is_hosts);
+        if let Some(program) = program.map(Path::new) {
             let name = program.display();
             // One with a folder in its name is looked for in each repository.
             let is_bare = program.components().count() == 1 && !program.is_absolute();
@@ -152,6 +157,24 @@ impl SelfTest {
     async fn sandbox_fault(&self) -> Option<String> {
         let why = self.sandbox.check().await.err()?;
         Some(format!("{CANT_ISOLATE}: {why}; {}", why.mend()))
+    }
+
+    /// A draft command that the image of containers does not have.
+    async fn image_fault(&self) -> Option<String> {
+        let program = self.program.as_deref()?;
+        // One with a folder in its name is looked for in each repository.
+        let is_repositorys = program.contains('/') && !program.starts_with('/');
+        if self.sandbox.backend() != Backend::Container || is_repositorys {
+            return None;
+        }
+        match self.sandbox.has_program(program).await {
+            Ok(true) => None,
+            Ok(false) => Some(format!(
+                "the draft command `{program}` is not in the image of \
+                 agents.sandbox.container.image: put it there, or change agents.draft.command"
+            )),
+            Err(why) => Some(format!("{CANT_ISOLATE}: {why}; {}", why.mend())),
+        }
     }
 
     async fn git_fault(&self) -> Option<String> {

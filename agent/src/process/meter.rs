@@ -15,22 +15,33 @@ use super::table;
 
 /// Counts for one command, from its start on.
 #[derive(Debug, Clone, Default)]
-pub struct Meter(Arc<AtomicI32>);
+pub struct Meter(Arc<[AtomicI32; 2]>);
 
 impl Meter {
     /// The command's supervisor runs.
     pub(super) fn begin(&self, supervisor: Option<u32>) {
         let pid = supervisor.and_then(|pid| i32::try_from(pid).ok());
-        self.0.store(pid.unwrap_or_default(), Ordering::Relaxed);
+        self.0[0].store(pid.unwrap_or_default(), Ordering::Relaxed);
+    }
+
+    /// What the command does is done below this process, which a service has started for it.
+    pub(crate) fn also_below(&self, pid: i32) {
+        self.0[1].store(pid, Ordering::Relaxed);
     }
 
     /// All processes of the command that live; none before it starts. Reads files, and is therefore
     /// not for tasks of a runtime.
     pub(crate) fn processes(&self) -> Vec<Pid> {
-        match self.0.load(Ordering::Relaxed) {
-            0 => Vec::new(),
-            pid => table::descendants(&[Pid::from_raw(pid)], &table::all()),
+        let roots = self.0.iter().map(|pid| pid.load(Ordering::Relaxed));
+        let roots: Vec<_> = roots.filter(|pid| *pid > 0).map(Pid::from_raw).collect();
+        if roots.is_empty() {
+            return Vec::new();
         }
+        let mut processes = table::descendants(&roots, &table::all());
+        // One may be below the other.
+        processes.sort_unstable();
+        processes.dedup();
+        processes
     }
 
     /// The processor time of these processes.

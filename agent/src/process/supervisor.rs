@@ -199,6 +199,15 @@ fn spawn(
     command.spawn()
 }
 
+/// The file of the program that stages of a sandbox are run with.
+pub(crate) fn own_file() -> io::Result<PathBuf> {
+    let program = program()?;
+    if program.starts_with("/proc") {
+        return std::env::current_exe();
+    }
+    Ok(program)
+}
+
 /// This very program, also when its file was replaced meanwhile; for tests, the helper that is
 /// built beside them.
 fn program() -> io::Result<PathBuf> {

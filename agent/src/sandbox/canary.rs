@@ -8,6 +8,8 @@ use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
 
+use crate::process::{find_program, is_executable};
+
 /// Prints what is missing, one line each, and fails when something is. The arguments are paths
 /// of the host that must not be seen.
 pub(super) fn run(hidden: impl Iterator<Item = OsString>) -> ExitCode {
@@ -15,6 +17,22 @@ pub(super) fn run(hidden: impl Iterator<Item = OsString>) -> ExitCode {
     let text = missing.join("\n");
     let told = std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes());
     if missing.is_empty() && told.is_ok() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+/// Succeeds when a program is on the PATH, or at its absolute path.
+pub(super) fn which(mut args: impl Iterator<Item = OsString>) -> ExitCode {
+    let program = args.next().unwrap_or_default();
+    let path = Path::new(&program);
+    let is_there = if path.is_absolute() {
+        is_executable(path)
+    } else {
+        path.to_str().and_then(find_program).is_some()
+    };
+    if is_there {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
@@ -40,6 +58,11 @@ fn missing(hidden: impl Iterator<Item = OsString>) -> Vec<String> {
         (
             fs::write("/workspace/.canary", "x").is_ok(),
             "the work tree can't be written",
+        ),
+        (
+            // Which is in memory. Runtimes give it the rights that an image's has.
+            fs::write("/tmp/.canary", "x").is_ok(),
+            "`/tmp` can't be written",
         ),
         (
             fs::write("/usr/.canary", "x").is_err(),

@@ -42,6 +42,7 @@ pub use model::{
 pub use name::{HostName, NameError};
 pub use network::{HostNetwork, Network};
 pub use refusals::{Phase, Reason, Refusal, Refusals};
+pub(super) use socket::listen;
 pub use target::{Target, TargetError};
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::plan::{Access, HOME, INNER_USER, Layers, PROXY_PORT, Plan, WORKSPACE};
+use super::plan::{Access, HOME, INNER_USER, Layers, Mount, PROXY_PORT, Plan, WORKSPACE};
 use super::reach::Network;
 use super::settings::Backend;
 
@@ -27,6 +27,11 @@ pub struct Explained {
 }
 
 impl Fact {
+    /// Something that a run is denied.
+    pub(super) fn denied(what: impl ToString, why: impl ToString) -> Self {
+        fact("denied", what, why)
+    }
+
     /// Something that a run is given.
     pub fn set(what: impl ToString, why: impl ToString) -> Self {
         fact("set", what, why)
@@ -44,23 +49,7 @@ impl Explained {
     }
 
     pub(super) fn of(plan: &Plan, whole: Vec<Fact>) -> Self {
-        let mut facts: Vec<_> = plan
-            .mounts
-            .iter()
-            .map(|mount| {
-                let (source, target) = (mount.source.display(), mount.target.display());
-                let access = match mount.access {
-                    Access::ReadOnly => "read-only",
-                    Access::Writable => "writable",
-                };
-                let from = if mount.source == mount.target {
-                    String::new()
-                } else {
-                    format!(", from {source}")
-                };
-                fact("shown", target, format!("{access}{from}: {}", mount.why))
-            })
-            .collect();
+        let mut facts = shown(&plan.mounts);
         facts.extend(plan.layers.iter().map(layers));
         let links = plan.links.iter();
         facts.extend(links.map(|(link, target)| {
@@ -85,6 +74,24 @@ fn layers(layers: &Layers) -> Fact {
     let below = below.collect::<Vec<_>>().join(", then ");
     let why = format!("what it has not is seen of {below}, which no command changes");
     fact("made", format!("{WORKSPACE}, an overlay"), why)
+}
+
+/// What is shown of the host.
+pub(super) fn shown(mounts: &[Mount]) -> Vec<Fact> {
+    let shown = |mount: &Mount| {
+        let (source, target) = (mount.source.display(), mount.target.display());
+        let access = match mount.access {
+            Access::ReadOnly => "read-only",
+            Access::Writable => "writable",
+        };
+        let from = if mount.source == mount.target {
+            String::new()
+        } else {
+            format!(", from {source}")
+        };
+        fact("shown", target, format!("{access}{from}: {}", mount.why))
+    };
+    mounts.iter().map(shown).collect()
 }
 
 fn made(plan: &Plan) -> Vec<Fact> {
@@ -136,19 +143,22 @@ pub(super) fn limit(name: &str, much: impl std::fmt::Display, missing: Option<&s
     }
 }
 
-fn denied(plan: &Plan) -> Vec<Fact> {
+/// What is reached of the network.
+pub(super) fn network(network: Network) -> Fact {
     let own = "a namespace of its own, with a loopback only";
-    let network = match plan.network {
+    match network {
         Network::Host => fact("set", "network", "the host's, because this run is given it"),
         Network::Nothing => fact("denied", "network", own),
         Network::Allowed | Network::Model => {
-            let what = plan.network;
-            let why = format!("{own}, where 127.0.0.1:{PROXY_PORT} leads to {what}");
+            let why = format!("{own}, where 127.0.0.1:{PROXY_PORT} leads to {network}");
             fact("denied", "network", why)
         }
-    };
+    }
+}
+
+fn denied(plan: &Plan) -> Vec<Fact> {
     vec![
-        network,
+        network(plan.network),
         fact("denied", "other files", "they are not there"),
         fact(
             "denied",

@@ -22,14 +22,23 @@ const WANTED: ABI = ABI::V6;
 pub(super) fn restrict(plan: &Plan) -> Result<(), String> {
     let restricted = rules(plan).and_then(|rules| rules.restrict_self().map_err(text));
     match restricted?.ruleset {
-        RulesetStatus::NotEnforced => Err("the kernel has no Landlock, or it is off".to_owned()),
-        RulesetStatus::FullyEnforced | RulesetStatus::PartiallyEnforced => Ok(()),
+        RulesetStatus::NotEnforced if plan.needs_landlock => {
+            Err("the kernel has no Landlock, or it is off".to_owned())
+        }
+        RulesetStatus::NotEnforced
+        | RulesetStatus::FullyEnforced
+        | RulesetStatus::PartiallyEnforced => Ok(()),
     }
 }
 
 fn rules(plan: &Plan) -> Result<RulesetCreated, String> {
+    let needed = if plan.needs_landlock {
+        CompatLevel::HardRequirement
+    } else {
+        CompatLevel::BestEffort
+    };
     let created = Ruleset::default()
-        .set_compatibility(CompatLevel::HardRequirement)
+        .set_compatibility(needed)
         .handle_access(AccessFs::from_all(NEEDED))
         .map_err(text)?
         .set_compatibility(CompatLevel::BestEffort)

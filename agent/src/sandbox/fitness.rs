@@ -10,9 +10,10 @@ use tokio_util::sync::CancellationToken;
 use super::namespace::Namespace;
 use super::plan::STAGE;
 use super::{Run, SandboxError, stage};
+use crate::process::Finished;
 
 /// How long the canary may take on a host that is busy.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 const SETUID: u32 = 0o4000;
 
 /// Why a host can't isolate.
@@ -58,6 +59,28 @@ pub enum CantIsolate {
     Hole {
         /// What a run could do that it must not.
         what: String,
+    },
+    /// The containers' engine is not installed.
+    #[error("`{engine}`, which runs containers, is not on the agent's PATH")]
+    NoEngine {
+        /// As it is configured.
+        engine: String,
+    },
+    /// The image is not there.
+    #[error("`{engine}` has no image `{image}`, and none is pulled unasked")]
+    NoImage {
+        /// The engine.
+        engine: String,
+        /// As it is configured.
+        image: String,
+    },
+    /// The engine makes no container that can be used.
+    #[error("`{engine}` runs no container: {why}")]
+    Engine {
+        /// The engine.
+        engine: String,
+        /// What it said.
+        why: String,
     },
     /// Something else.
     #[error("a sandbox can't be made: {why}")]
@@ -107,6 +130,19 @@ impl CantIsolate {
             Self::NoLandlock { .. } => {
                 "boot a kernel of 5.13 or newer with `landlock` among `lsm=`".to_owned()
             }
+            Self::NoEngine { .. } => "install it (apt-get install podman runc), or change \
+                 agents.sandbox.container.engine"
+                .to_owned(),
+            Self::NoImage { engine, image } => {
+                format!(
+                    "{engine} pull {image}, or set agents.sandbox.container.pull = true, or change \
+                     agents.sandbox.container.image"
+                )
+            }
+            Self::Engine { engine, .. } => format!(
+                "let the agent's user run `{engine} run`, and start its service where it has one; \
+                 `patchfleet sandbox run --backend container --image IMAGE -- true` shows it"
+            ),
             Self::Hole { .. } | Self::Other { .. } => {
                 "`patchfleet sandbox run -- true` shows it".to_owned()
             }
@@ -154,6 +190,48 @@ fn refuser() -> Refuser {
     }
 }
 
+/// A work tree for a canary, a place for its home, and a file that it must not see.
+pub(super) struct Place {
+    tree: PathBuf,
+    private: PathBuf,
+    folder: tempfile::TempDir,
+}
+
+impl Place {
+    pub(super) fn new() -> Result<Self, CantIsolate> {
+        let folder = tempfile::tempdir().map_err(other)?;
+        let tree = folder.path().join("tree");
+        fs::create_dir(&tree).map_err(other)?;
+        Ok(Self {
+            tree,
+            private: folder.path().join("private"),
+            folder,
+        })
+    }
+
+    pub(super) fn tree(&self) -> &Path {
+        &self.tree
+    }
+
+    pub(super) fn private(&self) -> &Path {
+        &self.private
+    }
+
+    /// Makes the file that is not to be seen.
+    pub(super) fn hidden(&self) -> Result<PathBuf, CantIsolate> {
+        let hidden = self.folder.path().join("hidden");
+        fs::write(&hidden, []).map_err(other)?;
+        Ok(hidden)
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
+fn other(why: std::io::Error) -> CantIsolate {
+    CantIsolate::Other {
+        why: why.to_string(),
+    }
+}
+
 /// Runs the canary, which looks at its sandbox from inside.
 pub(super) async fn check(namespace: &Namespace) -> Result<(), CantIsolate> {
     let bubblewrap = namespace.bubblewrap();
@@ -162,26 +240,24 @@ pub(super) async fn check(namespace: &Namespace) -> Result<(), CantIsolate> {
         let path = bubblewrap.to_owned();
         return Err(CantIsolate::SetuidBubblewrap { path });
     }
-    let other = |why: std::io::Error| CantIsolate::Other {
-        why: why.to_string(),
-    };
-    let folder = tempfile::tempdir().map_err(other)?;
-    let hidden = folder.path().join("hidden");
-    fs::write(&hidden, []).map_err(other)?;
-    let (cwd, private) = (folder.path().join("tree"), folder.path().join("private"));
-    fs::create_dir(&cwd).map_err(other)?;
-    let hidden = hidden.display().to_string();
+    let place = Place::new()?;
+    let hidden = place.hidden()?.display().to_string();
     let command = [STAGE, stage::CANARY, &hidden].map(str::to_owned);
     let run = Run {
         timeout: PATIENCE,
-        ..Run::new(&command, &cwd, &private)
+        ..Run::new(&command, place.tree(), place.private())
     };
     super::make_private(run.private)
         .await
         .map_err(|error| CantIsolate::of(&error))?;
     let finished = namespace.run(run, &CancellationToken::new()).await;
     let finished = finished.map_err(|error| CantIsolate::of(&error))?.finished;
-    if finished.succeeded() && !is_roots(&cwd.join(".canary")) {
+    judge(&finished, &place)
+}
+
+/// What the canary found.
+pub(super) fn judge(finished: &Finished, place: &Place) -> Result<(), CantIsolate> {
+    if finished.succeeded() && !is_roots(&place.tree().join(".canary")) {
         return Ok(());
     }
     let found = format!(

@@ -22,7 +22,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getpid};
 
 use self::places::Tree;
-pub(super) use self::seen::Seen;
+pub(super) use self::seen::{Seen, remove_of_container};
 pub(super) use self::texts::Allowance;
 use self::texts::Version;
 use super::{Limit, Usage};

@@ -8,7 +8,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use super::{Sandbox, toolchains};
+use super::{Isolating, Sandbox, toolchains};
 use crate::process::find_program;
 
 /// What says which packages a system has, by distribution.
@@ -29,13 +29,38 @@ impl Sandbox {
     /// Lines that differ where a command might make something else. `programs` are looked at
     /// besides those that are allowed.
     pub fn identity(&self, programs: &[String]) -> Vec<String> {
-        let release = fs::read_to_string("/etc/os-release");
         let mut lines = vec![
             format!("patchfleet {}", env!("CARGO_PKG_VERSION")),
             format!("backend {}", self.backend()),
             format!("architecture {}", std::env::consts::ARCH),
-            format!("release {}", release.unwrap_or_default()),
         ];
+        let folders = match &self.backend {
+            Isolating::Container(container) => {
+                lines.extend(container.identity());
+                container.shown().to_vec()
+            }
+            Isolating::Namespace(namespace) => {
+                lines.extend(self.of_host(programs));
+                lines.push(namespace.user());
+                namespace.shown()
+            }
+            Isolating::Nothing => {
+                lines.extend(self.of_host(programs));
+                toolchains::rustup_home().into_iter().collect()
+            }
+        };
+        for folder in folders {
+            list(&folder, DEPTH, &mut lines);
+        }
+        lines.sort();
+        lines.dedup();
+        lines
+    }
+
+    /// Programs and packages of the host, where its system is the sandbox's.
+    fn of_host(&self, programs: &[String]) -> Vec<String> {
+        let release = fs::read_to_string("/etc/os-release");
+        let mut lines = vec![format!("release {}", release.unwrap_or_default())];
         for program in programs.iter().chain(&self.programs) {
             lines.push(match found(program) {
                 None => format!("program {program}: none"),
@@ -45,27 +70,12 @@ impl Sandbox {
         for path in PACKAGES.iter().map(Path::new) {
             lines.push(format!("packages {}", stamp(path)));
         }
-        for entry in fs::read_dir("/usr/local/lib")
-            .into_iter()
-            .flatten()
-            .flatten()
-        {
+        let libraries = fs::read_dir("/usr/local/lib");
+        for entry in libraries.into_iter().flatten().flatten() {
             for folder in ["dist-packages", "site-packages"] {
                 lines.extend(stamped(&entry.path().join(folder)));
             }
         }
-        let folders = match &self.namespace {
-            Some(namespace) => {
-                lines.push(namespace.user());
-                namespace.shown()
-            }
-            None => toolchains::rustup_home().into_iter().collect(),
-        };
-        for folder in folders {
-            list(&folder, DEPTH, &mut lines);
-        }
-        lines.sort();
-        lines.dedup();
         lines
     }
 }

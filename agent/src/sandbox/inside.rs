@@ -51,7 +51,8 @@ fn become_command(plan: &Plan, status: &File) -> Result<Infallible, Fault> {
     files::restrict(plan).map_err(failed("Landlock"))?;
     syscalls::restrict().map_err(failed("seccomp"))?;
     if plan.network.is_bridged() {
-        bridge::start().map_err(|error| failed("the way to the proxy")(error.to_string()))?;
+        bridge::start(&plan.program)
+            .map_err(|error| failed("the way to the proxy")(error.to_string()))?;
     }
     #[expect(
         clippy::disallowed_methods,

@@ -39,7 +39,8 @@ pub enum Exceeded {
     /// was killed may go on as if nothing had happened.
     #[error(
         "the kernel ended {kills} of its processes, because it used up its {limit_mib} MiB of \
-         memory (`/tmp` and `/dev/shm` count; `sandbox.memory_mib`)"
+         memory (`/tmp` and `/dev/shm` count; `sandbox.memory_mib`, for containers \
+         `sandbox.container.memory_mib`)"
     )]
     OutOfMemory {
         /// How many processes were killed.
@@ -70,7 +71,7 @@ pub enum Exceeded {
     /// It failed after it had asked for more processes than it may have.
     #[error(
         "{refused} times a process or thread could not be made, because it has at most {limit} \
-         at a time (`sandbox.processes`)"
+         at a time (`sandbox.processes`, for containers `sandbox.container.processes`)"
     )]
     TooManyProcesses {
         /// How often a new process was refused.
@@ -80,7 +81,8 @@ pub enum Exceeded {
     },
     /// Its time was over, a good part of which it waited for its share of the processors.
     #[error(
-        "its processes waited {} s for their share of {}.{:02} processors (`sandbox.cpus`)",
+        "its processes waited {} s for their share of {}.{:02} processors (`sandbox.cpus`, for \
+         containers `sandbox.container.cpus`)",
         .waited.as_secs(), .cpu_percent / 100, .cpu_percent % 100
     )]
     Throttled {

@@ -11,26 +11,20 @@ use super::explain::{self, Fact};
 use super::groups::{Allowance, Group, Groups};
 use super::limits::{Allowed, End};
 use super::plan::{
-    self, HOME, Mount, PROXY_PORT, PROXY_SOCKET, Plan, PlanError, ProcessLimits, User, WORKSPACE,
+    self, HOME, Mount, PROXY_PORT, PROXY_SOCKET, Plan, PlanError, ProcessLimits, STAGE, User,
+    WORKSPACE,
 };
 use super::settings::{Backend, SandboxConfig};
 use super::verdict::{self, Verdict};
-use super::watch::{self, Written};
 use super::{
     Exceeded, Limit, Network, Ran, Run, SandboxError, egress, overlay, owner, stage, system,
-    toolchains,
+    toolchains, watch,
 };
 use crate::disk::Owner;
-use crate::process::{Finished, Spawn, SpawnError, find_program};
+use crate::process::{Spawn, SpawnError, find_program};
 
 /// The program that makes namespaces.
 const BUBBLEWRAP: &str = "bwrap";
-/// How much of a failed run's last words is told.
-const WORDS: usize = 600;
-/// How much more processes the user may have than the group, where there is one.
-const BACKSTOP: u64 = 4;
-/// The processor time after which something is wrong with the timeout.
-const CPU_SECONDS: u64 = 24 * 3600;
 
 /// What isolated runs of one agent have in common.
 #[derive(Debug, Clone)]
@@ -67,12 +61,7 @@ impl Namespace {
             },
             disk_mib: config.disk_mib,
             groups: OnceLock::new(),
-            limits: ProcessLimits {
-                file_size: config.file_mib << 20,
-                open_files: config.open_files,
-                cpu_seconds: CPU_SECONDS,
-                processes: config.processes,
-            },
+            limits: ProcessLimits::of(config, config.processes),
         }
     }
 
@@ -134,8 +123,7 @@ impl Namespace {
         let folders = run.folders.iter();
         mounts.extend(folders.map(|path| Mount::writable(path, path, "this run is given it")));
         mounts.push(Mount::writable(run.cwd, WORKSPACE, "the work tree"));
-        let home = run.private.join("home");
-        mounts.push(Mount::writable(home, HOME, "a home of its own"));
+        mounts.push(Mount::writable(run.home(), HOME, "a home of its own"));
         let network = run.reach.network();
         if network == Network::Host {
             mounts.extend(system::resolver());
@@ -156,6 +144,8 @@ impl Namespace {
             network,
             memory_folders: (memory / 8 * 3, memory / 8),
             limits: self.limits,
+            program: vec![STAGE.to_owned()],
+            needs_landlock: true,
             groups: Vec::new(),
             command: run.command.to_vec(),
         })
@@ -184,15 +174,14 @@ impl Namespace {
         cancel: &CancellationToken,
     ) -> Result<Ran, SandboxError> {
         let mut plan = self.plan(&run)?;
-        self.own(&run).await?;
+        owner::own(self.user, &run).await?;
         if let Some(layers) = &plan.layers {
             overlay::prepare(layers).await?;
         }
         let group = self.group().await?;
         let missing = group.missing();
         if !missing.contains(&Limit::Processes) {
-            // The group's limit is met first, because only it counts whom it refuses.
-            plan.limits.processes = plan.limits.processes.saturating_mul(BACKSTOP);
+            plan.limits.stand_behind_group();
         }
         plan.groups = group.joins();
         let text = serde_json::to_vec(&plan).map_err(|error| broken(error.to_string()))?;
@@ -210,11 +199,9 @@ impl Namespace {
                 spawn = spawn.env(name, value);
             }
         }
-        let written = Written {
-            folders: writable(&run),
-            meter: run.meter.get_or_insert_default().clone(),
-        };
-        let (finished, disk) = self.watched(run.into_spawn(spawn), written, cancel).await;
+        let written = run.written();
+        let spawn = run.into_spawn(spawn);
+        let (finished, disk) = watch::watched(spawn, (written, self.disk_mib), cancel).await;
         // Both say whether all of it is dead, each by means of its own: the process namespace's end,
         // and the group's.
         let usage = group.end().await;
@@ -242,7 +229,7 @@ impl Namespace {
             Verdict::Fault(fault) => {
                 return Err(broken(format!("{}: {}", fault.stage, fault.what)));
             }
-            Verdict::Unknown => return Err(broken(last_words(&finished))),
+            Verdict::Unknown => return Err(broken(verdict::last_words(&finished, "bubblewrap"))),
         }
         let end = End {
             succeeded: finished.succeeded(),
@@ -256,27 +243,6 @@ impl Namespace {
             usage,
             limits_not_enforced: not_enforced(missing),
         })
-    }
-
-    /// Runs the command, and ends it when it has written too much.
-    async fn watched(
-        &self,
-        spawn: Spawn,
-        written: Written,
-        cancel: &CancellationToken,
-    ) -> (Result<Finished, SpawnError>, Option<Exceeded>) {
-        let (full, limit) = (CancellationToken::new(), self.disk_mib << 20);
-        let look = watch::watch(written, limit, &full);
-        let mut found = None;
-        let running = spawn.stop(full.clone()).run(cancel);
-        tokio::pin!(look, running);
-        let finished = loop {
-            tokio::select! {
-                finished = &mut running => break finished,
-                limit = &mut look, if found.is_none() => found = Some(limit),
-            }
-        };
-        (finished, found)
     }
 
     /// Makes the control groups of a run.
@@ -332,9 +298,8 @@ impl Namespace {
     }
 
     /// Gives a folder back to who it belonged to before.
-    pub(super) fn give_back(&self, folder: &Path, (uid, gid): (u32, u32)) -> std::io::Result<()> {
-        let Some(user) = self.user else { return Ok(()) };
-        owner::hand_over(folder, user.uid, User { uid, gid })
+    pub(super) fn give_back(&self, folder: &Path, owner: (u32, u32)) -> std::io::Result<()> {
+        owner::give_back(self.user, folder, owner)
     }
 
     /// Gives a folder to the user that runs are.
@@ -342,32 +307,10 @@ impl Namespace {
         let Some(user) = self.user else { return Ok(()) };
         owner::hand_over(folder, geteuid().as_raw(), user)
     }
-
-    /// Gives what the command may write to the user that it runs as.
-    async fn own(&self, run: &Run<'_>) -> Result<(), SandboxError> {
-        let Some(user) = self.user else { return Ok(()) };
-        for folder in [run.cwd.to_owned(), run.private.join("home")] {
-            let path = folder.clone();
-            let given = move || owner::hand_over(&path, geteuid().as_raw(), user);
-            let given = tokio::task::spawn_blocking(given).await;
-            let given = given.map_err(std::io::Error::other).flatten();
-            given.map_err(|source| SandboxError::NoFolder {
-                path: folder,
-                source,
-            })?;
-        }
-        Ok(())
-    }
-}
-
-/// The folders on disk that the command may write.
-fn writable(run: &Run<'_>) -> Vec<PathBuf> {
-    let own = [run.cwd.to_owned(), run.private.join("home")];
-    own.into_iter().chain(run.folders.iter().cloned()).collect()
 }
 
 /// In words; the number of processes is kept by a limit of the user then.
-fn not_enforced(missing: Vec<Limit>) -> Vec<&'static str> {
+pub(super) fn not_enforced(missing: Vec<Limit>) -> Vec<&'static str> {
     let lacking = missing.into_iter().filter(|it| *it != Limit::Processes);
     lacking.map(Limit::as_str).collect()
 }
@@ -377,17 +320,4 @@ pub(super) type Shared = Arc<Namespace>;
 
 fn broken(why: String) -> SandboxError {
     SandboxError::Broken { why }
-}
-
-/// What bubblewrap said, when it ended without a verdict.
-fn last_words(finished: &Finished) -> String {
-    let text = finished.stderr_text();
-    let text = text.trim();
-    let start = text.len().saturating_sub(WORDS);
-    let start = (start..=text.len()).find(|at| text.is_char_boundary(*at));
-    match (text.is_empty(), finished.signal) {
-        (false, _) => text[start.unwrap_or_default()..].to_owned(),
-        (true, Some(signal)) => format!("bubblewrap was ended by signal {signal}"),
-        (true, None) => "bubblewrap ended without a word".to_owned(),
-    }
 }

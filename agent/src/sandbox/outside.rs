@@ -23,9 +23,15 @@ use nix::unistd::geteuid;
 
 use super::bubblewrap::{self, Descriptors};
 use super::overlay::{self, Opened};
-use super::plan::{Access, Mount, Plan, WORKSPACE};
+use super::plan::{Access, INNER_USER, Mount, Plan, User, WORKSPACE};
 use super::stage::{self, Failed, Fault};
 use super::{Network, system};
+
+/// The user that the command sees itself as.
+const INNER: User = User {
+    uid: INNER_USER,
+    gid: INNER_USER,
+};
 
 /// Where root puts what is to be shown: a folder that is there on every host and open to all. Only
 /// this process and its children see what is mounted on it.
@@ -81,7 +87,7 @@ fn become_bubblewrap(plan: &Plan) -> Result<Infallible, Fault> {
         status: stage::STATUS,
         files: Vec::new(),
     };
-    for (path, content) in system::files(plan.network == Network::Host) {
+    for (path, content) in system::files(INNER, plan.network == Network::Host) {
         let memory = stage::memory(&content).map_err(failed("memory can't be had"))?;
         descriptors.files.push((path, memory.as_raw_fd()));
         files.push(memory);

@@ -16,7 +16,7 @@ use nix::mount::MsFlags;
 use tokio_util::sync::CancellationToken;
 
 use super::plan::Layers;
-use super::{Run, Sandbox, SandboxError, outside, stage};
+use super::{Isolating, Run, Sandbox, SandboxError, outside, stage};
 use crate::disk::{Folder, Kind, Owner, remove_all};
 
 /// The kernel's folder, beside the home of a run.
@@ -92,7 +92,11 @@ pub(super) fn mount(upper: &File, layers: &Opened, place: &Path) -> io::Result<F
 impl Sandbox {
     /// To whom what runs may write belongs, when that is not this process's user.
     pub(crate) fn owner(&self) -> Option<Owner> {
-        self.namespace.as_ref()?.owner()
+        match &self.backend {
+            Isolating::Namespace(namespace) => namespace.owner(),
+            Isolating::Container(container) => container.owner(),
+            Isolating::Nothing => None,
+        }
     }
 
     /// Tries out whether runs can have overlays of folders on the file system of this one, which need
@@ -102,8 +106,10 @@ impl Sandbox {
     /// Why they can't.
     pub async fn check_overlay(&self, folder: &Path) -> Result<(), String> {
         let text = |error: &dyn std::fmt::Display| error.to_string();
-        let Some(namespace) = &self.namespace else {
-            return Err("nothing is isolated here".to_owned());
+        let namespace = match &self.backend {
+            Isolating::Namespace(namespace) => namespace,
+            Isolating::Container(_) => return Err("containers have none".to_owned()),
+            Isolating::Nothing => return Err("nothing is isolated here".to_owned()),
         };
         let folder = std::path::absolute(folder).map_err(|error| text(&error))?;
         let there = folder.ancestors().find(|it| it.is_dir());

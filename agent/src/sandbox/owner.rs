@@ -8,8 +8,37 @@ use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
 
+use nix::unistd::geteuid;
+
 use super::plan::User;
+use super::{Run, SandboxError};
 use crate::disk::{Folder, Kind, Owner, Stat, walk};
+
+/// Gives what a run's command may write to the user that it runs as, where that is another one.
+pub(super) async fn own(user: Option<User>, run: &Run<'_>) -> Result<(), SandboxError> {
+    let Some(user) = user else { return Ok(()) };
+    for folder in [run.cwd.to_owned(), run.home()] {
+        let path = folder.clone();
+        let given = move || hand_over(&path, geteuid().as_raw(), user);
+        let given = tokio::task::spawn_blocking(given).await;
+        let given = given.map_err(io::Error::other).flatten();
+        given.map_err(|source| SandboxError::NoFolder {
+            path: folder,
+            source,
+        })?;
+    }
+    Ok(())
+}
+
+/// Gives a folder that a run's user had back to who it belonged to before.
+pub(super) fn give_back(
+    user: Option<User>,
+    folder: &Path,
+    (uid, gid): (u32, u32),
+) -> io::Result<()> {
+    let Some(user) = user else { return Ok(()) };
+    hand_over(folder, user.uid, User { uid, gid })
+}
 
 /// Gives a folder, with what is in it and belongs to `from`, to a user.
 pub(super) fn hand_over(folder: &Path, from: u32, to: User) -> io::Result<()> {
@@ -67,8 +96,6 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::{MetadataExt as _, symlink};
     use std::path::PathBuf;
-
-    use nix::unistd::geteuid;
 
     use super::*;
 

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::settings::SandboxConfig;
 use super::{Network, system};
 
 /// The work tree, as the command sees it.
@@ -16,12 +17,19 @@ pub(super) const WORKSPACE: &str = "/workspace";
 pub(super) const HOME: &str = "/home/sandbox";
 /// This very program, as the inner stage sees it.
 pub(super) const STAGE: &str = "/run/patchfleet/sandbox";
+/// Where this program has its things in the sandbox.
+pub(super) const OWN: &str = "/run/patchfleet";
 /// The proxy's socket, as the bridge inside sees it.
 pub(super) const PROXY_SOCKET: &str = "/run/patchfleet/proxy.sock";
 /// The port of the loopback inside at which programs find the proxy.
 pub(super) const PROXY_PORT: u16 = 3128;
 /// The user and group that the command sees itself as.
 pub(super) const INNER_USER: u32 = 1000;
+
+/// How much more processes the user may have than the group, where there is one.
+const BACKSTOP: u64 = 4;
+/// The processor time after which something is wrong with the timeout.
+const CPU_SECONDS: u64 = 24 * 3600;
 
 /// A kernel user that root becomes before anything is isolated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,6 +77,24 @@ pub(super) struct ProcessLimits {
     pub(super) processes: u64,
 }
 
+impl ProcessLimits {
+    /// Those of a configuration, with so many processes.
+    pub(super) const fn of(config: &SandboxConfig, processes: u64) -> Self {
+        Self {
+            file_size: config.file_mib << 20,
+            open_files: config.open_files,
+            cpu_seconds: CPU_SECONDS,
+            processes,
+        }
+    }
+
+    /// Leaves the number of processes to a control group, whose limit is met first then: only it
+    /// counts whom it refuses.
+    pub(super) const fn stand_behind_group(&mut self) {
+        self.processes = self.processes.saturating_mul(BACKSTOP);
+    }
+}
+
 /// All that one isolated run is made of, as it is handed from the agent to the inner stage.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Plan {
@@ -88,6 +114,11 @@ pub(super) struct Plan {
     /// Bytes of `/tmp` and of `/dev/shm`, both in memory.
     pub(super) memory_folders: (u64, u64),
     pub(super) limits: ProcessLimits,
+    /// The words that start this very program inside.
+    pub(super) program: Vec<String>,
+    /// There is no run on a kernel without Landlock; where an engine's mounts are looked after by
+    /// the engine, there is.
+    pub(super) needs_landlock: bool,
     /// Files of control groups that the command's processes join by.
     pub(super) groups: Vec<PathBuf>,
     /// The program and its arguments.
@@ -108,6 +139,12 @@ pub enum PlanError {
     /// It is too wide to be shown.
     #[error("{} can't be shown in the sandbox: it is the system itself or a folder that holds others' secrets; name a folder below it", .path.display())]
     TooWide {
+        /// What was asked for.
+        path: PathBuf,
+    },
+    /// An engine would read another path.
+    #[error("{} can't be shown in a container: the path has a comma, a quote or a line end", .path.display())]
+    Separator {
         /// What was asked for.
         path: PathBuf,
     },
@@ -199,11 +236,7 @@ fn check(mount: &Mount) -> Result<(), PlanError> {
         return Err(PlanError::TooWide { path: path.clone() });
     }
     let own = [WORKSPACE, HOME, STAGE, PROXY_SOCKET].map(Path::new);
-    let made = [
-        Path::new("/proc"),
-        Path::new("/dev"),
-        Path::new("/run/patchfleet"),
-    ];
+    let made = [Path::new("/proc"), Path::new("/dev"), Path::new(OWN)];
     let inside = own
         .into_iter()
         .filter(|folder| path != folder)

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use patchfleet_config::{Faults, Rules};
 use serde::{Deserialize, Serialize};
 
+use super::container::ContainerConfig;
 use crate::disk::Owner;
 
 /// Kinds of isolation.
@@ -14,12 +15,14 @@ pub enum Backend {
     /// Namespaces, Landlock and a filter of system calls.
     #[default]
     Namespace,
+    /// A container of Docker or Podman.
+    Container,
     /// No isolation.
     None,
 }
 
 /// The section, with its defaults.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SandboxConfig {
     /// Whether an agent whose host can't isolate refuses work.
@@ -44,6 +47,8 @@ pub struct SandboxConfig {
     pub open_files: u64,
     /// What the folders that a run may write may take on disk, the work tree included, in MiB.
     pub disk_mib: u64,
+    /// `[agents.sandbox.container]`, for the backend of that name.
+    pub container: ContainerConfig,
 }
 
 /// `nobody` and `nogroup`: users without anything of their own, on every host.
@@ -63,6 +68,7 @@ impl Default for SandboxConfig {
             file_mib: 1024,
             open_files: 4096,
             disk_mib: 16 * 1024,
+            container: ContainerConfig::default(),
         }
     }
 }
@@ -79,7 +85,7 @@ impl SandboxConfig {
     /// The user that commands surely run as, where that is not the agent's own. Where isolation is
     /// not required, they may come to run as root, to whom git refuses the folders of others.
     pub fn owner(&self) -> Option<Owner> {
-        let is_isolated = self.required && self.backend == Backend::Namespace;
+        let is_isolated = self.required && self.backend != Backend::None;
         let becomes = is_isolated && nix::unistd::geteuid().is_root();
         becomes.then_some(Owner {
             uid: self.uid,
@@ -93,6 +99,7 @@ impl Backend {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Namespace => "namespace",
+            Self::Container => "container",
             Self::None => "none",
         }
     }
@@ -105,8 +112,10 @@ impl TryFrom<String> for Backend {
         match name.as_str() {
             "namespace" => Ok(Self::Namespace),
             "none" => Ok(Self::None),
-            "container" => Err("`container` is not built yet; write `namespace`"),
-            _ => Err("there is no such backend; write `namespace`, or `none` for no isolation"),
+            "container" => Ok(Self::Container),
+            _ => Err(
+                "there is no such backend; write `namespace`, `container`, or `none` for no isolation",
+            ),
         }
     }
 }
@@ -121,7 +130,7 @@ impl Rules for SandboxConfig {
     fn faults(&self) -> Faults {
         let mut faults = Faults::default();
         faults.rule(
-            self.backend == Backend::Namespace || !self.required,
+            self.backend != Backend::None || !self.required,
             &["backend"],
             "`none` isolates nothing: write `required = false` beside it, if that is meant",
         );
@@ -130,6 +139,9 @@ impl Rules for SandboxConfig {
             &["uid"],
             "root is not left behind by becoming root; name a user that owns nothing else",
         );
+        if self.backend == Backend::Container {
+            faults.section("container", self.container.faults());
+        }
         let limits = [
             (self.memory_mib >= 64, "memory_mib"),
             (self.cpus != Some(0), "cpus"),

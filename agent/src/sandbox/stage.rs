@@ -17,7 +17,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use serde::{Deserialize, Serialize};
 
 use super::plan::Plan;
-use super::{bridge, canary, inside, outside};
+use super::{bridge, canary, container, inside, outside};
 
 /// The subcommand of the stage outside of the namespaces.
 pub(super) const ENTER: &str = "sandbox-enter";
@@ -27,13 +27,17 @@ pub(super) const INIT: &str = "sandbox-init";
 pub(super) const BRIDGE: &str = "sandbox-bridge";
 /// The subcommand that looks at a sandbox from inside.
 pub(super) const CANARY: &str = "sandbox-canary";
+/// The subcommand that looks whether a program is there.
+pub(super) const WHICH: &str = "sandbox-which";
+/// The subcommand of the first process of a container.
+pub(super) const CONTAINED: &str = "sandbox-contained";
 /// The descriptor with the plan.
 pub(super) const PLAN: i32 = 3;
 /// The descriptor that takes reports.
 pub(super) const STATUS: i32 = 4;
 /// The exit code of a stage that failed; nobody takes it for the command's, because a fault is
 /// reported too.
-const FAILED: u8 = 125;
+pub(super) const FAILED: u8 = 125;
 
 /// Why a stage gave up.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,8 +68,10 @@ pub(crate) fn enter() -> Option<ExitCode> {
     let (fault, status) = match name.to_str()? {
         ENTER => (outside::run(), append(STATUS).ok()),
         INIT => inside::run(args),
+        CONTAINED => return Some(container::contained()),
         BRIDGE => return Some(bridge::run(args)),
         CANARY => return Some(canary::run(args)),
+        WHICH => return Some(canary::which(args)),
         _ => return None,
     };
     // Without a report the run counts as failed as well.

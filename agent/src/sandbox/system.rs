@@ -6,7 +6,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::plan::{INNER_USER, Mount};
+use super::plan::{Mount, User};
 
 /// Folders of programs and libraries; besides `/usr` only where the host does not merge them.
 const PROGRAMS: &[&str] = &[
@@ -106,22 +106,21 @@ fn settings_of_languages() -> Vec<PathBuf> {
 }
 
 /// Files that are made for the sandbox, so that nothing of the host's users, names and resolvers
-/// is seen, and lookups of names end at once.
-pub(super) fn files(network: bool) -> Vec<(PathBuf, Vec<u8>)> {
-    let user = INNER_USER;
+/// is seen, and lookups of names end at once. The user is the one that the command sees itself as.
+pub(super) fn files(User { uid, gid }: User, network: bool) -> Vec<(PathBuf, Vec<u8>)> {
     let mut files = vec![
         (
             "/etc/passwd",
             format!(
                 "root:x:0:0:root:/nonexistent:/usr/sbin/nologin\n\
-                 sandbox:x:{user}:{user}:sandbox:{}:/bin/sh\n\
+                 sandbox:x:{uid}:{gid}:sandbox:{}:/bin/sh\n\
                  nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
                 super::plan::HOME
             ),
         ),
         (
             "/etc/group",
-            format!("root:x:0:\nsandbox:x:{user}:\nnogroup:x:65534:\n"),
+            format!("root:x:0:\nsandbox:x:{gid}:\nnogroup:x:65534:\n"),
         ),
         (
             "/etc/hosts",

@@ -3,8 +3,9 @@
 use std::os::unix::fs::symlink;
 
 use super::*;
-use crate::process::find_program;
+use crate::process::{SpawnError, find_program};
 
+mod container;
 mod limits;
 pub(crate) mod overlay;
 mod proxy;
@@ -143,7 +144,7 @@ async fn a_run_that_bubblewrap_says_nothing_of_has_no_verdict() {
     let mut namespace = Namespace::new(&SandboxConfig::default(), &[]);
     namespace.replace_bubblewrap("/bin/true");
     let silent = Sandbox {
-        namespace: Some(Arc::new(namespace)),
+        backend: Isolating::Namespace(Arc::new(namespace)),
         ..sandbox
     };
     let error = Place::new().run(&silent, &["true"]).await.unwrap_err();

@@ -1,14 +1,15 @@
-//! How an isolated run ended: only what bubblewrap itself reports counts.
+//! How an isolated run ended: only what process 1 of its namespace reports counts, which is
+//! bubblewrap's or, in a container, this very program.
 //!
-//! bubblewrap's own exit code does not do: it ends with 1 for a fault of its own and for a test
-//! that failed.
+//! The exit code of bubblewrap or of an engine does not do: they have the same ones for faults of
+//! their own and for a test that failed.
 
 use serde::Deserialize;
 
 use super::stage::Fault;
 use crate::process::Finished;
 
-/// One line of the report: bubblewrap's, or a stage's.
+/// One line of the report: process 1's, or a stage's.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Line {
@@ -47,12 +48,28 @@ impl Verdict {
     }
 }
 
-/// Puts the command's end in the place of bubblewrap's.
+/// Puts the command's end in the place of whoever ran it.
 pub(super) fn put(code: i32, finished: &mut Finished) {
     let signal = code.saturating_sub(BY_SIGNAL);
     let is_signal = (1..=LAST_SIGNAL).contains(&signal);
     finished.returncode = (!is_signal).then_some(code);
     finished.signal = is_signal.then_some(signal);
+}
+
+/// How much of a failed run's last words is told.
+const WORDS: usize = 600;
+
+/// What whoever isolates said, when it ended without a verdict.
+pub(super) fn last_words(finished: &Finished, who: &str) -> String {
+    let text = finished.stderr_text();
+    let text = text.trim();
+    let start = text.len().saturating_sub(WORDS);
+    let start = (start..=text.len()).find(|at| text.is_char_boundary(*at));
+    match (text.is_empty(), finished.signal) {
+        (false, _) => text[start.unwrap_or_default()..].to_owned(),
+        (true, Some(signal)) => format!("{who} was ended by signal {signal}"),
+        (true, None) => format!("{who} ended without a word"),
+    }
 }
 
 /// Puts SIGKILL in the place of whatever end there is: a limit ended the run.

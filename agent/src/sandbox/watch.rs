@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::Exceeded;
 use crate::disk::{Folder, Kind};
 use crate::host::is_disk_full;
-use crate::process::Meter;
+use crate::process::{Finished, Meter, Spawn, SpawnError};
 
 /// The pause between two looks, at the least.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -39,9 +39,29 @@ pub(super) struct Written {
     pub(super) meter: Meter,
 }
 
+/// Runs a child to its end, and ends it when it has written more MiB than it may.
+pub(super) async fn watched(
+    spawn: Spawn,
+    (written, disk_mib): (Written, u64),
+    cancel: &CancellationToken,
+) -> (Result<Finished, SpawnError>, Option<Exceeded>) {
+    let (full, limit) = (CancellationToken::new(), disk_mib << 20);
+    let look = watch(written, limit, &full);
+    let mut found = None;
+    let running = spawn.stop(full.clone()).run(cancel);
+    tokio::pin!(look, running);
+    let finished = loop {
+        tokio::select! {
+            finished = &mut running => break finished,
+            limit = &mut look, if found.is_none() => found = Some(limit),
+        }
+    };
+    (finished, found)
+}
+
 /// Looks until more than the limit is there, or the disk is full and this run had its part in it;
 /// fires then, and gives what was found. Ends never otherwise.
-pub(super) async fn watch(written: Written, limit: u64, full: &CancellationToken) -> Exceeded {
+async fn watch(written: Written, limit: u64, full: &CancellationToken) -> Exceeded {
     let written = Arc::new(written);
     let mut before = None;
     loop {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
 use patchfleet_agent::process::find_program;
+use patchfleet_agent::sandbox::{Backend, Sandbox};
 use patchfleet_agent::{AgentConfig, DraftModel};
 use patchfleet_coordinator::config::{CoordinatorConfig, GitHubConfig};
 use patchfleet_coordinator::store::Address;
@@ -138,12 +139,11 @@ async fn agent_checks(config: &AgentConfig) -> Vec<Check> {
             "make the folder, and let this user write to it",
         ),
         coordinator_reachable(config).await,
-        sandbox::check(config).await,
     ];
+    let sandbox = Sandbox::new(&config.sandbox, config.tests.allowed_programs.clone());
+    checks.push(sandbox::check(config, &sandbox).await);
     if let Some(program) = config.draft.program() {
-        let found = find_program(program)
-            .map(|path| path.display().to_string())
-            .with_context(|| format!("`{program}` is not on the PATH"));
+        let found = find(&sandbox, program).await;
         checks.push(Check::of(
             named("draft command"),
             found,
@@ -151,9 +151,8 @@ async fn agent_checks(config: &AgentConfig) -> Vec<Check> {
         ));
     }
     if config.repositories.iter().any(|it| it.lfs) {
-        let found = find_program("git-lfs")
-            .map(|path| path.display().to_string())
-            .context("it is not on the PATH, and `agents.repositories` has `lfs = true`");
+        let found = find(&sandbox, "git-lfs").await;
+        let found = found.context("`agents.repositories` has `lfs = true`");
         checks.push(Check::of(
             named("git-lfs"),
             found,
@@ -166,6 +165,19 @@ async fn agent_checks(config: &AgentConfig) -> Vec<Check> {
         checks.push(Check::of(named("model"), usable, mend));
     }
     checks
+}
+
+/// Looks for a program where runs find it: on this host, or in the image of containers.
+async fn find(sandbox: &Sandbox, program: &str) -> anyhow::Result<String> {
+    match sandbox.backend() {
+        Backend::Namespace | Backend::None => find_program(program)
+            .map(|path| path.display().to_string())
+            .with_context(|| format!("`{program}` is not on the PATH")),
+        Backend::Container if sandbox.has_program(program).await? => {
+            Ok(format!("`{program}`, of the image of containers"))
+        }
+        Backend::Container => bail!("`{program}` is not in the image of containers"),
+    }
 }
 
 /// Looks whether this user may write to a folder, or make it, and makes nothing.

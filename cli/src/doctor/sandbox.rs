@@ -13,22 +13,37 @@ use crate::doctor::check::Check;
 const SOUND: (u32, u32) = (0, 12);
 
 /// The sandbox of one agent, tried out.
-pub(super) async fn check(config: &AgentConfig) -> Check {
+pub(super) async fn check(config: &AgentConfig, sandbox: &Sandbox) -> Check {
     let name = format!("{}: sandbox", config.id);
-    let sandbox = Sandbox::new(&config.sandbox, config.tests.allowed_programs.clone());
     if sandbox.backend() == Backend::None {
         let found = "none: the code of repositories runs without isolation";
         let mend = "leave agents.sandbox.backend and agents.sandbox.required out";
         return Check::notice(name, found, mend);
     }
     match sandbox.check().await {
-        Ok(()) => isolated(name, &work_trees(config, &sandbox).await).await,
+        Ok(()) => match sandbox.image().await {
+            Some(image) => contained(name, &image, sandbox),
+            None => isolated(name, &work_trees(config, sandbox).await).await,
+        },
         Err(why) if config.sandbox.required => Check::bad(name, why.to_string(), why.mend()),
         Err(why) => {
             let found = format!("{why}; the code of repositories runs without isolation");
             Check::notice(name, found, why.mend())
         }
     }
+}
+
+/// Containers that keep runs apart, and the limits that they are not given.
+fn contained(name: String, image: &str, sandbox: &Sandbox) -> Check {
+    let missing = sandbox.limits_not_enforced();
+    let Some((_, why)) = missing.first() else {
+        return Check::good(name, format!("container, {image}"));
+    };
+    let limits = missing.iter().map(|(limit, _)| limit.as_str());
+    let limits = limits.collect::<Vec<_>>().join(", ");
+    let found = format!("container, {image}; not enforced: {limits}: {why}");
+    let mend = "let the engine make control groups (docs/OPERATIONS.md, containers)";
+    Check::notice(name, found, mend)
 }
 
 async fn isolated(name: String, trees: &str) -> Check {

@@ -5,6 +5,7 @@
 //! Product code, as `patchfleet demo` uses it. Absent: any knowledge of how
 //! coordinator and agent work inside; the kit meets them over their protocols.
 
+pub mod container;
 pub mod contract;
 pub mod exposition;
 pub mod gateway;

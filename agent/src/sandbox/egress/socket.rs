@@ -80,7 +80,7 @@ impl Drop for Served {
 
 /// The folder keeps others out (0700); within a sandbox, which sees the socket alone, any user
 /// may connect.
-fn listen(path: &Path) -> io::Result<UnixListener> {
+pub(in crate::sandbox) fn listen(path: &Path) -> io::Result<UnixListener> {
     let (folder, name) = path.parent().zip(path.file_name()).ok_or_else(|| {
         let message = format!("{} is no place for a socket", path.display());
         io::Error::new(io::ErrorKind::InvalidInput, message)

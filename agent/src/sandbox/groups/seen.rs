@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::places::{self, Tree};
 use super::texts::{self, Allowance, Version};
-use super::{Member, usage};
+use super::{DEPTH, Member, folders, is_empty, remove, trees, usage};
 use crate::sandbox::{Limit, Usage};
 
 /// The groups of a process that is alive, or was until a moment ago.
@@ -56,6 +56,47 @@ impl Seen {
     pub(in crate::sandbox) fn usage(&self) -> Usage {
         usage(&self.members)
     }
+}
+
+/// Ids of containers are longer than this; what is shorter could be a part of many names.
+const LEAST_ID: usize = 12;
+
+/// Removes the groups of a container that is gone, where its engine left them.
+///
+/// # Errors
+/// Which group still has processes, or may have.
+pub(in crate::sandbox) fn remove_of_container(id: &str) -> Result<(), String> {
+    if id.len() < LEAST_ID {
+        return Ok(());
+    }
+    for tree in trees().map_err(|error| error.to_string())? {
+        for folder in of_container(&tree.root, id) {
+            if remove(&folder, tree.version).is_err() && !is_empty(&folder) {
+                let group = folder.display();
+                return Err(format!("the control group {group} still has processes"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The groups below a folder that have an id in their name, or are below one; the inner ones first.
+fn of_container(root: &Path, id: &str) -> Vec<PathBuf> {
+    let (mut open, mut found) = (vec![(root.to_owned(), 0, false)], Vec::new());
+    while let Some((folder, depth, is_inside)) = open.pop() {
+        for path in folders(&folder) {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let is_meant = is_inside || name.contains(id);
+            if depth < DEPTH {
+                open.push((path.clone(), depth + 1, is_meant));
+            }
+            if is_meant {
+                found.push(path);
+            }
+        }
+    }
+    found.sort_by_key(|path| std::cmp::Reverse(path.components().count()));
+    found
 }
 
 /// The group of a tree whose counters tell of a limit: of version 2 the one that has it, which counts
@@ -158,6 +199,42 @@ mod tests {
         let seen = Seen::in_trees(&[tree], ALLOWANCE);
         assert_eq!(seen.missing(), [Limit::Processors, Limit::Processes]);
         assert_eq!(seen.usage().oom_kills, Some(1));
+    }
+
+    #[test]
+    fn the_groups_of_a_container_are_told_by_its_id_and_the_inner_ones_come_first() {
+        let root = tempfile::tempdir().unwrap();
+        for path in [
+            "machine/libpod-0123456789ab.scope/container/inner",
+            "machine/libpod-ba9876543210.scope",
+            "docker/0123456789ab",
+            "machine/libpod-conmon-0123456789ab.scope",
+        ] {
+            group(root.path(), path, &[]);
+        }
+        let found = of_container(root.path(), "0123456789ab");
+        let mut names: Vec<_> = found
+            .iter()
+            .map(|path| path.strip_prefix(root.path()).unwrap().to_str().unwrap())
+            .collect();
+        assert!(
+            names[0].ends_with("/inner") && names[1].ends_with("/container"),
+            "{names:?}"
+        );
+        names.sort_unstable();
+        let outer = "machine/libpod-0123456789ab.scope";
+        assert_eq!(
+            names,
+            [
+                "docker/0123456789ab",
+                outer,
+                &format!("{outer}/container"),
+                &format!("{outer}/container/inner"),
+                "machine/libpod-conmon-0123456789ab.scope",
+            ]
+        );
+        // Too short to be one.
+        assert_eq!(remove_of_container("m"), Ok(()));
     }
 
     #[test]

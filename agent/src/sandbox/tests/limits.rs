@@ -103,7 +103,7 @@ async fn processes_are_limited_without_control_groups_too_and_the_rest_is_named(
     let mut namespace = Namespace::new(&config(), &[]);
     namespace.without_groups();
     let sandbox = Sandbox {
-        namespace: Some(Arc::new(namespace)),
+        backend: Isolating::Namespace(Arc::new(namespace)),
         ..Sandbox::default()
     };
     let ran = python(&sandbox, FORKS).await;
@@ -120,7 +120,7 @@ async fn a_timeout_says_that_the_command_waited_for_its_share_of_processors() {
     let mut namespace = Namespace::new(&config(), &[]);
     namespace.replace_cpu_percent(5);
     let sandbox = Sandbox {
-        namespace: Some(Arc::new(namespace)),
+        backend: Isolating::Namespace(Arc::new(namespace)),
         ..Sandbox::default()
     };
     let place = Place::new();

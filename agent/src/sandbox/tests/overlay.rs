@@ -27,7 +27,9 @@ fn layer(place: &Place, sandbox: &Sandbox, files: &[&str]) -> PathBuf {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, file).unwrap();
     }
-    let namespace = sandbox.namespace.as_ref().unwrap();
+    let Isolating::Namespace(namespace) = &sandbox.backend else {
+        panic!("{sandbox:?}");
+    };
     namespace.hand_over(&folder).unwrap();
     folder
 }
