@@ -6,6 +6,7 @@
 mod bad_input;
 mod commands;
 mod connections;
+mod containers;
 mod deliveries;
 mod endings;
 mod faults;

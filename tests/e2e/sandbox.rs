@@ -13,7 +13,7 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use crate::world::{Plan, REPOSITORY, World, kit};
 
 /// A setup that installs a module, and tests that need it.
-const INSTALLS: &str = "setup:\n  - python3 -c 'open(\"installed.py\", \"w\").write(\"three = 3\")'\n\
+pub(crate) const INSTALLS: &str = "setup:\n  - python3 -c 'open(\"installed.py\", \"w\").write(\"three = 3\")'\n\
     test: python3 -c 'import installed, unittest; unittest.main(module=None, argv=[\"x\", \"discover\"])'\n";
 
 #[tokio::test]
@@ -183,13 +183,13 @@ async fn what_is_planted_without_isolation_even_in_the_agents_own_folders_is_run
 }
 
 /// Asks the model for the change, looks for other ways out and for the key, and writes the change.
-const ASKS: &str = include_str!("sandbox/asks.py");
+pub(crate) const ASKS: &str = include_str!("sandbox/asks.py");
 
 /// What a model's server was sent.
-type Asked = Arc<Mutex<Vec<(Uri, String, Bytes)>>>;
+pub(crate) type Asked = Arc<Mutex<Vec<(Uri, String, Bytes)>>>;
 
 /// A model that answers with the sample's fix.
-async fn model() -> (String, Asked, AbortOnDropHandle<()>) {
+pub(crate) async fn model() -> (String, Asked, AbortOnDropHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let base = format!("http://{}", listener.local_addr().unwrap());
     let asked = Asked::default();

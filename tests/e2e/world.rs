@@ -69,6 +69,8 @@ pub(crate) struct Plan {
     pub(crate) agent_metrics: bool,
     /// What the repository brings runs in the sandbox, where the host isolates.
     pub(crate) isolated: bool,
+    /// It runs in containers of this image.
+    pub(crate) container: Option<String>,
     /// `patchfleet up`: the agent lives in the coordinator's process.
     pub(crate) together: bool,
     /// Where traces go.
@@ -95,6 +97,7 @@ impl Default for Plan {
             model: None,
             agent_metrics: false,
             isolated: true,
+            container: None,
             together: false,
             traces: None,
             sweep: NEVER,

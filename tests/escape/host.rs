@@ -10,6 +10,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
+use patchfleet_testkit::container;
 use serde::Deserialize;
 use serde_json::json;
 
@@ -34,6 +35,8 @@ pub(crate) enum Way {
     Work,
     /// In the sandbox that installs dependencies, which has a proxy.
     Setup,
+    /// In a container, as drafts and tests.
+    Container,
 }
 
 /// What a case came to.
@@ -45,6 +48,23 @@ pub(crate) struct Outcome {
     /// Whether it got through; nothing when it could not be tried.
     pub(crate) through: Option<bool>,
     pub(crate) why: String,
+}
+
+impl Way {
+    /// The options of `patchfleet sandbox run`.
+    pub(crate) fn arguments(self) -> Vec<String> {
+        let image = || container::image().unwrap();
+        let words = match self {
+            Self::Exposed => "--backend none".to_owned(),
+            Self::Work => "--phase work".to_owned(),
+            Self::Setup => "--phase setup --allow allowed.example".to_owned(),
+            // The programs are the host's, so that the image is small.
+            Self::Container => {
+                format!("--backend container --read-only /usr --image {}", image())
+            }
+        };
+        words.split(' ').map(str::to_owned).collect()
+    }
 }
 
 /// A prepared host. All of it ends when it is dropped.
@@ -143,11 +163,23 @@ pub(crate) fn bubblewrap_works(user: User) -> bool {
     command.status().is_ok_and(|status| status.success())
 }
 
+/// Whether there can be containers for this user, or why not.
+pub(crate) fn has_containers(user: User) -> Result<(), String> {
+    if user.uid != 0 {
+        return Err("Podman of a plain user needs more than its package".to_owned());
+    }
+    container::image().map(drop)
+}
+
 /// Runs a program text of Python in the setup phase, where it may reach `allowed.example`.
-pub(crate) fn set_up(user: User, program_text: &str) -> Output {
+pub(crate) fn set_up(user: User, way: Way, program_text: &str) -> Output {
     let mut command = user.command(program());
-    command.args(["--json", "sandbox", "run", "--phase", "setup"]);
-    command.args(["--allow", "allowed.example", "--"]);
+    command.args(["--json", "sandbox", "run"]);
+    command.args(Way::Setup.arguments());
+    if way == Way::Container {
+        command.args(way.arguments());
+    }
+    command.arg("--");
     command.args(["/usr/bin/python3", "-c", program_text]);
     command.env("HOME", "/nonexistent").output().unwrap()
 }
@@ -249,11 +281,7 @@ impl Host {
             .arg(hidden)
             .arg(program());
         command.args(["sandbox", "run", "--timeout", "100s"]);
-        command.args(match way {
-            Way::Exposed => ["--backend", "none"].as_slice(),
-            Way::Work => &["--phase", "work"],
-            Way::Setup => &["--phase", "setup", "--allow", "allowed.example"],
-        });
+        command.args(way.arguments());
         command.arg("--workspace").arg(&tree);
         command.args(["--", "/usr/bin/python3", "cases.py", &self.facts(way)]);
         let output = command.env("HOME", "/nonexistent").output().unwrap();

@@ -20,7 +20,25 @@ use host::{Host, Outcome, User, Way};
 struct Case {
     exposed: Option<Outcome>,
     isolated: Vec<Outcome>,
+    /// Where there are containers, and the case is theirs too.
+    contained: Option<Outcome>,
 }
+
+/// Cases that are not asked of containers, and why.
+const NOT_CONTAINED: &[(&str, &str)] = &[
+    (
+        "looks_into_sys",
+        "engines show `/sys`, read-only; runtimes of languages look there for their limits",
+    ),
+    (
+        "runs_on_a_kernel_without_landlock",
+        "the engine's mounts are what keeps files away; Landlock is there where the kernel has it",
+    ),
+    (
+        "runs_on_a_host_that_refuses_user_namespaces",
+        "an engine of root makes none",
+    ),
+];
 
 /// What isolates; each case is tried in both.
 const SANDBOXES: [Way; 2] = [Way::Work, Way::Setup];
@@ -39,7 +57,31 @@ fn cases(user: User) -> BTreeMap<String, Case> {
             host.assert_untouched(way);
         }
     }
+    match host::has_containers(user) {
+        Ok(()) => contain(&mut cases, user),
+        Err(why) => println!("{user}: containers can't be tried here: {why}"),
+    }
     cases
+}
+
+fn contain(cases: &mut BTreeMap<String, Case>, user: User) {
+    let is_asked = |name: &str| NOT_CONTAINED.iter().all(|(other, _)| *other != name);
+    let host = Host::prepare(user);
+    for outcome in host.try_all(Way::Container) {
+        if is_asked(&outcome.case) {
+            add(cases, Way::Container, outcome);
+        }
+    }
+    host.assert_untouched(Way::Container);
+    for staged in staged::ALL.iter().filter(|it| is_asked(it.name)) {
+        let host = Host::prepare(user);
+        add(cases, Way::Container, staged.attempt(&host, Way::Container));
+        host.assert_untouched(Way::Container);
+    }
+    for (name, why) in NOT_CONTAINED {
+        assert!(cases.contains_key(*name), "there is no case {name}");
+        println!("{user}: not asked of containers: {name}: {why}");
+    }
 }
 
 fn add(cases: &mut BTreeMap<String, Case>, way: Way, outcome: Outcome) {
@@ -47,7 +89,19 @@ fn add(cases: &mut BTreeMap<String, Case>, way: Way, outcome: Outcome) {
     match way {
         Way::Exposed => case.exposed = Some(outcome),
         Way::Work | Way::Setup => case.isolated.push(outcome),
+        Way::Container => case.contained = Some(outcome),
     }
+}
+
+impl Case {
+    /// What it came to with isolation of any kind.
+    fn kept_apart(&self) -> impl Iterator<Item = &Outcome> {
+        self.isolated.iter().chain(&self.contained)
+    }
+}
+
+fn isolated_through<'a>(outcomes: impl IntoIterator<Item = &'a Outcome>) -> bool {
+    outcomes.into_iter().any(|it| it.through == Some(true))
 }
 
 /// What is wrong with a case, if anything is; and the line of the report.
@@ -58,14 +112,16 @@ fn judge(user: User, name: &str, case: &Case) -> (Option<String>, String) {
     };
     let source = &exposed.source;
     if exposed.bites == "works" {
-        let mut all = [exposed].into_iter().chain(&case.isolated);
+        let mut all = [exposed].into_iter().chain(case.kept_apart());
         let wrong = all.find(|it| it.through != Some(true));
         let wrong = wrong.map(|it| format!("{name} has to work: {}", it.why));
         return (wrong, format!("works      {name}"));
     }
     let must_bite = exposed.bites == "any" || (exposed.bites == "root" && user.is_mighty());
-    let wrong = if case.isolated.iter().any(|it| it.through == Some(true)) {
+    let wrong = if isolated_through(&case.isolated) {
         Some(format!("{name} ({source}) gets out of the sandbox"))
+    } else if isolated_through(&case.contained) {
+        Some(format!("{name} ({source}) gets out of a container"))
     } else if must_bite && exposed.through == Some(false) {
         Some(format!(
             "{name} tries nothing: without isolation it fails too: {}",
@@ -75,7 +131,14 @@ fn judge(user: User, name: &str, case: &Case) -> (Option<String>, String) {
         None
     };
     let line = match exposed.through {
-        Some(true) => format!("contained  {name} ({source}): {}", isolated.why),
+        Some(true) => {
+            let container = case
+                .contained
+                .as_ref()
+                .map(|it| format!("; in a container: {}", it.why));
+            let (why, container) = (&isolated.why, container.unwrap_or_default());
+            format!("contained  {name} ({source}): {why}{container}")
+        }
         _ => format!("can't bite {name} ({source}): {}", exposed.why),
     };
     (wrong, line)
@@ -144,12 +207,16 @@ for reach in (
     raise SystemExit("it got around the proxy")
 "#;
 
-fn a_setup_phase_reports_what_it_refused(user: User) {
-    if let Err(why) = host::can_isolate(user) {
+fn a_setup_phase_reports_what_it_refused(user: User, way: Way) {
+    let can = match way {
+        Way::Container => host::has_containers(user),
+        Way::Exposed | Way::Work | Way::Setup => host::can_isolate(user),
+    };
+    if let Err(why) = can {
         println!("{user}: can't run here: {why}");
         return;
     }
-    let output = host::set_up(user, ASK);
+    let output = host::set_up(user, way, ASK);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{user}: {errors}");
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -163,13 +230,18 @@ fn a_setup_phase_reports_what_it_refused(user: User) {
 
 #[test]
 fn a_setup_phase_of_this_user_reports_the_hosts_that_it_refused() {
-    a_setup_phase_reports_what_it_refused(User::this());
+    a_setup_phase_reports_what_it_refused(User::this(), Way::Setup);
+}
+
+#[test]
+fn a_setup_phase_in_a_container_reports_the_hosts_that_it_refused() {
+    a_setup_phase_reports_what_it_refused(User::this(), Way::Container);
 }
 
 #[test]
 fn a_setup_phase_of_a_plain_user_reports_the_hosts_that_it_refused() {
     match User::plain() {
-        Some(user) => a_setup_phase_reports_what_it_refused(user),
+        Some(user) => a_setup_phase_reports_what_it_refused(user, Way::Setup),
         None => println!("this user is a plain one"),
     }
 }

@@ -10,7 +10,7 @@ use crate::host::{self, Host, Outcome, User, Way};
 
 /// One such way. It gives what it saw of an escape, or why there was none.
 pub(crate) struct Staged {
-    name: &'static str,
+    pub(crate) name: &'static str,
     source: &'static str,
     bites: &'static str,
     attempt: fn(&Host, Way) -> Seen,
@@ -91,8 +91,13 @@ fn python(host: &Host, way: Way, seconds: u32, text: &str) -> ExitStatus {
             command.current_dir(host.path("tree"));
             command
         }
-        Way::Work | Way::Setup => {
+        Way::Work | Way::Setup | Way::Container => {
             let mut command = sandbox(host.user(), host, way);
+            let seconds = match way {
+                // An engine's start counts.
+                Way::Container => seconds + 4,
+                _ => seconds,
+            };
             command.args(["--timeout", &format!("{seconds}s"), "--"]);
             command
         }
@@ -107,9 +112,7 @@ fn sandbox(user: User, host: &Host, way: Way) -> Command {
     let mut command = user.command(host::program());
     command.args(["sandbox", "run", "--workspace"]);
     command.arg(host.path("tree"));
-    if way == Way::Setup {
-        command.args(["--phase", "setup", "--allow", "allowed.example"]);
-    }
+    command.args(way.arguments());
     command
 }
 
@@ -222,7 +225,7 @@ fn has_the_host_make_files_through_a_link(host: &Host, way: Way) -> Seen {
             command.args(["--dir", "/workspace/link/planted", "true"]);
             command.output().unwrap()
         }
-        Way::Work | Way::Setup => {
+        Way::Work | Way::Setup | Way::Container => {
             let mut command = sandbox(host.user(), host, way);
             command.args(["--", "true"]).env("HOME", "/nonexistent");
             command.output().unwrap()

@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 
+use patchfleet_testkit::container::containers_of;
 use patchfleet_testkit::process::Process;
 
 use super::World;
@@ -14,8 +15,8 @@ const MARK: &str = "PATCHFLEET_SUPERVISED_BY=";
 const PASSING: [&str; 2] = [".unfinished-", ".doomed-"];
 
 impl World {
-    /// Waits until processes, mounts, control groups, sockets and passing folders of all agents
-    /// that ever ran here are gone.
+    /// Waits until processes, mounts, control groups, containers, sockets and passing folders of all
+    /// agents that ever ran here are gone.
     pub(crate) async fn nothing_is_left(&self) {
         let gone = async {
             while !self.leftovers().is_empty() {
@@ -31,6 +32,9 @@ impl World {
         let groups = self.groups();
         for folder in &groups {
             left.push(format!("the group {}", folder.display()));
+        }
+        for pid in self.pids.iter().filter(|_| self.plan.container.is_some()) {
+            left.extend(containers_of(*pid).unwrap());
         }
         let parts = [&self.coordinator, &self.agent].into_iter().flatten();
         let living: Vec<_> = parts.chain(&self.others).filter_map(Process::pid).collect();

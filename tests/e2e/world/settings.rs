@@ -205,7 +205,14 @@ fn agent_tree(world: &World) -> Value {
     if world.plan.agent_metrics {
         agent["http"] = json!({"listen": world.agent_address(), "key": {"env": "E2E_HTTP_KEY"}});
     }
-    if !world.plan.isolated {
+    if let Some(image) = &world.plan.container {
+        agent["sandbox"] = json!({
+            "backend": "container",
+            // Programs and libraries are the host's, so that the image is small.
+            "read_only": ["/usr"],
+            "container": {"image": image, "cpus": 2.0},
+        });
+    } else if !world.plan.isolated {
         agent["sandbox"] = json!({"backend": "none", "required": false});
     } else if !world.isolates {
         agent["sandbox"] = json!({"required": false});
