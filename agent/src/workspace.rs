@@ -442,13 +442,12 @@ async fn fill(
     );
     checked_out?;
     cloned?;
-    let index = template.map(|it| it.index());
-    if index.is_none() {
+    if template.is_none() {
         with_tree.write_index(&clone_git.join("index")).await?;
     }
     let repo_clone = layout.repo_clone();
     let copied = tokio::task::spawn_blocking(move || {
-        put_git(&clone_git, index.as_deref(), &repo_clone.join(".git"))
+        crate::disk::copy_all(&clone_git, &repo_clone.join(".git"))
     });
     let copied = copied.await.map_err(std::io::Error::other);
     copied.flatten().map_err(disk)?;
@@ -456,15 +455,6 @@ async fn fill(
     let metadata = Metadata::begun(checkout, base, template);
     metadata.write(&layout.metadata()).await.map_err(disk)?;
     Ok(with_tree)
-}
-
-/// Puts a copy of a `.git` into a work tree, with the index of the template where it lies over one.
-fn put_git(clone_git: &Path, index: Option<&Path>, to: &Path) -> std::io::Result<()> {
-    crate::disk::copy_all(clone_git, to)?;
-    if let Some(index) = index {
-        std::fs::copy(index, to.join("index"))?;
-    }
-    Ok(())
 }
 
 impl Workspace {
@@ -475,10 +465,7 @@ impl Workspace {
     /// When the work tree can't be written.
     pub async fn check_out(&self, tree: &ObjectId) -> Result<(), GitError> {
         self.repository.check_out(tree).await?;
-        let (from, to) = (self.layout.clone_git(), self.clone_git());
-        let index = self.template.as_ref().map(|it| it.template.index());
-        self.on_disk(move || put_git(&from, index.as_deref(), &to))
-            .await
+        self.copy(self.layout.clone_git(), self.clone_git()).await
     }
 
     /// The same for a tree that is tested: it is committed on the base, so that tests which look
@@ -556,16 +543,15 @@ impl Workspace {
         Ok(installed)
     }
 
-    /// The folders that the work tree lies over, from the top, for each run in it: the template and
-    /// what was installed. None where the work tree has all of its files.
+    /// The folders that the work tree lies over, from the top, for each run in it: those of the
+    /// template and what was installed. None where the work tree has all of its files.
     pub fn layers(&self) -> Vec<PathBuf> {
         let Some(shared) = &self.template else {
             return Vec::new();
         };
-        let template = shared.template.root().to_owned();
-        let installed = self.dependencies.layer();
+        let template = shared.template.layers().into_iter();
         // The template's folders count where both have one: they belong to whom the work tree does.
-        std::iter::once(template).chain(installed).collect()
+        template.chain(self.dependencies.layer()).collect()
     }
 
     /// The folder that has the files of the base, before anything ran.

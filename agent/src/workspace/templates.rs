@@ -4,7 +4,7 @@
 //! ```text
 //! <commit>/note.json   for whom and by what it was made; written last
 //!         /tree        the files
-//!         /index       what they are
+//!         /git         what they are: `.git/index`
 //! ```
 //!
 //! A template comes to its place whole, by one rename, and is never written again. Before each use it

@@ -1,9 +1,10 @@
 //! Templates: check-outs of a commit that nobody changes any more, over which work trees are laid.
 //!
 //! ```text
-//! <folder>/tree    the files
-//!         /index   what they are, as git's index has it
+//! <folder>/tree             the files
+//!         /git/.git/index   what they are, as git's index has it
 //! ```
+//! Both `tree` and `git` are layers: whoever runs git in a work tree over them finds the index.
 //! The index has each file's size, times, inode, owner and kind, and a hash of itself. All of it is
 //! compared before a template is used, so that one that was damaged is noticed.
 
@@ -40,9 +41,13 @@ fn tree(folder: &Path) -> PathBuf {
     folder.join("tree")
 }
 
-/// What they are.
+/// The folder of the git folder with the index.
+fn git(folder: &Path) -> PathBuf {
+    folder.join("git")
+}
+
 fn index(folder: &Path) -> PathBuf {
-    folder.join("index")
+    git(folder).join(".git/index")
 }
 
 impl Template {
@@ -51,9 +56,9 @@ impl Template {
         &self.root
     }
 
-    /// The index that goes with them.
-    pub fn index(&self) -> PathBuf {
-        index(&self.folder)
+    /// The layers that a work tree lies over, from the top.
+    pub fn layers(&self) -> [PathBuf; 2] {
+        [self.root.clone(), git(&self.folder)]
     }
 }
 
@@ -70,16 +75,18 @@ impl Repository {
         owner: Option<Owner>,
     ) -> Result<(), GitError> {
         let private = self.with_private_work_tree(tree(folder));
-        let (root, lock) = (tree(folder), self.lock());
+        let (root, index, lock) = (tree(folder), index(folder), self.lock());
+        let git = git(folder).join(".git");
         in_background(MAKING, move || {
             let _lock = lock;
+            std::fs::create_dir_all(&git)?;
             std::fs::create_dir_all(&root)?;
             let owner = owner.map(|it| Folder::open(&root)?.give(it));
             owner.unwrap_or(Ok(()))
         })
         .await?;
         private.check_out(commit).await?;
-        private.write_index(&index(folder)).await
+        private.write_index(&index).await
     }
 
     /// Opens a template of a commit.

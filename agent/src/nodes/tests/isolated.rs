@@ -356,12 +356,16 @@ async fn drafts_and_tests_see_the_history_of_the_repository() {
     let files = &[
         REPOSITORY[0],
         REPOSITORY[1],
-        (".patchfleet.yaml", "test: git diff --exit-code HEAD\n"),
+        (
+            ".patchfleet.yaml",
+            "test: sh -c 'test -z \"$(git status --porcelain)\"'\n",
+        ),
     ];
     for mut rig in both(files, &[], &sandbox).await {
-        let script = "git show HEAD:calc.py | sed 's/a - b/a + b/' > calc.py";
+        let script = "test -z \"$(git status --porcelain)\" || exit 9\n\
+                      git show HEAD:calc.py | sed 's/a - b/a + b/' > calc.py";
         rig.draft_by(script, Duration::from_secs(20), &sandbox);
-        rig.run_isolated(&sandbox.clone().allow(["git".to_owned()]))
+        rig.run_isolated(&sandbox.clone().allow(["sh".to_owned()]))
             .await
             .unwrap();
         assert!(rig.on_branch("calc.py").await.contains("a + b"));
