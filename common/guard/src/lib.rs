@@ -7,6 +7,7 @@
 //! finding is the caller's decision.
 
 mod known;
+mod markdown;
 mod pattern;
 mod redact;
 mod stream;
@@ -14,8 +15,11 @@ mod untrusted;
 mod visible;
 
 pub use known::{register_secret, register_temporary_secret};
+pub use markdown::{Passage, PassageKind, Span, passages, strip_hidden_markdown};
 pub use pattern::{Finding, SecretKind, find_secrets};
 pub use redact::{redact, redact_registered};
 pub use stream::StreamRedactor;
-pub use untrusted::{Stripped, delimit_untrusted, strip_hidden, without_references};
+pub use untrusted::{
+    Stripped, delimit_untrusted, strip_hidden, strip_invisible, without_references,
+};
 pub use visible::{visible_json, visible_line, visible_text};

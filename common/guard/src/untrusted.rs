@@ -34,23 +34,79 @@ pub(crate) const fn is_invisible(c: char) -> bool {
 
 /// Whether the character asks for the picture or the letter of the sign before it, as every
 /// keyboard writes it after `❤` or `1`; after anything else it can only carry hidden data.
-pub(crate) fn styles_a_sign(c: char, before: Option<char>) -> bool {
+fn styles_a_sign(c: char, before: Option<char>) -> bool {
     let sign = |c: char| c.is_ascii_digit() || (!c.is_alphanumeric() && !is_invisible(c));
     matches!(c, '\u{FE0E}' | '\u{FE0F}') && before.is_some_and(sign)
 }
 
-/// Takes out HTML comments and invisible characters, and counts them.
-pub fn strip_hidden(text: &str) -> Stripped {
+/// A picture, as joined ones such as 👩‍💻 are made of.
+static PICTURE: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"^\p{Extended_Pictographic}$").expect("a constant pattern"));
+
+/// A letter or mark of a script whose letters are joined or kept apart by a sign of its own
+/// (<https://www.unicode.org/reports/tr31/#Layout_and_Format_Control_Characters>).
+static JOINED: LazyLock<Regex> = LazyLock::new(|| {
+    let scripts = [
+        "Arabic",
+        "Syriac",
+        "Mandaic",
+        "Nko",
+        "Mongolian",
+        "Phags_Pa",
+        "Devanagari",
+        "Bengali",
+        "Gurmukhi",
+        "Gujarati",
+        "Oriya",
+        "Tamil",
+        "Telugu",
+        "Kannada",
+        "Malayalam",
+        "Sinhala",
+        "Tibetan",
+        "Myanmar",
+        "Khmer",
+        "Balinese",
+        "Javanese",
+    ];
+    let scripts = scripts.map(|it| [r"\p{scx=", it, "}"].concat()).concat();
+    Regex::new(&format!(r"^[{scripts}&&[\p{{L}}\p{{M}}]]$")).expect("a constant pattern")
+});
+
+/// Whether what stands around the character needs it, though it shows as nothing.
+pub(crate) fn is_needed(c: char, before: Option<char>, after: Option<char>) -> bool {
+    let is = |class: &Regex, c: Option<char>| {
+        c.is_some_and(|c| class.is_match(c.encode_utf8(&mut [0; 4])))
+    };
+    let styled = |c| matches!(c, '\u{FE0F}' | '\u{1F3FB}'..='\u{1F3FF}');
+    match c {
+        '\u{200D}' if is(&PICTURE, after) => before.is_some_and(styled) || is(&PICTURE, before),
+        '\u{200C}' | '\u{200D}' => is(&JOINED, before) && is(&JOINED, after),
+        _ => styles_a_sign(c, before),
+    }
+}
+
+/// Takes out invisible characters, but for those that a sign or a script needs, and counts them.
+pub fn strip_invisible(text: &str) -> (String, usize) {
     let (mut visible, mut invisible) = (String::with_capacity(text.len()), 0);
     let mut before = None;
-    for c in text.chars() {
-        if is_invisible(c) && !styles_a_sign(c, before) {
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        if is_invisible(c) && !is_needed(c, before, chars.peek().copied()) {
             invisible += 1;
         } else {
             visible.push(c);
         }
         before = Some(c);
     }
+    (visible, invisible)
+}
+
+/// Takes out whatever could be an HTML comment, wherever it stands, and invisible characters, and
+/// counts them: for text that comes to stand within other text. What GitHub itself takes for a comment
+/// is [`strip_hidden_markdown`](crate::strip_hidden_markdown)'s to say.
+pub fn strip_hidden(text: &str) -> Stripped {
+    let (visible, invisible) = strip_invisible(text);
     let comments = COMMENT.find_iter(&visible).count();
     Stripped {
         text: COMMENT.replace_all(&visible, "").into_owned(),
@@ -169,6 +225,23 @@ mod tests {
         let stripped = strip_hidden(riding);
         assert_eq!(stripped.text, "\u{2764}\u{FE0F} ab");
         assert_eq!(stripped.invisible, 6);
+    }
+
+    #[test]
+    fn joiners_that_a_picture_or_a_script_needs_stay_and_others_do_not() {
+        let needed = [
+            "\u{1F469}\u{200D}\u{1F4BB} \u{1F469}\u{1F3FD}\u{200D}\u{1F680} \u{1F3F3}\u{FE0F}\u{200D}\u{1F308}",
+            "\u{0645}\u{06CC}\u{200C}\u{062E}\u{0648}\u{0627}\u{0647}\u{0645}",
+            "\u{0DC1}\u{0DCA}\u{200D}\u{0DBB}\u{0DD3} \u{0915}\u{094D}\u{200D}\u{0937}",
+        ];
+        for text in needed {
+            assert_eq!(strip_hidden(text).text, text);
+            assert_eq!(crate::visible_line(text), text);
+        }
+        let riding = "a\u{200D}b\u{200C} \u{1F469}\u{200D}x 1\u{200D}\u{200D}2 \u{0645}\u{200C}\u{200C}\u{0645}";
+        let stripped = strip_hidden(riding);
+        assert_eq!(stripped.text, "ab \u{1F469}x 12 \u{0645}\u{0645}");
+        assert_eq!(stripped.invisible, 7);
     }
 
     proptest! {

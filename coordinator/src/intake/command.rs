@@ -1,9 +1,12 @@
-//! Comment commands: `/patchfleet …` at the start of a line, outside code, quotes and comments.
+//! Comment commands: `/patchfleet …` at the start of a line of a paragraph, as GitHub shows it: outside
+//! code, quotes, comments and the mail that a comment answers.
 
 use std::collections::BTreeSet;
+use std::sync::LazyLock;
 
 use patchfleet_domain::{AgentType, Priority};
-use patchfleet_guard::strip_hidden;
+use patchfleet_guard::{Passage, PassageKind, Span, passages};
+use regex::Regex;
 
 /// How a command begins.
 const NAME: &str = "/patchfleet";
@@ -40,8 +43,9 @@ pub(super) enum Parsed {
 
 /// Reads a comment. `agents` are the types that may be named; any when empty.
 pub(super) fn parse(comment: &str, agents: &BTreeSet<AgentType>) -> Parsed {
-    let visible = strip_hidden(comment).text;
-    let mut orders = orders(&visible).into_iter();
+    let passages = passages(comment);
+    let own = &passages[..old_message(&passages)];
+    let mut orders = own.iter().flat_map(orders);
     let Some(order) = orders.next() else {
         return Parsed::Nothing;
     };
@@ -50,45 +54,76 @@ pub(super) fn parse(comment: &str, agents: &BTreeSet<AgentType>) -> Parsed {
             "One command a comment, please; none of these was done.".to_owned(),
         );
     }
-    match command(order, agents) {
+    match command(&order, agents) {
         Ok(command) => Parsed::Command(command),
         Err(what) => Parsed::Problem(format!("{what}\n\n{HELP}")),
     }
 }
 
-/// What follows the name, for each line that is a command.
-fn orders(text: &str) -> Vec<&str> {
-    let mut fence: Option<&str> = None;
-    let mut orders = Vec::new();
-    for line in text.lines() {
-        let mark = fence_mark(line);
-        match (fence, mark) {
-            (None, Some(mark)) => fence = Some(mark),
-            (Some(open), Some(mark)) if closes(open, mark, line) => fence = None,
-            (None, None) => orders.extend(order(line)),
-            (Some(_), _) => {}
+/// What follows the name, for each line of a paragraph that is a command.
+fn orders(passage: &Passage) -> Vec<String> {
+    if passage.kind != PassageKind::Paragraph {
+        return Vec::new();
+    }
+    lines(passage).filter_map(order).collect()
+}
+
+fn lines(passage: &Passage) -> impl Iterator<Item = &[Span]> {
+    passage.spans.split(|span| *span == Span::LineEnd)
+}
+
+/// What a line says; what is no text in it has its place.
+fn said(line: &[Span]) -> String {
+    let mut text = String::new();
+    for span in line {
+        match span {
+            Span::Text(words) | Span::Link { text: words, .. } => text.push_str(words),
+            Span::Code(code) => text.extend(["`", code, "`"]),
+            Span::Other | Span::LineEnd => text.push('\u{FFFC}'),
         }
     }
-    orders
+    text
 }
 
-/// The run of backticks or tildes that a line of a code block's edge begins with.
-fn fence_mark(line: &str) -> Option<&str> {
-    let text = line.trim_start_matches(' ');
-    let first = text.chars().next().filter(|c| matches!(c, '`' | '~'))?;
-    let length = text.chars().take_while(|c| *c == first).count();
-    (line.len() - text.len() < 4 && length >= 3).then(|| &text[..length])
-}
-
-fn closes(open: &str, mark: &str, line: &str) -> bool {
-    mark.starts_with(open) && line.trim() == mark
-}
-
-fn order(line: &str) -> Option<&str> {
-    let (name, rest) = line.split_at_checked(NAME.len())?;
+fn order(line: &[Span]) -> Option<String> {
+    let Some(Span::Text(_)) = line.first() else {
+        return None;
+    };
+    let line = said(line);
+    let (name, rest) = line.trim_start().split_at_checked(NAME.len())?;
     let whole = rest.is_empty() || rest.starts_with(char::is_whitespace);
-    (whole && name.eq_ignore_ascii_case(NAME)).then(|| rest.trim())
+    (whole && name.eq_ignore_ascii_case(NAME)).then(|| rest.trim().to_owned())
 }
+
+/// Where the message begins that a mail answers; mail programs put it below, often unquoted, and its
+/// commands were given before. The end when there is none.
+fn old_message(passages: &[Passage]) -> usize {
+    let begins = passages.iter().position(|passage| {
+        let lines: Vec<_> = lines(passage).map(said).collect();
+        let headers = lines.iter().filter(|line| HEADER.is_match(line)).count();
+        headers >= 3 || lines.iter().any(|line| SAID.is_match(line))
+    });
+    begins.unwrap_or(passages.len())
+}
+
+/// `From: …`, in any language; three of them in one paragraph are the head of a mail.
+static HEADER: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"^\*{0,2}\p{L}[\p{L}\- ]{0,20}\s?[::]\*{0,2}\s\S").expect("a constant pattern")
+});
+
+/// `On Tuesday, somebody wrote:` and `-----Original Message-----`.
+static SAID: LazyLock<Regex> = LazyLock::new(|| {
+    let ways = [
+        r"^On\b.*\bwrote:$",
+        r"^Am\b.*\bschrieb\b.*:$",
+        r"^Le\b.*\ba écrit\s?:$",
+        r"^El\b.*\bescribió:$",
+        r"^Il\b.*\bha scritto:$",
+        r"^Op\b.*\bschreef\b.*:$",
+        r"^-{2,}\s*\p{L}[\p{L} ]+\s*-{2,}$",
+    ];
+    Regex::new(&ways.join("|")).expect("a constant pattern")
+});
 
 fn command(order: &str, agents: &BTreeSet<AgentType>) -> Result<Command, String> {
     let mut words = order.split_whitespace();
@@ -220,6 +255,18 @@ mod tests {
             "<!--\n/patchfleet run\n-->",
             "/patchfleeting run",
             "/patchfleet-run",
+            "Usage:\n<pre>\n/patchfleet run\n</pre>",
+            "<code>\n\n/patchfleet run\n\n</code>",
+            "``\n/patchfleet run\n``",
+            "$$\n/patchfleet run\n$$",
+            "\\/patchfleet run",
+            "~~/patchfleet run~~",
+            "# /patchfleet run",
+            "- /patchfleet run",
+            "| a |\n|---|\n| /patchfleet run |",
+            "[^1]\n\n[^1]: /patchfleet run",
+            "[/patchfleet run](https://example.com)",
+            "On Tue, Jan 6, 2026, Mona wrote:\n\n/patchfleet run",
         ];
         for text in quiet {
             assert_eq!(parsed(text), Parsed::Nothing, "{text:?}");
@@ -228,6 +275,25 @@ mod tests {
             parsed("```\ncode\n```\n/patchfleet run"),
             Parsed::Command(RUN)
         );
+        let counts = [
+            "```make``` fails.\n/patchfleet run",
+            " /patchfleet run",
+            "   /patchfleet run",
+            "It breaks on `<!--` here.\n\n/patchfleet run",
+            "```html\n<!-- open\n```\n\n/patchfleet run",
+            "<details>\n\n/patchfleet run\n\n</details>",
+            "- a list\n\n/patchfleet run",
+            "/patch\u{200B}fleet run",
+            "Note: this\nTwo: lines\n\n/patchfleet run",
+            "/patchfleet run\n\n________________________________\nFrom: Mona\nSent: Tuesday\n\
+             Subject: Re: Totals\n\n/patchfleet cancel\n",
+            "/patchfleet run\n\n-----Original Message-----\n\n/patchfleet cancel\n",
+            "/patchfleet run\n\nAm Di. um 10:00 schrieb Mona <m@example.com>:\n/patchfleet cancel",
+            "/patchfleet run\n\n**Von:** Mona\n**Gesendet:** Dienstag\n**Betreff:** Re: x\n\n/patchfleet cancel",
+        ];
+        for text in counts {
+            assert_eq!(parsed(text), Parsed::Command(RUN), "{text:?}");
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use patchfleet_domain::task::branch_name;
 use patchfleet_domain::{AgentType, Priority, TaskId, TaskKind, TaskRequest};
-use patchfleet_guard::strip_hidden;
+use patchfleet_guard::{Stripped, strip_hidden_markdown, strip_invisible};
 use patchfleet_telemetry::trace;
 use tracing::Span;
 
@@ -24,8 +24,8 @@ impl Asked<'_> {
     pub(super) fn task(self, policy: &IntakePolicy) -> NewTask {
         let issue = self.issue;
         let request = TaskRequest {
-            title: visible(issue, &issue.title),
-            body: visible(issue, &issue.body),
+            title: visible(issue, plain(&issue.title)),
+            body: visible(issue, strip_hidden_markdown(&issue.body)),
             labels: issue.labels.clone(),
             author: issue.author.clone(),
             triggered_by: self.sender.to_owned(),
@@ -61,9 +61,18 @@ impl Asked<'_> {
     }
 }
 
+/// A title is no Markdown: what looks like a comment in it is shown.
+fn plain(title: &str) -> Stripped {
+    let (text, invisible) = strip_invisible(title);
+    Stripped {
+        text,
+        comments: 0,
+        invisible,
+    }
+}
+
 /// What a person sees of the text; what they don't see is not what they asked for.
-fn visible(issue: &Issue, text: &str) -> String {
-    let stripped = strip_hidden(text);
+fn visible(issue: &Issue, stripped: Stripped) -> String {
     if stripped.comments > 0 || stripped.invisible > 0 {
         let (comments, invisible) = (stripped.comments, stripped.invisible);
         tracing::info!(issue = %issue.number, comments, invisible, "hidden text was taken out");

@@ -1,7 +1,7 @@
 //! The words of commit and pull request.
 
 use patchfleet_domain::task::task_mark;
-use patchfleet_guard::{redact, strip_hidden, visible_line, without_references};
+use patchfleet_guard::{redact, strip_invisible, visible_line, without_references};
 
 use super::PullRequestDraft;
 use crate::nodes::TaskFacts;
@@ -47,7 +47,7 @@ pub(super) fn of(task: &TaskFacts, summary: &Summary, draft: bool) -> PullReques
 /// GitHub acts on, such as `closes #1`, which would close that issue when the change is merged.
 fn title_line(title: &str, limit: usize) -> String {
     // Redacted before it is cut: half a secret would not be known as one.
-    let clean = redact(&strip_hidden(title).text).into_owned();
+    let clean = redact(&strip_invisible(title).0).into_owned();
     without_references(&one_line(&clean, limit))
 }
 
@@ -227,7 +227,8 @@ mod tests {
         let token = format!("ghp_{}", "a1B2".repeat(9));
         for (title, expected) in [
             ("Fix X, closes #1", "Fix X, closes #\u{200B}1"),
-            ("closes #<!-- -->1 @mona", "closes #\u{200B}1 @\u{200B}mona"),
+            // A title is no Markdown, and shows it.
+            ("closes #<!-- -->1 @mona", "closes #<!-- -->1 @\u{200B}mona"),
             ("[skip ci] it", "[\u{200B}skip ci] it"),
             ("a\u{1b}]0;owned\u{7}b", "a\\u{1b}]0;owned\\u{7}b"),
         ] {
