@@ -5,18 +5,20 @@
 
 mod catalog;
 mod clues;
+mod dependencies;
 mod fit;
 mod size;
 mod urgency;
 
 use std::sync::Arc;
 
-use patchfleet_domain::{FailurePolicy, SecurityLevel, Task, TaskAnalysis};
+use patchfleet_domain::{FailurePolicy, IssueNumber, SecurityLevel, Task, TaskAnalysis};
 use patchfleet_telemetry::trace;
 use tokio_util::sync::CancellationToken;
 
 pub use self::catalog::{AgentCatalog, AgentProfile};
 use self::clues::Clues;
+use self::dependencies::Dependencies;
 use crate::store::{Cas, Store, StoreResult};
 use crate::wake::Wake;
 
@@ -42,12 +44,21 @@ pub fn analyze(task: &Task, policy: &AnalysisPolicy) -> TaskAnalysis {
     if requirement.security_level != SecurityLevel::Public {
         reasons.push(format!("a label says {}", requirement.security_level));
     }
+    let mut first = Dependencies::of(&task.request, &task.repository);
+    first
+        .issues
+        .retain(|number| task.issue != Some(IssueNumber(*number)));
+    for issue in &first.elsewhere {
+        reasons.push(format!(
+            "{issue} is of another repository and is not waited for"
+        ));
+    }
     TaskAnalysis {
         requirement,
         complexity,
         estimated_tokens: size::tokens(&clues, complexity),
         priority,
-        depends_on: clues.depends_on(task.issue),
+        depends_on: first.issues,
         on_dependency_failure: policy.on_dependency_failure,
         target_files: clues.files,
         reasons,

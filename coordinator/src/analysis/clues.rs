@@ -1,12 +1,9 @@
-//! What a request gives away: words, files, issues it waits for.
+//! What a request gives away: words and files.
 
-use patchfleet_domain::{IssueNumber, TaskRequest};
+use patchfleet_domain::TaskRequest;
 
 /// Most files that are kept.
 const MAX_FILES: usize = 20;
-
-/// Most issues to wait for that are kept.
-const MAX_DEPENDENCIES: usize = 20;
 
 /// Endings that make a word a file.
 const ENDINGS: &[&str] = &[
@@ -32,7 +29,6 @@ pub(super) struct Clues {
     pub(super) characters: usize,
     /// How many items of a task list are open.
     pub(super) open_items: usize,
-    depends_on: Vec<u64>,
 }
 
 impl Clues {
@@ -49,7 +45,6 @@ impl Clues {
             words: words.len(),
             characters: text.chars().count(),
             open_items: text.lines().filter(|line| is_open_item(line)).count(),
-            depends_on: depends_on(&text),
             text: format!(" {} ", words.join(" ")),
         }
     }
@@ -58,14 +53,6 @@ impl Clues {
     pub(super) fn mentions(&self, phrase: &str) -> bool {
         let phrase = words(phrase).join(" ");
         !phrase.is_empty() && self.text.contains(&format!(" {phrase} "))
-    }
-
-    /// Issues that have to be done first, but for the issue itself.
-    pub(super) fn depends_on(&self, own: Option<IssueNumber>) -> Vec<u64> {
-        let others = self.depends_on.iter().copied();
-        others
-            .filter(|number| own != Some(IssueNumber(*number)))
-            .collect()
     }
 }
 
@@ -120,36 +107,6 @@ fn is_file(word: &str, path: &str) -> bool {
     NAMES.contains(&name) || ending.is_some_and(|(_, ending)| ENDINGS.contains(&ending))
 }
 
-/// `depends on #12, #13 and #14` or `blocked by #12`.
-fn depends_on(text: &str) -> Vec<u64> {
-    let lower = text.to_lowercase();
-    let mut words = lower.split_whitespace().peekable();
-    let mut found = Vec::new();
-    while let Some(word) = words.next() {
-        let next = words.peek().map(|word| word.trim_end_matches(':'));
-        if !matches!(
-            (word, next),
-            ("depends", Some("on")) | ("blocked", Some("by"))
-        ) {
-            continue;
-        }
-        words.next();
-        while let Some(word) = words.peek() {
-            let bare = word.trim_end_matches([',', '.', ';', ':', ')']);
-            match bare.strip_prefix('#').map(str::parse) {
-                Some(Ok(number)) if !found.contains(&number) && found.len() < MAX_DEPENDENCIES => {
-                    found.push(number);
-                }
-                Some(Ok(_)) => {}
-                _ if matches!(bare, "and" | "&") => {}
-                _ => break,
-            }
-            words.next();
-        }
-    }
-    found
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -160,15 +117,6 @@ mod tests {
                     or ../../etc/passwd.txt, /abs/x.py, example.com. Then (Dockerfile) and orders/money.py. \
                     Also .gitignore and a//b.py";
         assert_eq!(files(text), ["orders/money.py", "src/lib.rs", "Dockerfile"]);
-    }
-
-    #[test]
-    fn dependencies_are_found() {
-        assert_eq!(
-            depends_on("Depends on #12, #13 and #12.\nBlocked by: #7"),
-            [12, 13, 7]
-        );
-        assert_eq!(depends_on("It depends on luck. See #5; #6"), [0_u64; 0]);
     }
 
     #[test]
