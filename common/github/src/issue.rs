@@ -93,7 +93,7 @@ struct Answer {
     body: Option<String>,
     labels: Vec<Label>,
     #[serde(default)]
-    assignees: Vec<Account>,
+    assignees: Vec<Option<Account>>,
     user: Option<Account>,
     state: OpenState,
     pull_request: Option<serde_json::Value>,
@@ -117,7 +117,7 @@ struct EventAnswer {
 
 impl From<Answer> for Issue {
     fn from(answer: Answer) -> Self {
-        let assignees = answer.assignees.into_iter();
+        let assignees = answer.assignees.into_iter().flatten();
         Self {
             id: answer.id,
             number: answer.number,

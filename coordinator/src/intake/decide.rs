@@ -2,7 +2,7 @@
 
 use patchfleet_domain::task::task_mark;
 use patchfleet_domain::{IssueNumber, Task, TaskState};
-use patchfleet_github::{GitHubError, Identity, Permission};
+use patchfleet_github::{GitHubError, Identity, Issue, OpenState, Permission};
 
 use super::command::{self, Parsed};
 use super::{Decision, Intake, IntakeError, key, order, own, request};
@@ -102,6 +102,9 @@ impl Deciding<'_> {
         if !self.may(&event.repository, &event.sender).await? {
             return Ok(Decision::Ignore("the actor may not trigger tasks"));
         }
+        if let Some(why) = self.taken_back((identity, event)).await? {
+            return Ok(Decision::Ignore(why));
+        }
         let asked = request::Asked {
             issue: &event.issue,
             repository: &event.repository,
@@ -111,6 +114,38 @@ impl Deciding<'_> {
         let create = Act::Create(Box::new(asked.task(&self.intake.policy)));
         let end = self.end_before(event).await?;
         Ok(Decision::Act(end.into_iter().chain([create]).collect()))
+    }
+
+    /// Why the issue asks for nothing any more, if that is so. A payload says what was: deliveries
+    /// come late, in another order, and again when somebody has them delivered again.
+    async fn taken_back(
+        &self,
+        (identity, event): (&Identity, &IssueEvent),
+    ) -> Result<Option<&'static str>, IntakeError> {
+        let Some(now) = self.present(&event.repository, event.issue.number).await? else {
+            return Ok(Some("the issue is gone"));
+        };
+        if now.state == OpenState::Closed {
+            return Ok(Some("the issue is closed by now"));
+        }
+        let label = &self.intake.policy.label;
+        let labelled = now.labels.iter().any(|one| one.eq_ignore_ascii_case(label));
+        let assigned = now.assignees.iter().any(|login| identity.is(login));
+        Ok((!labelled && !assigned).then_some("the label or assignment is gone by now"))
+    }
+
+    /// The issue as it is now; nothing when there is no such issue any more.
+    async fn present(
+        &self,
+        repository: &Repository,
+        issue: IssueNumber,
+    ) -> Result<Option<Issue>, IntakeError> {
+        let asking = self.intake.github.issue(&repository.name, issue);
+        match self.github(asking).await {
+            Ok(issue) => Ok(Some(issue)),
+            Err(GitHubError::NotFound) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// A comment; outsiders are not even told that they are.

@@ -69,7 +69,7 @@ pub enum IssueAction {
     Opened,
     /// It is open again.
     Reopened,
-    /// It was closed.
+    /// It was closed, deleted or moved to another repository.
     Closed,
     /// It got this label.
     Labeled(String),
@@ -163,9 +163,10 @@ struct RawIssue {
     body: Option<String>,
     user: Option<Account>,
     #[serde(default)]
-    labels: Vec<Named>,
+    labels: Vec<Option<Named>>,
+    /// GitHub shows an account that is gone as `null`, wherever one may stand.
     #[serde(default)]
-    assignees: Vec<Account>,
+    assignees: Vec<Option<Account>>,
     state: Option<String>,
     pull_request: Option<IgnoredAny>,
     created_at: Timestamp,
@@ -177,6 +178,11 @@ struct Account {
     login: String,
 }
 
+/// Whose account is gone may do nothing.
+fn login(account: Option<Account>) -> String {
+    account.map_or_else(|| "ghost".to_owned(), |account| account.login)
+}
+
 #[derive(Debug, Deserialize)]
 struct Named {
     name: String,
@@ -184,19 +190,16 @@ struct Named {
 
 impl From<RawIssue> for Issue {
     fn from(raw: RawIssue) -> Self {
-        let ghost = || "ghost".to_owned();
+        let labels = raw.labels.into_iter().flatten();
+        let assignees = raw.assignees.into_iter().flatten();
         Self {
             id: raw.id,
             number: raw.number,
             title: raw.title,
             body: raw.body.unwrap_or_default(),
-            author: raw.user.map_or_else(ghost, |user| user.login),
-            labels: raw.labels.into_iter().map(|label| label.name).collect(),
-            assignees: raw
-                .assignees
-                .into_iter()
-                .map(|account| account.login)
-                .collect(),
+            author: login(raw.user),
+            labels: labels.map(|label| label.name).collect(),
+            assignees: assignees.map(|account| account.login).collect(),
             is_open: raw.state.as_deref() == Some("open"),
             is_pull_request: raw.pull_request.is_some(),
             created_at: raw.created_at,
@@ -209,7 +212,7 @@ impl From<RawIssue> for Issue {
 struct IssuePayload {
     issue: Issue,
     repository: Repository,
-    sender: Account,
+    sender: Option<Account>,
     label: Option<Named>,
     assignee: Option<Account>,
 }
@@ -219,14 +222,14 @@ struct CommentPayload {
     comment: Comment,
     issue: Issue,
     repository: Repository,
-    sender: Account,
+    sender: Option<Account>,
 }
 
 #[derive(Debug, Deserialize)]
 struct PullRequestPayload {
     pull_request: PullRequest,
     repository: Repository,
-    sender: Account,
+    sender: Option<Account>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -268,7 +271,8 @@ fn read_issue(action: &str, payload: &Payload<'_>) -> Option<Event> {
     let action = match action {
         "opened" => IssueAction::Opened,
         "reopened" => IssueAction::Reopened,
-        "closed" => IssueAction::Closed,
+        // There is nothing left to be done in this repository either way.
+        "closed" | "deleted" | "transferred" => IssueAction::Closed,
         "labeled" => IssueAction::Labeled(payload.label?.name),
         "assigned" => IssueAction::Assigned(payload.assignee?.login),
         _ => return Some(Event::Other("no event of interest")),
@@ -277,7 +281,7 @@ fn read_issue(action: &str, payload: &Payload<'_>) -> Option<Event> {
         action,
         issue: payload.issue,
         repository: payload.repository,
-        sender: payload.sender.login,
+        sender: login(payload.sender),
     })))
 }
 
@@ -287,7 +291,7 @@ fn read_comment(payload: &Payload<'_>) -> Option<Event> {
         comment: payload.comment,
         issue: payload.issue,
         repository: payload.repository,
-        sender: payload.sender.login,
+        sender: login(payload.sender),
     })))
 }
 
@@ -306,6 +310,6 @@ fn read_closed(payload: &Payload<'_>) -> Option<Event> {
         head,
         merged,
         repository: payload.repository,
-        sender: payload.sender.login,
+        sender: login(payload.sender),
     })))
 }

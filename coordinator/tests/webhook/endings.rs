@@ -151,6 +151,33 @@ async fn closing_the_issue_calls_its_task_off() -> Result<()> {
     Ok(())
 }
 
+#[tokio::test]
+async fn an_issue_that_is_deleted_or_moved_away_calls_its_task_off() -> Result<()> {
+    for action in ["deleted", "transferred"] {
+        let scene = Scene::start().await?;
+        scene.connect();
+        let issue = scene.open("mona", &["patchfleet"])?;
+        scene.settled().await?;
+        accept(&scene, issue).await?;
+        scene.later();
+        scene
+            .simulator
+            .add_label(REPOSITORY, "mona", issue, "bug")?;
+        scene.settled().await?;
+        let delivery = scene.simulator.deliveries().into_iter().next_back();
+        let mut payload = delivery.unwrap().payload();
+        payload["action"] = json!(action);
+        let (status, _) = scene.deliver("d-gone", "issues", &payload).await?;
+        assert_eq!(status, 202);
+        assert_eq!(
+            scene.task(issue).await?.state,
+            TaskState::Cancelled,
+            "{action}"
+        );
+    }
+    Ok(())
+}
+
 /// Has the task's pull request opened, with its branch and its mark, as an agent does.
 pub(crate) async fn open_pull(scene: &Scene, task: &Task) -> Result<u64> {
     let token = scene.simulator.bot_token();

@@ -21,6 +21,11 @@ async fn each_is_acted_on_or_ignored_and_none_is_an_error() -> Result<()> {
     scene
         .simulator
         .create_repository("Codertocat/Hello-World", seed.path())?;
+    // The issue of the examples, as it is now.
+    let title = "Spelling error in the README file";
+    scene
+        .simulator
+        .open_issue("Codertocat/Hello-World", "Codertocat", title, "", &["bug"])?;
     let examples = webhook_examples()?;
     assert_eq!(examples.len(), 329);
 

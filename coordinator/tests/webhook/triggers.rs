@@ -3,7 +3,7 @@
 use anyhow::Result;
 use patchfleet_coordinator::intake::IntakePolicy;
 use patchfleet_domain::TaskState;
-use patchfleet_testkit::github::{Order, Permission};
+use patchfleet_testkit::github::{Order, Permission, Simulator};
 use serde_json::json;
 
 use crate::scene::{REPOSITORY, Scene, repository};
@@ -164,6 +164,56 @@ async fn doubled_and_reordered_deliveries_are_one_task() -> Result<()> {
             .iter()
             .all(|status| *status == Some(202))
     );
+    Ok(())
+}
+
+/// A payload says what was. Deliveries come late, in another order, and again.
+#[tokio::test]
+async fn what_was_taken_back_before_its_delivery_came_triggers_nothing() -> Result<()> {
+    for ends in [
+        |simulator: &Simulator, issue| simulator.close_issue(REPOSITORY, "mona", issue),
+        |simulator: &Simulator, issue| {
+            simulator.remove_label(REPOSITORY, "mona", issue, "patchfleet")
+        },
+    ] {
+        let scene = Scene::start().await?;
+        scene.connect();
+        scene.settled().await?;
+        scene.simulator.hold_deliveries();
+        let issue = scene.open("mona", &["patchfleet"])?;
+        ends(&scene.simulator, issue)?;
+        scene.simulator.release_deliveries(Order::Reversed);
+        scene.settled().await?;
+        assert!(scene.tasks().await?.is_empty());
+    }
+    Ok(())
+}
+
+/// An account that was deleted is `null`, wherever one may stand.
+#[tokio::test]
+async fn accounts_that_are_gone_hide_no_event() -> Result<()> {
+    let scene = Scene::start().await?;
+    let issue = scene.open("mona", &["patchfleet"])?;
+    scene.connect();
+    scene
+        .simulator
+        .add_label(REPOSITORY, "mona", issue, "bug")?;
+    scene.settled().await?;
+    let delivery = scene.simulator.deliveries().into_iter().next_back();
+    let mut payload = delivery.unwrap().payload();
+    payload["label"]["name"] = json!("PatchFleet");
+    payload["issue"]["assignees"] = json!([null, { "login": "mona" }]);
+    payload["issue"]["user"] = json!(null);
+    payload["sender"] = json!(null);
+    let (status, body) = scene.deliver("d-nobody", "issues", &payload).await?;
+    assert_eq!(
+        (status, &body["reason"]),
+        (202, &json!("the actor may not trigger tasks"))
+    );
+    payload["sender"] = json!({ "login": "mona" });
+    let (status, _) = scene.deliver("d-mona", "issues", &payload).await?;
+    assert_eq!(status, 202);
+    assert_eq!(scene.task(issue).await?.request.author, "ghost");
     Ok(())
 }
 
