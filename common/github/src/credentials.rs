@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use octocrab::auth::{AppAuth, Auth, EncodingKey};
 use octocrab::models::AppId;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -74,7 +76,8 @@ impl Credentials {
                 Ok(Auth::PersonalToken(token.clone()))
             }
             Self::App { id, private_key } => {
-                let key = EncodingKey::from_rsa_pem(private_key.expose_secret().as_bytes())
+                let pem = pem(private_key.expose_secret());
+                let key = EncodingKey::from_rsa_pem(pem.expose_secret().as_bytes())
                     .map_err(|error| SetupError::PrivateKey(error.to_string()))?;
                 let app_id = AppId(*id);
                 Ok(Auth::App(AppAuth { app_id, key }))
@@ -83,9 +86,35 @@ impl Credentials {
     }
 }
 
+/// A key as stores of secrets keep it, which have no room for several lines: with `\n` for line ends,
+/// in quotes, or in base64.
+fn pem(given: &str) -> SecretString {
+    let bare = given.trim().trim_matches(['"', '\'']);
+    let lines = bare.replace("\\r", "").replace("\\n", "\n");
+    if lines.contains("-----BEGIN") {
+        return lines.into();
+    }
+    let packed: String = bare.split_whitespace().collect();
+    let decoded = STANDARD.decode(packed).ok();
+    let decoded = decoded.and_then(|bytes| String::from_utf8(bytes).ok());
+    decoded.map_or_else(|| given.to_owned().into(), SecretString::from)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_no_key_is_refused_in_every_form() {
+        for none in ["", "\"\"", "aGVsbG8=", "-----BEGIN RSA PRIVATE KEY-----"] {
+            let app = Credentials::App {
+                id: 7,
+                private_key: none.to_owned().into(),
+            };
+            let refused = app.auth();
+            assert!(matches!(refused, Err(SetupError::PrivateKey(_))), "{none}");
+        }
+    }
 
     #[test]
     fn odd_credentials_are_refused_and_never_shown() {

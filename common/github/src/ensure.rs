@@ -16,7 +16,8 @@ const LOOKS: u32 = 3;
 
 impl GitHub {
     /// Makes sure that the branch has this pull request, and only one. The mark, an HTML
-    /// comment, is added to the text where it is missing.
+    /// comment, is added to the text where it is missing. Where there are no drafts it is opened
+    /// ready for review.
     ///
     /// # Errors
     /// What GitHub answers.
@@ -57,7 +58,17 @@ impl GitHub {
                 result => return result,
             }
         }
-        self.create_pull_request(repository, wanted).await
+        match self.create_pull_request(repository, wanted).await {
+            // Private repositories of some plans have none.
+            Err(error) if wanted.draft && says_no_drafts(&error) => {
+                let ready = NewPullRequest {
+                    draft: false,
+                    ..wanted.clone()
+                };
+                self.create_pull_request(repository, &ready).await
+            }
+            result => result,
+        }
     }
 
     /// Opens it if need be and gives it the wanted title and text; its draft state is people's.
@@ -80,6 +91,18 @@ impl GitHub {
 /// True when the pull request may be there in spite of the error.
 fn left_open(error: &GitHubError) -> bool {
     error.already_exists() || matches!(error, GitHubError::Unavailable { .. })
+}
+
+/// GitHub's words where a plan has no draft pull requests.
+fn says_no_drafts(error: &GitHubError) -> bool {
+    let GitHubError::Invalid { message, errors } = error else {
+        return false;
+    };
+    let mut texts = std::iter::once(message).chain(errors);
+    texts.any(|text| {
+        let text = text.to_lowercase();
+        text.contains("draft") && text.contains("not supported")
+    })
 }
 
 fn marked(new: &NewPullRequest, mark: &str) -> NewPullRequest {

@@ -87,6 +87,11 @@ fn for_a_day(entry: &OutboxEntry, longest: Duration, error: String) -> Sent {
     Sent::Again { after, error }
 }
 
+/// GitHub's words for a conversation that only collaborators may go on with, or nobody.
+fn is_locked(message: &str) -> bool {
+    message.to_lowercase().contains("locked")
+}
+
 fn backoff(tries: u32, longest: Duration) -> Duration {
     let doubled = BACKOFF.saturating_mul(2_u32.saturating_pow(tries.saturating_sub(1)));
     doubled.min(longest)
@@ -127,13 +132,19 @@ impl Sender<'_> {
         );
         trace::follow(&span, task.traceparent.as_deref());
         let put = self.put_status(&task).instrument(span.clone()).await;
-        put.map(Some)
-            .inspect_err(|error| trace::failed(&span, error))
+        put.inspect_err(|error| trace::failed(&span, error))
     }
 
-    async fn put_status(self, task: &Task) -> Result<u64, SendError> {
+    /// Comment and label. Where a conversation is locked the label says alone how the task stands.
+    async fn put_status(self, task: &Task) -> Result<Option<u64>, SendError> {
         let body = self.told(task, render::status).await?;
-        let comment = self.put_comment(task, &body).await?;
+        let comment = match self.put_comment(task, &body).await {
+            Err(SendError::GitHub(GitHubError::Forbidden { message })) if is_locked(&message) => {
+                tracing::warn!(task.id = %task.id, message, "the status can't be told in a comment");
+                None
+            }
+            put => Some(put?),
+        };
         self.put_label(task).await?;
         Ok(comment)
     }

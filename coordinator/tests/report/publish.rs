@@ -294,6 +294,29 @@ async fn a_label_that_is_refused_keeps_no_comment_from_people() -> Result<()> {
     Ok(())
 }
 
+/// Where only collaborators may go on, or nobody, the label says alone how it stands.
+#[tokio::test]
+async fn on_a_locked_issue_the_labels_follow_all_the_same() -> Result<()> {
+    let scene = Scene::start().await?;
+    let publisher = scene.publisher()?;
+    let issue = scene.open()?;
+    let words = "Unable to create comment because issue is locked.";
+    scene
+        .simulator
+        .fault(writing(), Fault::Refusal(403, words), 1);
+    let task = scene.create(issue).await?;
+    scene.emptied().await?;
+    assert_eq!(scene.comments(issue).len(), 0);
+    assert_eq!(scene.labels(issue), ["bug", "patchfleet:queued"]);
+    // Told again as soon as it is unlocked and there is something to tell.
+    let _ = scene.store.cancel(task, "acme").await?;
+    scene.emptied().await?;
+    assert_eq!(scene.comments(issue).len(), 1);
+    assert_eq!(scene.labels(issue), ["bug"]);
+    publisher.stop().await;
+    Ok(())
+}
+
 #[tokio::test]
 async fn status_is_answered() -> Result<()> {
     let scene = Scene::start().await?;

@@ -1,6 +1,8 @@
 //! Acting as a GitHub App.
 
 use anyhow::Result;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use patchfleet_domain::RepositoryName;
 use patchfleet_github::{Credentials, GitHubError, IdentityKind, NewPullRequest, TokenAccess};
 use secrecy::ExposeSecret as _;
@@ -40,6 +42,31 @@ async fn an_app_acts_as_its_bot_through_its_installation() -> Result<()> {
     );
     let tokens = scene.simulator.request_count("POST", "/access_tokens");
     assert_eq!(tokens, 1, "the installation's token is kept");
+    Ok(())
+}
+
+/// As stores of secrets keep it, which have no room for several lines.
+#[tokio::test]
+async fn a_key_on_one_line_is_the_same_key() -> Result<()> {
+    let scene = Scene::start().await?;
+    let app = scene.simulator.create_app("fleet", "acme")?;
+    let key = &app.private_key_pem;
+    let escaped = key.replace('\n', "\\n");
+    for form in [
+        key.replace('\n', "\r\n"),
+        escaped.clone(),
+        key.replace('\n', "\\r\\n"),
+        format!("\"{escaped}\""),
+        format!("'{escaped}'\n"),
+        STANDARD.encode(key),
+    ] {
+        let credentials = Credentials::App {
+            id: app.id,
+            private_key: form.into(),
+        };
+        let github = client(&scene.simulator, credentials, quick())?;
+        assert_eq!(github.identity().await?.login, "fleet[bot]");
+    }
     Ok(())
 }
 

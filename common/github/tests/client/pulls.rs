@@ -49,6 +49,36 @@ async fn an_open_one_is_updated() -> Result<()> {
 }
 
 #[tokio::test]
+async fn where_there_are_no_drafts_it_is_opened_for_review() -> Result<()> {
+    for words in [
+        "Draft pull requests are not supported in this repository.",
+        "Draft pull requests are not supported for private repositories on your plan",
+    ] {
+        let scene = Scene::start().await?;
+        let opening = Matcher::containing("POST", "/pulls");
+        scene
+            .simulator
+            .fault(opening, Fault::Refusal(422, words), 1);
+        let opened = ensure(&scene, "one").await?;
+        assert!(!opened.draft && opened.body.contains(MARK), "{opened:?}");
+        let again = ensure(&scene, "two").await?;
+        assert_eq!(again.number, opened.number);
+    }
+    let scene = Scene::start().await?;
+    let opening = Matcher::containing("POST", "/pulls");
+    let words = "Validation Failed";
+    scene
+        .simulator
+        .fault(opening, Fault::Refusal(422, words), 1);
+    let refused = ensure(&scene, "one").await;
+    assert!(
+        matches!(refused, Err(GitHubError::Invalid { .. })),
+        "{refused:?}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_closed_one_of_the_task_is_opened_again() -> Result<()> {
     let scene = Scene::start().await?;
     let first = ensure(&scene, "one").await?;

@@ -128,9 +128,12 @@ fn replaced(shared: &Shared, fault: Fault) -> Option<Response> {
     let message = |text: &str| json!({ "message": text, "documentation_url": "https://docs.github.com/rest" });
     match fault {
         Fault::Status(code) => {
-            let status = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+            let status = status(code);
             let reason = status.canonical_reason().unwrap_or("Server Error");
             Some(response(status, &[], message(reason).to_string()))
+        }
+        Fault::Refusal(code, words) => {
+            Some(response(status(code), &[], message(words).to_string()))
         }
         Fault::SecondaryLimit { retry_after } => {
             let text = "You have exceeded a secondary rate limit. Please wait a few minutes before you try again.";
@@ -155,6 +158,10 @@ fn replaced(shared: &Shared, fault: Fault) -> Option<Response> {
         }
         Fault::Slow(_) | Fault::Cut | Fault::Malformed => None,
     }
+}
+
+fn status(code: u16) -> StatusCode {
+    StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }
 
 fn response(status: StatusCode, headers: &[(&str, String)], body: String) -> Response {
