@@ -80,17 +80,35 @@ impl Repository {
         let (ours, theirs) = (ours.clone(), theirs.clone());
         self.local(what, move |repository| {
             let commit = |id: &ObjectId| repository.find_commit(id.to_oid()?).map_err(failed(what));
-            let (ours, theirs) = (commit(&ours)?, commit(&theirs)?);
-            let mut options = MergeOptions::new();
-            options.find_renames(true);
-            let merged = repository.merge_commits(&ours, &theirs, Some(&options));
-            let mut merged = merged.map_err(failed(what))?;
-            if merged.has_conflicts() {
-                let paths = conflicts(&merged).map_err(failed(what))?;
-                return Err(GitError::Conflict { paths });
+            merged(repository, &commit(&ours)?, &commit(&theirs)?)
+        })
+        .await
+    }
+
+    /// True when a commit does nothing but bring the base in, as the button "Update branch" makes one:
+    /// its second parent is of the base, and its tree what git itself merges.
+    ///
+    /// # Errors
+    /// When the commits can't be read.
+    pub async fn only_merges(&self, base: &ObjectId, commit: &ObjectId) -> Result<bool, GitError> {
+        let what = "reading a merge";
+        let (base, commit) = (base.clone(), commit.clone());
+        self.local(what, move |repository| {
+            let (base, id) = (base.to_oid()?, commit.to_oid()?);
+            let commit = repository.find_commit(id).map_err(failed(what))?;
+            let parents: Vec<_> = commit.parents().collect();
+            let [ours, theirs] = parents.as_slice() else {
+                return Ok(false);
+            };
+            let descends = repository.graph_descendant_of(base, theirs.id());
+            if theirs.id() != base && !descends.map_err(failed(what))? {
+                return Ok(false);
             }
-            let tree = merged.write_tree_to(repository);
-            tree.map(Into::into).map_err(failed(what))
+            match merged(repository, ours, theirs) {
+                Ok(tree) => Ok(tree == commit.tree_id().into()),
+                Err(GitError::Conflict { .. }) => Ok(false),
+                Err(error) => Err(error),
+            }
         })
         .await
     }
@@ -124,6 +142,25 @@ impl Repository {
         })
         .await
     }
+}
+
+/// The tree of two commits merged.
+fn merged(
+    repository: &git2::Repository,
+    ours: &git2::Commit<'_>,
+    theirs: &git2::Commit<'_>,
+) -> Result<ObjectId, GitError> {
+    let what = "merging";
+    let mut options = MergeOptions::new();
+    options.find_renames(true);
+    let merged = repository.merge_commits(ours, theirs, Some(&options));
+    let mut merged = merged.map_err(failed(what))?;
+    if merged.has_conflicts() {
+        let paths = conflicts(&merged).map_err(failed(what))?;
+        return Err(GitError::Conflict { paths });
+    }
+    let tree = merged.write_tree_to(repository);
+    tree.map(Into::into).map_err(failed(what))
 }
 
 /// A patch as git prints it.

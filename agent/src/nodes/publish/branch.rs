@@ -63,13 +63,16 @@ impl Standing {
         let commits = repository
             .trailers_since(&self.base, head, TASK_TRAILER)
             .await;
-        if let Some((commit, _)) = commits
-            .map_err(git)?
-            .iter()
-            .find(|(_, trailer)| trailer.is_empty())
-        {
+        let commits = commits.map_err(git)?;
+        for (commit, _) in commits.iter().filter(|(_, trailer)| trailer.is_empty()) {
+            let only_merges = repository.only_merges(&self.base, commit).await;
+            if only_merges.map_err(git)? {
+                // GitHub's "Update branch", which is nobody's work.
+                continue;
+            }
             let message = format!(
-                "the branch `{}` has commits of others, such as {commit}, and is left alone",
+                "the branch `{}` has commits of others, such as {commit}, and is left alone; merge or \
+                 delete the branch, then comment `/patchfleet run`",
                 deps.task.branch
             );
             return Err(permanent(FailureKind::PushRefused, message));

@@ -186,6 +186,54 @@ async fn commits_of_others_on_the_branch_are_left_alone() {
     assert_eq!(origin.ask(&["rev-parse", BRANCH]).await, theirs);
 }
 
+/// Merges the base into the branch as GitHub's button "Update branch" does, with more in the merge when
+/// something is named.
+async fn update_branch(rig: &Rig, more: Option<&str>) {
+    let origin = &rig.bench.origin;
+    origin.advance(&[("README.md", "# Calc, moved on\n")]).await;
+    origin.git(&["fetch", "-q", "origin"]).await;
+    let branch = format!("origin/{BRANCH}");
+    origin
+        .git(&["checkout", "-q", "-B", "updated", &branch])
+        .await;
+    origin
+        .git(&["merge", "-q", "--no-ff", "--no-commit", "main"])
+        .await;
+    if let Some(name) = more {
+        std::fs::write(origin.work().join(name), "by hand\n").unwrap();
+        origin.git(&["add", name]).await;
+    }
+    origin
+        .git(&["commit", "-q", "-m", "Merge branch 'main'"])
+        .await;
+    let to = format!("HEAD:{BRANCH}");
+    origin.git(&["push", "-q", "origin", &to]).await;
+    origin.git(&["checkout", "-q", "main"]).await;
+}
+
+#[tokio::test]
+async fn a_merge_of_the_base_alone_is_nobodys_work() {
+    let (rig, checkpoints) = before_publish().await;
+    publish(&rig, &checkpoints, 1).await.unwrap();
+    update_branch(&rig, None).await;
+    // Once more, over a base that moved on since.
+    update_branch(&rig, None).await;
+    publish(&rig, &checkpoints, 2).await.unwrap();
+    let subject = ["log", "-1", "--format=%P %s", BRANCH];
+    let subject = rig.bench.origin.ask(&subject).await;
+    assert!(!subject.contains("Merge"), "{subject}");
+}
+
+#[tokio::test]
+async fn a_merge_with_more_in_it_is_somebodys_work() {
+    let (rig, checkpoints) = before_publish().await;
+    publish(&rig, &checkpoints, 1).await.unwrap();
+    update_branch(&rig, Some("notes.txt")).await;
+    let failure = publish(&rig, &checkpoints, 2).await.unwrap_err();
+    assert_eq!(failure.kind, FailureKind::PushRefused);
+    assert!(failure.message.contains("delete the branch"), "{failure:?}");
+}
+
 #[tokio::test]
 async fn a_refused_push_is_a_typed_failure_and_keeps_the_checkpoints() {
     let (rig, checkpoints) = before_publish().await;
