@@ -1,24 +1,29 @@
-//! `.patchfleet.yaml`: how Patchfleet works on a repository.
+//! `.patchfleet.yaml`, or `.patchfleet.yml`: how Patchfleet works on a repository.
 //!
 //! Unknown fields and values that can't be are errors that name line, column and field; a default
 //! never silently takes the place of what was written. An absent file means defaults.
 //!
 //! Absent: fields for triggers, budget, reviewers and flow, which come with their stages.
 
+mod command;
+mod globs;
+
 use std::fmt;
 use std::time::Duration;
 
-use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use patchfleet_domain::outcome::Failure;
 use patchfleet_domain::{AgentType, FailureKind};
 use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
+pub use command::split_command;
+pub use globs::Globs;
+
 use crate::git::Author;
 use crate::sandbox::egress::{AllowList, Entry};
 
-/// The file, in the root of the default branch.
-pub const FILE: &str = ".patchfleet.yaml";
+/// The names of the file, in the root of the default branch; there is one of them at most.
+pub const FILES: [&str; 2] = [".patchfleet.yaml", ".patchfleet.yml"];
 
 /// What an entry of the allow-list of hosts is.
 const HOSTS: &str = "a list of hosts and ecosystems";
@@ -64,17 +69,12 @@ pub struct RepositoryConfig {
     pub author: Option<Author>,
 }
 
-/// Path patterns, as written and compiled. `*` stays within a folder, `**` does not.
-#[derive(Debug, Clone, Default)]
-pub struct Globs {
-    patterns: Vec<String>,
-    set: GlobSet,
-}
-
 /// The file can't be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{FILE}{}: {message}", position.map(|(line, column)| format!(", line {line}, column {column}")).unwrap_or_default())]
+#[error("{file}{}: {message}", position.map(|(line, column)| format!(", line {line}, column {column}")).unwrap_or_default())]
 pub struct ConfigError {
+    /// The file's name.
+    pub file: &'static str,
     /// Line and column, from 1.
     pub position: Option<(usize, usize)>,
     /// Which field and what is wrong with it.
@@ -110,6 +110,7 @@ impl RepositoryConfig {
             within.map_err(|error| ConfigError::from_yaml(&error))?;
             // Both readings are of one text; should they ever differ, the stricter one counts.
             return Err(ConfigError {
+                file: FILES[0],
                 position: None,
                 message: "network: a host that the operator does not allow".to_owned(),
             });
@@ -132,7 +133,29 @@ impl ConfigError {
             (Some(_), Some(end)) => said[..end].to_owned(),
             _ => said,
         };
-        Self { position, message }
+        Self {
+            file: FILES[0],
+            position,
+            message,
+        }
+    }
+
+    /// The same error in the file of that name.
+    #[must_use]
+    pub fn in_file(self, file: &'static str) -> Self {
+        Self { file, ..self }
+    }
+
+    /// That there are several files, of which one would be passed over.
+    pub fn doubled() -> Self {
+        Self {
+            file: FILES[1],
+            position: None,
+            message: format!(
+                "there is a {} too, and only one can count; remove one",
+                FILES[0]
+            ),
+        }
     }
 
     /// The failure of the task that this error is.
@@ -144,62 +167,6 @@ impl ConfigError {
             // What is mended stands in a newer base.
             discard_checkpoints: true,
         }
-    }
-}
-
-impl Globs {
-    /// Compiles patterns.
-    ///
-    /// # Errors
-    /// The first pattern that is none.
-    pub fn new(patterns: Vec<String>) -> Result<Self, globset::Error> {
-        let mut set = GlobSetBuilder::new();
-        for pattern in &patterns {
-            let mut glob = GlobBuilder::new(pattern);
-            set.add(glob.literal_separator(true).build()?);
-        }
-        Ok(Self {
-            patterns,
-            set: set.build()?,
-        })
-    }
-
-    /// True without patterns.
-    pub fn is_empty(&self) -> bool {
-        self.patterns.is_empty()
-    }
-
-    /// True when a pattern matches the path.
-    pub fn matches(&self, path: &str) -> bool {
-        self.set.is_match(path)
-    }
-
-    /// The patterns as written.
-    pub fn patterns(&self) -> &[String] {
-        &self.patterns
-    }
-}
-
-impl<'de> Deserialize<'de> for Globs {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let check = |text: &str| match GlobBuilder::new(text).build() {
-            Ok(_) => Ok(text.to_owned()),
-            Err(error) => Err(error.to_string()),
-        };
-        let patterns = deserializer.deserialize_seq(ListOf("a list of path patterns", check))?;
-        Self::new(patterns).map_err(serde::de::Error::custom)
-    }
-}
-
-/// Splits a command into words as a shell would.
-///
-/// # Errors
-/// When a quote is not closed or there are no words.
-pub fn split_command(text: &str) -> Result<Vec<String>, String> {
-    match shlex::split(text) {
-        Some(words) if !words.is_empty() => Ok(words),
-        Some(_) => Err("a command must not be empty".to_owned()),
-        None => Err(format!("a quote is not closed in `{text}`")),
     }
 }
 
@@ -493,6 +460,16 @@ author: Orders Bot <bot@example.com>
                 "network: [https://example.org]\n",
                 Some((1, 11)),
                 "network[0]: `https://example.org` is more than a host",
+            ),
+            (
+                "allowed_paths: ['!secret/**']\n",
+                Some((1, 17)),
+                "allowed_paths[0]: `!secret/**` takes out",
+            ),
+            (
+                "test: npm run build && npm test\n",
+                Some((1, 7)),
+                "test: `&&` needs a shell",
             ),
             ("agent_type: '!'\n", Some((1, 13)), "agent_type: "),
             (

@@ -61,7 +61,7 @@ pub use crate::disk::Owner;
 use crate::git::{
     Author, FolderLock, Git, GitError, InstalledFiles, ObjectId, Remote, Repository, Template,
 };
-use crate::repository_config::{ConfigError, FILE, RepositoryConfig};
+use crate::repository_config::{ConfigError, FILES, RepositoryConfig};
 use crate::sandbox::Sandbox;
 use crate::sandbox::egress::AllowList;
 use folder_lock::FolderLocks;
@@ -616,10 +616,21 @@ impl Workspace {
     /// When `.patchfleet.yaml` can't be used or asks for hosts that are not allowed, with line,
     /// column and field.
     pub async fn configuration(&self, allowed: &AllowList) -> Result<RepositoryConfig, Failure> {
-        let revision = format!("{}:{FILE}", self.base);
-        let blob = self.repository.resolve(&revision).await;
-        let Some(blob) = blob.map_err(GitError::into_failure)? else {
-            return Ok(RepositoryConfig::default());
+        let mut found = Vec::new();
+        for file in FILES {
+            let blob = self
+                .repository
+                .resolve(&format!("{}:{file}", self.base))
+                .await;
+            found.extend(
+                blob.map_err(GitError::into_failure)?
+                    .map(|blob| (file, blob)),
+            );
+        }
+        let (file, blob) = match found.len() {
+            0 => return Ok(RepositoryConfig::default()),
+            1 => found.remove(0),
+            _ => return Err(ConfigError::doubled().into_failure()),
         };
         let texts = self
             .repository
@@ -630,7 +641,8 @@ impl Workspace {
             .iter()
             .map(|text| String::from_utf8_lossy(text))
             .collect::<String>();
-        RepositoryConfig::parse_within(&text, allowed).map_err(ConfigError::into_failure)
+        RepositoryConfig::parse_within(&text, allowed)
+            .map_err(|error| error.in_file(file).into_failure())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use crate::repository_config::{Globs, RepositoryConfig};
+use crate::repository_config::{self, Globs, RepositoryConfig};
 
 /// Files that run without anybody asking for it, or that say what runs or what agents are told:
 /// whoever merges a change to code does not expect it to change these. Compared in lower case,
@@ -62,7 +62,7 @@ const PROTECTED: &[&str] = &[
     "**/.envrc",
     "**/.gitpod.yml",
     // What agents are told, and the servers and hooks that they start.
-    ".patchfleet.yaml",
+    ".patchfleet.{yml,yaml}",
     ".github/instructions/**",
     ".github/prompts/**",
     ".github/chatmodes/**",
@@ -104,7 +104,7 @@ const PROTECTED: &[&str] = &[
 ];
 
 /// What no configuration opens: it would open everything else.
-const NEVER_OPENED: &str = ".patchfleet.yaml";
+const NEVER_OPENED: [&str; 2] = repository_config::FILES;
 
 static ALWAYS_PROTECTED: LazyLock<Globs> = LazyLock::new(|| {
     let patterns = PROTECTED
@@ -120,7 +120,7 @@ pub(super) fn refusal(path: &str, config: &RepositoryConfig) -> Option<String> {
         return Some(reason);
     }
     let lower = path.to_lowercase();
-    let opened = config.unprotected_paths.matches(path) && lower != NEVER_OPENED;
+    let opened = config.unprotected_paths.matches(path) && !NEVER_OPENED.contains(&lower.as_str());
     if (ALWAYS_PROTECTED.matches(&lower) && !opened) || config.protected_paths.matches(path) {
         return Some("the path is protected".to_owned());
     }
