@@ -314,6 +314,7 @@ impl From<TestVerdict> for v1::TestVerdict {
             duration_ms: verdict.duration_ms,
             timed_out: verdict.timed_out,
             tree: verdict.tree,
+            ran_none: verdict.ran_none,
         }
     }
 }
@@ -326,6 +327,7 @@ impl From<v1::TestVerdict> for TestVerdict {
             duration_ms: verdict.duration_ms,
             timed_out: verdict.timed_out,
             tree: verdict.tree,
+            ran_none: verdict.ran_none,
         }
     }
 }
@@ -367,14 +369,16 @@ mod tests {
             any::<u64>(),
             any::<bool>(),
             "[0-9a-f]{40}",
+            any::<bool>(),
         )
             .prop_map(
-                |(command, returncode, duration_ms, timed_out, tree)| TestVerdict {
+                |(command, returncode, duration_ms, timed_out, tree, ran_none)| TestVerdict {
                     command,
                     returncode,
                     duration_ms,
                     timed_out,
                     tree,
+                    ran_none,
                 },
             )
     }

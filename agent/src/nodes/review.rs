@@ -51,8 +51,10 @@ impl Node for Review {
         let files: Vec<PatchedFile> = required(call.ctx, "workspace.files")?;
         let before: Option<TestResults> = optional(call.ctx, "tests.before")?;
         let after: Option<TestResults> = optional(call.ctx, "tests.results")?;
-        let risks = risks(&files, before.as_ref(), after.as_ref());
-        let findings = findings(&files, after.as_ref());
+        let others: Option<Vec<String>> = optional(call.ctx, "tests.others")?;
+        let mut risks = risks(&files, before.as_ref(), after.as_ref());
+        risks.extend(untested(&others.unwrap_or_default()));
+        let findings = findings(&files, before.as_ref(), after.as_ref());
         let (status, summary) = match findings.first() {
             None => ("OK", approval(&files, after.as_ref())),
             Some(finding) => ("NG", first_line(&finding.message)),
@@ -63,7 +65,11 @@ impl Node for Review {
     }
 }
 
-fn findings(files: &[PatchedFile], after: Option<&TestResults>) -> Vec<Finding> {
+fn findings(
+    files: &[PatchedFile],
+    before: Option<&TestResults>,
+    after: Option<&TestResults>,
+) -> Vec<Finding> {
     let mut findings = Vec::new();
     if files.is_empty() {
         findings.push(Finding {
@@ -72,8 +78,24 @@ fn findings(files: &[PatchedFile], after: Option<&TestResults>) -> Vec<Finding> 
             message: "the draft changes nothing".to_owned(),
         });
     }
-    findings.extend(after.filter(|results| !results.passed()).map(red));
+    // Where no tests were run before either, the repository has none that the command finds.
+    let has_none = before.is_some_and(TestResults::ran_none);
+    let counts = |results: &&TestResults| !(has_none && results.ran_none());
+    let red_ones = after.filter(counts).filter(|results| !results.passed());
+    findings.extend(red_ones.map(red));
     findings
+}
+
+/// What else the repository has to be tested with.
+fn untested(others: &[String]) -> Option<String> {
+    let others: Vec<_> = others.iter().map(|it| format!("`{}`", code(it))).collect();
+    (!others.is_empty()).then(|| {
+        format!(
+            "The repository has other tests that were not run: {}; set `test` in `.patchfleet.yaml` to a \
+             script that runs all",
+            others.join(", ")
+        )
+    })
 }
 
 fn red(results: &TestResults) -> Finding {
@@ -82,6 +104,10 @@ fn red(results: &TestResults) -> Finding {
         _ if results.void().is_some() => (
             FailureKind::TestsOverLimit,
             "the tests have no result".to_owned(),
+        ),
+        _ if results.ran_none() => (
+            FailureKind::TestsFailed,
+            "no tests were run, though the repository has some".to_owned(),
         ),
         _ if results.timed_out => {
             let what = format!("the tests did not end within {seconds} s");
@@ -143,6 +169,10 @@ fn risks(
         risks.push("The repository has no test command; nothing was tested".to_owned());
         return risks;
     };
+    if after.ran_none() {
+        risks.push("No tests were run: the test command found none".to_owned());
+        return risks;
+    }
     if let (Some(before), Some(after)) = (before.and_then(Count::read), Count::read(after))
         && let Some(fewer) = after.fewer_than(before)
     {
@@ -166,6 +196,7 @@ fn approval(files: &[PatchedFile], after: Option<&TestResults>) -> String {
         count => format!("{count} files are changed"),
     };
     match after {
+        Some(after) if after.ran_none() => format!("{files}; no tests were run."),
         Some(_) => format!("{files} and the tests pass."),
         None => format!("{files}; there are no tests."),
     }
@@ -223,9 +254,9 @@ mod tests {
     #[test]
     fn green_tests_and_a_change_are_needed() {
         let files = [file("a.py", Some("1\n"), Some("2\n"))];
-        assert_eq!(findings(&files, Some(&results(Some(0), false))), []);
-        assert_eq!(findings(&files, None), []);
-        assert_eq!(findings(&[], None)[0].source, Source::Review);
+        assert_eq!(findings(&files, None, Some(&results(Some(0), false))), []);
+        assert_eq!(findings(&files, None, None), []);
+        assert_eq!(findings(&[], None, None)[0].source, Source::Review);
         for (after, code, what) in [
             (
                 results(Some(1), false),
@@ -239,11 +270,39 @@ mod tests {
                 "within 3 s",
             ),
         ] {
-            let found = findings(&files, Some(&after));
+            let found = findings(&files, None, Some(&after));
             assert_eq!(found[0].code, code);
             assert!(found[0].message.contains(what) && found[0].message.ends_with("the end"));
             assert!(found[0].message.len() < TAIL + 200);
         }
+    }
+
+    #[test]
+    fn a_run_without_tests_is_refused_unless_there_were_none_before() {
+        let files = [file("a.py", Some("1\n"), Some("2\n"))];
+        let some = results(Some(0), false);
+        let none = |code| TestResults {
+            stderr: "Ran 0 tests in 0.000s\n\nOK\n".to_owned(),
+            ..results(Some(code), false)
+        };
+        for before in [None, Some(&some)] {
+            let found = findings(&files, before, Some(&none(0)));
+            assert!(
+                found[0].message.starts_with("no tests were run"),
+                "{found:?}"
+            );
+        }
+        for code in [0, 5] {
+            let none = none(code);
+            assert_eq!(findings(&files, Some(&none), Some(&none)), []);
+            let risks = risks(&files, Some(&none), Some(&none));
+            assert_eq!(risks, ["No tests were run: the test command found none"]);
+            assert!(approval(&files, Some(&none)).ends_with("no tests were run."));
+            assert_eq!(findings(&files, Some(&none), Some(&some)), []);
+        }
+        let named = untested(&["npm test".to_owned()]).unwrap();
+        assert!(named.contains("not run: `npm test`;"), "{named}");
+        assert_eq!(untested(&[]), None);
     }
 
     #[test]
@@ -280,7 +339,7 @@ mod tests {
                 exceeded: Some(limit),
                 ..results(returncode, timed_out)
             };
-            let found = findings(&files, Some(&after));
+            let found = findings(&files, None, Some(&after));
             assert_eq!(found[0].code, code);
             assert!(found[0].message.contains(what), "{}", found[0].message);
         }

@@ -152,6 +152,9 @@ fn ending(results: &TestResults) -> String {
         return format!("no result after {seconds:.1} s: {limit}");
     }
     match results.returncode {
+        Some(code) if results.ran_none() => {
+            format!("no tests were run (exit code {code} after {seconds:.1} s)")
+        }
         _ if results.timed_out => format!("no end within {seconds:.1} s"),
         Some(code) => format!("exit code {code} after {seconds:.1} s"),
         None => format!("ended by a signal after {seconds:.1} s"),
@@ -171,7 +174,7 @@ fn change(file: &PatchedFile) -> String {
 
 fn next_actions(facts: &Facts<'_>) -> Vec<String> {
     let mut actions = vec!["Review the pull request and merge it".to_owned()];
-    if facts.after.is_none() {
+    if facts.after.is_none_or(TestResults::ran_none) {
         actions.push("Set `test` in `.patchfleet.yaml`, so that changes are tested".to_owned());
     }
     actions

@@ -6,6 +6,7 @@
 pub(super) mod count;
 mod detect;
 pub(super) mod names;
+mod none;
 pub(crate) mod properties;
 mod results;
 
@@ -71,26 +72,38 @@ pub(super) struct TestCommand {
     pub(super) words: Vec<String>,
     /// The operator chose it, so that it need not be on the list of programs.
     by_operator: bool,
+    /// Test commands that the repository's files tell of as well, and that are not run.
+    pub(super) others: Vec<String>,
+}
+
+impl TestCommand {
+    const fn of_operator(words: Vec<String>) -> Self {
+        Self {
+            words,
+            by_operator: true,
+            others: Vec::new(),
+        }
+    }
 }
 
 impl TestCommand {
     /// The operator's, else the repository's, else what its files tell.
     pub(super) async fn choose(deps: &NodeDeps, entries: &[Entry]) -> Result<Self, NodeError> {
         if let Some(words) = &deps.tests.command {
-            return Ok(Self {
-                words: words.clone(),
-                by_operator: true,
-            });
+            return Ok(Self::of_operator(words.clone()));
         }
-        let words = match &deps.config.test {
-            Some(words) => words.clone(),
-            None => detect::command(&deps.workspace, entries)
-                .await
-                .map_err(git)?,
+        let (words, others) = match &deps.config.test {
+            Some(words) => (words.clone(), Vec::new()),
+            None => {
+                let found = detect::commands(&deps.workspace, entries).await;
+                let found = found.map_err(git)?;
+                (found.command, found.others)
+            }
         };
         Ok(Self {
             words,
             by_operator: false,
+            others: others.iter().map(|words| words.join(" ")).collect(),
         })
     }
 
@@ -104,11 +117,9 @@ impl TestCommand {
             (false, _) => Ok(Self {
                 words,
                 by_operator: false,
+                others: optional(ctx, "tests.others")?.unwrap_or_default(),
             }),
-            (true, Some(own)) => Ok(Self {
-                words: own.clone(),
-                by_operator: true,
-            }),
+            (true, Some(own)) => Ok(Self::of_operator(own.clone())),
             (true, None) => {
                 let workspace = &deps.workspace;
                 let entries = workspace.repository.entries(&workspace.base).await;
@@ -119,7 +130,11 @@ impl TestCommand {
 
     /// What [`Self::chosen`] reads, below `tests` of a node's output.
     pub(super) fn to_json(&self) -> Value {
-        json!({ "command": self.words, "command_by_operator": self.by_operator })
+        json!({
+            "command": self.words,
+            "command_by_operator": self.by_operator,
+            "others": self.others,
+        })
     }
 
     /// Checks the tree out and runs the tests; `None` without a command.
@@ -143,8 +158,13 @@ impl TestCommand {
         let private = layout.tests();
         let installed = deps.workspace.put_dependencies(&private).await;
         installed.map_err(git)?;
+        let mut env = test_environment();
+        if deps.config.test.is_none() && self.words.first().is_some_and(|it| it == "python3") {
+            // Where the package lies in `src`, and nothing installed it.
+            env.push(("PYTHONPATH".to_owned(), "src".to_owned()));
+        }
         let run = Run {
-            env: test_environment(),
+            env,
             over: deps.workspace.layers(),
             shown: deps.workspace.borrowed_objects().await,
             timeout: deps
@@ -186,6 +206,16 @@ impl Baseline<'_> {
         // What the tests left behind is not for the draft to see.
         let workspace = &self.deps.workspace;
         workspace.check_out(self.tree).await.map_err(git)?;
+        if let Some(program) = results.as_ref().and_then(none::missing_program) {
+            // No draft mends that, and each one is paid for.
+            let command = self.command.words.join(" ");
+            let message = format!(
+                "the tests can't be run: `{command}` needs `{program}`, which is not installed on the \
+                 agent's host and not by `setup`; add it to the dependencies that `setup` in \
+                 `.patchfleet.yaml` installs, or install it on the host"
+            );
+            return Err(permanent(FailureKind::TestCommandInvalid, message));
+        }
         Ok(results)
     }
 }

@@ -135,10 +135,12 @@ const TOOLS: &[Tool] = &[
 /// Wrappers that a repository brings stand in for the program of their name.
 const WRAPPERS: &[(&str, &str)] = &[("gradle", "gradlew"), ("mvn", "mvnw")];
 
-/// The steps for a repository with these files, its root first: for the root and the folders in
-/// it, as in a repository with a service and its web interface.
-pub fn detect<'a>(files: impl IntoIterator<Item = &'a str>) -> Vec<SetupStep> {
-    let mut folders: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+/// The files of a repository by the folders that a project of its own may be in: the root, under the
+/// empty name, and the folders there, each with the paths of all that is below it.
+pub(crate) fn own_folders<'a>(
+    files: impl IntoIterator<Item = &'a str>,
+) -> BTreeMap<&'a str, BTreeSet<&'a str>> {
+    let mut folders: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::from([("", BTreeSet::new())]);
     for path in files {
         folders.entry("").or_default().insert(path);
         if let Some((folder, name)) = path.split_once('/')
@@ -148,6 +150,13 @@ pub fn detect<'a>(files: impl IntoIterator<Item = &'a str>) -> Vec<SetupStep> {
             folders.entry(folder).or_default().insert(name);
         }
     }
+    folders
+}
+
+/// The steps for a repository with these files, its root first: for the root and the folders in
+/// it, as in a repository with a service and its web interface.
+pub fn detect<'a>(files: impl IntoIterator<Item = &'a str>) -> Vec<SetupStep> {
+    let folders = own_folders(files);
     let steps = folders
         .iter()
         .flat_map(|(folder, names)| of_folder(folder, names));

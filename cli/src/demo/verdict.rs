@@ -82,6 +82,8 @@ fn describe(line: Line, verdict: Option<&TestVerdict>) -> Line {
     };
     let line = if verdict.passed() {
         line.and_toned(Tone::Good, "green")
+    } else if verdict.ran_none {
+        line.and_toned(Tone::Notice, "no tests were run")
     } else {
         line.and_toned(Tone::Bad, "red")
     };

@@ -163,12 +163,15 @@ pub struct TestVerdict {
     pub timed_out: bool,
     /// Hash of the git tree that was tested.
     pub tree: String,
+    /// The runner says that it found no test, which is neither green nor red.
+    #[serde(default)]
+    pub ran_none: bool,
 }
 
 impl TestVerdict {
-    /// Green: the exit code is 0.
+    /// Green: the exit code is 0, and nothing says that no test was run.
     pub const fn passed(&self) -> bool {
-        matches!(self.returncode, Some(0)) && !self.timed_out
+        matches!(self.returncode, Some(0)) && !self.timed_out && !self.ran_none
     }
 }
 

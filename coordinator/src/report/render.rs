@@ -181,6 +181,8 @@ const fn verdict(tests: &TestVerdict) -> &'static str {
         "passed"
     } else if tests.timed_out {
         "timed out"
+    } else if tests.ran_none {
+        "no tests were run"
     } else {
         "failed"
     }

@@ -64,6 +64,7 @@ fn verdict(returncode: Option<i32>) -> TestVerdict {
         returncode,
         duration_ms: 1200,
         timed_out: returncode.is_none(),
+        ran_none: false,
         tree: "0".repeat(40),
     }
 }

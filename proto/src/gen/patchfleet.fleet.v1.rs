@@ -232,6 +232,9 @@ pub struct TestVerdict {
     pub timed_out: bool,
     #[prost(string, tag = "5")]
     pub tree: ::prost::alloc::string::String,
+    /// The runner says that it found no test.
+    #[prost(bool, tag = "6")]
+    pub ran_none: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Answer {

@@ -5,6 +5,7 @@ use std::path::Path;
 use patchfleet_domain::TestVerdict;
 use serde::{Deserialize, Serialize};
 
+use super::none;
 use crate::git::ObjectId;
 use crate::sandbox::{Exceeded, Isolation, Ran};
 
@@ -55,10 +56,15 @@ impl TestResults {
         }
     }
 
-    /// Green: the exit code is 0.
-    pub const fn passed(&self) -> bool {
+    /// Green: the exit code is 0, and nothing says that no test was run.
+    pub fn passed(&self) -> bool {
         // A limit that voids the result has taken the exit code.
-        matches!(self.returncode, Some(0)) && !self.timed_out
+        matches!(self.returncode, Some(0)) && !self.timed_out && !self.ran_none()
+    }
+
+    /// The runner says that it found no test, which is neither green nor red whatever its exit code.
+    pub fn ran_none(&self) -> bool {
+        self.returncode.is_some() && none::is_told(self)
     }
 
     /// The limit that left them without a result.
@@ -74,6 +80,7 @@ impl TestResults {
             duration_ms: self.duration_ms,
             timed_out: self.timed_out,
             tree: self.tree.to_string(),
+            ran_none: self.ran_none(),
         }
     }
 

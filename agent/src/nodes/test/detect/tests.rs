@@ -1,0 +1,229 @@
+use super::*;
+use crate::git::EntryKind;
+
+fn entries(files: &[(&str, &str)]) -> Vec<Entry> {
+    let entry = |(path, text): &(&str, &str)| Entry {
+        path: (*path).to_owned(),
+        kind: if path.ends_with('w') {
+            EntryKind::Executable
+        } else {
+            EntryKind::File
+        },
+        id: "1".repeat(40).parse().unwrap(),
+        size: text.len() as u64,
+    };
+    files.iter().map(entry).collect()
+}
+
+fn found(files: &[(&str, &str)]) -> Detected {
+    let entries = entries(files);
+    let hints = files::hints(&entries);
+    let read = files
+        .iter()
+        .filter(|(path, _)| hints.iter().any(|entry| entry.path == *path));
+    let texts = read.map(|(path, text)| (*path, (*text).to_owned()));
+    from_files(&Files::new(&entries, texts.collect()))
+}
+
+fn detected(files: &[(&str, &str)]) -> String {
+    found(files).command.join(" ")
+}
+
+#[test]
+fn of_many_tests_a_few_are_read() {
+    let entry = |number: usize| Entry {
+        path: format!("tests/test_{number:05}.py"),
+        kind: EntryKind::File,
+        id: "1".repeat(40).parse().unwrap(),
+        size: 200 * 1024,
+    };
+    let mut entries: Vec<_> = (0..2000).map(entry).collect();
+    let bytes: u64 = files::hints(&entries).iter().map(|entry| entry.size).sum();
+    assert!(bytes < 4 << 20, "{bytes} bytes are read");
+    // Too large to be read, and known by its name all the same.
+    entries.truncate(1);
+    entries[0].size = files::MAX_BYTES + 1;
+    let found = from_files(&Files::new(&entries, Vec::new()));
+    assert_eq!(found.command, ["python3", "-m", "pytest", "-v"]);
+}
+
+#[test]
+fn the_files_tell_the_command() {
+    let npm = r#"{"scripts":{"test":"jest"}}"#;
+    let cases: &[(&[(&str, &str)], &str)] = &[
+        (&[("Cargo.toml", "")], "cargo test"),
+        (
+            &[("Cargo.toml", "[package]\n[workspace]\n")],
+            "cargo test --workspace",
+        ),
+        (
+            &[("core/Cargo.toml", ""), ("core/src/lib.rs", "x")],
+            "cargo test --manifest-path core/Cargo.toml",
+        ),
+        (&[("go.mod", "module x")], "go test ./..."),
+        (&[("server/go.mod", "module x")], "go -C server test ./..."),
+        (&[("package.json", npm)], "npm test"),
+        (
+            &[("package.json", npm), ("pnpm-lock.yaml", "")],
+            "pnpm test",
+        ),
+        (&[("package.json", npm), ("yarn.lock", "")], "yarn test"),
+        (&[("package.json", npm), ("bun.lock", "")], "bun run test"),
+        (&[("web/package.json", npm)], "npm --prefix web test"),
+        (
+            &[("package.json", r#"{"workspaces":["a"]}"#)],
+            "npm --workspaces --if-present test",
+        ),
+        (
+            &[(
+                "package.json",
+                r#"{"scripts":{"test":"echo \"Error: no test specified\""}}"#,
+            )],
+            "",
+        ),
+        (&[("pom.xml", "")], "mvn --batch-mode test"),
+        (
+            &[("pom.xml", ""), ("mvnw", "#!")],
+            "./mvnw --batch-mode test",
+        ),
+        (
+            &[("api/pom.xml", ""), ("mvnw", "#!")],
+            "./mvnw --batch-mode --file api/pom.xml test",
+        ),
+        (
+            &[("build.gradle", ""), ("gradlew", "#!")],
+            "./gradlew --no-daemon test",
+        ),
+        (&[("build.gradle.kts", "")], "gradle --no-daemon test"),
+        (
+            &[("build.gradle", ""), ("pom.xml", ""), ("A.java", "x")],
+            "gradle --no-daemon test",
+        ),
+        (
+            &[("app/build.gradle", "")],
+            "gradle --no-daemon --project-dir app test",
+        ),
+        (&[("Rakefile", "task :test")], "rake test"),
+        (
+            &[("Gemfile", ""), ("spec/a_spec.rb", "")],
+            "bundle exec rspec",
+        ),
+        (&[("Shop.sln", "")], "dotnet test"),
+        (
+            &[("composer.json", r#"{"scripts":{"test":"phpunit"}}"#)],
+            "composer test",
+        ),
+        (&[("phpunit.xml.dist", "")], "phpunit"),
+        (&[("mix.exs", "")], "mix test"),
+        (&[("Package.swift", "")], "swift test"),
+        (
+            &[("CMakeLists.txt", "include(CTest)")],
+            "ctest --build-and-test . build --build-generator Unix Makefiles --test-command ctest --output-on-failure",
+        ),
+        (&[("CMakeLists.txt", "project(x)")], ""),
+        (
+            &[("justfile", "build:\n\ntest *ARGS: build\n  pytest\n")],
+            "just test",
+        ),
+        (&[("justfile", "test := 'x'\n")], ""),
+        (&[("Makefile", "all:\n\ntest: all\n\ttrue\n")], "make test"),
+        (&[("Makefile", "all test:\n\ttrue\n")], "make test"),
+        (&[("Makefile", "test::\n\ttrue\n")], "make test"),
+        (&[("GNUmakefile", "check: all\n\ttrue\n")], "make check"),
+        (
+            &[("Makefile", "test := x\ntest ?= y\nlatest:\n\ttrue\n")],
+            "",
+        ),
+        (&[("README.md", "test:")], ""),
+        (&[("tests/package.json", npm), ("examples/pom.xml", "")], ""),
+    ];
+    for (files, expected) in cases {
+        assert_eq!(detected(files), *expected, "{files:?}");
+    }
+}
+
+#[test]
+fn python_is_tested_as_its_tests_are_written() {
+    let unit = "import unittest";
+    let cases: &[(&[(&str, &str)], &str)] = &[
+        (
+            &[("pyproject.toml", "[tool.pytest.ini_options]")],
+            "python3 -m pytest -v",
+        ),
+        (&[("tests/conftest.py", "")], "python3 -m pytest -v"),
+        (
+            &[("tests/test_a.py", "import pytest")],
+            "python3 -m pytest -v",
+        ),
+        (
+            &[("tests/test_a.py", "def test_a(): pass")],
+            "python3 -m pytest -v",
+        ),
+        (&[("test_a.py", unit)], "python3 -m unittest -v"),
+        (
+            &[("tests/__init__.py", ""), ("tests/test_a.py", unit)],
+            "python3 -m unittest -v",
+        ),
+        (
+            &[("tests/test_a.py", unit)],
+            "python3 -m unittest discover -s tests -v",
+        ),
+        (
+            &[("tests/unit/test_a.py", unit)],
+            "python3 -m unittest discover -s tests/unit -v",
+        ),
+        (
+            &[("a/test_a.py", unit), ("b/test_b.py", unit)],
+            "python3 -m pytest -v",
+        ),
+        (
+            &[("a_test.py", unit)],
+            "python3 -m unittest discover -p *_test.py -v",
+        ),
+        (
+            &[("manage.py", "import django"), ("shop/tests.py", "x")],
+            "python3 manage.py test",
+        ),
+        (&[("tox.ini", "[testenv]"), ("a.py", "")], "tox"),
+        (
+            &[("tox.ini", "[testenv]"), ("test_a.py", unit)],
+            "python3 -m unittest -v",
+        ),
+        (&[("noxfile.py", "")], "nox"),
+    ];
+    for (files, expected) in cases {
+        assert_eq!(detected(files), *expected, "{files:?}");
+    }
+}
+
+#[test]
+fn the_language_of_most_of_the_code_decides_and_the_others_are_named() {
+    let files = [
+        (
+            "package.json",
+            r#"{"scripts":{"test":"prettier --check ."}}"#,
+        ),
+        ("app.py", "def total(items): return sum(items)"),
+        ("test_app.py", "import unittest"),
+        ("Makefile", "test:\n\tnpm test\n"),
+        (
+            "node_modules/a/index.js",
+            "a great deal of code of others, which does not count here",
+        ),
+    ];
+    let found = found(&files);
+    assert_eq!(found.command.join(" "), "python3 -m unittest -v");
+    assert_eq!(found.others, [["npm", "test"]]);
+    let two = [
+        ("web/package.json", r#"{"scripts":{"test":"vitest"}}"#),
+        (
+            "web/src/main.ts",
+            "export const much = 'more code than there is in the other part'",
+        ),
+        ("api/go.mod", "module x"),
+        ("api/main.go", "package x"),
+    ];
+    let found = self::found(&two);
+    assert_eq!(found.command.join(" "), "npm --prefix web test");
+    assert_eq!(found.others, [["go", "-C", "api", "test", "./..."]]);
+}

@@ -1,0 +1,169 @@
+//! Whether a runner says that it found no test, and whether there was a runner at all.
+
+use std::sync::LazyLock;
+
+use regex::{Regex, RegexSet};
+
+use super::TestResults;
+use super::count::Count;
+
+/// What runners say that found nothing to run, in words of their own instead of a count of zero.
+static NONE: LazyLock<RegexSet> = LazyLock::new(|| {
+    RegexSet::new([
+        // jest, vitest
+        r"(?m)^No test(?:s| files?| suite)? found",
+        // Maven's surefire, Elixir
+        r"(?m)^(?:\[INFO\] )?(?:No tests to run\.|There are no tests to run)",
+        // Gradle
+        r"(?m)^> Task \S*test NO-SOURCE$",
+        // .NET
+        r"(?m)^No test is available in ",
+        // PHPUnit
+        r"(?m)^No tests executed!",
+        // RSpec
+        r"(?m)^0 examples, 0 failures",
+        // minitest, test-unit
+        r"(?m)^0 (?:runs|tests), 0 assertions, 0 failures",
+        // CTest
+        r"(?m)^No tests were found!!!",
+    ])
+    .expect("a test compiles the patterns")
+});
+/// Go's lines of packages, with tests and without.
+static GO: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"(?m)^(ok|FAIL|\?|---) .*?(\[no test(?: files|s to run)\])?$")
+        .expect("a test compiles the pattern")
+});
+/// The words of a shell, of make and of Python for a program that is not there.
+static MISSING: LazyLock<Vec<Regex>> = LazyLock::new(|| {
+    let patterns = [
+        r"(?m)^(?:/bin/)?(?:sh|bash|dash)(?:: line \d+|: \d+)?: (\S+): (?:command )?not found$",
+        r"(?m)^make(?:\[\d+\])?: (\S+): No such file or directory$",
+        r"(?m)^\S*python[\d.]*: No module named '?(pytest|nox|tox|nose2?|unittest2|green|ward)'?$",
+    ];
+    let patterns = patterns.iter().map(|pattern| Regex::new(pattern));
+    let patterns: Result<_, _> = patterns.collect();
+    patterns.expect("a test compiles the patterns")
+});
+
+/// True when the output says that no test was run, and none of it that one was.
+pub(super) fn is_told(results: &TestResults) -> bool {
+    if let Some(count) = Count::read(results) {
+        return count.tests == 0;
+    }
+    if results.is_cut {
+        return false;
+    }
+    let output = format!("{}\n{}", results.stdout, results.stderr);
+    if NONE.is_match(&output) {
+        return true;
+    }
+    let output = output.replace('\t', " ");
+    let mut packages = GO
+        .captures_iter(&output)
+        .map(|found| found.get(2))
+        .peekable();
+    packages.peek().is_some() && packages.all(|none| none.is_some())
+}
+
+/// The program that the tests need and that is not there, as what ran says itself.
+pub(super) fn missing_program(results: &TestResults) -> Option<String> {
+    let failed = results.returncode.is_some_and(|code| code != 0);
+    let output = format!("{}\n{}", results.stdout, results.stderr);
+    let mut missing = MISSING.iter().filter_map(|it| it.captures(&output));
+    let found = missing.find(|_| failed && Count::read(results).is_none())?;
+    Some(found[1].to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn results(output: &str, returncode: i32) -> TestResults {
+        TestResults {
+            stdout: output.to_owned(),
+            stderr: String::new(),
+            returncode: Some(returncode),
+            duration_ms: 1,
+            timed_out: false,
+            tree: "1".repeat(40).parse().unwrap(),
+            is_cut: false,
+            exceeded: None,
+            isolation: None,
+        }
+    }
+
+    #[test]
+    fn a_runner_that_found_nothing_is_neither_green_nor_red() {
+        for (output, returncode) in [
+            ("\n----\nRan 0 tests in 0.000s\n\nOK\n", 0),
+            ("\n----\nRan 0 tests in 0.000s\n\nNO TESTS RAN\n", 5),
+            ("collected 0 items\n\n=== no tests ran in 0.01s ===\n", 5),
+            ("=== 3 skipped in 0.01s ===\n", 0),
+            (
+                "running 0 tests\n\ntest result: ok. 0 passed; 0 failed; 0 ignored;\n",
+                0,
+            ),
+            (
+                "?   \texample.com/a\t[no test files]\nok  \texample.com/b\t0.01s [no tests to run]\n",
+                0,
+            ),
+            ("No tests found, exiting with code 0\n", 0),
+            ("No test files found, exiting with code 1\n", 1),
+            ("  0 passing (1ms)\n", 0),
+            ("# tests 0\n# suites 0\n# pass 0\n# fail 0\n", 0),
+            ("[INFO] No tests to run.\n[INFO] BUILD SUCCESS\n", 0),
+            ("> Task :test NO-SOURCE\nBUILD SUCCESSFUL in 1s\n", 0),
+            ("No tests executed!\n", 0),
+            ("0 examples, 0 failures\n", 0),
+            ("No tests were found!!!\n", 0),
+        ] {
+            let results = results(output, returncode);
+            assert!(results.ran_none() && !results.passed(), "{output}");
+            assert!(results.verdict(&[]).ran_none, "{output}");
+        }
+    }
+
+    #[test]
+    fn whoever_ran_a_test_ran_some() {
+        for output in [
+            "",
+            "built\n",
+            "Ran 1 test in 0.001s\n\nOK\n",
+            "ok  \texample.com/a\t0.01s\n?   \texample.com/b\t[no test files]\n",
+            "FAIL\texample.com/a [build failed]\n",
+            "test result: ok. 0 passed; 0 failed;\n\ntest result: ok. 2 passed; 0 failed;\n",
+        ] {
+            assert!(!results(output, 0).ran_none(), "{output}");
+        }
+        let mut cut = results("Ran 0 tests in 0.000s\n\nOK\n", 0);
+        cut.is_cut = true;
+        assert!(!cut.ran_none());
+    }
+
+    #[test]
+    fn a_runner_that_is_not_there_is_named() {
+        for (output, program) in [
+            ("/usr/bin/python3: No module named pytest\n", "pytest"),
+            ("> x@1.0.0 test\n> jest\n\nsh: 1: jest: not found\n", "jest"),
+            ("bash: line 1: mocha: command not found\n", "mocha"),
+            (
+                "pytest -v\nmake: pytest: No such file or directory\nmake: *** [Makefile:2: test] Error 127\n",
+                "pytest",
+            ),
+        ] {
+            assert_eq!(
+                missing_program(&results(output, 1)).as_deref(),
+                Some(program),
+                "{output}"
+            );
+            assert_eq!(missing_program(&results(output, 0)), None);
+        }
+        for output in [
+            "ModuleNotFoundError: No module named 'app'\n",
+            "sh: 1: jest: not found\n=== 1 failed in 0.1s ===\n",
+        ] {
+            assert_eq!(missing_program(&results(output, 1)), None, "{output}");
+        }
+    }
+}
