@@ -1,14 +1,20 @@
 //! GitHub for one task: tokens by way of the coordinator, pull requests by the one client.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
-use patchfleet_domain::RepositoryName;
+use chrono::Utc;
 use patchfleet_domain::outcome::{Failure, FailureKind, PullRequestRef};
+use patchfleet_domain::{Phase, RepositoryName};
 use patchfleet_github::{Credentials, GitHub, GitHubError, GitHubOptions, NewPullRequest};
 use patchfleet_proto::v1::CredentialScope;
 use secrecy::SecretString;
 
 use crate::nodes::{PullRequestDraft, PullRequests};
 use crate::session::reporter::Reporter;
+
+/// How long an attempt waits for rate limits in all. The longest of GitHub's last for an hour.
+const PATIENCE: Duration = Duration::from_mins(90);
 
 /// One task's door to GitHub. Holds no token: each is asked for right before it is used.
 pub(super) struct TaskGitHub {
@@ -64,12 +70,23 @@ impl PullRequests for TaskGitHub {
             base: draft.base,
             draft: draft.draft,
         };
-        let ensured = self
-            .client()
-            .await?
-            .ensure_pull_request(&self.repository, &new, &mark)
-            .await;
-        let pull = ensured.map_err(|error| refused(&error))?;
+        let mut patience = Patience::default();
+        let pull = loop {
+            // A token may end while a limit lasts.
+            let client = self.client().await?;
+            let ensured = client.ensure_pull_request(&self.repository, &new, &mark);
+            let error = match ensured.await {
+                Ok(pull) => break pull,
+                Err(error) => error,
+            };
+            let Some(wait) = patience.wait_after(&error) else {
+                return Err(refused(&error));
+            };
+            let until = (Utc::now() + wait).format("%H:%M:%S UTC");
+            let detail = format!("waiting for GitHub's rate limit, which is over at {until}");
+            self.reporter.progress(Phase::Publish, detail);
+            tokio::time::sleep(wait).await;
+        };
         Ok(PullRequestRef {
             number: pull.number,
             url: pull.url,
@@ -79,6 +96,29 @@ impl PullRequests for TaskGitHub {
             draft: pull.draft,
             merged: pull.merged,
         })
+    }
+}
+
+/// How long an attempt goes on waiting for rate limits: the work is done, and one that were given up
+/// would be paid for twice.
+struct Patience {
+    left: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { left: PATIENCE }
+    }
+}
+
+impl Patience {
+    /// How long GitHub is to be left alone after this answer; nothing when waiting is no use.
+    fn wait_after(&mut self, error: &GitHubError) -> Option<Duration> {
+        let GitHubError::RateLimited { retry_after } = error else {
+            return None;
+        };
+        self.left = self.left.checked_sub(*retry_after)?;
+        Some(*retry_after)
     }
 }
 
@@ -94,5 +134,24 @@ fn refused(error: &GitHubError) -> Failure {
         message: error.to_string(),
         retryable: transient,
         discard_checkpoints: false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_are_waited_out_but_not_without_end() {
+        let limit = |seconds| GitHubError::RateLimited {
+            retry_after: Duration::from_secs(seconds),
+        };
+        let mut patience = Patience::default();
+        for seconds in [75, 60, 3600] {
+            let wait = patience.wait_after(&limit(seconds));
+            assert_eq!(wait, Some(Duration::from_secs(seconds)));
+        }
+        assert_eq!(patience.wait_after(&limit(3600)), None);
+        assert_eq!(patience.wait_after(&GitHubError::NotFound), None);
     }
 }
