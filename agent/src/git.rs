@@ -41,9 +41,9 @@ pub use error::GitError;
 pub use remote::Remote;
 pub use sandboxed::SandboxedGit;
 pub use tree::{Entry, EntryKind};
-pub(crate) use work_tree::LfsContents;
 pub(crate) use work_tree::properties as work_tree_properties;
 pub use work_tree::{InstalledFiles, LfsFile, Pointer, Snapshot, Template};
+pub(crate) use work_tree::{LfsContents, Replaced, note_replaced};
 pub use write::{Author, Change};
 
 use crate::process::{Finished, Input, Spawn};

@@ -24,6 +24,7 @@ mod snapshot;
 mod template;
 mod walk;
 
+pub(crate) use index::{Replaced, note_replaced};
 pub use installed::InstalledFiles;
 pub(crate) use lfs::LfsContents;
 pub use lfs::{LfsFile, Pointer};

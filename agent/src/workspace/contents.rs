@@ -19,7 +19,7 @@ use sha2::{Digest as _, Sha256};
 use super::dependencies::{parent, parent_made};
 use super::{GitError, Workspace};
 use crate::disk::{self, Folder, Kind};
-use crate::git::{LfsContents, LfsFile};
+use crate::git::{LfsContents, LfsFile, Replaced, note_replaced};
 
 /// What a clone's configuration says of Git LFS: whoever looks at git in a work tree sees no
 /// changes, and nothing is downloaded. Where the program is not there, git goes on without it.
@@ -94,8 +94,25 @@ impl Workspace {
             return Ok(LfsContents::default());
         };
         let files = self.repository.lfs_files_here().await?;
-        let work_tree = self.layout.repo_clone();
-        self.on_disk(move || kept.put(&work_tree, &files)).await
+        let (work_tree, index) = (self.layout.repo_clone(), self.clone_git().join("index"));
+        self.on_disk(move || {
+            let contents = kept.put(&work_tree, &files)?;
+            let replaced = files.iter().filter_map(|file| {
+                let stamp = *contents.put.get(&file.path)?;
+                let (path, original) = (file.path.as_path(), file.text.as_slice());
+                Some(Replaced {
+                    path,
+                    original,
+                    stamp,
+                })
+            });
+            let replaced: Vec<_> = replaced.collect();
+            if !replaced.is_empty() {
+                note_replaced(&index, &replaced)?;
+            }
+            Ok(contents)
+        })
+        .await
     }
 }
 

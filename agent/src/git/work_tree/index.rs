@@ -39,6 +39,38 @@ impl Repository {
     }
 }
 
+/// A file in whose place another content was put, which a filter of git takes for it.
+#[derive(Debug)]
+pub(crate) struct Replaced<'a> {
+    pub(crate) path: &'a Path,
+    /// What the index has to have there.
+    pub(crate) original: &'a [u8],
+    /// How the file is now.
+    pub(crate) stamp: Stamp,
+}
+
+/// Says in an index how files are now, as git does that wrote them through a filter: by their sizes
+/// alone it would take them for changed.
+pub(crate) fn note_replaced(index: &Path, files: &[Replaced<'_>]) -> std::io::Result<()> {
+    let note = || -> Result<(), git2::Error> {
+        let mut index = Index::open(index)?;
+        for file in files {
+            let known = index.get_path(file.path, 0);
+            let id = git2::Oid::hash_object(git2::ObjectType::Blob, file.original)?;
+            let Some(known) = known.filter(|known| known.id == id) else {
+                continue;
+            };
+            index.add(&IndexEntry {
+                mode: known.mode,
+                id,
+                ..entry(known.path, Some(file.stamp))
+            })?;
+        }
+        index.write()
+    };
+    note().map_err(std::io::Error::other)
+}
+
 /// An entry with what the file system says; without it, git looks at the file's content. The
 /// numbers are cut to the 32 bits that an index has for them.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
