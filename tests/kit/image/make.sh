@@ -16,6 +16,7 @@ if ! podman image exists "$name"; then
     trap 'rm -rf "$root"' EXIT
     cd "$root"
     mkdir -p dev etc proc run sys tmp usr/bin usr/lib usr/lib64 usr/sbin
+    chmod 755 .
     chmod 1777 tmp
     for folder in bin lib lib64 sbin; do ln -s "usr/$folder" "$folder"; done
     for program in cat env id ls mkdir sh sleep touch true; do
@@ -27,6 +28,6 @@ if ! podman image exists "$name"; then
             cp -L "$library" ".$library"
         done
     done
-    tar -cf - . | podman import --quiet - "$name" >/dev/null
+    tar --owner=0 --group=0 -cf - . | podman import --quiet - "$name" >/dev/null
 fi
 echo "$name"

@@ -78,3 +78,50 @@ impl Rules for ContainerConfig {
         faults
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sandbox::{Backend, SandboxConfig};
+
+    fn blamed(container: ContainerConfig) -> Vec<String> {
+        let config = SandboxConfig {
+            backend: Backend::Container,
+            container,
+            ..SandboxConfig::default()
+        };
+        let faults = config.faults();
+        let fields = faults.first().map(|fault| fault.fields.clone());
+        fields.unwrap_or_default()
+    }
+
+    fn of_image() -> ContainerConfig {
+        ContainerConfig {
+            image: "registry.example.org/tools@sha256:0123".to_owned(),
+            ..ContainerConfig::default()
+        }
+    }
+
+    #[test]
+    fn containers_need_an_image_and_words_that_are_no_options_of_an_engine() {
+        assert_eq!(blamed(of_image()), [""; 0]);
+        assert_eq!(blamed(ContainerConfig::default()), ["container.image"]);
+        for word in ["--privileged", "a b", ""] {
+            let mut config = of_image();
+            word.clone_into(&mut config.image);
+            assert_eq!(blamed(config), ["container.image"], "{word}");
+            let mut config = of_image();
+            word.clone_into(&mut config.engine);
+            assert_eq!(blamed(config), ["container.engine"], "{word}");
+            let mut config = of_image();
+            config.runtime = Some(word.to_owned());
+            assert_eq!(blamed(config), ["container.runtime"], "{word}");
+        }
+        for cpus in [0.0, -1.0, f64::NAN] {
+            let config = ContainerConfig { cpus, ..of_image() };
+            assert_eq!(blamed(config), ["container.cpus"], "{cpus}");
+        }
+        // Without containers nobody asks for an image.
+        assert!(SandboxConfig::default().faults().first().is_none());
+    }
+}

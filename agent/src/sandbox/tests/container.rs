@@ -195,7 +195,7 @@ async fn a_container_whose_time_is_over_or_that_is_called_off_leaves_nothing() {
     assert_eq!(files(&private).len(), 2, "{:?}", files(&private));
     let ids = ids.lock().unwrap();
     assert_eq!(ids.len(), 2, "{ids:?}");
-    assert_eq!(groups_of(&ids), [PathBuf::new(); 0], "{ids:?}");
+    assert_eq!(groups_of(&ids), Vec::<PathBuf>::new(), "{ids:?}");
 }
 
 #[tokio::test]
