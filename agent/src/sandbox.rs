@@ -400,11 +400,15 @@ impl Sandbox {
         make_private(run.private).await?;
         match &self.backend {
             Isolating::Namespace(namespace) => namespace.run(run, cancel).await,
+            Isolating::Container(_) | Isolating::Nothing if !run.over.is_empty() => {
+                let why = format!(
+                    "no overlay can be mounted by the backend `{}`",
+                    self.backend()
+                );
+                Err(SandboxError::Broken { why })
+            }
             Isolating::Container(container) => container.run(run, cancel).await,
             Isolating::Nothing if run.reach.socket().is_some() => Err(SandboxError::NotIsolated),
-            Isolating::Nothing if !run.over.is_empty() => Err(SandboxError::Broken {
-                why: "nothing is isolated, so that no overlay can be mounted".to_owned(),
-            }),
             Isolating::Nothing => Ok(Ran {
                 finished: self.run_exposed(run, cancel).await?,
                 backend: Backend::None,

@@ -68,6 +68,46 @@ async fn a_second_task_with_the_same_base_finds_what_the_first_one_installed() {
     }
 }
 
+/// This process, and so the agent, may mount: it has `CAP_SYS_ADMIN`.
+fn may_mount() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let rights = status.lines().find_map(|it| it.strip_prefix("CapEff:"));
+    let rights = u64::from_str_radix(rights.unwrap().trim(), 16).unwrap();
+    rights & (1 << 21) != 0
+}
+
+#[tokio::test]
+async fn two_tasks_at_one_commit_share_its_check_out_and_keep_only_what_differs() {
+    let world = World::new().await;
+    if !world.isolates || !may_mount() {
+        return;
+    }
+    for number in 1..=2 {
+        world.label(world.open());
+        let look = async || {
+            let pulls = world.github.pulls(REPOSITORY).unwrap();
+            (pulls.len() == number).then_some(())
+        };
+        world.eventually("the next pull request", look).await;
+        world.idle_agent().await;
+    }
+    let tasks = world.folder().join("workspaces/general-1/tasks");
+    let tasks = std::fs::read_dir(tasks).unwrap().flatten();
+    let mut templates = Vec::new();
+    for task in tasks.map(|it| it.path()) {
+        let note = std::fs::read(task.join("metadata.json")).unwrap();
+        let note: serde_json::Value = serde_json::from_slice(&note).unwrap();
+        let template = std::path::PathBuf::from(note["template"].as_str().unwrap());
+        assert!(template.join("orders/invoice.py").exists());
+        assert!(task.join("repo-clone/orders/discounts.py").exists());
+        assert!(!task.join("repo-clone/orders/invoice.py").exists());
+        templates.push(template);
+    }
+    assert_eq!(templates.len(), 2);
+    assert_eq!(templates[0], templates[1]);
+    world.nothing_is_left().await;
+}
+
 #[tokio::test]
 async fn what_can_not_be_installed_ends_the_task_before_a_draft_is_asked_for() {
     let world = World::with(Plan {
