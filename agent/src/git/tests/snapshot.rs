@@ -536,6 +536,20 @@ async fn files_that_nobody_changed_do_not_appear_whatever_the_attributes_say_of_
     assert_eq!(changed(&store, &head).await, ["app.py", "docs/2.txt"]);
 }
 
+/// Git knows a file's macros on each of its lines, also above their own.
+#[tokio::test]
+async fn a_macro_counts_above_its_definition() {
+    let script = r"printf 'e.bat dos\n[attr]dos text eol=crlf' > .gitattributes; git add -A";
+    let (folder, store, head) = checked_out(script).await;
+    fs::write(folder.path().join("work/e.bat"), "two\r\n").unwrap();
+    assert_eq!(changed(&store, &head).await, ["e.bat"]);
+    let tree = store.snapshot().await.unwrap().tree;
+    let entries = store.entries(&tree).await.unwrap();
+    let new = entries.into_iter().find(|entry| entry.path == "e.bat");
+    let content = store.blobs(&[new.unwrap().id]).await.unwrap();
+    assert_eq!(content, [b"two\n"]);
+}
+
 /// Git would convert both of them.
 #[tokio::test]
 async fn attributes_that_come_along_convert_no_file_whose_content_is_as_it_was() {

@@ -37,6 +37,7 @@ impl<'a> Attributes<'a> {
     ) -> Result<Self, git2::Error> {
         let mut index = Index::new()?;
         for (path, id) in files {
+            let id = macros_first(repository, id)?;
             index.add(&entry(path, id))?;
         }
         repository.set_index(&mut index)?;
@@ -72,6 +73,23 @@ impl<'a> Attributes<'a> {
             encoding: encoding.filter(|name| !is_utf8(name)),
         })
     }
+}
+
+/// The same file with its macros before what uses them: git knows all macros of a file on each of its
+/// lines, and libgit2 those above.
+fn macros_first(repository: &git2::Repository, id: Oid) -> Result<Oid, git2::Error> {
+    const MACRO: &[u8] = b"[attr]";
+    let blob = repository.find_blob(id)?;
+    let lines = blob.content().split_inclusive(|byte| *byte == b'\n');
+    let (macros, rest): (Vec<_>, Vec<_>) =
+        lines.partition(|line| line.trim_ascii_start().starts_with(MACRO));
+    if macros.is_empty() || rest.is_empty() {
+        return Ok(id);
+    }
+    let mut sorted = macros.join(&b'\n');
+    sorted.push(b'\n');
+    sorted.extend(rest.concat());
+    repository.blob(&sorted)
 }
 
 /// An entry of an index of which only path and content matter.
