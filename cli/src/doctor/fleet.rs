@@ -173,10 +173,11 @@ async fn find(sandbox: &Sandbox, program: &str) -> anyhow::Result<String> {
         Backend::Namespace | Backend::None => find_program(program)
             .map(|path| path.display().to_string())
             .with_context(|| format!("`{program}` is not on the PATH")),
-        Backend::Container if sandbox.has_program(program).await? => {
-            Ok(format!("`{program}`, of the image of containers"))
-        }
-        Backend::Container => bail!("`{program}` is not in the image of containers"),
+        Backend::Container => match sandbox.has_program(program).await {
+            Ok(true) => Ok(format!("`{program}`, of the image of containers")),
+            Ok(false) => bail!("`{program}` is not in the image of containers"),
+            Err(_) => bail!("`{program}` can't be looked for: see the line `sandbox`"),
+        },
     }
 }
 

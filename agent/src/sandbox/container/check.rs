@@ -79,6 +79,7 @@ impl Container {
 
     /// Whether the image has a program, on its PATH or by an absolute path.
     pub(in crate::sandbox) async fn has(&self, program: &str) -> Result<bool, CantIsolate> {
+        self.image().await?;
         let place = fitness::Place::new()?;
         let ran = self.run_own(&place, &[stage::WHICH, program]).await?;
         Ok(ran.finished.succeeded())

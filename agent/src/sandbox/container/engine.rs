@@ -117,7 +117,7 @@ impl Engine {
         match spawn.run(&CancellationToken::new()).await {
             Ok(finished) if finished.succeeded() => Ok(()),
             Ok(finished) if finished.timed_out => Err("it took too long".to_owned()),
-            Ok(finished) => Err(finished.stderr_text().trim().to_owned()),
+            Ok(finished) => Err(last_line(&finished)),
             Err(error) => Err(error.to_string()),
         }
     }
@@ -178,6 +178,13 @@ impl Engine {
         }
         removed
     }
+}
+
+/// The last of what an engine said, which is why it gave up; before that it tells of each attempt.
+fn last_line(finished: &Finished) -> String {
+    let text = finished.stderr_text();
+    let mut lines = text.lines().rev().filter(|line| !line.trim().is_empty());
+    lines.next().unwrap_or_default().trim().to_owned()
 }
 
 /// Whether an engine's words say that an image is not there.

@@ -450,6 +450,36 @@ fn engine(place: &Place, run: &str, rm: &str) -> Sandbox {
 }
 
 #[tokio::test]
+async fn an_image_that_is_not_there_is_pulled_where_that_is_configured_and_only_there() {
+    let place = Place::new();
+    let (engine, pulled) = (place.0.path().join("engine"), place.0.path().join("pulled"));
+    let script = format!(
+        "#!/bin/sh\ncase $1 in --version) echo 'podman version 9' ;; \
+         image) [ -e {pulled} ] && echo 0123 || {{ echo no such image >&2; exit 1; }} ;; \
+         pull) echo attempt 1 >&2; [ $3 = good ] && touch {pulled} || {{ echo denied >&2; exit 1; }} \
+         ;; esac\n",
+        pulled = pulled.display()
+    );
+    std::fs::write(&engine, script).unwrap();
+    std::fs::set_permissions(&engine, PermissionsExt::from_mode(0o755)).unwrap();
+    let check = async |image: &str, pull: bool| {
+        let mut config = config(image);
+        config.container.engine = engine.display().to_string();
+        config.container.pull = pull;
+        Sandbox::new(&config, []).check().await.unwrap_err()
+    };
+    let why = check("good", false).await;
+    assert!(matches!(why, CantIsolate::NoImage { .. }), "{why}");
+    assert!(!pulled.exists());
+    let why = check("bad", true).await.to_string();
+    assert!(why.ends_with("bad can't be pulled: denied"), "{why}");
+    // What it runs then says nothing, as this engine runs nothing.
+    let why = check("good", true).await;
+    assert!(matches!(why, CantIsolate::Engine { .. }), "{why}");
+    assert!(pulled.exists());
+}
+
+#[tokio::test]
 async fn an_engine_that_says_that_all_is_well_is_not_believed() {
     let place = Place::new();
     for run in ["true", "exit 3", "echo out of space >&2; exit 125"] {
