@@ -29,12 +29,13 @@ pub(super) fn arguments(plan: &Plan, descriptors: &Descriptors, stage: &[&str]) 
     all.words(&["--die-with-parent", "--new-session", "--cap-drop", "ALL"]);
     let user = INNER_USER.to_string();
     all.words(&["--uid", &user, "--gid", &user, "--hostname", "sandbox"]);
-    skeleton(&mut all, plan);
+    skeleton(&mut all, plan, &descriptors.files);
     for (mount, descriptor) in plan.mounts.iter().zip(&descriptors.mounts) {
         all.bind(mount, *descriptor);
     }
     for (path, descriptor) in &descriptors.files {
-        all.words(&["--perms", "0444", "--ro-bind-data", &descriptor.to_string()]);
+        // In the memory of the root, which is read-only in the end: a mount for each would take longer.
+        all.words(&["--perms", "0444", "--file", &descriptor.to_string()]);
         all.path(path);
     }
     let (descriptor, is_copied) = descriptors.stage;
@@ -56,8 +57,8 @@ pub(super) fn arguments(plan: &Plan, descriptors: &Descriptors, stage: &[&str]) 
     all.0
 }
 
-/// Folders that the sandbox makes itself: those in memory, and the way to each mount.
-fn skeleton(all: &mut Arguments, plan: &Plan) {
+/// Folders that the sandbox makes itself: those in memory, and the way to each mount and file.
+fn skeleton(all: &mut Arguments, plan: &Plan, files: &[(PathBuf, i32)]) {
     all.words(&["--proc", "/proc"]);
     let (tmp, shm) = plan.memory_folders;
     all.words(&[
@@ -82,11 +83,13 @@ fn skeleton(all: &mut Arguments, plan: &Plan) {
         all.path(target);
         all.path(link);
     }
-    let fixed = [Path::new("/etc/passwd"), Path::new(STAGE), Path::new(HOME)];
+    let fixed = [Path::new(STAGE), Path::new(HOME)];
     let targets = plan.mounts.iter().map(|mount| mount.target.as_path());
+    let files = files.iter().map(|(path, _)| path.as_path());
     let mut folders: Vec<_> = fixed
         .into_iter()
         .chain(targets)
+        .chain(files)
         .flat_map(|path| path.ancestors().skip(1))
         .filter(|folder| !is_made(folder))
         .collect();

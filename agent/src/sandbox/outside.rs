@@ -37,6 +37,9 @@ const INNER: User = User {
 /// this process and its children see what is mounted on it.
 const SHELF: &str = "/tmp";
 
+/// The longest file of settings that is copied.
+const COPIED: u64 = 1 << 20;
+
 /// How a folder is opened that is no link.
 pub(super) const FOLDER: i32 = libc::O_PATH | libc::O_NOFOLLOW | libc::O_DIRECTORY;
 
@@ -46,13 +49,14 @@ pub(super) fn run() -> Failed {
         Ok(plan) => plan,
         Err(fault) => return fault,
     };
-    match become_bubblewrap(&plan) {
+    let (plan, copies) = without_settings(plan);
+    match become_bubblewrap(&plan, copies) {
         Ok(never) => match never {},
         Err(fault) => fault,
     }
 }
 
-fn become_bubblewrap(plan: &Plan) -> Result<Infallible, Fault> {
+fn become_bubblewrap(plan: &Plan, copies: Vec<(PathBuf, File)>) -> Result<Infallible, Fault> {
     let failed = |what: &str| {
         let what = what.to_owned();
         move |error: io::Error| Fault::new(stage::ENTER, format!("{what}: {error}"))
@@ -92,6 +96,10 @@ fn become_bubblewrap(plan: &Plan) -> Result<Infallible, Fault> {
         descriptors.files.push((path, memory.as_raw_fd()));
         files.push(memory);
     }
+    for (path, file) in copies {
+        descriptors.files.push((path, file.as_raw_fd()));
+        files.push(file);
+    }
     files.push(stage_file.0);
     // bubblewrap keeps its own from the inner stage.
     let report = stage::append(stage::STATUS).map_err(failed("no report can be made"))?;
@@ -114,6 +122,34 @@ fn become_bubblewrap(plan: &Plan) -> Result<Infallible, Fault> {
     Err(failed(&plan.bubblewrap.display().to_string())(
         command.exec(),
     ))
+}
+
+/// Takes small files of settings out of a plan: the sandbox has copies of them, in the memory that its
+/// root is made of and that nobody can write. Each mount costs bubblewrap a reading of all mounts.
+fn without_settings(mut plan: Plan) -> (Plan, Vec<(PathBuf, File)>) {
+    let mut copies = Vec::new();
+    plan.mounts.retain(|mount| match setting(mount) {
+        Some(file) => {
+            copies.push((mount.target.clone(), file));
+            false
+        }
+        None => true,
+    });
+    (plan, copies)
+}
+
+/// A small file of settings that everybody may read: a copy must not show more than a mount would.
+fn setting(mount: &Mount) -> Option<File> {
+    if mount.access != Access::ReadOnly || !mount.target.starts_with("/etc") {
+        return None;
+    }
+    // Opening a FIFO must not wait for somebody who writes into it.
+    let mut options = OpenOptions::new();
+    let options = options.read(true).custom_flags(libc::O_NONBLOCK);
+    let file = options.open(&mount.source).ok()?;
+    let found = file.metadata().ok()?;
+    let is_plain = found.is_file() && found.len() <= COPIED;
+    (is_plain && found.mode() & 0o115 == 0o004).then_some(file)
 }
 
 /// Puts this process, and thus all that comes after it, into the run's control groups.
