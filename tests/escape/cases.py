@@ -581,7 +581,8 @@ def terminals_of_its_own():
 @works
 def files_in_tmp_home_and_the_work_tree():
     for folder in ("/tmp", os.environ["HOME"], "."):
-        path = os.path.join(folder, "file")
+        # Without isolation others use the same folder.
+        path = os.path.join(folder, "file-%d" % os.getpid())
         open(path, "w").write("x")
         os.rename(path, path + "-renamed")
         os.unlink(path + "-renamed")

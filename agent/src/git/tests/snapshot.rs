@@ -222,7 +222,10 @@ fn do_edit(root: &Path, path: &[u8], edit: &Edit) {
         Edit::Mode(mode) if is_file => {
             fs::set_permissions(&place, fs::Permissions::from_mode(*mode)).unwrap();
         }
-        Edit::Remove => crate::disk::remove_all(&place).unwrap(),
+        // A link on the way may lead to itself.
+        Edit::Remove if place.symlink_metadata().is_ok() => {
+            crate::disk::remove_all(&place).unwrap();
+        }
         Edit::Rename(to) if is_file => {
             let content = fs::read(&place).unwrap();
             crate::disk::remove_all(&place).unwrap();
@@ -246,7 +249,7 @@ fn do_edit(root: &Path, path: &[u8], edit: &Edit) {
                 }
             }
         }
-        Edit::Append(_) | Edit::Rewrite | Edit::Mode(_) | Edit::Rename(_) => {}
+        Edit::Append(_) | Edit::Rewrite | Edit::Mode(_) | Edit::Remove | Edit::Rename(_) => {}
     }
 }
 
