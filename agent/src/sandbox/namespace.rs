@@ -10,10 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::explain::{self, Fact};
 use super::groups::{Allowance, Group, Groups};
 use super::limits::{Allowed, End};
-use super::plan::{
-    self, HOME, Mount, PROXY_PORT, PROXY_SOCKET, Plan, PlanError, ProcessLimits, STAGE, User,
-    WORKSPACE,
-};
+use super::plan::{self, HOME, Mount, PROXY_PORT, Plan, PlanError, ProcessLimits, STAGE, User};
 use super::settings::{Backend, SandboxConfig};
 use super::verdict::{self, Verdict};
 use super::{
@@ -106,32 +103,15 @@ impl Namespace {
 
     /// What a run sees and may do.
     pub(super) fn plan(&self, run: &Run<'_>) -> Result<Plan, PlanError> {
-        if system::is_too_wide(run.cwd) || system::is_home(run.cwd) {
-            let path = run.cwd.to_owned();
-            return Err(PlanError::TooWide { path });
-        }
         let (mut mounts, links) = system::mounts();
         mounts.extend(self.toolchains.iter().cloned());
         let program = run.command.first().map(String::as_str);
         mounts.extend(toolchains::find(program));
-        let shown = run.shown.iter();
-        mounts.extend(shown.map(|path| Mount {
-            // A link is shown as what it leads to.
-            source: path.canonicalize().unwrap_or_else(|_| path.clone()),
-            ..Mount::read_only(path, "this run reads it")
-        }));
-        let folders = run.folders.iter();
-        mounts.extend(folders.map(|path| Mount::writable(path, path, "this run is given it")));
-        mounts.push(Mount::writable(run.cwd, WORKSPACE, "the work tree"));
-        mounts.push(Mount::writable(run.home(), HOME, "a home of its own"));
+        mounts.extend(plan::own_mounts(run)?);
         let network = run.reach.network();
         if network == Network::Host {
             mounts.extend(system::resolver());
         }
-        mounts.extend(run.reach.socket().map(|socket| Mount {
-            source: socket.to_owned(),
-            ..Mount::read_only(PROXY_SOCKET, format!("the only way out, to {network}"))
-        }));
         // Memory folders count as memory of the run, so that they get a part of it.
         let memory = self.allowed.memory_mib << 20;
         Ok(Plan {

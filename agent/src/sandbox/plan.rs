@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::settings::SandboxConfig;
-use super::{Network, system};
+use super::{Network, Run, system};
 
 /// The work tree, as the command sees it.
 pub(super) const WORKSPACE: &str = "/workspace";
@@ -179,6 +179,34 @@ impl Mount {
             why: why.into(),
         }
     }
+}
+
+/// What each run sees of its own, whatever isolates it: its work tree, home and folders, what it is
+/// shown, and the socket to its proxy.
+///
+/// # Errors
+/// When the work tree would show more than a work tree.
+pub(super) fn own_mounts(run: &Run<'_>) -> Result<Vec<Mount>, PlanError> {
+    if system::is_too_wide(run.cwd) || system::is_home(run.cwd) {
+        let path = run.cwd.to_owned();
+        return Err(PlanError::TooWide { path });
+    }
+    let shown = run.shown.iter().map(|path| Mount {
+        // A link is shown as what it leads to.
+        source: path.canonicalize().unwrap_or_else(|_| path.clone()),
+        ..Mount::read_only(path, "this run reads it")
+    });
+    let folders = run.folders.iter();
+    let folders = folders.map(|path| Mount::writable(path, path, "this run is given it"));
+    let mut mounts: Vec<_> = shown.chain(folders).collect();
+    mounts.push(Mount::writable(run.cwd, WORKSPACE, "the work tree"));
+    mounts.push(Mount::writable(run.home(), HOME, "a home of its own"));
+    let network = run.reach.network();
+    mounts.extend(run.reach.socket().map(|socket| Mount {
+        source: socket.to_owned(),
+        ..Mount::read_only(PROXY_SOCKET, format!("the only way out, to {network}"))
+    }));
+    Ok(mounts)
 }
 
 /// Puts mounts in order and leaves out those that are shown by another one anyway.

@@ -15,7 +15,7 @@ static NONE: LazyLock<RegexSet> = LazyLock::new(|| {
         // Maven's surefire, Elixir
         r"(?m)^(?:\[INFO\] )?(?:No tests to run\.|There are no tests to run)",
         // Gradle
-        r"(?m)^> Task \S*test NO-SOURCE$",
+        r"(?m)^> Task \S*[tT]est NO-SOURCE$",
         // .NET
         r"(?m)^No test is available in ",
         // PHPUnit
@@ -26,6 +26,18 @@ static NONE: LazyLock<RegexSet> = LazyLock::new(|| {
         r"(?m)^0 (?:runs|tests), 0 assertions, 0 failures",
         // CTest
         r"(?m)^No tests were found!!!",
+    ])
+    .expect("a test compiles the patterns")
+});
+/// What the same runners say of a part of a project that has tests, where another part has none.
+static SOME: LazyLock<RegexSet> = LazyLock::new(|| {
+    RegexSet::new([
+        // Maven's surefire
+        r"(?m)^(?:\[\w+\] )?Tests run: [1-9]",
+        // Gradle
+        r"(?m)^> Task \S*[tT]est(?: UP-TO-DATE| FROM-CACHE| FAILED)?$",
+        // .NET
+        r"(?m)(?:Passed|Failed|Total tests): +[1-9]",
     ])
     .expect("a test compiles the patterns")
 });
@@ -56,7 +68,7 @@ pub(super) fn is_told(results: &TestResults) -> bool {
     }
     let output = format!("{}\n{}", results.stdout, results.stderr);
     if NONE.is_match(&output) {
-        return true;
+        return !SOME.is_match(&output);
     }
     let output = output.replace('\t', " ");
     let mut packages = GO
@@ -132,6 +144,10 @@ mod tests {
             "Ran 1 test in 0.001s\n\nOK\n",
             "ok  \texample.com/a\t0.01s\n?   \texample.com/b\t[no test files]\n",
             "FAIL\texample.com/a [build failed]\n",
+            "> Task :core:test NO-SOURCE\n> Task :api:test\n\nBUILD SUCCESSFUL in 1s\n",
+            "> Task :core:test NO-SOURCE\n> Task :api:integrationTest FAILED\n",
+            "[INFO] No tests to run.\n[INFO] Tests run: 3, Failures: 0, Errors: 0, Skipped: 0\n",
+            "No test is available in /w/a.dll.\nPassed!  - Failed:     0, Passed:     3, Skipped:     0\n",
             "test result: ok. 0 passed; 0 failed;\n\ntest result: ok. 2 passed; 0 failed;\n",
         ] {
             assert!(!results(output, 0).ran_none(), "{output}");

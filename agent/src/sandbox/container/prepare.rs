@@ -13,9 +13,7 @@ use super::control::{self, Control, Order};
 use super::program::Program;
 use super::{Container, Made, broken};
 use crate::process;
-use crate::sandbox::plan::{
-    self, Access, HOME, Mount, OWN, PROXY_PORT, PROXY_SOCKET, Plan, PlanError, WORKSPACE,
-};
+use crate::sandbox::plan::{self, Access, HOME, Mount, OWN, PROXY_PORT, Plan, PlanError};
 use crate::sandbox::{COMMON, Network, Run, SandboxError, egress, owner, stage, system};
 
 /// A container to be, with all that it needs.
@@ -29,26 +27,11 @@ pub(super) struct Prepared<'a> {
 impl Container {
     /// What a run sees of the host and may do, without what the first process needs.
     pub(super) fn plan(&self, run: &Run<'_>) -> Result<Plan, PlanError> {
-        if system::is_too_wide(run.cwd) || system::is_home(run.cwd) {
-            let path = run.cwd.to_owned();
-            return Err(PlanError::TooWide { path });
-        }
         let mut mounts = Vec::new();
         let wanted = self.read_only.iter();
         mounts.extend(wanted.map(|path| Mount::read_only(path, "`sandbox.read_only`")));
-        mounts.extend(run.shown.iter().map(|path| Mount {
-            source: path.canonicalize().unwrap_or_else(|_| path.clone()),
-            ..Mount::read_only(path, "this run reads it")
-        }));
-        let folders = run.folders.iter();
-        mounts.extend(folders.map(|path| Mount::writable(path, path, "this run is given it")));
-        mounts.push(Mount::writable(run.cwd, WORKSPACE, "the work tree"));
-        mounts.push(Mount::writable(run.home(), HOME, "a home of its own"));
+        mounts.extend(plan::own_mounts(run)?);
         let network = run.reach.network();
-        mounts.extend(run.reach.socket().map(|socket| Mount {
-            source: socket.to_owned(),
-            ..Mount::read_only(PROXY_SOCKET, format!("the only way out, to {network}"))
-        }));
         // Memory folders count as memory of the run, so that they get a part of it.
         let memory = self.config.memory_mib << 20;
         Ok(Plan {
