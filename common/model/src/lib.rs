@@ -1,0 +1,22 @@
+//! Language models behind one port: the conversation, its answer, what it used and how it fails.
+//!
+//! In flow order: a [`Conversation`] goes to a [`Model`], which streams [`Event`]s that add up to
+//! an [`Answer`], or breaks off with a [`Broken`] that says what was received and used until then.
+//! Invariants: a call and its result are one [`Turn`] and can't be separated; usage has disjoint
+//! classes; an answer without its protocol's own end is never an answer. Absent: what to ask a
+//! model, and what to do with an answer.
+
+mod answer;
+mod conversation;
+mod error;
+mod port;
+mod usage;
+
+pub use answer::{Answer, Event, Stop};
+pub use conversation::{
+    Arguments, Conversation, Message, Opaque, Origin, Part, Sampling, Tool, ToolCall, ToolResult,
+    Turn,
+};
+pub use error::{Broken, ModelError};
+pub use port::Model;
+pub use usage::Usage;
