@@ -138,7 +138,7 @@ if has flock; then
 fi
 cargo_tool cargo-nextest
 cargo_tool cargo-deny
-npm_packages tests/kit/npm "GitHub's published examples and API description" package-lock.json ci
+npm_packages tests/kit/npm "GitHub's published examples and API description, the clients of model providers" package-lock.json ci
 tests/kit/real/fetch.sh
 [ "$purpose" = bench ] || exit 0
 # Their versions are exact; a lock file of theirs would not hold on another platform.

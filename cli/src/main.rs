@@ -8,6 +8,7 @@ mod coordinator;
 mod demo;
 mod doctor;
 mod migrate;
+mod model_simulator;
 mod output;
 mod queue;
 mod restore;
@@ -59,6 +60,8 @@ enum Command {
     Restore(restore::RestoreArgs),
     /// Run a simulated GitHub, for flows, plugins and tests.
     Simulator(simulator::SimulatorArgs),
+    /// Run a simulated provider of models, for prompts, tools and clients.
+    ModelSimulator(model_simulator::ModelSimulatorArgs),
     /// Move everything from SQLite to PostgreSQL, or back.
     Migrate(migrate::MigrateArgs),
 }
@@ -98,6 +101,7 @@ fn run() -> ExitCode {
             Command::Backup(args) => backup::run(args, output).await,
             Command::Restore(args) => restore::run(args, output).await,
             Command::Simulator(args) => simulator::run(args, output).await,
+            Command::ModelSimulator(args) => model_simulator::run(args, output).await,
             Command::Migrate(args) => migrate::run(args, output).await,
         }
     });

@@ -25,6 +25,7 @@ async fn every_command_says_what_it_does_and_takes() {
         ("help_restore", "restore"),
         ("help_simulator", "simulator"),
         ("help_simulator_github", "simulator github"),
+        ("help_model_simulator", "model-simulator"),
         ("help_migrate", "migrate"),
     ] {
         let mut shell = Transcript::new(folder.path());

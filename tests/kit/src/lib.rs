@@ -1,5 +1,5 @@
 //! Everything that tests and the demo need in place of the outside world:
-//! a GitHub, a mock agent, a stub coordinator, a receiver of traces, private servers,
+//! a GitHub, a provider of models, a mock agent, a stub coordinator, a receiver of traces, private servers,
 //! a network in between.
 //!
 //! Product code, as `patchfleet demo` uses it. Absent: any knowledge of how
@@ -11,6 +11,7 @@ pub mod exposition;
 pub mod gateway;
 pub mod github;
 pub mod mock_agent;
+pub mod model;
 pub mod otlp;
 pub mod postgres;
 pub mod process;
