@@ -31,7 +31,7 @@ const CONSTANT: &str = "a constant that tests use";
 const WORKSPACES: &str = "<workspaces>";
 
 /// The folders and programs of one agent's configuration, and what stands for them.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct HostPaths {
     /// The longest first, so that a folder in another one keeps its own name.
     places: Vec<Place>,

@@ -33,7 +33,7 @@ pub use ending::{failure, outcome, pinned_base};
 pub use finding::{Finding, Source};
 pub use log::{DroppedLines, TaskLog};
 pub(crate) use patch::encoding;
-pub use patch::{ChangeConfig, PatchedFile, Rejection};
+pub use patch::{ChangeConfig, PatchedFile, Rejection, Status};
 pub use publish::{Publishing, PullRequestDraft, PullRequests};
 pub use test::{TestPolicy, TestResults};
 

@@ -23,5 +23,10 @@ pub const PUSHBACK: &str = "grpc-retry-pushback-ms";
 /// milliseconds that process may be silent before its place is free.
 pub const FREE_WITHIN: &str = "patchfleet-free-within-ms";
 
+/// How many bytes a message takes on the wire.
+pub fn encoded_len(message: &impl prost::Message) -> usize {
+    message.encoded_len()
+}
+
 /// Largest message either side accepts, in bytes: a checkpoint may hold a whole change.
 pub const MAX_MESSAGE_BYTES: usize = 32 * 1024 * 1024;

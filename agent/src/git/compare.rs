@@ -1,7 +1,8 @@
 //! Trees compared, commits merged, and what was written about commits.
 
 use git2::{
-    DiffFindOptions, DiffFormat, DiffLine, DiffLineType, DiffOptions, ErrorCode, MergeOptions, Sort,
+    Delta, DiffDelta, DiffFindOptions, DiffFormat, DiffLine, DiffLineType, DiffOptions, ErrorCode,
+    MergeOptions, Sort,
 };
 
 use super::local::failed;
@@ -10,6 +11,8 @@ use super::{GitError, OUTPUT_CAP, ObjectId, Repository};
 
 /// Most files on a side that are compared for their likeness; equal ones are found beyond that.
 const RENAMES: usize = 1000;
+/// A deleted file of more bytes is told without its lines.
+const LONG_DELETED: u64 = 256 * 1024;
 
 impl Repository {
     /// The difference between two trees as git writes it, without renames.
@@ -57,13 +60,18 @@ impl Repository {
                     .map_err(failed(what))?;
             }
             let mut patch = Patch::default();
-            let printed = diff.print(DiffFormat::Patch, |_, _, line| {
-                patch.push(&line);
+            let printed = diff.print(DiffFormat::Patch, |delta, _, line| {
+                patch.push(&delta, &line);
                 patch.text.len() <= OUTPUT_CAP
             });
             match printed {
                 Err(error) if error.code() == ErrorCode::User => Err(GitError::Unfit {
-                    reason: format!("the change is longer than {} MiB", OUTPUT_CAP >> 20),
+                    reason: format!(
+                        "the change is longer than {} MiB, with `{}` alone {} MiB",
+                        OUTPUT_CAP >> 20,
+                        patch.longest.1,
+                        patch.longest.0.div_ceil(1 << 20)
+                    ),
                 }),
                 printed => printed.map(|()| patch.text).map_err(failed(what)),
             }
@@ -163,16 +171,43 @@ fn merged(
     tree.map(Into::into).map_err(failed(what))
 }
 
-/// A patch as git prints it.
+/// A patch as git prints it. Of a long file that is deleted no line is told: its text is in the old
+/// tree, and a diff that says so is as short as the reading of it.
 #[derive(Default)]
 struct Patch {
     text: Vec<u8>,
     /// `---` and `+++` of a file, which git only prints before a hunk.
     names: Vec<u8>,
+    /// The file that has the most of the text so far.
+    longest: (usize, String),
+    /// Where the present file begins in the text.
+    start: usize,
 }
 
 impl Patch {
-    fn push(&mut self, line: &DiffLine<'_>) {
+    fn push(&mut self, delta: &DiffDelta<'_>, line: &DiffLine<'_>) {
+        if line.origin_value() == DiffLineType::FileHeader {
+            self.start = self.text.len();
+        } else if delta.status() == Delta::Deleted && delta.old_file().size() > LONG_DELETED {
+            return self.push_deleted(delta);
+        }
+        self.push_line(line);
+        let bytes = self.text.len() - self.start;
+        if bytes > self.longest.0 {
+            self.longest = (bytes, path_of(delta));
+        }
+    }
+
+    /// Says once that a file goes, in the words that git has for one without text.
+    fn push_deleted(&mut self, delta: &DiffDelta<'_>) {
+        if std::mem::take(&mut self.names).is_empty() {
+            return;
+        }
+        let line = format!("Binary files a/{} and /dev/null differ\n", path_of(delta));
+        self.text.extend(readable(line.as_bytes()));
+    }
+
+    fn push_line(&mut self, line: &DiffLine<'_>) {
         let content = line.content();
         match line.origin_value() {
             DiffLineType::FileHeader => {
@@ -206,6 +241,13 @@ impl Patch {
             _ => self.text.extend(content),
         }
     }
+}
+
+/// The path of a file, for people.
+fn path_of(delta: &DiffDelta<'_>) -> String {
+    let path = delta.new_file().path_bytes();
+    let path = path.or_else(|| delta.old_file().path_bytes());
+    String::from_utf8_lossy(path.unwrap_or_default()).into_owned()
 }
 
 /// A line of a file's head whose names are quoted for control characters, quotes and backslashes

@@ -6,13 +6,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use patchfleet_domain::Phase;
 use patchfleet_domain::report::Checkpoint as Durable;
+use patchfleet_domain::{FailureKind, Phase};
 use patchfleet_flow::{Checkpoint, NodeError, Observer};
 use patchfleet_guard::redact_registered;
+use patchfleet_proto::MAX_MESSAGE_BYTES;
 use serde_json::Value;
 
-use crate::session::reporter::Reporter;
+use crate::session::reporter::{NotKept, Reporter};
 
 /// Watches one run.
 pub(super) struct Watch {
@@ -95,6 +96,16 @@ fn each_text(value: Value, change: &dyn Fn(&str) -> String) -> Value {
     }
 }
 
+/// The end of an attempt whose work can't be kept: going on without would lose it with the agent.
+fn too_large(node: &str, bytes: usize) -> NodeError {
+    let message = format!(
+        "what `{node}` produced has {} MiB, and a message to the coordinator may have {} MiB",
+        bytes.div_ceil(1 << 20),
+        MAX_MESSAGE_BYTES >> 20
+    );
+    NodeError::permanent(FailureKind::ResultTooLarge.as_str(), message)
+}
+
 #[async_trait]
 impl Observer for Watch {
     async fn started(&self, node: &str, visit: u32) {
@@ -106,7 +117,7 @@ impl Observer for Watch {
         self.reporter.progress(phase(node), round);
     }
 
-    async fn finished(&self, checkpoint: &Checkpoint, duration: Duration) {
+    async fn finished(&self, checkpoint: &Checkpoint, duration: Duration) -> Result<(), NodeError> {
         let Checkpoint { node, visit, .. } = checkpoint;
         self.passed(node);
         tracing::info!(
@@ -120,7 +131,7 @@ impl Observer for Watch {
             Ok(output) => output,
             Err(error) => {
                 tracing::error!(node, %error, "the checkpoint can't be written; a later attempt pays again");
-                return;
+                return Ok(());
             }
         };
         let durable = Durable {
@@ -128,8 +139,11 @@ impl Observer for Watch {
             visit: *visit,
             output,
         };
-        // An attempt that is gone is cancelled as well; the engine sees that next.
-        let _ = self.reporter.checkpoint(durable).await;
+        match self.reporter.checkpoint(durable).await {
+            // An attempt that is gone is cancelled as well; the engine sees that next.
+            Ok(()) | Err(NotKept::Gone) => Ok(()),
+            Err(NotKept::TooLarge { bytes }) => Err(too_large(node, bytes)),
+        }
     }
 
     async fn failed(&self, node: &str, error: &NodeError, again: bool) {

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::NodeDeps;
 use super::context::{optional, permanent, required};
 use super::finding::Finding;
-use super::patch::{self, PatchedFile, changes};
+use super::patch;
 use crate::draft::{DraftError, DraftRequest, DraftSurroundings, Drafted};
 
 /// The node.
@@ -21,11 +21,10 @@ impl Node for Draft {
     async fn run(&self, call: NodeCall<'_>) -> Result<Value, NodeError> {
         let deps = &self.0;
         let request = request(deps, call.ctx, call.visit)?;
-        let files: Option<Vec<PatchedFile>> = optional(call.ctx, "workspace.files")?;
         let surroundings = DraftSurroundings {
             workspace: &deps.workspace,
             // A later round goes on from what was applied last.
-            applied: changes(&files.unwrap_or_default()),
+            applied: patch::accepted(deps, call.ctx).await?,
             on_line: deps.log.for_output(),
             cancel: call.cancel.clone(),
         };
@@ -39,8 +38,11 @@ impl Node for Draft {
             );
             return Err(permanent(FailureKind::DraftFailed, message));
         }
+        // `patch` refuses it then, and the next round is told.
+        let refused = patch::too_long(&diff);
+        let proposed = if refused.is_some() { "" } else { &diff };
         Ok(json!({
-            "diff": { "proposed": diff, "round": call.visit },
+            "diff": { "proposed": proposed, "refused": refused, "round": call.visit },
             "draft": { "isolation": isolation },
         }))
     }

@@ -105,6 +105,7 @@ fn of_kind(kind: FailureKind, message: String) -> Failure {
             | FailureKind::BadRepositoryConfiguration
             | FailureKind::SetupFailed
             | FailureKind::DiffRejected
+            | FailureKind::ResultTooLarge
             | FailureKind::TestCommandInvalid
             | FailureKind::TestsFailed
             | FailureKind::TestsTimedOut

@@ -1,8 +1,11 @@
 //! `patch`: the draft applied in memory, all of it or nothing.
 //!
-//! Originals are read from the base commit, never from the work tree, and results stay in the
-//! context: no path of a draft is ever opened on disk, so no link can lead it astray. A draft
-//! that is refused is an error with a finding per file, which the next round is told.
+//! Originals are read from the base commit, never from the work tree, and results stay in memory: no
+//! path of a draft is ever opened on disk, so no link can lead it astray. A draft that is refused is
+//! an error with a finding per file, which the next round is told.
+//!
+//! The context keeps the accepted diff and the names of the files. [`accepted`] makes the change of
+//! them again, for whatever node needs it, also on another host.
 
 mod apply;
 pub(crate) mod encoding;
@@ -12,32 +15,39 @@ pub(crate) mod properties;
 mod rules;
 mod size;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use patchfleet_domain::FailureKind;
-use patchfleet_flow::{Node, NodeCall, NodeError};
-use patchfleet_guard::{SecretKind, find_secrets};
+use patchfleet_flow::{Context, Node, NodeCall, NodeError};
+use patchfleet_guard::{SecretKind, find_secrets, redact_registered};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-pub use files::PatchedFile;
-pub(super) use files::changes;
+use files::FileVersions;
+pub use files::{PatchedFile, Status};
 pub use size::ChangeConfig;
 
 use super::NodeDeps;
-use super::context::{git, permanent, required};
+use super::context::{git, optional, permanent, required};
 use super::finding::{Finding, Source};
-use crate::git::{Entry, EntryKind};
+use crate::git::{Change, Entry, EntryKind};
 use crate::repository_config::RepositoryConfig;
 use parse::{FileDiff, Line};
 
 /// Largest file that a draft may touch, in bytes.
 const MAX_FILE: usize = 8 << 20;
-/// Most bytes that the files which a draft touches may take in the context, before and after it:
-/// they are kept as a checkpoint, which has to fit into one message.
-const MAX_KEPT: usize = 24 << 20;
+/// Most bytes that the files which a draft touches may have together: they are read into memory.
+const MAX_READ: u64 = 48 << 20;
+/// Most bytes that a diff may take in a message, the lines around its changes included. A checkpoint
+/// of it has to fit into one message, and those of all rounds into the one that assigns the task.
+pub(super) const MAX_DIFF: usize = 12 << 20;
+/// Most bytes of the node's output, which has the diff and the names of its files.
+const MAX_OUTPUT: usize = 20 << 20;
+/// Most files of a refused draft that are named.
+const NAMED: usize = 20;
 
 /// The node.
 pub(super) struct Patch(pub(super) Arc<NodeDeps>);
@@ -83,31 +93,73 @@ impl Rejection {
 impl Node for Patch {
     async fn run(&self, call: NodeCall<'_>) -> Result<Value, NodeError> {
         let deps = &self.0;
+        if let Some(reason) = optional::<String>(call.ctx, "diff.refused")? {
+            return Err(refused(Vec::new(), vec![Rejection::whole(reason)]));
+        }
         let proposed: String = required(call.ctx, "diff.proposed")?;
         let diffs = match read(&proposed, (&deps.config, deps.change)) {
             Ok(diffs) => diffs,
             Err(rejected) => return Err(refused(Vec::new(), rejected)),
         };
-        let base = Base::read(deps, &diffs).await?;
-        let patched = tokio::task::spawn_blocking(move || base.apply_all(&diffs)).await;
-        let (files, mut rejected) = patched.map_err(|error| {
-            let message = format!("applying the draft failed: {error}");
-            permanent(FailureKind::Internal, message)
-        })?;
+        let (files, mut rejected) = apply_to_base(deps, diffs).await?;
         let applied: Vec<_> = files.iter().map(|file| file.path.clone()).collect();
         if files.is_empty() && rejected.is_empty() {
             rejected.push(Rejection::whole("it changes nothing"));
         }
-        rejected.extend(too_much(&files));
         if !rejected.is_empty() {
             return Err(refused(applied, rejected));
         }
-        Ok(json!({
-            "workspace": { "files": files },
-            "diff": { "applied": { "applied": applied, "rejected": [] } },
+        let facts: Vec<_> = files.iter().map(FileVersions::facts).collect();
+        let output = json!({
+            "workspace": { "files": facts },
+            "diff": {
+                "accepted": proposed,
+                "applied": { "applied": applied, "rejected": [] },
+            },
             "findings": [],
-        }))
+        });
+        match too_much(&output) {
+            Some(rejection) => Err(refused(Vec::new(), vec![rejection])),
+            None => Ok(output),
+        }
     }
+}
+
+/// The change of the draft that was accepted last, made again of the base and its diff; empty when
+/// there is none yet.
+pub(super) async fn accepted(deps: &NodeDeps, ctx: &Context) -> Result<Vec<Change>, NodeError> {
+    let diff: Option<String> = optional(ctx, "diff.accepted")?;
+    // Checkpoints of earlier releases have the diff in another place.
+    let diff = match diff {
+        None if ctx.get("workspace.files").is_some() => optional(ctx, "diff.proposed")?,
+        diff => diff,
+    };
+    let Some(diff) = diff else {
+        return Ok(Vec::new());
+    };
+    let rejected = |rejections| Err(refused(Vec::new(), rejections));
+    let diffs = match parse::parse(&diff) {
+        Ok(diffs) => diffs,
+        Err(error) => return rejected(vec![Rejection::whole(error.to_string())]),
+    };
+    let (files, rejections) = apply_to_base(deps, diffs).await?;
+    if !rejections.is_empty() {
+        return rejected(rejections);
+    }
+    Ok(files.into_iter().map(FileVersions::into_change).collect())
+}
+
+/// The files that diffs lead to from the base, and why some are refused.
+async fn apply_to_base(
+    deps: &NodeDeps,
+    diffs: Vec<FileDiff>,
+) -> Result<(Vec<FileVersions>, Vec<Rejection>), NodeError> {
+    let base = Base::read(deps, &diffs).await?;
+    let patched = tokio::task::spawn_blocking(move || base.apply_all(&diffs)).await;
+    patched.map_err(|error| {
+        let message = format!("applying the draft failed: {error}");
+        permanent(FailureKind::Internal, message)
+    })
 }
 
 /// Reads a draft, and refuses what needs no look at the base.
@@ -204,36 +256,58 @@ pub(super) fn holds_registered_secret(diff: &str) -> Option<&str> {
 
 /// A file that has a registered secret, before or after: what is kept of the change would be
 /// masked, and then be another change.
-fn with_registered_secret(file: &PatchedFile) -> Option<Rejection> {
-    let texts = file.original_content.iter().chain(&file.patched_content);
-    let found = texts
-        .flat_map(|text| find_secrets(text))
-        .any(|it| it.kind == SecretKind::Registered);
+fn with_registered_secret(file: &FileVersions) -> Option<Rejection> {
+    let mut texts = file.before.iter().chain(&file.after);
+    let found = texts.any(|text| matches!(redact_registered(text), Cow::Owned(_)));
     found.then(|| Rejection::file(&file.path, "it holds a secret of this agent"))
 }
 
-fn too_large(file: &PatchedFile) -> Option<Rejection> {
-    let bytes = file.patched_content.as_ref().map_or(0, String::len);
+fn too_large(file: &FileVersions) -> Option<Rejection> {
+    let bytes = file.after.as_ref().map_or(0, String::len);
     (bytes > MAX_FILE).then(|| {
         let reason = format!("it would have {bytes} bytes; at most {MAX_FILE} are allowed");
         Rejection::file(&file.path, reason)
     })
 }
 
-/// A draft whose files are too long together, however little of them it changes.
-fn too_much(files: &[PatchedFile]) -> Option<Rejection> {
-    let kept = serde_json::to_vec(files).map_or(usize::MAX, |json| json.len());
-    (kept > MAX_KEPT).then(|| {
+/// How many bytes a value takes in a message.
+fn bytes_in_message(value: &impl Serialize) -> usize {
+    serde_json::to_vec(value).map_or(usize::MAX, |json| json.len())
+}
+
+/// Why a diff is too long to be kept; nothing when it is not.
+pub(super) fn too_long(diff: &str) -> Option<String> {
+    let bytes = bytes_in_message(&diff);
+    (bytes > MAX_DIFF).then(|| {
+        format!(
+            "its diff has {} MiB, the lines around the changes included; at most {} MiB are \
+             allowed. Split the issue, or leave generated files out",
+            bytes.div_ceil(1 << 20),
+            MAX_DIFF >> 20
+        )
+    })
+}
+
+/// A draft whose diff and names of files are too much to be kept.
+fn too_much(output: &Value) -> Option<Rejection> {
+    let bytes = bytes_in_message(output);
+    (bytes > MAX_OUTPUT).then(|| {
         let reason = format!(
-            "the {} files that it touches have {kept} bytes together, before and after it; at \
-             most {MAX_KEPT} are allowed. Split the issue",
-            files.len()
+            "its diff and the names of its files have {bytes} bytes; at most {MAX_OUTPUT} are \
+             allowed. Split the issue"
         );
         Rejection::whole(reason)
     })
 }
 
-fn refused(applied: Vec<String>, rejected: Vec<Rejection>) -> NodeError {
+/// The error of a refused draft. Only the first files are named: a draft may have thousands, and the
+/// next round mends them all alike.
+fn refused(applied: Vec<String>, mut rejected: Vec<Rejection>) -> NodeError {
+    if let Some(more @ 1..) = rejected.len().checked_sub(NAMED) {
+        rejected.truncate(NAMED);
+        let reason = format!("{more} more of its files are refused");
+        rejected.push(Rejection::whole(reason));
+    }
     let finding = |rejection: &Rejection| Finding {
         source: Source::Patch,
         code: FailureKind::DiffRejected,
@@ -272,13 +346,16 @@ impl Base {
         let wanted: Vec<&Entry> = diffs
             .iter()
             .flat_map(|diff| diff.old.iter().chain(&diff.new))
+            .collect::<BTreeSet<_>>()
+            .into_iter()
             .filter_map(|path| entries.get(path))
             .filter(|entry| is_file(entry.kind) && entry.size <= MAX_FILE as u64)
             .collect();
         let bytes: u64 = wanted.iter().map(|entry| entry.size).sum();
-        if bytes > MAX_KEPT as u64 {
+        if bytes > MAX_READ {
             let reason = format!(
-                "it touches files of {bytes} bytes together; at most {MAX_KEPT} are allowed"
+                "it touches files of {bytes} bytes together; at most {MAX_READ} are allowed. Split \
+                 the issue"
             );
             return Err(refused(Vec::new(), vec![Rejection::whole(reason)]));
         }
@@ -293,7 +370,7 @@ impl Base {
     }
 
     /// The files that a draft leads to, and why some are refused.
-    fn apply_all(&self, diffs: &[FileDiff]) -> (Vec<PatchedFile>, Vec<Rejection>) {
+    fn apply_all(&self, diffs: &[FileDiff]) -> (Vec<FileVersions>, Vec<Rejection>) {
         let (mut files, mut rejected) = (Vec::new(), Vec::new());
         let leaving = leaving(diffs);
         for diff in diffs {
@@ -302,9 +379,7 @@ impl Base {
                 Err(rejection) => rejected.push(rejection),
             }
         }
-        files.retain(|file: &PatchedFile| {
-            file.original_content != file.patched_content || self.mode_differs(file)
-        });
+        files.retain(|file: &FileVersions| file.before != file.after || self.mode_differs(file));
         rejected.extend(files.iter().filter_map(too_large));
         rejected.extend(files.iter().filter_map(with_registered_secret));
         (files, rejected)
@@ -315,7 +390,7 @@ impl Base {
         &self,
         diff: &FileDiff,
         leaving: &BTreeSet<&str>,
-    ) -> Result<Vec<PatchedFile>, Rejection> {
+    ) -> Result<Vec<FileVersions>, Rejection> {
         let path = diff.path();
         if let Some(removed) = self.without_text(diff) {
             return Ok(vec![removed]);
@@ -340,34 +415,34 @@ impl Base {
         })?;
         let kind = kind.unwrap_or(kind_before);
         let removed =
-            |old: &String| PatchedFile::new(old, Some(original.clone()), None, kind_before);
+            |old: &String| FileVersions::new(old, Some(original.clone()), None, kind_before);
         match (&diff.old, &diff.new) {
             (Some(old), None) if patched.is_empty() => Ok(vec![removed(old)]),
             (Some(old), None) => Err(Rejection::file(old, "it is deleted, but not all of it")),
             (Some(old), Some(new)) if old != new => {
-                let added = PatchedFile::new(new, None, Some(patched), kind);
+                let added = FileVersions::new(new, None, Some(patched), kind);
                 let removed = (!diff.is_copy).then(|| removed(old));
                 Ok(removed.into_iter().chain([added]).collect())
             }
-            (Some(_), Some(new)) => Ok(vec![PatchedFile::new(
+            (Some(_), Some(new)) => Ok(vec![FileVersions::new(
                 new,
                 Some(original),
                 Some(patched),
                 kind,
             )]),
-            (None, _) => Ok(vec![PatchedFile::new(path, None, Some(patched), kind)]),
+            (None, _) => Ok(vec![FileVersions::new(path, None, Some(patched), kind)]),
         }
     }
 
     /// A link, or a file that is no text, that goes: what is in it does not matter.
-    fn without_text(&self, diff: &FileDiff) -> Option<PatchedFile> {
+    fn without_text(&self, diff: &FileDiff) -> Option<FileVersions> {
         let path = diff.old.as_ref().filter(|_| diff.new.is_none())?;
         let kind = self.entries.get(path)?.kind;
         let is_text = is_file(kind) && !diff.is_binary;
         if is_text || kind == EntryKind::Submodule {
             return None;
         }
-        Some(PatchedFile::new(path, Some(String::new()), None, kind))
+        Some(FileVersions::new(path, Some(String::new()), None, kind))
     }
 
     fn text(&self, path: &str) -> Result<(String, EntryKind), Rejection> {
@@ -411,10 +486,10 @@ impl Base {
         }
     }
 
-    fn mode_differs(&self, file: &PatchedFile) -> bool {
+    fn mode_differs(&self, file: &FileVersions) -> bool {
         let before = self.entries.get(&file.path).map(|entry| entry.kind);
-        before != Some(EntryKind::Executable) && file.executable
-            || before == Some(EntryKind::Executable) && !file.executable
+        let is_executable = |kind| kind == Some(EntryKind::Executable);
+        is_executable(before) != is_executable(Some(file.kind))
     }
 }
 

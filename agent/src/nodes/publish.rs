@@ -25,10 +25,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::NodeDeps;
 use super::context::{failed, git, optional, permanent, required};
-use super::patch::{PatchedFile, changes};
+use super::patch::{self, PatchedFile};
 use super::summary::{Facts, Summary};
 use super::test::{TestCommand, TestResults};
-use crate::git::{Author, GitError, ObjectId, Remote};
+use crate::git::{Author, Change, GitError, ObjectId, Remote};
 use crate::sandbox::Isolation;
 use crate::setup::SetupReport;
 use branch::Standing;
@@ -108,7 +108,9 @@ impl Node for Publish {
         let ctx = call.ctx;
         let files: Vec<PatchedFile> = required(ctx, "workspace.files")?;
         let command = TestCommand::chosen(deps, ctx).await?;
-        let candidate = self.tested(&files, optional(ctx, "tests.results")?).await?;
+        let changes = patch::accepted(deps, ctx).await?;
+        let tested = self.tested(&changes, optional(ctx, "tests.results")?);
+        let candidate = tested.await?;
         let candidate = self.push(candidate, &command, &call.cancel).await?;
         let before: Option<TestResults> = optional(ctx, "tests.before")?;
         let risks: Option<Vec<String>> = optional(ctx, "review.risks")?;
@@ -152,14 +154,14 @@ impl Publish {
     /// The commit of the tree that was tested.
     async fn tested(
         &self,
-        files: &[PatchedFile],
+        changes: &[Change],
         results: Option<TestResults>,
     ) -> Result<Candidate, NodeError> {
         let workspace = &self.0.workspace;
         let base = workspace.base.clone();
         let tree = workspace
             .repository
-            .write_tree(&base, &changes(files))
+            .write_tree(&base, changes)
             .await
             .map_err(git)?;
         if let Some(results) = results.as_ref().filter(|results| results.tree != tree) {

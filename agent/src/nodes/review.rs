@@ -11,13 +11,15 @@ use serde_json::{Value, json};
 
 use super::context::{optional, required};
 use super::finding::{Finding, Source};
-use super::patch::PatchedFile;
+use super::patch::{PatchedFile, Status};
 use super::summary::code;
 use super::test::TestResults;
 use super::test::count::Count;
 
 /// How much of the tests' output a finding tells.
 const TAIL: usize = 8 * 1024;
+/// Most paths that a risk names.
+const NAMED: usize = 20;
 /// A change of more lines than this is a risk.
 const MANY_LINES: usize = 400;
 /// Files that say what else is installed.
@@ -146,12 +148,12 @@ fn risks(
     };
     let mut risk = |what: &str, paths: Vec<String>| {
         if !paths.is_empty() {
-            risks.push(format!("{what}: {}", paths.join(", ")));
+            risks.push(format!("{what}: {}", listed(&paths)));
         }
     };
     risk(
         "Files are deleted",
-        paths(&|file| file.patched_content.is_none()),
+        paths(&|file| file.status == Status::Deleted),
     );
     risk(
         "Tests themselves are changed",
@@ -190,6 +192,15 @@ fn risks(
     risks
 }
 
+/// Some of the paths, and how many more there are.
+fn listed(paths: &[String]) -> String {
+    let mut list = paths[..paths.len().min(NAMED)].join(", ");
+    if let Some(more @ 1..) = paths.len().checked_sub(NAMED) {
+        let _ = write!(list, " and {more} more");
+    }
+    list
+}
+
 fn approval(files: &[PatchedFile], after: Option<&TestResults>) -> String {
     let files = match files.len() {
         1 => "1 file is changed".to_owned(),
@@ -225,16 +236,10 @@ fn is_test(path: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::git::EntryKind;
     use crate::sandbox::Exceeded;
 
     fn file(path: &str, before: Option<&str>, after: Option<&str>) -> PatchedFile {
-        PatchedFile::new(
-            path,
-            before.map(str::to_owned),
-            after.map(str::to_owned),
-            EntryKind::File,
-        )
+        PatchedFile::of_texts(path, before, after)
     }
 
     fn results(returncode: Option<i32>, timed_out: bool) -> TestResults {

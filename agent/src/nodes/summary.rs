@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde::{Deserialize, Serialize};
 
 use super::TaskFacts;
-use super::patch::PatchedFile;
+use super::patch::{PatchedFile, Status};
 use super::test::count::Count;
 use super::test::{TestResults, names};
 use crate::sandbox::Isolation;
@@ -13,6 +13,10 @@ use crate::setup::SetupReport;
 
 /// Most tests that are named.
 const NAMED: usize = 30;
+/// Most changed files that are listed.
+const LISTED: usize = 100;
+/// Longest summary as Markdown, in bytes: GitHub takes 65,536 characters of a pull request's text.
+const LONGEST: usize = 60_000;
 
 /// What a summary is made of.
 pub(super) struct Facts<'a> {
@@ -57,7 +61,7 @@ impl Summary {
     pub(super) fn of(facts: &Facts<'_>) -> Self {
         Self {
             title: facts.task.title.clone(),
-            changes: facts.files.iter().map(change).collect(),
+            changes: changes(facts.files),
             tests: Tested::of(facts),
             risks: facts.risks.to_vec(),
             next_actions: next_actions(facts),
@@ -77,8 +81,23 @@ impl Summary {
         }
         section(&mut text, "Risks", &self.risks);
         section(&mut text, "Next", &self.next_actions);
-        patchfleet_guard::redact(&text).into_owned()
+        bounded(patchfleet_guard::redact(&text).into_owned(), LONGEST)
     }
+}
+
+/// The text's whole lines, as far as there is room, and a line that says that there were more.
+fn bounded(mut text: String, longest: usize) -> String {
+    if text.len() <= longest {
+        return text;
+    }
+    let mut end = longest;
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    let end = text[..end].rfind('\n').map_or(end, |end| end + 1);
+    text.truncate(end);
+    text.push_str("\n*The rest is left out: the summary is too long.*\n");
+    text
 }
 
 fn section(text: &mut String, title: &str, items: &[String]) {
@@ -161,14 +180,21 @@ fn ending(results: &TestResults) -> String {
     }
 }
 
+/// A line for each file, and one for those that are not named.
+fn changes(files: &[PatchedFile]) -> Vec<String> {
+    let more = files.len().checked_sub(LISTED).filter(|more| *more > 0);
+    let more = more.map(|more| format!("and {more} more files"));
+    files.iter().take(LISTED).map(change).chain(more).collect()
+}
+
 fn change(file: &PatchedFile) -> String {
     let path = code(&file.path);
-    let (added, removed) = file.line_counts();
-    match (&file.original_content, &file.patched_content) {
-        (None, _) if added == 1 => format!("`{path}` is new (1 line)"),
-        (None, _) => format!("`{path}` is new ({added} lines)"),
-        (_, None) => format!("`{path}` is deleted"),
-        _ => format!("`{path}` (+{added} −{removed})"),
+    let (added, removed) = (file.added, file.removed);
+    match file.status {
+        Status::Added if added == 1 => format!("`{path}` is new (1 line)"),
+        Status::Added => format!("`{path}` is new ({added} lines)"),
+        Status::Deleted => format!("`{path}` is deleted"),
+        Status::Changed => format!("`{path}` (+{added} −{removed})"),
     }
 }
 

@@ -22,8 +22,8 @@ use tokio_util::sync::CancellationToken;
 pub use results::TestResults;
 
 use super::NodeDeps;
-use super::context::{git, optional, permanent, required};
-use super::patch::{PatchedFile, changes};
+use super::context::{git, optional, permanent};
+use super::patch;
 use crate::git::{Entry, ObjectId};
 use crate::process::SpawnError;
 use crate::sandbox::{Run, Sandbox, SandboxError, test_environment};
@@ -49,11 +49,11 @@ pub(super) struct Test(pub(super) Arc<NodeDeps>);
 impl Node for Test {
     async fn run(&self, call: NodeCall<'_>) -> Result<Value, NodeError> {
         let deps = &self.0;
-        let files: Vec<PatchedFile> = required(call.ctx, "workspace.files")?;
+        let changes = patch::accepted(deps, call.ctx).await?;
         let workspace = &deps.workspace;
         let tree = workspace
             .repository
-            .write_tree(&workspace.base, &changes(&files))
+            .write_tree(&workspace.base, &changes)
             .await;
         let tree = tree.map_err(git)?;
         let command = TestCommand::chosen(deps, call.ctx).await?;

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use patchfleet_domain::outcome::{Failure, FailureKind, Outcome};
-use patchfleet_domain::report::{Checkpoint, WorkEvent};
+use patchfleet_domain::report::{Checkpoint, Report, WorkEvent};
 use patchfleet_domain::{Phase, Work};
-use patchfleet_proto::v1;
+use patchfleet_proto::{MAX_MESSAGE_BYTES, encoded_len, v1};
 use secrecy::SecretString;
 
 use super::desk::{Desk, Standing, Stop};
@@ -17,6 +17,21 @@ const TOKEN_PATIENCE: Duration = Duration::from_mins(2);
 
 /// How the failure begins whose reason is that no token could be had.
 pub(crate) const NO_TOKEN: &str = "no token for the repository";
+
+/// Longest text for people in a report, in bytes. Comments on GitHub have room for 65,536.
+const LONGEST_TEXT: usize = 256 * 1024;
+
+/// Why a checkpoint is not durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NotKept {
+    /// The attempt is not this agent's any more.
+    Gone,
+    /// It is longer than a message may be. It was not sent, and never will be.
+    TooLarge {
+        /// The bytes of the message that it would be.
+        bytes: usize,
+    },
+}
 
 /// The attempt is not this agent's any more; what it does counts for nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,7 +71,7 @@ impl Reporter {
 
     /// The assignment is refused.
     pub(crate) fn refuse(&self, reason: impl Into<String>) {
-        let reason = self.hide_paths(&reason.into());
+        let reason = shortened(self.hide_paths(&reason.into()));
         self.desk.put(self.work, WorkEvent::Refused { reason });
     }
 
@@ -66,7 +81,7 @@ impl Reporter {
             self.work,
             WorkEvent::Progress {
                 phase,
-                detail: detail.into(),
+                detail: shortened(detail.into()),
             },
         );
     }
@@ -77,15 +92,21 @@ impl Reporter {
         self.desk.put(self.work, WorkEvent::Log { lines, dropped });
     }
 
-    /// A node finished. Returns when that is durable.
-    pub(crate) async fn checkpoint(&self, checkpoint: Checkpoint) -> Result<(), Gone> {
-        self.durably(WorkEvent::Checkpoint(checkpoint)).await
+    /// A node finished. Returns when that is durable. A checkpoint that no message can carry is
+    /// refused here: sent, it would break the stream, and every stream after it.
+    pub(crate) async fn checkpoint(&self, checkpoint: Checkpoint) -> Result<(), NotKept> {
+        let event = WorkEvent::Checkpoint(checkpoint);
+        let bytes = message_bytes(self.work, event.clone());
+        if bytes > MAX_MESSAGE_BYTES {
+            return Err(NotKept::TooLarge { bytes });
+        }
+        self.durably(event).await.map_err(|Gone| NotKept::Gone)
     }
 
     /// The attempt ended. Returns when that is durable.
     pub(crate) async fn finished(&self, mut outcome: Outcome) -> Result<(), Gone> {
         for text in outcome.texts_mut() {
-            *text = self.hide_paths(text);
+            *text = shortened(self.hide_paths(text));
         }
         self.durably(WorkEvent::Finished(outcome)).await
     }
@@ -138,5 +159,107 @@ impl Reporter {
     /// The work is done; its slot is free.
     pub(crate) fn free(&self) {
         self.desk.free(self.work);
+    }
+}
+
+/// The bytes that a report takes as a message.
+fn message_bytes(work: Work, event: WorkEvent) -> usize {
+    let report = Report {
+        work,
+        // The longest number there is: the report has none yet.
+        seq: u64::MAX,
+        event,
+    };
+    let body = v1::agent_message::Body::Report(report.into());
+    encoded_len(&v1::AgentMessage { body: Some(body) })
+}
+
+/// A text for people that a message has room for: its beginning and its end, where it is too long.
+fn shortened(text: String) -> String {
+    if text.len() <= LONGEST_TEXT {
+        return text;
+    }
+    let head = text.floor_char_boundary(LONGEST_TEXT / 2);
+    let tail = text.ceil_char_boundary(text.len() - LONGEST_TEXT / 2);
+    let omitted = tail - head;
+    format!(
+        "{}\n[{omitted} bytes are left out here]\n{}",
+        &text[..head],
+        &text[tail..]
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use patchfleet_domain::{AttemptNumber, TaskId};
+    use serde_json::json;
+
+    use super::*;
+
+    fn reporter() -> Reporter {
+        let work = Work {
+            task: TaskId::new(),
+            attempt: AttemptNumber(1),
+        };
+        let desk = Arc::new(Desk::default());
+        desk.open(work, true);
+        Reporter::new(desk, Arc::default(), work)
+    }
+
+    fn message_sizes(reporter: &Reporter) -> Vec<usize> {
+        let messages = reporter.desk.unsaid().into_iter();
+        messages
+            .map(|body| encoded_len(&v1::AgentMessage { body: Some(body) }))
+            .collect()
+    }
+
+    #[tokio::test]
+    async fn a_checkpoint_that_no_message_can_carry_is_refused_and_never_sent() {
+        let reporter = reporter();
+        let checkpoint = |bytes: usize| Checkpoint {
+            node: "patch".to_owned(),
+            visit: 1,
+            output: json!("x".repeat(bytes)),
+        };
+        let refused = reporter.checkpoint(checkpoint(MAX_MESSAGE_BYTES)).await;
+        let Err(NotKept::TooLarge { bytes }) = refused else {
+            panic!("{refused:?}");
+        };
+        assert!(bytes > MAX_MESSAGE_BYTES);
+        assert_eq!(message_sizes(&reporter), [0; 0]);
+        // What is just short enough goes, and the stream takes it.
+        let spare = bytes - MAX_MESSAGE_BYTES;
+        let largest = reporter.checkpoint(checkpoint(MAX_MESSAGE_BYTES - spare));
+        let waiting = futures::poll!(std::pin::pin!(largest));
+        assert!(waiting.is_pending(), "it waits for the coordinator");
+        let [sent] = message_sizes(&reporter)[..] else {
+            panic!("one message");
+        };
+        assert!(sent <= MAX_MESSAGE_BYTES, "{sent}");
+    }
+
+    #[tokio::test]
+    async fn whatever_people_are_told_fits_into_a_message() {
+        let reporter = reporter();
+        let long = "é".repeat(MAX_MESSAGE_BYTES);
+        reporter.progress(Phase::Workspace, long.clone());
+        reporter.refuse(long.clone());
+        let end = Outcome::Failed(Failure {
+            kind: FailureKind::TestsFailed,
+            message: format!("it began {long} and ended"),
+            retryable: false,
+            discard_checkpoints: false,
+        });
+        let finished = reporter.finished(end);
+        assert!(futures::poll!(std::pin::pin!(finished)).is_pending());
+        let sizes = message_sizes(&reporter);
+        assert_eq!(sizes.len(), 3);
+        assert!(
+            sizes.iter().all(|bytes| *bytes < MAX_MESSAGE_BYTES / 4),
+            "{sizes:?}"
+        );
+        let cut = shortened(format!("it began {long} and ended"));
+        assert!(cut.starts_with("it began") && cut.ends_with("and ended"));
+        assert!(cut.contains("bytes are left out here"));
     }
 }

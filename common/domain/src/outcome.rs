@@ -25,6 +25,8 @@ words! {
         TestsTimedOut = "tests_timed_out",
         /// The tests used up the memory or the disk of their sandbox after all rounds.
         TestsOverLimit = "tests_over_limit",
+        /// What a step of the work produced is more than one message to the coordinator may have.
+        ResultTooLarge = "result_too_large",
         /// GitHub refused the push.
         PushRefused = "push_refused",
         /// GitHub refused the pull request.
@@ -104,6 +106,9 @@ impl FailureKind {
             }
             Self::TestsOverLimit => {
                 "Have the tests use less memory or disk (fewer at a time, smaller data), or ask the operator to raise the agent's limit that is named, then comment `/patchfleet retry`."
+            }
+            Self::ResultTooLarge => {
+                "Split the request into smaller ones, or take generated and very large files out of it, then comment `/patchfleet retry`."
             }
             Self::PushRefused => {
                 "Allow Patchfleet to push branches `patchfleet/*` (branch protection, token scope), then comment `/patchfleet retry`."

@@ -172,7 +172,12 @@ impl<'a> Walk<'a> {
         };
         self.ctx.merge(&checkpoint.delta);
         if !replayed {
-            self.observer.finished(&checkpoint, started.elapsed()).await;
+            let kept = self.observer.finished(&checkpoint, started.elapsed()).await;
+            kept.map_err(|error| RunError::Node {
+                node: node.id.clone(),
+                error,
+                ctx: Box::new(self.ctx.clone()),
+            })?;
         }
         self.visits.push(Visit {
             node: node.id.clone(),

@@ -94,8 +94,9 @@ pub struct Checkpoint {
 pub trait Observer: Send + Sync {
     /// A visit begins.
     async fn started(&self, node: &str, visit: u32);
-    /// A visit ended. The next one begins when this returns: a checkpoint is durable by then.
-    async fn finished(&self, checkpoint: &Checkpoint, duration: Duration);
+    /// A visit ended. The next one begins when this returns: a checkpoint is durable by then. An
+    /// error ends the run, as one of the node would that no edge leads on from.
+    async fn finished(&self, checkpoint: &Checkpoint, duration: Duration) -> Result<(), NodeError>;
     /// A try failed; it is tried again when `again` says so.
     async fn failed(&self, node: &str, error: &NodeError, again: bool);
     /// A visit was not made, because it has a checkpoint.

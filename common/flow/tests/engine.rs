@@ -76,14 +76,27 @@ struct Recorder {
     checkpoints: Mutex<Vec<Checkpoint>>,
     replayed: AtomicU32,
     tries: AtomicU32,
+    /// The node whose checkpoint is refused.
+    keeps_none_of: Option<&'static str>,
 }
 
 #[async_trait]
 impl Observer for Recorder {
     async fn started(&self, _node: &str, _visit: u32) {}
 
-    async fn finished(&self, checkpoint: &Checkpoint, _duration: Duration) {
+    async fn finished(
+        &self,
+        checkpoint: &Checkpoint,
+        _duration: Duration,
+    ) -> Result<(), NodeError> {
+        if self
+            .keeps_none_of
+            .is_some_and(|node| node == checkpoint.node)
+        {
+            return Err(NodeError::permanent("too_large", "it can't be kept"));
+        }
         self.checkpoints.lock().unwrap().push(checkpoint.clone());
+        Ok(())
     }
 
     async fn failed(&self, _node: &str, _error: &NodeError, _again: bool) {
@@ -140,6 +153,20 @@ async fn red_tests_and_rejected_diffs_lead_back_to_the_draft() {
     assert_eq!(way.join(" "), expected);
     assert_eq!(report.ctx.text("publish.text"), Some("round 3"));
     assert_eq!(report.ctx.text("finding"), Some("draft 1 does not apply"));
+}
+
+#[tokio::test]
+async fn a_checkpoint_that_can_not_be_kept_ends_the_run_in_words() {
+    let recorder = Recorder {
+        keeps_none_of: Some("patch"),
+        ..Recorder::default()
+    };
+    let error = run(&script(1, 1), vec![], &recorder).await.unwrap_err();
+    let RunError::Node { node, error, .. } = error else {
+        panic!("{error}")
+    };
+    assert_eq!((node.as_str(), error.code.as_str()), ("patch", "too_large"));
+    assert_eq!(recorder.checkpoints.lock().unwrap().len(), 1, "the draft");
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 //! stream wait for them, nothing else does. When a stream breaks, the agent's leases go on for a
 //! grace; only a goodbye gives attempts up at once.
 
+mod assign;
 mod ended;
 mod presence;
 mod reports;
@@ -223,7 +224,7 @@ impl Session {
     }
 
     async fn assign(&mut self, handover: Handover) -> Result<(), Status> {
-        let message = assign_message(&handover.assignment);
+        let message = assign::message(&handover.assignment);
         self.outgoing.say(Body::Assign(message)).await?;
         let latency = handover.waited + handover.planned.elapsed();
         let metrics = self.shared.registry.metrics();
@@ -262,15 +263,5 @@ impl Session {
         if let Err(error) = left.await {
             tracing::warn!(%error, "the store does not know yet that the agent left");
         }
-    }
-}
-
-fn assign_message(assignment: &crate::store::Assignment) -> v1::Assign {
-    let checkpoints = assignment.checkpoints.iter().cloned();
-    v1::Assign {
-        work: Some(assignment.work.into()),
-        task: Some(v1::Task::from(&assignment.task)),
-        checkpoints: checkpoints.map(Into::into).collect(),
-        traceparent: assignment.task.traceparent.clone().unwrap_or_default(),
     }
 }

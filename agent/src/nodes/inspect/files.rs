@@ -13,6 +13,8 @@ use crate::git::{Entry, EntryKind};
 
 /// Most files that are listed either way; the context travels in one message.
 const MAX_LISTED: usize = 2000;
+/// Most bytes of their paths together: one alone may have 4 KiB.
+const MAX_PATHS: usize = 1 << 20;
 /// Most bytes of all previews; files named in the request come first.
 const MAX_PREVIEWS: usize = 512 * 1024;
 /// Longest line of a preview, in characters.
@@ -69,12 +71,18 @@ pub(super) enum Reason {
 pub(super) fn inspect(root: &Path, entries: &[Entry], options: &Options) -> Inspected {
     let mut inspected = Inspected::default();
     let mut budget = MAX_PREVIEWS;
+    let mut paths = MAX_PATHS;
     let mut ordered: Vec<_> = entries
         .iter()
         .map(|entry| (is_named(entry, options), entry))
         .collect();
     ordered.sort_by_key(|(selected, _)| !selected);
     for (selected, entry) in ordered {
+        let Some(left) = paths.checked_sub(entry.path.len()) else {
+            inspected.left_out += 1;
+            continue;
+        };
+        let listed = inspected.structure.len() + inspected.excluded.len();
         match text_of(root, entry, options) {
             Err(_) if inspected.excluded.len() >= MAX_LISTED => inspected.left_out += 1,
             Ok(_) if inspected.structure.len() >= MAX_LISTED => inspected.left_out += 1,
@@ -93,6 +101,9 @@ pub(super) fn inspect(root: &Path, entries: &[Entry], options: &Options) -> Insp
                     selected,
                 });
             }
+        }
+        if inspected.structure.len() + inspected.excluded.len() > listed {
+            paths = left;
         }
     }
     inspected.structure.sort_by(|a, b| a.path.cmp(&b.path));

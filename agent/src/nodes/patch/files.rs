@@ -1,66 +1,80 @@
-//! A file before and after the patch, as the context keeps it.
+//! A file that a patch touches: its text in memory, and what the context keeps of it.
+//!
+//! The context keeps no text of a file. It travels to the coordinator and back with every attempt,
+//! so that its size must follow that of the change and not that of the files: the text of a file is
+//! had again from the base and the accepted diff (`patch.rs`).
+
+use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
 use super::encoding;
 use crate::git::{Change, EntryKind};
 
-/// A file that the patch touches.
+/// A file before and after the patch, in memory alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct FileVersions {
+    /// Where.
+    pub(super) path: String,
+    /// Its text before; none for a new file, empty for what is no text. What is not UTF-8 has a
+    /// character for each byte (`patch/encoding.rs`).
+    pub(super) before: Option<String>,
+    /// Its text after; none for a deleted file.
+    pub(super) after: Option<String>,
+    /// What it is afterwards.
+    pub(super) kind: EntryKind,
+}
+
+/// What the context keeps of a file that the patch touches.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PatchedFile {
     /// Where.
     pub path: String,
-    /// Its text before; `null` for a new file, empty for what is no text. What is not UTF-8 has a
-    /// character for each byte (`patch/encoding.rs`).
-    pub original_content: Option<String>,
-    /// Its text after; `null` for a deleted file.
-    pub patched_content: Option<String>,
-    /// Whether the patch changed it.
+    /// What the patch does to it.
     pub status: Status,
-    /// It may be executed afterwards.
+    /// Lines that it gets, by count of equal lines; an estimate.
     #[serde(default)]
-    pub executable: bool,
+    pub added: usize,
+    /// Lines that it loses, by count of equal lines; an estimate.
+    #[serde(default)]
+    pub removed: usize,
 }
 
-/// Whether a patch changed a file.
+/// What a patch does to a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
-    /// It is as it was.
-    Original,
-    /// It was changed.
-    Patched,
+    /// It is new.
+    Added,
+    /// It was there before and is there afterwards. The alias is the word of earlier releases.
+    #[serde(alias = "patched")]
+    Changed,
+    /// It is there no more.
+    Deleted,
 }
 
-impl PatchedFile {
-    pub(in crate::nodes) fn new(
+impl FileVersions {
+    pub(super) fn new(
         path: &str,
-        original_content: Option<String>,
-        patched_content: Option<String>,
+        before: Option<String>,
+        after: Option<String>,
         kind: EntryKind,
     ) -> Self {
         Self {
             path: path.to_owned(),
-            original_content,
-            patched_content,
-            status: Status::Patched,
-            executable: kind == EntryKind::Executable,
+            before,
+            after,
+            kind,
         }
-    }
-
-    /// Lines that the patch adds or takes away, by count of equal lines; an estimate.
-    pub(in crate::nodes) fn changed_lines(&self) -> usize {
-        let (added, removed) = self.line_counts();
-        added + removed
     }
 
     /// Lines added and removed: those that stand on one side only.
-    pub(in crate::nodes) fn line_counts(&self) -> (usize, usize) {
-        let mut balance = std::collections::HashMap::<&str, isize>::new();
-        for line in self.patched_content.iter().flat_map(|text| text.lines()) {
+    fn line_counts(&self) -> (usize, usize) {
+        let mut balance = HashMap::<&str, isize>::new();
+        for line in self.after.iter().flat_map(|text| text.lines()) {
             *balance.entry(line).or_default() += 1;
         }
-        for line in self.original_content.iter().flat_map(|text| text.lines()) {
+        for line in self.before.iter().flat_map(|text| text.lines()) {
             *balance.entry(line).or_default() -= 1;
         }
         balance
@@ -70,19 +84,50 @@ impl PatchedFile {
                 _ => (added, removed + count.unsigned_abs()),
             })
     }
+
+    /// What the context keeps of it.
+    pub(super) fn facts(&self) -> PatchedFile {
+        let (added, removed) = self.line_counts();
+        PatchedFile {
+            path: self.path.clone(),
+            status: match (&self.before, &self.after) {
+                (None, _) => Status::Added,
+                (_, None) => Status::Deleted,
+                _ => Status::Changed,
+            },
+            added,
+            removed,
+        }
+    }
+
+    /// What it means for a tree.
+    pub(super) fn into_change(self) -> Change {
+        Change {
+            path: self.path,
+            content: self.after.as_deref().map(encoding::to_bytes),
+            kind: if self.kind == EntryKind::Executable {
+                EntryKind::Executable
+            } else {
+                EntryKind::File
+            },
+        }
+    }
 }
 
-/// What the files mean for a tree.
-pub(in crate::nodes) fn changes(files: &[PatchedFile]) -> Vec<Change> {
-    let patched = files.iter().filter(|file| file.status == Status::Patched);
-    let change = |file: &PatchedFile| Change {
-        path: file.path.clone(),
-        content: file.patched_content.as_deref().map(encoding::to_bytes),
-        kind: if file.executable {
-            EntryKind::Executable
-        } else {
-            EntryKind::File
-        },
-    };
-    patched.map(change).collect()
+impl PatchedFile {
+    /// The facts of a file with these texts.
+    #[cfg(test)]
+    pub(in crate::nodes) fn of_texts(
+        path: &str,
+        before: Option<&str>,
+        after: Option<&str>,
+    ) -> Self {
+        let text = |text: Option<&str>| text.map(str::to_owned);
+        FileVersions::new(path, text(before), text(after), EntryKind::File).facts()
+    }
+
+    /// Lines that the patch adds or takes away; an estimate.
+    pub(in crate::nodes) const fn changed_lines(&self) -> usize {
+        self.added + self.removed
+    }
 }

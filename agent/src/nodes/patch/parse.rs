@@ -276,14 +276,24 @@ fn side(text: &str) -> Option<String> {
 /// Both names of `diff --git a/x b/x`; without quotes they can only be told when they are equal.
 fn header_names(text: &str) -> Option<(String, String)> {
     if text.starts_with('"') {
-        let end = text.find("\" ")? + 1;
-        let (old, new) = (unquote(&text[..end]), unquote(&text[end + 1..]));
+        let end = closing_quote(text)? + 1;
+        let (old, new) = (unquote(&text[..end]), unquote(text.get(end + 1..)?));
         return Some((old.get(2..)?.to_owned(), new.get(2..)?.to_owned()));
     }
     let half = text.len().checked_sub(1)? / 2;
     let (old, new) = (text.get(..half)?, text.get(half + 1..)?);
     let (old, new) = (old.strip_prefix("a/")?, new.strip_prefix("b/")?);
     (old == new).then(|| (old.to_owned(), new.to_owned()))
+}
+
+/// Where a quoted name ends: quotes within it have a backslash before them.
+fn closing_quote(text: &str) -> Option<usize> {
+    let bytes = text.as_bytes();
+    let mut at = 1;
+    while *bytes.get(at)? != b'"' {
+        at += if bytes[at] == b'\\' { 2 } else { 1 };
+    }
+    Some(at)
 }
 
 /// `@@ -1,2 +1,3 @@`: first line before, lines before, lines after.

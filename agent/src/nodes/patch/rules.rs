@@ -1,5 +1,6 @@
 //! What a draft must not touch.
 
+use std::fmt::Write as _;
 use std::sync::LazyLock;
 
 use crate::repository_config::{self, Globs, RepositoryConfig};
@@ -103,6 +104,9 @@ const PROTECTED: &[&str] = &[
     "**/.aider*",
 ];
 
+/// Most allowed patterns that a refusal names.
+const NAMED: usize = 20;
+
 /// What no configuration opens: it would open everything else.
 const NEVER_OPENED: [&str; 2] = repository_config::FILES;
 
@@ -125,7 +129,11 @@ pub(super) fn refusal(path: &str, config: &RepositoryConfig) -> Option<String> {
         return Some("the path is protected".to_owned());
     }
     if !config.allowed_paths.is_empty() && !config.allowed_paths.matches(path) {
-        let allowed = config.allowed_paths.patterns().join(", ");
+        let patterns = config.allowed_paths.patterns();
+        let mut allowed = patterns[..patterns.len().min(NAMED)].join(", ");
+        if let Some(more @ 1..) = patterns.len().checked_sub(NAMED) {
+            let _ = write!(allowed, " and {more} more");
+        }
         return Some(format!("the path is not among the allowed ones: {allowed}"));
     }
     None

@@ -190,13 +190,9 @@ async fn what_git_tells_becomes_the_tree_that_git_has() {
         deps.workspace.repository.clone(),
         deps.workspace.base.clone(),
     );
-    let delta = patched(deps, &diff).await.unwrap();
-    let files: Vec<PatchedFile> =
-        serde_json::from_value(delta["workspace"]["files"].clone()).unwrap();
-    let tree = repository
-        .write_tree(&base, &changes(&files))
-        .await
-        .unwrap();
+    let (delta, changes) = patched_and_accepted(deps, &diff).await;
+    delta.unwrap();
+    let tree = repository.write_tree(&base, &changes).await.unwrap();
     let expected = git(folder.path(), &["write-tree"]).await;
     assert_eq!(tree.as_str(), String::from_utf8(expected).unwrap().trim());
 }
@@ -211,6 +207,31 @@ async fn patched(deps: NodeDeps, diff: &str) -> Result<Value, NodeError> {
         cancel: CancellationToken::new(),
     };
     Patch(Arc::new(deps)).run(call).await
+}
+
+/// What the node gives, and the change that a later node makes of it.
+async fn patched_and_accepted(
+    deps: NodeDeps,
+    diff: &str,
+) -> (Result<Value, NodeError>, Vec<Change>) {
+    let deps = Arc::new(deps);
+    let mut ctx = Context::new(json!({ "diff": { "proposed": diff } }));
+    let call = NodeCall {
+        node: "patch",
+        visit: 1,
+        ctx: &ctx,
+        with: Value::Null,
+        cancel: CancellationToken::new(),
+    };
+    let delta = Patch(Arc::clone(&deps)).run(call).await;
+    let Ok(output) = &delta else {
+        return (delta, Vec::new());
+    };
+    ctx.merge(output);
+    // A round later, and refused: what was accepted stays.
+    ctx.merge(&json!({ "diff": { "proposed": "another" } }));
+    let changes = accepted(&deps, &ctx).await.unwrap();
+    (delta, changes)
 }
 
 fn adding(path: &str, text: &str) -> String {
@@ -343,18 +364,10 @@ async fn tree_after(script: &str, edit: &str) -> (Result<Value, NodeError>, Stri
     deps.workspace.base = base.trim().parse().unwrap();
     let (from, to) = (before.parse().unwrap(), after.parse().unwrap());
     let diff = store.diff_with_renames(&from, &to).await.unwrap();
-    let diff = String::from_utf8(diff).unwrap();
-    let delta = patched(deps, &diff).await;
-    let made = match &delta {
-        Ok(delta) => {
-            let files = delta["workspace"]["files"].clone();
-            let files: Vec<PatchedFile> = serde_json::from_value(files).unwrap();
-            let made = store.write_tree(&from, &changes(&files)).await;
-            made.unwrap().to_string()
-        }
-        Err(_) => String::new(),
-    };
-    (delta, made, after)
+    let diff = encoding::to_text(&diff).into_owned();
+    let (delta, changes) = patched_and_accepted(deps, &diff).await;
+    let made = store.write_tree(&from, &changes).await.unwrap();
+    (delta, made.to_string(), after)
 }
 
 #[tokio::test]
@@ -383,6 +396,10 @@ async fn files_folders_and_links_may_take_each_others_places() {
             "seq 100000 > long; seq 200000 > longer",
             "echo 1 >> long; rm longer",
         ),
+        (
+            "mkdir -p 'a \"b\" ü'; seq 200000 > 'a \"b\" ü/long'",
+            "rm 'a \"b\" ü/long'; echo 1 > x",
+        ),
     ] {
         let (delta, made, expected) = tree_after(script, edit).await;
         delta.unwrap_or_else(|error| panic!("{edit}: {}", error.message));
@@ -390,16 +407,75 @@ async fn files_folders_and_links_may_take_each_others_places() {
     }
 }
 
+/// What is kept follows the change, however long its files are: catalogues of translations, files of
+/// tens of languages, lock files, minified scripts, tables, and text in an old encoding.
 #[tokio::test]
-async fn a_draft_whose_files_do_not_fit_into_a_checkpoint_is_refused() {
-    let files = "for n in $(seq 6); do seq 300000 > l$n; done";
-    let (delta, ..) = tree_after(files, "for n in $(seq 6); do echo 1 >> l$n; done").await;
-    let error = delta.unwrap_err();
+async fn a_small_change_of_large_files_is_a_small_checkpoint() {
+    let long = "yes $(head -c 9000 /dev/zero | tr '\\0' x)";
+    for (count, make, edit) in [
+        (
+            18,
+            format!("{long} | head -c 900000 > f$n.json"),
+            "echo >> f$n.json",
+        ),
+        (
+            45,
+            format!("{long} | head -c 300000 > f$n.js"),
+            "sed -i 30d f$n.js",
+        ),
+        (
+            5,
+            format!("{long} | head -c 3000000 > f$n.csv"),
+            "sed -i 1d f$n.csv",
+        ),
+        (
+            9,
+            format!("{long} | sed 's/^x/\\xfc/' | head -c 1500000 > f$n.txt"),
+            "echo >> f$n.txt",
+        ),
+        (
+            5,
+            format!("{long} | head -c 6000000 > f$n.lock"),
+            "rm f$n.lock; echo $n > x",
+        ),
+    ] {
+        let files = format!("for n in $(seq {count}); do {make}; done");
+        let edit = format!("for n in $(seq {count}); do {edit}; done");
+        let (files, edit) = (files.as_str(), edit.as_str());
+        let (delta, made, expected) = tree_after(files, edit).await;
+        let delta = delta.unwrap_or_else(|error| panic!("{edit}: {}", error.message));
+        assert_eq!(made, expected, "{edit}");
+        let kept = bytes_in_message(&delta);
+        assert!(kept < 6 << 20, "{edit}: {kept} bytes are kept");
+    }
+}
+
+#[test]
+fn a_diff_of_long_lines_is_measured_as_it_travels() {
+    assert_eq!(too_long(&"x\n".repeat(1000)), None);
+    let reason = too_long(&"\u{1}".repeat(3 << 20)).unwrap();
+    assert!(reason.starts_with("its diff has 19 MiB"), "{reason}");
+}
+
+#[tokio::test]
+async fn a_refused_draft_of_thousands_of_files_names_some() {
+    let rig = Rig::with(&[("a", "1\n")]).await;
+    let mut deps = rig.deps(rig.workspace(1).await).await.unwrap();
+    deps.change.max_files = 3000;
+    let globs: Vec<_> = (0..500)
+        .map(|n| format!("  - only/here/{n}/**\n"))
+        .collect();
+    let config = format!("allowed_paths:\n{}", globs.concat());
+    deps.config = RepositoryConfig::parse(&config).unwrap();
+    let diff: String = (0..2000).map(|n| adding(&format!("f{n}"), "x")).collect();
+    let error = patched(deps, &diff).await.unwrap_err();
+    assert!(error.message.contains("`f0` is refused") && error.message.contains("480 more"));
     assert!(
-        error.message.contains("the 6 files that it touches"),
-        "{}",
-        error.message
+        error
+            .message
+            .ends_with("1980 more of its files are refused")
     );
+    assert!(bytes_in_message(&error) < 256 * 1024);
 }
 
 #[tokio::test]

@@ -80,7 +80,6 @@ mod tests {
     use patchfleet_domain::{AttemptNumber, IssueNumber, Work};
 
     use super::*;
-    use crate::git::EntryKind;
     use crate::nodes::summary::Facts;
     use crate::nodes::{PatchedFile, TestResults};
 
@@ -110,8 +109,7 @@ mod tests {
     }
 
     fn file(path: &str, before: Option<&str>, after: Option<&str>) -> PatchedFile {
-        let text = |text: &str| text.to_owned();
-        PatchedFile::new(path, before.map(text), after.map(text), EntryKind::File)
+        PatchedFile::of_texts(path, before, after)
     }
 
     fn results(stderr: &str, returncode: i32) -> TestResults {

@@ -72,8 +72,9 @@ pub(crate) struct Notes {
 #[async_trait::async_trait]
 impl Observer for Notes {
     async fn started(&self, _: &str, _: u32) {}
-    async fn finished(&self, checkpoint: &Checkpoint, _: Duration) {
+    async fn finished(&self, checkpoint: &Checkpoint, _: Duration) -> Result<(), NodeError> {
         self.checkpoints.lock().unwrap().push(checkpoint.clone());
+        Ok(())
     }
     async fn failed(&self, _: &str, _: &NodeError, _: bool) {}
     async fn replayed(&self, _: &Checkpoint) {}

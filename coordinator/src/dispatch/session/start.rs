@@ -16,7 +16,7 @@ use super::super::registration::{self, Newcomer};
 use super::super::registry::{Connection, Occupied, Order, Reservation};
 use super::super::service::{Shared, occupied, superseded};
 use super::ended::end_message;
-use super::{Place, assign_message};
+use super::{Place, assign};
 use crate::store::{Cas, NewPresence, StoreError};
 
 /// However short heartbeats are: an agent that is late for less gets work all the same.
@@ -154,7 +154,7 @@ async fn assign_again(
             assignment => assignment.map_err(|error| unavailable(&error))?,
         };
         if let Some(assignment) = assignment {
-            let message = assign_message(&assignment);
+            let message = assign::message(&assignment);
             outgoing.say(Body::Assign(message)).await?;
             said.push(*work);
         }
