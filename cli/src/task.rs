@@ -1,9 +1,9 @@
-//! `patchfleet task list|show|cancel|retry`.
+//! `patchfleet task list|show|cancel|retry|approve`.
 
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use patchfleet_domain::{Task, TaskId, TaskState, WaitReason};
+use patchfleet_domain::{Limit, Money, Task, TaskId, TaskState, WaitReason};
 use serde_json::Value;
 
 use crate::client::{ApiArgs, ApiClient, TaskPage};
@@ -44,6 +44,18 @@ enum TaskCommand {
         /// The task.
         id: TaskId,
     },
+    /// Lets a task spend more on models than its budget; one that waits for that goes on.
+    #[command(group(clap::ArgGroup::new("more").required(true).multiple(true)))]
+    Approve {
+        /// The task.
+        id: TaskId,
+        /// How many US dollars more, such as 5 or 2.50.
+        #[arg(long, value_name = "DOLLARS", group = "more")]
+        budget: Option<Money>,
+        /// How many tokens more.
+        #[arg(long, value_name = "N", group = "more")]
+        tokens: Option<u64>,
+    },
 }
 
 /// Does what was asked.
@@ -54,6 +66,17 @@ pub(crate) async fn run(args: TaskArgs, output: Output) -> anyhow::Result<ExitCo
         TaskCommand::Show { id } => show(&client, id, output).await?,
         TaskCommand::Cancel { id } => command(&client, id, "cancel", output).await?,
         TaskCommand::Retry { id } => command(&client, id, "retry", output).await?,
+        TaskCommand::Approve { id, budget, tokens } => {
+            let more = Limit {
+                usd: budget,
+                tokens,
+            };
+            let path = format!("api/v1/tasks/{id}/approve");
+            let done = client
+                .post_json(&path, &serde_json::to_value(more)?)
+                .await?;
+            say_done(id, &done, output);
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -147,6 +170,19 @@ async fn show(client: &ApiClient, id: TaskId, output: Output) -> anyhow::Result<
     if let Some(pull_request) = &task.pull_request {
         output.line(format!("  pull request  {}", pull_request.url));
     }
+    let spent = &task.spent;
+    if !spent.is_nothing() {
+        let about = if spent.estimated { "about " } else { "" };
+        output.line(format!(
+            "  models        {about}{} in {} calls ({} without a known price); {} tokens in, {} of them from the cache, {} out",
+            spent.usd,
+            spent.calls,
+            spent.unpriced_calls,
+            spent.tokens().saturating_sub(spent.output_tokens),
+            spent.cache_read_tokens,
+            spent.output_tokens
+        ));
+    }
     show_returns(&task, output);
     if let Some(failure) = &task.failure {
         output.line(Line::from("  ").and_toned(Tone::Bad, failure.kind.as_str()));
@@ -175,11 +211,15 @@ fn show_event(event: &Value, output: Output) {
 }
 
 async fn command(client: &ApiClient, id: TaskId, word: &str, output: Output) -> anyhow::Result<()> {
-    let done: Value = client.post(&format!("api/v1/tasks/{id}/{word}")).await?;
-    output.object(&done);
+    let done = client.post(&format!("api/v1/tasks/{id}/{word}")).await?;
+    say_done(id, &done, output);
+    Ok(())
+}
+
+fn say_done(id: TaskId, done: &Value, output: Output) {
+    output.object(done);
     output.line(format!(
         "{id} is now {}",
         done["state"].as_str().unwrap_or_default()
     ));
-    Ok(())
 }

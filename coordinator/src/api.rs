@@ -4,6 +4,7 @@
 //! (RFC 9457). Absent: people, roles and sessions; one operator's key is all there is.
 
 mod agents;
+mod budgets;
 mod health;
 mod key;
 mod measure;
@@ -66,6 +67,8 @@ pub fn router(state: ApiState) -> Router {
         .route("/api/v1/tasks/{id}/logs", get(tasks::logs))
         .route("/api/v1/tasks/{id}/cancel", post(tasks::cancel))
         .route("/api/v1/tasks/{id}/retry", post(tasks::retry))
+        .route("/api/v1/tasks/{id}/approve", post(budgets::approve))
+        .route("/api/v1/budgets", get(budgets::show))
         .route("/api/v1/agents", get(agents::list))
         .route("/api/v1/queue", get(queue::show))
         .route("/api/v1/queue/pause", post(queue::pause))

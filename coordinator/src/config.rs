@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use patchfleet_config::{Faults, HumanDuration, Rules, Secret};
-use patchfleet_domain::{FailurePolicy, RepositoryName};
+use patchfleet_domain::{Budgets, FailurePolicy, RepositoryName};
 use serde::Deserialize;
 use url::Url;
 
@@ -36,6 +36,9 @@ pub struct CoordinatorConfig {
     /// `[coordinator.limits]`: how many tasks may be at work at once.
     #[serde(default)]
     pub limits: Caps,
+    /// `[coordinator.budgets]`: how much may be spent on models.
+    #[serde(default)]
+    pub budgets: Budgets,
     /// `[coordinator.retention]`.
     #[serde(default)]
     pub retention: RetentionConfig,

@@ -27,8 +27,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 pub use patchfleet_domain::report::{Checkpoint, Report, WorkEvent};
 use patchfleet_domain::{
-    Agent, AgentId, AgentState, AttemptNumber, IssueNumber, RepositoryName, SessionId, Task,
-    TaskAnalysis, TaskId, TaskState, Timestamp, Work,
+    Agent, AgentId, AgentState, AttemptNumber, BudgetScope, IssueNumber, Limit, Money,
+    RepositoryName, Reservation, Reserved, SessionId, Task, TaskAnalysis, TaskId, TaskState,
+    Timestamp, Work,
 };
 use serde::{Deserialize, Serialize};
 
@@ -157,6 +158,23 @@ pub struct TaskFilter {
     pub limit: u32,
 }
 
+/// What a scope has spent, with reservations that are open in full.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ScopeSpending {
+    /// What sort of scope.
+    pub scope: BudgetScope,
+    /// The repository or the login; empty for everything.
+    pub name: String,
+    /// The day, in UTC.
+    pub day: String,
+    /// Money.
+    pub usd: Money,
+    /// Tokens of all classes.
+    pub tokens: u64,
+    /// The most that it may spend.
+    pub limit: Limit,
+}
+
 /// How a person's command on a task ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Commanded {
@@ -282,7 +300,18 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// Tasks that wait because no agent takes them, those first whose time has come earliest; with
     /// whether it has come.
     async fn waiting_for_agents(&self, limit: u32) -> StoreResult<Vec<(Task, bool)>>;
-    /// Offers such tasks to agents again; says how many still waited.
+    /// Allows a call of a model against the budgets of its task, or says whose budget is spent. Until its
+    /// usage is reported it counts in full; asked again under the same name it is the same call.
+    /// [`Cas::Stale`] when the attempt is not live.
+    async fn reserve(&self, work: Work, call: &Reservation) -> StoreResult<Cas<Reserved>>;
+    /// Lets a task spend more than its limit, in addition to what it was allowed before; one that waits
+    /// for a budget is queued again.
+    async fn allow(&self, task: TaskId, more: Limit, actor: &str) -> StoreResult<Commanded>;
+    /// What was spent today by each scope whose budget is one for each day, the dearest first.
+    async fn spending(&self) -> StoreResult<Vec<ScopeSpending>>;
+    /// Tasks that wait for a budget whose day is over.
+    async fn due_for_budget(&self, limit: u32) -> StoreResult<Vec<TaskId>>;
+    /// Offers tasks that wait for an agent or a budget to agents again; says how many still waited.
     async fn offer_again(&self, tasks: &[TaskId], why: &str) -> StoreResult<usize>;
     /// The assignment of a live attempt again, for an agent that lost it on the way.
     async fn assignment(&self, work: Work) -> StoreResult<Option<Assignment>>;

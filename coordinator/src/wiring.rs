@@ -55,7 +55,8 @@ impl Coordinator {
         let store = open_store(&config.database).await?;
         let store = store
             .counted(metrics.clone())
-            .limited(config.limits.clone());
+            .limited(config.limits.clone())
+            .budgeted(config.budgets);
         let cache = open_cache(config.redis.as_ref(), &metrics)?;
         let hints = store.hints();
         let workers = store.clone();

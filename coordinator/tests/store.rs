@@ -8,6 +8,8 @@
 mod archive;
 #[path = "store/batches.rs"]
 mod batches;
+#[path = "store/budgets.rs"]
+mod budgets;
 #[path = "store/cases.rs"]
 mod cases;
 #[path = "store/checker.rs"]
@@ -151,6 +153,18 @@ on_both!(
     random::actors_at_random_break_no_invariant,
     retention::what_is_over_goes_and_what_is_not_stays,
     retention::replicas_may_remove_at_once,
+    budgets::a_call_counts_in_full_until_its_usage_is_known,
+    budgets::asked_again_it_is_the_same_call,
+    budgets::every_scope_has_a_budget_of_its_own,
+    budgets::a_call_without_a_price_is_refused_by_a_budget_in_money,
+    budgets::a_spent_task_waits_for_a_person,
+    budgets::a_spent_day_ends_by_itself,
+    budgets::an_attempt_that_is_not_live_reserves_nothing,
+    budgets::a_call_whose_attempt_was_lost_is_shown_as_an_estimate,
+    budgets::usage_counts_once,
+    budgets::people_are_warned_once,
+    budgets::what_was_spent_long_ago_is_forgotten,
+    budgets::hundreds_of_calls_at_once_exceed_nothing,
     returns::an_offer_that_comes_back_is_not_repeated_at_once,
     returns::a_task_that_comes_back_ten_times_waits_with_the_reasons,
     returns::what_waits_for_an_agent_is_offered_again_by_itself_and_by_people,

@@ -1,13 +1,17 @@
 //! Wire ↔ domain, the only place. What comes from the wire is checked here and nowhere else.
 
+mod spending;
+
 use std::str::FromStr;
 
 use patchfleet_domain::agent::{Agent, AgentState, Capability};
 use patchfleet_domain::outcome::{Failure, FailureKind, Outcome, PullRequestRef, TestVerdict};
 use patchfleet_domain::report::{Checkpoint, Report, Usage, WorkEvent};
-use patchfleet_domain::{AttemptNumber, Phase, RepositoryName, Work};
+use patchfleet_domain::{AttemptNumber, Money, Phase, RepositoryName, Work};
 
 use crate::v1;
+
+pub use spending::reservation_request;
 
 /// A message that can't be what it should be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -159,7 +163,12 @@ impl From<WorkEvent> for v1::report::Event {
                 model: usage.model,
                 input_tokens: usage.input_tokens,
                 output_tokens: usage.output_tokens,
-                cost_micros: usage.cost_micros,
+                cost_micros: usage.cost.map(|cost| cost.0),
+                call: usage.call,
+                cache_read_tokens: usage.cache_read_tokens,
+                cache_write_tokens: usage.cache_write_tokens,
+                reasoning_tokens: usage.reasoning_tokens,
+                estimated: usage.estimated,
             }),
             WorkEvent::Finished(outcome) => Self::Finished(v1::Finished {
                 outcome: Some(outcome.into()),
@@ -188,11 +197,16 @@ impl TryFrom<v1::report::Event> for WorkEvent {
             },
             Event::Checkpoint(checkpoint) => Self::Checkpoint(checkpoint.try_into()?),
             Event::Usage(usage) => Self::Usage(Usage {
+                call: usage.call,
                 provider: usage.provider,
                 model: usage.model,
                 input_tokens: usage.input_tokens,
+                cache_read_tokens: usage.cache_read_tokens,
+                cache_write_tokens: usage.cache_write_tokens,
                 output_tokens: usage.output_tokens,
-                cost_micros: usage.cost_micros,
+                reasoning_tokens: usage.reasoning_tokens,
+                estimated: usage.estimated,
+                cost: usage.cost_micros.map(Money),
             }),
             Event::Finished(finished) => {
                 Self::Finished(present("finished.outcome", finished.outcome)?.try_into()?)

@@ -8,8 +8,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use patchfleet_domain::report::{Report, WorkEvent};
-use patchfleet_domain::{TaskId, Work};
-use patchfleet_proto::v1;
+use patchfleet_domain::{Reservation, TaskId, Work};
+use patchfleet_proto::{convert, v1};
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -42,6 +42,9 @@ pub(crate) enum Standing {
 /// An answer to a request for a token.
 pub(crate) type TokenAnswer = Result<v1::Token, String>;
 
+/// An answer to the question whether a call of a model may be made.
+pub(crate) type CallAnswer = v1::reservation::Answer;
+
 #[derive(Debug)]
 struct Attempt {
     cancel: CancellationToken,
@@ -66,9 +69,25 @@ struct Attempt {
 #[derive(Debug)]
 struct Question {
     work: Work,
-    scope: v1::CredentialScope,
+    body: v1::agent_message::Body,
     asked: bool,
-    answer: oneshot::Sender<TokenAnswer>,
+    asker: Asker,
+}
+
+/// Who waits for the answer to a question.
+#[derive(Debug)]
+enum Asker {
+    Token(oneshot::Sender<TokenAnswer>),
+    Call(oneshot::Sender<CallAnswer>),
+}
+
+impl Asker {
+    fn is_gone(&self) -> bool {
+        match self {
+            Self::Token(asker) => asker.is_closed(),
+            Self::Call(asker) => asker.is_closed(),
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -153,17 +172,39 @@ impl Desk {
     ) -> oneshot::Receiver<TokenAnswer> {
         let (answer, receiver) = oneshot::channel();
         let id = uuid::Uuid::now_v7().to_string();
-        self.papers().questions.insert(
-            id,
-            Question {
-                work,
-                scope,
-                asked: false,
-                answer,
-            },
-        );
-        self.news.notify_one();
+        let request = v1::CredentialRequest {
+            work: Some(work.into()),
+            scope: scope.into(),
+            request_id: id.clone(),
+        };
+        let body = v1::agent_message::Body::CredentialRequest(request);
+        self.put_question(id, (work, body), Asker::Token(answer));
         receiver
+    }
+
+    /// Asks whether a call of a model may be made; asked again on every stream until it is answered.
+    pub(crate) fn reserve(&self, work: Work, call: &Reservation) -> oneshot::Receiver<CallAnswer> {
+        let (answer, receiver) = oneshot::channel();
+        let request = convert::reservation_request(work, call);
+        let body = v1::agent_message::Body::ReservationRequest(request);
+        self.put_question(call.call.clone(), (work, body), Asker::Call(answer));
+        receiver
+    }
+
+    fn put_question(
+        &self,
+        id: String,
+        (work, body): (Work, v1::agent_message::Body),
+        asker: Asker,
+    ) {
+        let question = Question {
+            work,
+            body,
+            asked: false,
+            asker,
+        };
+        self.papers().questions.insert(id, question);
+        self.news.notify_one();
     }
 
     /// A new stream begins: nothing has been said on it, and its registration renews the leases.
@@ -200,14 +241,10 @@ impl Desk {
                 attempt.said = *seq;
             }
         }
-        questions.retain(|_, question| !question.answer.is_closed());
-        for (id, question) in questions.iter_mut().filter(|(_, question)| !question.asked) {
+        questions.retain(|_, question| !question.asker.is_gone());
+        for question in questions.values_mut().filter(|question| !question.asked) {
             question.asked = true;
-            bodies.push(Body::CredentialRequest(v1::CredentialRequest {
-                work: Some(question.work.into()),
-                scope: question.scope.into(),
-                request_id: id.clone(),
-            }));
+            bodies.push(question.body.clone());
         }
         bodies
     }
@@ -225,12 +262,24 @@ impl Desk {
         }
     }
 
-    /// A question is answered.
+    /// A request for a token is answered.
     pub(crate) fn answer(&self, id: &str, answer: TokenAnswer) {
-        if let Some(question) = self.papers().questions.remove(id) {
+        if let Some(Asker::Token(asker)) = self.take_asker(id) {
             // Whoever asked may have gone away.
-            let _ = question.answer.send(answer);
+            let _ = asker.send(answer);
         }
+    }
+
+    /// The question whether a call may be made is answered.
+    pub(crate) fn reserved(&self, call: &str, answer: CallAnswer) {
+        if let Some(Asker::Call(asker)) = self.take_asker(call) {
+            let _ = asker.send(answer);
+        }
+    }
+
+    fn take_asker(&self, id: &str) -> Option<Asker> {
+        let question = self.papers().questions.remove(id);
+        question.map(|question| question.asker)
     }
 
     /// Leases of these attempts were renewed.
@@ -421,6 +470,27 @@ mod tests {
         assert!(answer.try_recv().is_err());
         desk.answer(&asked[0], Err("no".to_owned()));
         assert_eq!(answer.try_recv().unwrap(), Err("no".to_owned()));
+        let call = Reservation {
+            call: "call-1".to_owned(),
+            provider: "p".to_owned(),
+            model: "m".to_owned(),
+            tokens: 1,
+            cost: None,
+        };
+        let mut allowed = desk.reserve(work, &call);
+        let is_call = |body: &v1::agent_message::Body| matches!(body, v1::agent_message::Body::ReservationRequest(it) if it.call == "call-1");
+        assert!(desk.unsaid().iter().any(is_call));
+        desk.start_over();
+        assert!(
+            desk.unsaid().iter().any(is_call),
+            "asked on the next stream"
+        );
+        desk.answer("call-1", Err("another sort of answer".to_owned()));
+        assert!(allowed.try_recv().is_err());
+        let mut allowed = desk.reserve(work, &call);
+        desk.reserved("call-1", CallAnswer::Granted(v1::Granted {}));
+        let granted = allowed.try_recv().unwrap();
+        assert_eq!(granted, CallAnswer::Granted(v1::Granted {}));
         desk.start_over();
         assert_eq!(questions(&desk), [""; 0]);
     }

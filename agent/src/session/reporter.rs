@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use patchfleet_domain::outcome::{Failure, FailureKind, Outcome};
 use patchfleet_domain::report::{Checkpoint, Report, WorkEvent};
-use patchfleet_domain::{Phase, Work};
+use patchfleet_domain::{Phase, Reservation, Reserved, Usage, Work};
 use patchfleet_proto::{MAX_MESSAGE_BYTES, encoded_len, v1};
 use secrecy::SecretString;
 
@@ -149,6 +149,40 @@ impl Reporter {
             retryable: true,
             discard_checkpoints: false,
         })
+    }
+
+    /// Whether a call of a model may be made, at the most that it can use. What the budgets have no
+    /// room for is [`Reserved::Refused`].
+    ///
+    /// # Errors
+    /// A failure that another attempt may not meet: nobody could say.
+    pub(crate) async fn reserve(&self, call: &Reservation) -> Result<Reserved, Failure> {
+        use v1::reservation::Answer;
+        let asked = self.desk.reserve(self.work, call);
+        let refused = match tokio::time::timeout(TOKEN_PATIENCE, asked).await {
+            Ok(Ok(Answer::Granted(v1::Granted {}))) => return Ok(Reserved::Granted),
+            Ok(Ok(Answer::Exceeded(exceeded))) => match exceeded.try_into() {
+                Ok(exceeded) => return Ok(Reserved::Refused(exceeded)),
+                Err(error) => error.to_string(),
+            },
+            Ok(Ok(Answer::Refused(refused))) => refused,
+            Ok(Err(_)) => "the attempt is over".to_owned(),
+            Err(_) => {
+                "the coordinator did not answer; one of an older version never does".to_owned()
+            }
+        };
+        Err(Failure {
+            kind: FailureKind::RemoteUnavailable,
+            message: format!("no budget for a call of a model: {refused}"),
+            retryable: true,
+            discard_checkpoints: false,
+        })
+    }
+
+    /// What a call of a model used. Returns when that is durable, so that the next call is reserved
+    /// against what is left.
+    pub(crate) async fn usage(&self, usage: Usage) -> Result<(), Gone> {
+        self.durably(WorkEvent::Usage(usage)).await
     }
 
     /// Why the work was ended early, if it was.

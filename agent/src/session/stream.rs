@@ -190,6 +190,12 @@ impl<'a> Stream<'a> {
                 };
                 desk.answer(&credential.request_id, answer);
             }
+            Hear::Reservation(reservation) => {
+                let answer = reservation.answer.unwrap_or_else(|| {
+                    v1::reservation::Answer::Refused("the coordinator's answer is empty".to_owned())
+                });
+                desk.reserved(&reservation.call, answer);
+            }
             Hear::Drain(drain) => {
                 tracing::info!(reason = drain.reason, "draining");
                 self.member.drain();

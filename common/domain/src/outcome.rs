@@ -43,6 +43,10 @@ words! {
         DependencyCycle = "dependency_cycle",
         /// A task that has to be done first failed or was called off.
         DependencyFailed = "dependency_failed",
+        /// The task's budget is spent; the work so far is kept until a person allows more.
+        BudgetSpent = "budget_spent",
+        /// A budget that is one for each day is spent; the work so far is kept until the next day.
+        DailyBudgetSpent = "daily_budget_spent",
         /// The agent is draining or was told to stop.
         Interrupted = "interrupted",
         /// The agent's host can't do any work: a tool, git or the disk is missing or broken. Says
@@ -60,6 +64,11 @@ impl FailureKind {
     /// is given to an agent again.
     pub const fn is_return(self) -> bool {
         matches!(self, Self::Interrupted | Self::HostFault)
+    }
+
+    /// True when the task goes on where it stopped as soon as a budget allows it.
+    pub const fn is_budget(self) -> bool {
+        matches!(self, Self::BudgetSpent | Self::DailyBudgetSpent)
     }
 }
 
@@ -127,6 +136,12 @@ impl FailureKind {
             }
             Self::DependencyFailed => {
                 "Comment `/patchfleet run` once the other issue is done, or without its `depends on` line."
+            }
+            Self::BudgetSpent => {
+                "Comment `/patchfleet approve --budget 5` to let the task spend that many dollars more; it continues where it stopped."
+            }
+            Self::DailyBudgetSpent => {
+                "It continues by itself when the next day (UTC) begins, or with `/patchfleet retry` once the operator has raised `[coordinator.budgets]`."
             }
             Self::Interrupted => "It continues by itself.",
             Self::HostFault => {

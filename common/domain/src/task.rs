@@ -8,6 +8,7 @@ use crate::outcome::PullRequestRef;
 use crate::priority::Priority;
 use crate::repository::{IssueNumber, RepositoryName};
 use crate::returns::Returns;
+use crate::spending::Spent;
 use crate::state::{TaskState, WaitReason, words};
 use crate::{AttemptNumber, Timestamp};
 
@@ -97,6 +98,9 @@ pub struct Task {
     /// Assignments that came back without work since it last made progress.
     #[serde(default, skip_serializing_if = "Returns::is_empty")]
     pub returns: Returns,
+    /// What models have cost it.
+    #[serde(default, skip_serializing_if = "Spent::is_nothing")]
+    pub spent: Spent,
     /// The W3C `traceparent` of what took it in, where that was traced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<String>,

@@ -40,6 +40,13 @@ pub struct Metrics {
     pub unreadable_rows: IntCounterVec,
     /// What Redis was asked, by `operation` and `outcome` (`ok`, `failed`, `skipped`).
     pub cache_operations: IntCounterVec,
+    /// Calls of models whose usage was reported, by `provider` and `model`.
+    pub model_calls: IntCounterVec,
+    /// Tokens that they used, by `provider`, `model` and `class` (`input`, `cache_read`, `cache_write`,
+    /// `output`).
+    pub model_tokens: IntCounterVec,
+    /// What they cost where the price is known, by `provider` and `model`; millionths of a US dollar.
+    pub model_cost_micros: IntCounterVec,
     /// Circuit breakers, by `remote`: 0 closed, 1 half open, 2 open.
     pub circuit_state: IntGaugeVec,
     /// Requests to the API, by `endpoint`, `method` and `status_code`.
@@ -146,6 +153,24 @@ impl Metrics {
                 "patchfleet_cache_operations_total",
                 "What Redis was asked.",
                 &["operation", "outcome"],
+            ),
+            model_calls: counters(
+                &registry,
+                "patchfleet_model_calls_total",
+                "Calls of models.",
+                &["provider", "model"],
+            ),
+            model_tokens: counters(
+                &registry,
+                "patchfleet_model_tokens_total",
+                "Tokens that models used.",
+                &["provider", "model", "class"],
+            ),
+            model_cost_micros: counters(
+                &registry,
+                "patchfleet_model_cost_micros_total",
+                "What models cost, in millionths of a US dollar.",
+                &["provider", "model"],
             ),
             circuit_state: gauges(
                 &registry,

@@ -35,6 +35,7 @@ fn task(title: &str, body: &str, labels: &[&str]) -> Task {
         failure: None,
         summary: None,
         returns: patchfleet_domain::Returns::default(),
+        spent: patchfleet_domain::Spent::default(),
         traceparent: None,
         created_at: Timestamp::UNIX_EPOCH,
         updated_at: Timestamp::UNIX_EPOCH,

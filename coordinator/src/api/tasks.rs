@@ -149,7 +149,7 @@ pub(super) async fn retry(
     done(id, "retry", state.store.retry(id, ACTOR).await?)
 }
 
-fn task_id(id: Result<Path<TaskId>, PathRejection>) -> Result<TaskId, Problem> {
+pub(super) fn task_id(id: Result<Path<TaskId>, PathRejection>) -> Result<TaskId, Problem> {
     id.map(|Path(id)| id)
         .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, error.body_text()))
 }
@@ -158,7 +158,11 @@ fn unknown(id: TaskId) -> Problem {
     Problem::new(StatusCode::NOT_FOUND, format!("There is no task {id}."))
 }
 
-fn done(id: TaskId, command: &str, result: Commanded) -> Result<Json<CommandDone>, Problem> {
+pub(super) fn done(
+    id: TaskId,
+    command: &str,
+    result: Commanded,
+) -> Result<Json<CommandDone>, Problem> {
     match result {
         Commanded::Done(state) => Ok(Json(CommandDone { id, state })),
         Commanded::NotFound => Err(unknown(id)),

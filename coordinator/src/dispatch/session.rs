@@ -8,6 +8,7 @@ mod assign;
 mod ended;
 mod presence;
 mod reports;
+mod reservations;
 mod start;
 mod tokens;
 
@@ -41,6 +42,7 @@ struct Session {
     outgoing: Outgoing,
     orders: mpsc::Receiver<Order>,
     tokens: JoinSet<v1::Credential>,
+    reservations: JoinSet<v1::Reservation>,
     reports: Reports,
     /// The agent is on this host.
     is_local: bool,
@@ -101,6 +103,7 @@ impl Session {
             outgoing,
             orders: started.orders,
             tokens: JoinSet::new(),
+            reservations: JoinSet::new(),
             reports: Reports::default(),
             is_local: false,
             heard_at: Instant::now(),
@@ -161,6 +164,10 @@ impl Session {
                     self.answer(token).await?;
                     Next::Continue
                 }
+                Some(reserved) = self.reservations.join_next() => {
+                    self.reserved(reserved).await?;
+                    Next::Continue
+                }
                 () = tokio::time::sleep_until(kept_until), if kept_since.is_some() => {
                     return Err(Status::unavailable(
                         "a task that was reported on can't be read; the coordinator's log names it",
@@ -187,6 +194,7 @@ impl Session {
             Some(Said::Heartbeat(heartbeat)) => self.heartbeat(heartbeat).await?,
             Some(Said::Report(report)) => self.report(report)?,
             Some(Said::CredentialRequest(request)) => self.request_token(request).await?,
+            Some(Said::ReservationRequest(request)) => self.reserve(request).await?,
             Some(Said::Goodbye(v1::Goodbye {})) => {
                 self.finish_reports().await?;
                 self.give_up_attempts().await;

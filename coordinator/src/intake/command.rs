@@ -4,18 +4,24 @@
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
-use patchfleet_domain::{AgentType, Priority};
+use patchfleet_domain::{AgentType, Limit, Money, Priority};
 use patchfleet_guard::{Passage, PassageKind, Span, passages};
 use regex::Regex;
 
 /// How a command begins.
 const NAME: &str = "/patchfleet";
 
+/// The most that one comment allows: more is a slip.
+const MOST_APPROVED: Money = Money(1_000_000_000);
+/// The same in tokens.
+const MOST_TOKENS: u64 = 1_000_000_000;
+
 /// The commands, for those who asked for another.
 const HELP: &str = "The commands are:\n\
     - `/patchfleet run [--agent TYPE] [--priority P]`: work on this issue (`P` is 1 to 10, or low, normal, high, critical)\n\
     - `/patchfleet cancel`: call the task off\n\
     - `/patchfleet retry`: try a task again that failed, or that no agent takes\n\
+    - `/patchfleet approve --budget DOLLARS` (or `--tokens N`): let the task spend that much more on models\n\
     - `/patchfleet status`: say where the task stands";
 
 /// What a person wants.
@@ -27,6 +33,10 @@ pub(super) enum Command {
     },
     Cancel,
     Retry,
+    /// Lets the task spend more on models.
+    Approve {
+        more: Limit,
+    },
     Status,
 }
 
@@ -130,6 +140,7 @@ fn command(order: &str, agents: &BTreeSet<AgentType>) -> Result<Command, String>
     let name = words.next().unwrap_or_default().to_lowercase();
     let plain = match name.as_str() {
         "run" => return run(words, agents),
+        "approve" => return approve(words),
         "cancel" => Command::Cancel,
         "retry" => Command::Retry,
         "status" => Command::Status,
@@ -172,6 +183,44 @@ fn run<'a>(
         }
     }
     Ok(Command::Run { agent, priority })
+}
+
+fn approve<'a>(mut words: impl Iterator<Item = &'a str>) -> Result<Command, String> {
+    let mut more = Limit::default();
+    while let Some(word) = words.next() {
+        let (flag, value) = match word.split_once('=') {
+            Some((flag, value)) => (flag, Some(value)),
+            None => (word, None),
+        };
+        if !matches!(flag, "--budget" | "--tokens") {
+            return Err(format!("`approve` does not know {}.", quoted(word)));
+        }
+        let value = value.or_else(|| words.next());
+        let value = value.ok_or_else(|| format!("`{flag}` needs a value."))?;
+        if flag == "--budget" {
+            let dollars = value.parse::<Money>().ok();
+            let dollars = dollars.filter(|it| (Money(1)..=MOST_APPROVED).contains(it));
+            more.usd = Some(dollars.ok_or_else(|| {
+                format!(
+                    "{} is no amount of dollars up to {MOST_APPROVED}, such as 5 or 2.50.",
+                    quoted(value)
+                )
+            })?);
+        } else {
+            let tokens = value.replace('_', "").parse::<u64>().ok();
+            let tokens = tokens.filter(|it| (1..=MOST_TOKENS).contains(it));
+            more.tokens = Some(tokens.ok_or_else(|| {
+                format!(
+                    "{} is no number of tokens up to {MOST_TOKENS}.",
+                    quoted(value)
+                )
+            })?);
+        }
+    }
+    if more == Limit::default() {
+        return Err("`approve` needs `--budget DOLLARS` or `--tokens N`.".to_owned());
+    }
+    Ok(Command::Approve { more })
 }
 
 fn agent_type(value: &str, agents: &BTreeSet<AgentType>) -> Result<AgentType, String> {
@@ -235,6 +284,19 @@ mod tests {
             Parsed::Command(Command::Cancel)
         );
         assert_eq!(parsed("/patchfleet retry"), Parsed::Command(Command::Retry));
+        let more = |usd, tokens| {
+            Parsed::Command(Command::Approve {
+                more: Limit { usd, tokens },
+            })
+        };
+        assert_eq!(
+            parsed("/patchfleet approve --budget $2.50"),
+            more(Some(Money(2_500_000)), None)
+        );
+        assert_eq!(
+            parsed("/patchfleet approve --tokens=1_000_000 --budget 5"),
+            more(Some(Money(5_000_000)), Some(1_000_000))
+        );
         assert_eq!(
             parsed("/patchfleet status"),
             Parsed::Command(Command::Status)

@@ -49,6 +49,7 @@ pub(super) fn decide(
         Command::Run { .. } => refuse_run(event, newest),
         Command::Cancel => refuse_cancel(newest),
         Command::Retry => refuse_retry(newest),
+        Command::Approve { .. } => refuse_approve(newest),
         Command::Status => None,
     };
     if let Some(refusal) = refusal {
@@ -67,6 +68,12 @@ pub(super) fn decide(
             repository,
             issue,
             actor,
+        },
+        Command::Approve { more } => Act::AllowSpending {
+            repository,
+            issue,
+            actor,
+            more,
         },
         Command::Run { agent, priority } => {
             let asked = Asked {
@@ -102,8 +109,23 @@ fn refuse_cancel(newest: Option<&Task>) -> Option<String> {
     }
 }
 
+fn refuse_approve(newest: Option<&Task>) -> Option<String> {
+    match newest.map(|task| task.state) {
+        None => Some(NO_TASK.to_owned()),
+        Some(state) if state.is_active() => None,
+        Some(state) => Some(format!(
+            "The task is `{state}` and spends nothing any more. Comment `/patchfleet run` for a new one."
+        )),
+    }
+}
+
 fn refuse_retry(newest: Option<&Task>) -> Option<String> {
-    let waits = |task: &Task| task.wait_reason == Some(WaitReason::Agent);
+    let waits = |task: &Task| {
+        matches!(
+            task.wait_reason,
+            Some(WaitReason::Agent | WaitReason::Budget)
+        )
+    };
     match newest.map(|task| task.state) {
         None => Some(NO_TASK.to_owned()),
         Some(TaskState::Failed) => None,

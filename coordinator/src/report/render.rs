@@ -5,7 +5,9 @@ use std::fmt::Write as _;
 
 use patchfleet_domain::outcome::Failure;
 use patchfleet_domain::task::task_mark;
-use patchfleet_domain::{FailureKind, PullRequestRef, Task, TaskState, TestVerdict, WaitReason};
+use patchfleet_domain::{
+    FailureKind, PullRequestRef, Spent, Task, TaskState, TestVerdict, WaitReason,
+};
 
 use super::markdown::{block, link, quiet, shortened};
 use super::returns;
@@ -127,6 +129,7 @@ fn push_table(text: &mut String, told: Told<'_>) {
             .as_ref()
             .map(|one| ("Pull request", pull_request_cell(task, one))),
     );
+    rows.extend(spent_cell(&task.spent).map(|cell| ("Models", cell)));
     text.push_str("| | |\n| --- | --- |\n");
     for (name, cell) in rows {
         let _ = writeln!(text, "| {name} | {cell} |");
@@ -188,6 +191,29 @@ const fn verdict(tests: &TestVerdict) -> &'static str {
     }
 }
 
+/// What models cost so far; nothing before the first call.
+fn spent_cell(spent: &Spent) -> Option<String> {
+    if spent.is_nothing() {
+        return None;
+    }
+    let about = if spent.estimated { "about " } else { "" };
+    let unpriced = match spent.unpriced_calls {
+        0 => String::new(),
+        count => format!(" and {count} without a known price"),
+    };
+    let calls = match spent.calls {
+        1 => "1 call".to_owned(),
+        count => format!("{count} calls"),
+    };
+    Some(format!(
+        "{about}{} in {calls}{unpriced}; {} tokens in ({} from the cache), {} out",
+        spent.usd,
+        spent.tokens().saturating_sub(spent.output_tokens),
+        spent.cache_read_tokens,
+        spent.output_tokens
+    ))
+}
+
 fn pull_request_cell(task: &Task, pull_request: &PullRequestRef) -> String {
     let closed = task.failure.as_ref().map(|failure| failure.kind);
     let closed = closed == Some(FailureKind::PullRequestClosed);
@@ -220,11 +246,13 @@ fn push_failure(text: &mut String, told: Told<'_>) {
     let title = match told.task.state {
         TaskState::Failed => "Failed",
         TaskState::Cancelled => "Called off",
+        TaskState::Waiting if failure.kind.is_budget() => "Stopped",
         _ => "The last attempt failed",
     };
     let _ = write!(text, "\n**{title}: `{}`**\n\n", failure.kind);
     // What a person can do applies once the task does not go on by itself.
-    if !told.task.state.is_active() {
+    let is_stopped = told.task.wait_reason == Some(WaitReason::Budget);
+    if is_stopped || !told.task.state.is_active() {
         let _ = write!(text, "{}\n\n", failure.kind.advice());
     }
     let _ = writeln!(text, "{}", block(&failure.message, MAX_MESSAGE));

@@ -3,8 +3,8 @@
 use insta::assert_snapshot;
 use patchfleet_domain::outcome::Failure;
 use patchfleet_domain::{
-    AttemptNumber, FailureKind, IssueNumber, Priority, PullRequestRef, Returned, Returns, Task,
-    TaskId, TaskKind, TaskRequest, TaskState, TestVerdict, Timestamp, WaitReason,
+    AttemptNumber, FailureKind, IssueNumber, Priority, PullRequestRef, Returned, Returns, Spent,
+    Task, TaskId, TaskKind, TaskRequest, TaskState, TestVerdict, Timestamp, WaitReason,
 };
 
 use super::*;
@@ -38,6 +38,7 @@ fn task(state: TaskState) -> Task {
         failure: None,
         summary: None,
         returns: Returns::default(),
+        spent: Spent::default(),
         traceparent: None,
         created_at: Timestamp::UNIX_EPOCH,
         updated_at: Timestamp::UNIX_EPOCH,

@@ -55,6 +55,10 @@ async fn offer_again(store: &dyn Store, agents: &[Agent]) -> StoreResult<()> {
     for (tasks, why) in [
         (due, "its time has come: it is offered again"),
         (sooner, "an agent is fit to take it"),
+        (
+            store.due_for_budget(MOST).await?,
+            "a new day has begun, with a new budget",
+        ),
     ] {
         if !tasks.is_empty() {
             let offered = store.offer_again(&tasks, why).await?;

@@ -1,7 +1,8 @@
 //! What deliveries ask the store for, and what became of it.
 
 use patchfleet_domain::{
-    IssueNumber, Priority, RepositoryName, TaskId, TaskKind, TaskRequest, TaskState, Timestamp,
+    IssueNumber, Limit, Priority, RepositoryName, TaskId, TaskKind, TaskRequest, TaskState,
+    Timestamp,
 };
 use serde::{Deserialize, Serialize};
 
@@ -100,6 +101,17 @@ pub enum Act {
         issue: IssueNumber,
         /// Who asked.
         actor: String,
+    },
+    /// Lets the issue's newest task spend more on models than its limit.
+    AllowSpending {
+        /// Where.
+        repository: RepositoryName,
+        /// Which issue.
+        issue: IssueNumber,
+        /// Who allows it.
+        actor: String,
+        /// How much more.
+        more: Limit,
     },
     /// A pull request was closed. Matched to a task by number, or by head branch while the task
     /// has not reported its pull request yet (then it is remembered and applied on `finish`).

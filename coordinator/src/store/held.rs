@@ -5,6 +5,7 @@
 //! beside them. Every change of state goes through [`Held::follow`], which checks it against the
 //! table of transitions and tells it in the history, so no caller can forget either.
 
+mod budget;
 mod commands;
 mod dependencies;
 mod history;
@@ -19,7 +20,8 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta};
 use patchfleet_domain::outcome::{Failure, TestVerdict};
 use patchfleet_domain::{
-    AgentId, AgentType, AttemptNumber, Returns, Task, TaskId, TaskKind, TaskState, Timestamp, Work,
+    AgentId, AgentType, AttemptNumber, Returns, Spent, Task, TaskId, TaskKind, TaskState,
+    Timestamp, Usage, Work,
 };
 
 use super::rules::{Closed, Course};
@@ -103,6 +105,8 @@ pub(super) struct Changes {
     pub(super) checkpoints: Vec<Checkpoint>,
     /// What was kept before is to be forgotten.
     pub(super) discards_checkpoints: bool,
+    /// What models used, to be settled with the budgets.
+    pub(super) usages: Vec<(Work, Usage)>,
     /// Tasks that have to end first.
     pub(super) waits_for: Vec<TaskId>,
     /// The status comment and the labels are to be brought up to date.
@@ -167,6 +171,7 @@ impl Held {
             failure: None,
             summary: None,
             returns: Returns::default(),
+            spent: Spent::default(),
             traceparent: new.traceparent.clone(),
             created_at: now,
             updated_at: now,

@@ -30,6 +30,7 @@ mod returns;
 mod rows;
 mod rowset;
 pub(in crate::store) mod schema;
+mod spending;
 mod stored;
 mod sweeps;
 mod tallies;
@@ -48,8 +49,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::FutureExt as _;
 use patchfleet_domain::{
-    Agent, AgentId, AgentState, AttemptNumber, IssueNumber, RepositoryName, SessionId, Task,
-    TaskAnalysis, TaskId, TaskState, Timestamp, Work,
+    Agent, AgentId, AgentState, AttemptNumber, Budgets, IssueNumber, Limit, RepositoryName,
+    Reservation, Reserved, SessionId, Task, TaskAnalysis, TaskId, TaskState, Timestamp, Work,
 };
 use patchfleet_telemetry::Metrics;
 use sqlx::AnyPool;
@@ -76,7 +77,8 @@ use super::{
     TaskEvent, TaskFilter,
 };
 use crate::store::{
-    Act, AtWork, Caps, Look, Pause, Renewal, Retention, Retired, Room, Scope, TakenAway, Terms,
+    Act, AtWork, Caps, Look, Pause, Renewal, Retention, Retired, Room, Scope, ScopeSpending,
+    TakenAway, Terms,
 };
 
 /// Newly queued tasks that nobody has heard of yet.
@@ -105,6 +107,8 @@ struct Database {
     metrics: Metrics,
     /// How many tasks may be at work at once.
     caps: Caps,
+    /// What may be spent on models.
+    budgets: Budgets,
     /// Tasks that are asked for soon, as this process left them.
     memory: Memory,
     /// The database's clock, as this process knows it.
@@ -130,6 +134,7 @@ impl Database {
             queued: broadcast::Sender::new(NEWS),
             metrics: Metrics::new(),
             caps: Caps::default(),
+            budgets: Budgets::default(),
             memory: Memory::default(),
             clock: Clock::default(),
             unreadable: Unreadable::default(),
@@ -193,6 +198,15 @@ impl SqlStore {
     #[must_use]
     pub fn limited(self, caps: Caps) -> Self {
         self.with(|database| Database { caps, ..database })
+    }
+
+    /// Allows no more to be spent on models than that. All replicas have to be told the same.
+    #[must_use]
+    pub fn budgeted(self, budgets: Budgets) -> Self {
+        self.with(|database| Database {
+            budgets,
+            ..database
+        })
     }
 
     fn with(self, change: impl FnOnce(Database) -> Database) -> Self {
@@ -493,6 +507,26 @@ impl Store for SqlStore {
 
     async fn waiting_for_agents(&self, limit: u32) -> StoreResult<Vec<(Task, bool)>> {
         self.bound(returns::waiting(&self.database, limit)).await
+    }
+
+    async fn reserve(&self, work: Work, call: &Reservation) -> StoreResult<Cas<Reserved>> {
+        self.database
+            .persistently(|| spending::reserve(&self.database, work, call))
+            .await
+    }
+
+    async fn allow(&self, task: TaskId, more: Limit, actor: &str) -> StoreResult<Commanded> {
+        self.database
+            .persistently(|| spending::allow(&self.database, task, more, actor))
+            .await
+    }
+
+    async fn spending(&self) -> StoreResult<Vec<ScopeSpending>> {
+        self.bound(spending::today(&self.database)).await
+    }
+
+    async fn due_for_budget(&self, limit: u32) -> StoreResult<Vec<TaskId>> {
+        self.bound(spending::due(&self.database, limit)).await
     }
 
     async fn offer_again(&self, tasks: &[TaskId], why: &str) -> StoreResult<usize> {

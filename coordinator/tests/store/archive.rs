@@ -7,7 +7,7 @@ use patchfleet_coordinator::store::{
     Act, Acted, Address, Cas, Checkpoint, Commanded, Exclusive, Look, Reply, Scope, SqlStore,
     Store, TaskFilter, WorkEvent, migrate,
 };
-use patchfleet_domain::{Agent, IssueNumber, SessionId, Task, TaskState};
+use patchfleet_domain::{Agent, IssueNumber, Reservation, Reserved, SessionId, Task, TaskState};
 use patchfleet_testkit::postgres::Database;
 use sqlx::{Connection as _, Executor as _, PgConnection};
 use tokio::sync::OnceCell;
@@ -35,6 +35,15 @@ async fn grown() -> Fixture {
     let lines = vec!["one".to_owned(), "two \\u0000 'three'".to_owned()];
     let log = WorkEvent::Log { lines, dropped: 1 };
     fixture.applied(work, 3, log).await;
+    let call = Reservation {
+        call: "call-1".to_owned(),
+        provider: "test".to_owned(),
+        model: "double".to_owned(),
+        tokens: 100,
+        cost: None,
+    };
+    let reserved = fixture.store.reserve(work, &call).await.unwrap();
+    assert_eq!(reserved, Cas::Applied(Reserved::Granted));
     let done = fixture.started(2).await;
     fixture
         .applied(done, 2, WorkEvent::Finished(pull_request(7)))

@@ -12,7 +12,7 @@ use patchfleet_coordinator::store::{
 use patchfleet_domain::agent::Requirement;
 use patchfleet_domain::outcome::{Failure, FailureKind, Outcome, PullRequestRef};
 use patchfleet_domain::{
-    AgentId, AgentState, AgentType, Complexity, FailurePolicy, IssueNumber, Priority,
+    AgentId, AgentState, AgentType, Budgets, Complexity, FailurePolicy, IssueNumber, Priority,
     RepositoryName, SecurityLevel, Task, TaskAnalysis, TaskId, TaskKind, TaskRequest, Work,
 };
 use patchfleet_telemetry::Metrics;
@@ -48,6 +48,11 @@ impl Place {
     /// The same under limits.
     pub(crate) async fn limited(&self, caps: Caps) -> Arc<dyn Store> {
         Arc::new(self.store().await.limited(caps))
+    }
+
+    /// The same with budgets.
+    pub(crate) async fn budgeted(&self, budgets: Budgets) -> Arc<dyn Store> {
+        Arc::new(self.store().await.budgeted(budgets))
     }
 
     /// The same, counting what it does.

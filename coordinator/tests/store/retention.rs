@@ -34,7 +34,7 @@ impl Fixture {
         assert_eq!(removed.unwrap(), tasks);
     }
 
-    async fn tell_all(&self) {
+    pub(crate) async fn tell_all(&self) {
         while let Some(entry) = self.store.take_outbox(1, HOUR).await.unwrap().pop() {
             let sent = Sent::Done { comment: None };
             self.store.settle_outbox(&entry, &sent).await.unwrap();

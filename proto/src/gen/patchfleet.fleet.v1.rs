@@ -9,7 +9,7 @@ pub struct Work {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct AgentMessage {
-    #[prost(oneof = "agent_message::Body", tags = "2, 3, 4, 5, 7")]
+    #[prost(oneof = "agent_message::Body", tags = "2, 3, 4, 5, 7, 8")]
     pub body: ::core::option::Option<agent_message::Body>,
 }
 /// Nested message and enum types in `AgentMessage`.
@@ -26,11 +26,13 @@ pub mod agent_message {
         CredentialRequest(super::CredentialRequest),
         #[prost(message, tag = "7")]
         Goodbye(super::Goodbye),
+        #[prost(message, tag = "8")]
+        ReservationRequest(super::ReservationRequest),
     }
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct CoordinatorMessage {
-    #[prost(oneof = "coordinator_message::Body", tags = "2, 3, 4, 5, 6, 7, 8, 9")]
+    #[prost(oneof = "coordinator_message::Body", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10")]
     pub body: ::core::option::Option<coordinator_message::Body>,
 }
 /// Nested message and enum types in `CoordinatorMessage`.
@@ -53,6 +55,8 @@ pub mod coordinator_message {
         Drain(super::Drain),
         #[prost(message, tag = "9")]
         Stale(super::Stale),
+        #[prost(message, tag = "10")]
+        Reservation(super::Reservation),
     }
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -172,13 +176,27 @@ pub struct Usage {
     pub provider: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]
     pub model: ::prost::alloc::string::String,
+    /// Tokens that came from no cache; all classes but `reasoning_tokens` have nothing in common.
     #[prost(uint64, tag = "3")]
     pub input_tokens: u64,
     #[prost(uint64, tag = "4")]
     pub output_tokens: u64,
-    /// Millionths of a US dollar.
-    #[prost(uint64, tag = "5")]
-    pub cost_micros: u64,
+    /// Millionths of a US dollar; absent when nobody knows the price.
+    #[prost(uint64, optional, tag = "5")]
+    pub cost_micros: ::core::option::Option<u64>,
+    /// The call that was reserved under this name; empty when none was.
+    #[prost(string, tag = "6")]
+    pub call: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "7")]
+    pub cache_read_tokens: u64,
+    #[prost(uint64, tag = "8")]
+    pub cache_write_tokens: u64,
+    /// A part of `output_tokens`.
+    #[prost(uint64, tag = "9")]
+    pub reasoning_tokens: u64,
+    /// The answer was cut, and what the provider did not say is an estimate.
+    #[prost(bool, tag = "10")]
+    pub estimated: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Finished {
@@ -272,6 +290,25 @@ pub struct CredentialRequest {
     /// Matches the answer to the question.
     #[prost(string, tag = "3")]
     pub request_id: ::prost::alloc::string::String,
+}
+/// Asks whether a call of a model may be made, at the most that it can use. Granted to the live attempt
+/// only, and when all budgets have room for it; it counts in full until `Usage` with the same `call`.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ReservationRequest {
+    #[prost(message, optional, tag = "1")]
+    pub work: ::core::option::Option<Work>,
+    /// Unique within the attempt, and matches the answer to the question: asked again it is the same call.
+    #[prost(string, tag = "2")]
+    pub call: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub provider: ::prost::alloc::string::String,
+    #[prost(string, tag = "4")]
+    pub model: ::prost::alloc::string::String,
+    #[prost(uint64, tag = "5")]
+    pub tokens: u64,
+    /// Millionths of a US dollar; absent when nobody knows the price.
+    #[prost(uint64, optional, tag = "6")]
+    pub cost_micros: ::core::option::Option<u64>,
 }
 /// The process ends; it works on nothing any more and needs no grace.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -379,6 +416,42 @@ pub struct Token {
     /// Root of the REST API that the token is for.
     #[prost(string, tag = "3")]
     pub api_url: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Reservation {
+    #[prost(string, tag = "1")]
+    pub call: ::prost::alloc::string::String,
+    #[prost(oneof = "reservation::Answer", tags = "2, 3, 4")]
+    pub answer: ::core::option::Option<reservation::Answer>,
+}
+/// Nested message and enum types in `Reservation`.
+pub mod reservation {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum Answer {
+        #[prost(message, tag = "2")]
+        Granted(super::Granted),
+        #[prost(message, tag = "3")]
+        Exceeded(super::BudgetExceeded),
+        /// Why nothing could be decided.
+        #[prost(string, tag = "4")]
+        Refused(::prost::alloc::string::String),
+    }
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Granted {}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct BudgetExceeded {
+    /// `task`, `repository`, `user` or `day`.
+    #[prost(string, tag = "1")]
+    pub scope: ::prost::alloc::string::String,
+    /// What was spent of which limit, for people.
+    #[prost(string, tag = "2")]
+    pub message: ::prost::alloc::string::String,
+    /// What the tightest budget has left, where one limits it: a smaller call may fit.
+    #[prost(uint64, optional, tag = "3")]
+    pub tokens_left: ::core::option::Option<u64>,
+    #[prost(uint64, optional, tag = "4")]
+    pub cost_micros_left: ::core::option::Option<u64>,
 }
 /// Reports of the attempt up to this number are durable.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

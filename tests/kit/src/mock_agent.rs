@@ -173,6 +173,14 @@ impl MockAgent {
         self.shared.state.send_modify(|state| state.ask(request));
     }
 
+    /// Asks whether a call of a model may be made; the answer comes to [`Seen::reservations`] under the
+    /// call's name.
+    pub fn reserve(&self, request: v1::ReservationRequest) {
+        self.shared
+            .state
+            .send_modify(|state| state.say(v1::agent_message::Body::ReservationRequest(request)));
+    }
+
     /// Says something of itself in its next heartbeats, such as `maintenance`; sent at once.
     pub fn set_state(&self, agent_state: patchfleet_domain::AgentState) {
         let slots = self.shared.profile.slots;

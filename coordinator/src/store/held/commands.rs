@@ -140,6 +140,7 @@ impl Held {
         } else if self.task.state.has_live_attempt()
             || self.task.state == TaskState::Queued
             || self.waits_for_agent()
+            || self.waits_for_budget()
         {
             self.closed = Some(ClosedEarly {
                 number: Some(pull.number),

@@ -15,7 +15,11 @@ const FULL: &str = "the history is full: progress, checkpoints and usage are no 
 
 impl Held {
     /// Writes what an agent did to the history; false when there is no room for it.
-    pub(super) fn record(&mut self, kind: &'static str, (actor, detail): (&str, &str)) -> bool {
+    pub(in crate::store) fn record(
+        &mut self,
+        kind: &'static str,
+        (actor, detail): (&str, &str),
+    ) -> bool {
         let before = self.history_volume();
         let length = u64::try_from(cut(detail).len()).unwrap_or(u64::MAX);
         let after = self.grow_history(length.saturating_add(ROW));

@@ -1,7 +1,7 @@
 //! What an agent's reports do to its task: each applied once, in order, by its live attempt only.
 
 use patchfleet_domain::outcome::{Failure, Outcome};
-use patchfleet_domain::{Phase, Returns, TaskState};
+use patchfleet_domain::{Phase, Returns, TaskState, Work};
 
 use super::{Attempt, Held};
 use crate::store::rules::{self, Closed, Course};
@@ -35,11 +35,11 @@ impl Held {
         }
         attempt.last_seq = report.seq;
         let actor = attempt.agent.to_string();
-        self.apply(&report.event, &actor)?;
+        self.apply(work, &report.event, &actor)?;
         Ok(Cas::Applied(()))
     }
 
-    fn apply(&mut self, event: &WorkEvent, actor: &str) -> StoreResult<()> {
+    fn apply(&mut self, work: Work, event: &WorkEvent, actor: &str) -> StoreResult<()> {
         match event {
             WorkEvent::Accepted => self.move_to(TaskState::InProgress, (actor, "accepted")),
             WorkEvent::Refused { reason } => {
@@ -55,9 +55,11 @@ impl Held {
                 Ok(())
             }
             WorkEvent::Usage(usage) => {
-                let usage = serde_json::to_string(usage)
+                let text = serde_json::to_string(usage)
                     .map_err(|error| StoreError::Corrupt(format!("a usage: {error}")))?;
-                self.record("usage", (actor, &usage));
+                self.record("usage", (actor, &text));
+                self.task.spent.add(usage);
+                self.changes.usages.push((work, usage.clone()));
                 Ok(())
             }
             WorkEvent::Finished(outcome) => self.finish(outcome, actor),
@@ -94,6 +96,11 @@ impl Held {
 
     fn finish(&mut self, outcome: &Outcome, actor: &str) -> StoreResult<()> {
         let word = outcome.as_str();
+        if let Outcome::Failed(failure) = outcome
+            && failure.kind.is_budget()
+        {
+            return self.stop_for_budget(failure, actor);
+        }
         let (course, failure) = match outcome {
             Outcome::PullRequest { .. } | Outcome::Answer { .. } => (self.succeed(outcome), None),
             // It says nothing against the task, which goes on elsewhere.

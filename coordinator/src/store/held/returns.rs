@@ -100,9 +100,9 @@ impl Held {
         self.task.state == TaskState::Waiting && self.task.wait_reason == Some(WaitReason::Agent)
     }
 
-    /// Offers the task to agents again, with the returns forgotten, if it waits for one.
+    /// Offers the task to agents again, with the returns forgotten, if it waits for one or for a budget.
     pub(in crate::store) fn offer_again(&mut self, told: (&str, &str)) -> StoreResult<Cas> {
-        if !self.waits_for_agent() {
+        if !self.waits_for_agent() && !self.waits_for_budget() {
             return Ok(Cas::Stale);
         }
         self.task.returns = Returns::default();

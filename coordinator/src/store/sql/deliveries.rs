@@ -7,11 +7,11 @@ use patchfleet_domain::{IssueNumber, RepositoryName, TaskId, TaskState};
 use sqlx::Row as _;
 use sqlx::any::AnyRow;
 
-use super::Database;
 use super::rows::{to_json, word};
 use super::rowset::{self, big, plain, row};
 use super::tasks::{cancel_in, newest, retry_in};
 use super::unit::Unit;
+use super::{Database, spending};
 use crate::store::held::{ClosedPull, Held};
 use crate::store::rules::Closed;
 use crate::store::{
@@ -170,6 +170,17 @@ async fn do_act(unit: &mut Unit<'_>, act: &Act) -> StoreResult<Acted> {
                 return Ok(Acted::Nothing);
             };
             Ok(acted(id, retry_in(unit, id, actor).await?))
+        }
+        Act::AllowSpending {
+            repository,
+            issue,
+            actor,
+            more,
+        } => {
+            let Some(id) = newest(unit, repository, *issue).await? else {
+                return Ok(Acted::Nothing);
+            };
+            Ok(acted(id, spending::allow_in(unit, id, *more, actor).await?))
         }
         Act::PullRequestClosed {
             repository,

@@ -12,22 +12,24 @@ use sqlx::Row as _;
 use sqlx::any::AnyRow;
 use uuid::{NoContext, Timestamp, Uuid};
 
-use super::rows::to_json;
+use super::rows::{self, to_json};
 use super::unit::Unit;
-use super::{Database, dependencies, micros};
+use super::{Database, dependencies, micros, spending};
 use crate::store::{Retention, Retired, StoreResult};
 
 /// Most of each sort in one transaction.
 const MOST: usize = 200;
 
 /// Where all that belongs to a task is, and by which column.
-const BESIDE: [(&str, &str); 6] = [
+const BESIDE: [(&str, &str); 8] = [
     ("attempts", "task"),
     ("checkpoints", "task"),
     ("task_events", "task"),
     ("task_logs", "task"),
     ("task_dependencies", "task"),
     ("task_dependencies", "depends_on"),
+    ("model_calls", "task"),
+    ("spending", "name"),
 ];
 
 pub(super) async fn retire(database: &Database, retention: Retention) -> StoreResult<Retired> {
@@ -40,6 +42,8 @@ pub(super) async fn retire(database: &Database, retention: Retention) -> StoreRe
         tasks: retire_tasks(&mut unit, retention.tasks).await?,
         deliveries: retire_deliveries(&mut unit, retention.deliveries).await?,
     };
+    let oldest = before(&mut unit, retention.tasks).await?;
+    spending::forget_before(&mut unit, rows::moment(oldest)?).await?;
     unit.commit().await?;
     Ok(retired)
 }

@@ -13,7 +13,7 @@ use crate::store::{AttemptRecord, StoreError, StoreResult, TaskEvent};
 
 /// All columns of a task, in any order of the table.
 pub(super) const TASK: &str = "id, kind, state, wait_reason, attempt, failures, max_attempts, priority, \
-    repository, issue, branch, request, analysis, pull_request, pull_closed, pull_closed_number, failure, summary, returns, \
+    repository, issue, branch, request, analysis, pull_request, pull_closed, pull_closed_number, failure, summary, returns, spent, \
     traceparent, created_at, updated_at";
 
 fn corrupt(what: &str, error: impl std::fmt::Display) -> StoreError {
@@ -103,6 +103,7 @@ pub(super) fn task(row: &AnyRow) -> StoreResult<Task> {
         failure: json(row, "failure")?,
         summary: row.try_get("summary")?,
         returns: json(row, "returns")?.unwrap_or_default(),
+        spent: json(row, "spent")?.unwrap_or_default(),
         traceparent: row.try_get("traceparent")?,
         created_at: moment_of(row, "created_at")?,
         updated_at: moment_of(row, "updated_at")?,

@@ -2,7 +2,7 @@
 
 use patchfleet_domain::outcome::{Failure, PullRequestRef};
 use patchfleet_domain::{
-    AttemptNumber, Priority, Returns, TaskAnalysis, TaskState, Timestamp, WaitReason,
+    AttemptNumber, Priority, Returns, Spent, TaskAnalysis, TaskState, Timestamp, WaitReason,
 };
 
 use crate::store::held::{Attempt, ClosedEarly, Held};
@@ -46,6 +46,7 @@ pub(super) struct Findings {
     failure: Option<Failure>,
     summary: Option<String>,
     returns: Returns,
+    spent: Spent,
     closed: Option<ClosedEarly>,
 }
 
@@ -72,6 +73,7 @@ impl Findings {
             failure: task.failure.clone(),
             summary: task.summary.clone(),
             returns: task.returns.clone(),
+            spent: task.spent,
             closed: held.closed,
         }
     }
@@ -84,6 +86,7 @@ impl Findings {
             && self.failure == task.failure
             && self.summary == task.summary
             && self.returns == task.returns
+            && self.spent == task.spent
             && self.closed == held.closed
     }
 }

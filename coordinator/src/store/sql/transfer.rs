@@ -12,7 +12,7 @@ use super::{Database, Dialect, Sql};
 use crate::store::{SqlStore, StoreError, StoreResult};
 
 /// All tables, each after those that it refers to.
-const TABLES: [&str; 13] = [
+const TABLES: [&str; 15] = [
     "deliveries",
     "tasks",
     "task_triggers",
@@ -26,6 +26,8 @@ const TABLES: [&str; 13] = [
     "pauses",
     "tallies",
     "sweeps",
+    "spending",
+    "model_calls",
 ];
 /// Those whose rows are numbered by the database.
 const NUMBERED: [&str; 4] = ["checkpoints", "task_events", "task_logs", "outbox"];

@@ -10,9 +10,10 @@
 //! asked, the one statement that writes everything is a transaction by itself.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::mem;
 use std::time::Instant;
 
-use patchfleet_domain::{AttemptNumber, Task, TaskId, TaskState, Timestamp};
+use patchfleet_domain::{AttemptNumber, Task, TaskId, TaskState, Timestamp, Usage, Work};
 use patchfleet_telemetry::Metrics;
 use sqlx::any::AnyRow;
 use sqlx::{Any, Connection as _, Row as _, Transaction};
@@ -85,6 +86,14 @@ impl<'a> Unit<'a> {
             None => begin(self.database).await?,
         };
         Ok(self.transaction.insert(transaction))
+    }
+
+    /// Undoes everything, now.
+    pub(super) async fn roll_back(mut self) {
+        if let Some(transaction) = self.transaction.take() {
+            // Where that fails the connection is lost, and the transaction with it.
+            let _ = transaction.rollback().await;
+        }
     }
 
     /// The database's clock: one moment for the whole transaction.
@@ -203,6 +212,13 @@ impl<'a> Unit<'a> {
     /// A task that is held.
     pub(super) fn held(&mut self, id: TaskId) -> Option<&mut Held> {
         self.held.get_mut(&id).map(|(held, _)| held)
+    }
+
+    /// What models used, as it was reported in this transaction; taken out, to be settled.
+    pub(super) fn take_usages(&mut self) -> Vec<(Work, Usage)> {
+        let held = self.held.values_mut().map(|(held, _)| held);
+        held.flat_map(|held| mem::take(&mut held.changes.usages))
+            .collect()
     }
 
     /// Holds tasks that this transaction inserted.

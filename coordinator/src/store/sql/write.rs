@@ -37,6 +37,7 @@ row! {
         failure: Option<String> => "text",
         summary: Option<String> => "text",
         returns: Option<String> => "text",
+        spent: Option<String> => "text",
     }
 }
 
@@ -227,6 +228,7 @@ impl Set {
             failure: None,
             summary: None,
             returns: None,
+            spent: None,
         };
         if same_findings {
             self.standings.push(row);
@@ -243,6 +245,8 @@ impl Set {
         row.summary = task.summary.as_deref().map(plain);
         let returns = Some(&task.returns).filter(|it| !it.is_empty());
         row.returns = to_json_or_none(returns)?;
+        let spent = Some(&task.spent).filter(|it| !it.is_nothing());
+        row.spent = to_json_or_none(spent)?;
         self.findings.push(row);
         Ok(())
     }

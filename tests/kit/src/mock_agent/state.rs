@@ -43,6 +43,8 @@ pub struct Seen {
     pub cancelled: Vec<(Work, String)>,
     /// Answers to requests for credentials.
     pub credentials: BTreeMap<String, v1::credential::Answer>,
+    /// Answers to reservations of model calls, by the call.
+    pub reservations: BTreeMap<String, v1::reservation::Answer>,
     /// How many reports were acknowledged; one said twice may count twice.
     pub acknowledged: usize,
     /// How many reports are not acknowledged yet.
@@ -234,6 +236,12 @@ impl State {
                     let id = credential.request_id.clone();
                     self.questions.remove(&id);
                     self.seen.credentials.insert(id, answer);
+                }
+            }
+            Told::Reservation(reservation) => {
+                if let Some(answer) = reservation.answer.clone() {
+                    let call = reservation.call.clone();
+                    self.seen.reservations.insert(call, answer);
                 }
             }
             Told::ReportAck(ack) => self.acknowledged(ack),

@@ -87,6 +87,8 @@ pub struct Answers {
     pub once: BTreeMap<Step, VecDeque<Answer>>,
     /// What a request for a credential gets: a token, or why there is none.
     pub credential: Result<v1::Token, String>,
+    /// How many calls of models are allowed; the next one exceeds the task's budget.
+    pub reservations: usize,
 }
 
 impl Default for Answers {
@@ -101,6 +103,7 @@ impl Default for Answers {
             reports: BTreeMap::new(),
             once: BTreeMap::new(),
             credential: Err("the stub was given no token".to_owned()),
+            reservations: usize::MAX,
         }
     }
 }
@@ -129,6 +132,23 @@ impl Answers {
             return Err("field `credential_request.scope` is missing".to_owned());
         }
         self.credential.clone()
+    }
+
+    /// Whether a call of a model is allowed.
+    pub(super) fn reservation(&mut self) -> v1::reservation::Answer {
+        use v1::reservation::Answer;
+        match self.reservations.checked_sub(1) {
+            Some(left) => {
+                self.reservations = left;
+                Answer::Granted(v1::Granted {})
+            }
+            None => Answer::Exceeded(v1::BudgetExceeded {
+                scope: "task".to_owned(),
+                message: "the budget of this task is spent".to_owned(),
+                tokens_left: Some(0),
+                cost_micros_left: Some(0),
+            }),
+        }
     }
 
     /// How long an agent may say nothing.

@@ -203,6 +203,7 @@ impl Stream {
             Some(Said::Heartbeat(heartbeat)) => self.heartbeat(state, &heartbeat),
             Some(Said::Report(report)) => self.report(state, report),
             Some(Said::CredentialRequest(request)) => self.credential(state, request),
+            Some(Said::ReservationRequest(request)) => self.reservation(state, request),
             Some(Said::Goodbye(_)) => state.attempts.give_up(&self.agent),
             None => {}
         }
@@ -274,6 +275,20 @@ impl Stream {
         };
         self.say(Body::Credential(v1::Credential {
             request_id: request.request_id,
+            answer: Some(answer),
+        }));
+    }
+
+    fn reservation(&self, state: &mut State, request: v1::ReservationRequest) {
+        let answer = if state.attempts.is_live(&self.agent, request.work.as_ref()) {
+            state.answers.reservation()
+        } else {
+            v1::reservation::Answer::Refused(
+                "the attempt is not this agent's, or not live any more".to_owned(),
+            )
+        };
+        self.say(Body::Reservation(v1::Reservation {
+            call: request.call,
             answer: Some(answer),
         }));
     }
