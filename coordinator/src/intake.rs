@@ -1,12 +1,14 @@
 //! Event in, acts out: who may trigger what, and what an act is.
 //!
 //! Own events are dropped before anything else. Who did something is asked of GitHub for every
-//! event that would count, never believed from the payload; in doubt nothing is stored. A
-//! delivery, its acts and its semantic key are one transaction of the store.
+//! event that would count, never believed from the payload. A delivery, its acts and its semantic
+//! key are one transaction of the store. One that can't be judged because GitHub can't be asked is
+//! deferred, and so are later ones of its issue ([`deferred`]).
 //! Absent: what becomes of a task afterwards.
 
 mod command;
 mod decide;
+pub mod deferred;
 mod key;
 mod late;
 mod order;
@@ -16,7 +18,7 @@ pub mod sweep;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use patchfleet_domain::{AgentType, RepositoryName};
 use patchfleet_github::{GitHub, GitHubError, Permission};
@@ -78,19 +80,19 @@ pub enum Taken {
     Ignored(&'static str),
     /// Its delivery was taken before.
     Duplicate,
+    /// It is stored and judged later, and why.
+    Deferred(&'static str),
 }
 
 /// Why it can't be decided now; nothing was stored.
 #[derive(Debug, thiserror::Error)]
 pub enum IntakeError {
     /// GitHub can't be asked.
-    #[error("GitHub can't be asked: {source}")]
-    GitHub {
-        /// Why.
-        source: GitHubError,
-        /// When to try again.
-        retry_after: Duration,
-    },
+    #[error("GitHub can't be asked: {0}")]
+    GitHub(#[from] GitHubError),
+    /// An earlier delivery of the issue is deferred.
+    #[error("an earlier delivery of the issue waits to be judged")]
+    Behind,
     /// The store can't be asked.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -102,25 +104,13 @@ pub enum IntakeError {
     Crowded,
 }
 
-impl From<GitHubError> for IntakeError {
-    fn from(source: GitHubError) -> Self {
-        let asked = match &source {
-            GitHubError::RateLimited { retry_after } => Some(*retry_after),
-            GitHubError::Unavailable { retry_after, .. } => *retry_after,
-            _ => None,
-        };
-        let retry_after = asked.unwrap_or(Duration::from_secs(30));
-        Self::GitHub {
-            source,
-            retry_after,
-        }
-    }
-}
-
 /// What to do about an event.
 #[derive(Debug, PartialEq)]
 enum Decision {
     Act(Vec<Act>),
+    /// It counts, but as things stand there is nothing to be done.
+    Pass(&'static str),
+    /// It does not count, whatever came before it.
     Ignore(&'static str),
     /// Its delivery was taken before.
     Known,
@@ -166,24 +156,76 @@ impl Intake {
     /// [`IntakeError`] when it can't be decided or stored now; then nothing was stored, unless it is
     /// [`IntakeError::InDoubt`].
     pub async fn take(&self, delivery: &Delivery, event: &Event) -> Result<Taken, IntakeError> {
+        self.decide_and_record(&self.deciding(), delivery, event)
+            .await
+    }
+
+    /// The same for a delivery of which GitHub won't tell again: when GitHub can't be asked it is
+    /// stored with its payload, and judged later.
+    ///
+    /// # Errors
+    /// As [`Self::take`], but for what GitHub is the reason of.
+    pub async fn accept(
+        &self,
+        delivery: &Delivery,
+        event: &Event,
+        payload: &str,
+    ) -> Result<Taken, IntakeError> {
+        let (came, deciding) = (Instant::now(), self.deciding());
+        let error = match self.decide_and_record(&deciding, delivery, event).await {
+            Err(error @ (IntakeError::GitHub(_) | IntakeError::Behind)) => error,
+            taken => return taken,
+        };
+        let Some(deferral) = deferred::deferral((delivery, event, payload), came, &error) else {
+            return Err(error);
+        };
+        let storing = self.store.defer_delivery(&deferral);
+        let is_new = deciding.store(storing).await.map_err(in_doubt)?;
+        self.cache.remember_delivery(&delivery.id).await;
+        if !is_new {
+            return Ok(Taken::Duplicate);
+        }
+        let (delivery, event) = (&delivery.id, &delivery.event);
+        tracing::info!(delivery, event, why = %error, "a delivery is judged later");
+        Ok(Taken::Deferred(match error {
+            IntakeError::Behind => "an earlier delivery of the issue waits to be judged",
+            _ => "GitHub can't be asked now whether this counts; it is judged later",
+        }))
+    }
+
+    async fn decide_and_record(
+        &self,
+        deciding: &Deciding<'_>,
+        delivery: &Delivery,
+        event: &Event,
+    ) -> Result<Taken, IntakeError> {
         let place = tokio::time::timeout(self.policy.patience, self.places.acquire()).await;
         let Ok(Ok(_place)) = place else {
             return Err(IntakeError::Crowded);
         };
-        let deciding = self.deciding();
-        let decision = deciding.decide(&delivery.id, event).await?;
+        let decision = deciding.decide(Some(&delivery.id), event).await?;
         let acts = match &decision {
             Decision::Act(acts) => acts.as_slice(),
-            Decision::Ignore(_) => &[],
+            Decision::Pass(_) | Decision::Ignore(_) => &[],
             Decision::Known => return Ok(Taken::Duplicate),
         };
-        let recording = self.store.record_delivery(delivery, acts);
+        let delivery = Delivery {
+            issue: match decision {
+                Decision::Ignore(_) | Decision::Known => None,
+                Decision::Act(_) | Decision::Pass(_) => event.subject().map(|(_, issue)| issue),
+            },
+            ..delivery.clone()
+        };
+        let recording = self.store.record_delivery(&delivery, acts);
         let recorded = deciding.store(recording).await.map_err(in_doubt)?;
+        if recorded == Recorded::Behind {
+            return Err(IntakeError::Behind);
+        }
         self.cache.remember_delivery(&delivery.id).await;
         let taken = match (recorded, decision) {
-            (Recorded::Duplicate, _) | (_, Decision::Known) => Taken::Duplicate,
-            (Recorded::New(_), Decision::Ignore(why)) => Taken::Ignored(why),
             (Recorded::New(acted), Decision::Act(_)) => Taken::Acted(acted),
+            (Recorded::New(_), Decision::Ignore(why) | Decision::Pass(why)) => Taken::Ignored(why),
+            _ => Taken::Duplicate,
         };
         tracing::info!(
             delivery = delivery.id,

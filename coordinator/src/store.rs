@@ -10,6 +10,7 @@
 
 mod address;
 pub mod archive;
+mod deferred;
 mod deliveries;
 mod examine;
 mod held;
@@ -37,6 +38,7 @@ use serde::{Deserialize, Serialize};
 pub const HISTORY_PAGE: u32 = 1000;
 
 pub use address::{Address, InvalidAddress};
+pub use deferred::{Deferral, DeferredDelivery, Judgement};
 pub use deliveries::{
     Act, Acted, Delivery, LastTrigger, NewTask, Recorded, Reply, SemanticKey, command_id,
 };
@@ -201,8 +203,24 @@ pub trait Store: Send + Sync + std::fmt::Debug {
 
     /// True when the delivery was recorded before. A quick look that saves asking GitHub.
     async fn delivery_seen(&self, id: &str) -> StoreResult<bool>;
-    /// Stores the delivery and does its acts, in one transaction.
+    /// Stores the delivery and does its acts, in one transaction. Neither when an earlier delivery of
+    /// its issue is deferred.
     async fn record_delivery(&self, delivery: &Delivery, acts: &[Act]) -> StoreResult<Recorded>;
+    /// Stores a delivery that can't be judged yet; false when it was stored before.
+    async fn defer_delivery(&self, deferral: &Deferral) -> StoreResult<bool>;
+    /// How many deferred deliveries wait to be judged.
+    async fn deferred_deliveries(&self) -> StoreResult<u64>;
+    /// The first deferred delivery of each issue whose time has come, oldest first, taken for `hold` so
+    /// that nobody else judges it meanwhile.
+    async fn take_deferred(&self, limit: u32, hold: Duration)
+    -> StoreResult<Vec<DeferredDelivery>>;
+    /// Settles a deferred delivery that was taken: does its acts in the same transaction, puts it off
+    /// or gives it up. [`Cas::Stale`] when somebody else has taken it since.
+    async fn settle_deferred(
+        &self,
+        deferred: &DeferredDelivery,
+        judgement: &Judgement,
+    ) -> StoreResult<Cas<Vec<Acted>>>;
 
     /// True when the caller is to compare GitHub with the tasks: the last one began that long ago.
     async fn claim_sweep(&self, every: Duration) -> StoreResult<bool>;

@@ -1,9 +1,10 @@
 //! `POST /webhooks/github`: bytes in, typed event out, 202 once it is durable.
 //!
 //! Nothing is read before the signature over the raw bytes is right. Every request is counted;
-//! what is refused leaves no trace in the store. When it can't be decided now whether an event
-//! counts (GitHub or the database is away), the answer is 503 and nothing is stored, so that
-//! GitHub keeps the delivery as failed and it can be delivered again.
+//! what is refused leaves no trace in the store. When GitHub can't be asked now whether an event
+//! counts, the delivery is stored and judged later, and the answer says so. When the database is away
+//! the answer is 503 and nothing is stored, so that GitHub keeps the delivery as failed and it can be
+//! delivered again.
 //! Absent: what an event leads to; that is `intake`'s.
 
 mod answer;
@@ -102,10 +103,14 @@ async fn accept(
     let delivery = Delivery {
         id: id.to_owned(),
         event: event::known_name(name).to_owned(),
-        action: payload.action,
-        repository: payload.repository,
+        action: payload.action.clone(),
+        repository: payload.repository.clone(),
+        issue: None,
     };
-    let taken = state.intake.take(&delivery, &event).await?;
+    let taken = state
+        .intake
+        .accept(&delivery, &event, payload.text())
+        .await?;
     Ok(Accepted::new(delivery, taken))
 }
 

@@ -18,7 +18,7 @@ use crate::cache::{Cache, Rate};
 use crate::config::{CoordinatorConfig, DatabaseConfig, GitHubConfig, RedisConfig};
 use crate::dispatch::{FleetOptions, FleetService, GitHubTokens, Registry};
 use crate::intake::sweep::{self, Sweeper};
-use crate::intake::{Intake, IntakePolicy};
+use crate::intake::{Intake, IntakePolicy, deferred};
 use crate::report::Publisher;
 use crate::scheduler::{Scheduler, SchedulerOptions, leases, unfit};
 use crate::stages::{Liveness, Running};
@@ -194,6 +194,9 @@ impl Parts<'_> {
         let intake = Intake::new(Arc::clone(&self.store), self.github.clone(), self.policy())
             .cached(self.cache.clone());
         let intake = Arc::new(intake);
+        let judge = deferred::Judge::new(Arc::clone(&intake), self.metrics.clone());
+        let judging = deferred::run(judge, running.loops.stop());
+        running.loops.start("deferred deliveries", judging);
         let every = self.config.intake.sweep.0;
         if !every.is_zero() {
             let sweeper = Sweeper::new(Arc::clone(&intake), self.metrics.clone())

@@ -20,6 +20,8 @@ mod collation;
 mod commands;
 #[path = "store/damage.rs"]
 mod damage;
+#[path = "store/deferred.rs"]
+mod deferred;
 #[path = "store/dependencies.rs"]
 mod dependencies;
 #[path = "store/endings.rs"]
@@ -115,6 +117,12 @@ on_both!(
     damage::a_delivery_about_it_may_come_again_and_spoils_no_other,
     damage::a_sweep_sees_the_other_repositories,
     damage::what_is_around_a_task_is_told_without_it,
+    deferred::they_are_taken_in_the_order_of_their_issues,
+    deferred::what_comes_after_one_that_waits_is_not_recorded,
+    deferred::whoever_lost_its_hold_on_one_changes_nothing,
+    deferred::one_that_was_given_up_may_come_again,
+    deferred::only_what_was_given_up_is_removed,
+    deferred::one_that_cannot_be_read_stops_its_issue_and_no_other,
     dependencies::a_task_waits_until_the_last_of_those_before_it_is_completed,
     dependencies::a_pull_request_has_to_be_merged_before_what_depends_on_it_begins,
     dependencies::a_failure_is_passed_on_or_passed_over,

@@ -10,6 +10,8 @@ mod bad_input;
 mod commands;
 #[path = "webhook/conversation.rs"]
 mod conversation;
+#[path = "webhook/deferred.rs"]
+mod deferred;
 #[path = "webhook/doubt.rs"]
 mod doubt;
 #[path = "webhook/endings.rs"]

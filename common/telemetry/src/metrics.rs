@@ -14,6 +14,8 @@ pub struct Metrics {
     registry: Registry,
     /// Deliveries, by `event` and `outcome`.
     pub webhook_deliveries: IntCounterVec,
+    /// Deliveries that wait to be judged.
+    pub deferred_deliveries: IntGauge,
     /// Tasks that came into a state, by `state` and `agent_type`.
     pub tasks: IntCounterVec,
     /// Tasks that are not over, by `state`; as it was less than a minute ago.
@@ -84,6 +86,7 @@ impl Metrics {
                 "Webhook deliveries.",
                 &["event", "outcome"],
             ),
+            deferred_deliveries: deferred_deliveries(&registry),
             tasks: counters(
                 &registry,
                 "patchfleet_tasks_total",
@@ -230,6 +233,14 @@ fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> Int
     register(
         registry,
         IntCounterVec::new(Opts::new(counted(name), help), labels).expect(CONSTANT),
+    )
+}
+
+fn deferred_deliveries(registry: &Registry) -> IntGauge {
+    gauge(
+        registry,
+        "patchfleet_deferred_deliveries",
+        "Webhook deliveries that wait to be judged.",
     )
 }
 

@@ -49,9 +49,10 @@ impl Deciding<'_> {
         })
     }
 
+    /// What the event leads to. A delivery that was recorded before is known, if its id is given.
     pub(super) async fn decide(
         &self,
-        delivery: &str,
+        delivery: Option<&str>,
         event: &Event,
     ) -> Result<Decision, IntakeError> {
         let repository = match event {
@@ -87,7 +88,7 @@ impl Deciding<'_> {
     /// A label or an assignment.
     async fn triggered(
         &self,
-        delivery: &str,
+        delivery: Option<&str>,
         (identity, event): (&Identity, &IssueEvent),
     ) -> Result<Decision, IntakeError> {
         let Some(key) = key::of_issue_event(&self.intake.policy.label, identity, event) else {
@@ -151,7 +152,7 @@ impl Deciding<'_> {
     /// A comment; outsiders are not even told that they are.
     async fn addressed(
         &self,
-        delivery: &str,
+        delivery: Option<&str>,
         event: &CommentEvent,
     ) -> Result<Decision, IntakeError> {
         let parsed = command::parse(&event.comment.body, &self.intake.policy.agent_types);
@@ -187,17 +188,17 @@ impl Deciding<'_> {
     async fn closed(&self, event: &IssueEvent) -> Result<Decision, IntakeError> {
         let number = event.issue.number;
         let Some(task) = self.newest(&event.repository, number).await? else {
-            return Ok(Decision::Ignore("no task"));
+            return Ok(Decision::Pass("no task"));
         };
         if !task.state.is_active() || task.state == TaskState::Review {
             // In review the pull request decides: its merge closes the issue, too.
-            return Ok(Decision::Ignore("no task to call off"));
+            return Ok(Decision::Pass("no task to call off"));
         }
         if self.is_triggered_since(event).await? {
-            return Ok(Decision::Ignore("the task is of a later trigger"));
+            return Ok(Decision::Pass("the task is of a later trigger"));
         }
         if task.state.has_live_attempt() && self.is_merged(&event.repository, &task).await? {
-            return Ok(Decision::Ignore("the task's own pull request closed it"));
+            return Ok(Decision::Pass("the task's own pull request closed it"));
         }
         Ok(Decision::one(Act::CancelIssue {
             repository: event.repository.name.clone(),
@@ -219,13 +220,16 @@ impl Deciding<'_> {
         let mark = task_mark(task.id);
         match found {
             Ok(found) => Ok(found.iter().any(|it| it.merged && it.body.contains(&mark))),
-            Err(GitHubError::NotFound | GitHubError::Forbidden { .. }) => Ok(false),
+            Err(GitHubError::NotFound) => Ok(false),
             Err(error) => Err(error.into()),
         }
     }
 
     /// A quick look that saves asking GitHub; whether it counts, recording it decides.
-    async fn is_known(&self, delivery: &str) -> Result<bool, IntakeError> {
+    async fn is_known(&self, delivery: Option<&str>) -> Result<bool, IntakeError> {
+        let Some(delivery) = delivery else {
+            return Ok(false);
+        };
         let Intake { cache, store, .. } = self.intake;
         if cache.may_know_delivery(delivery).await == Some(false) {
             return Ok(false);
@@ -244,7 +248,8 @@ impl Deciding<'_> {
             .await?)
     }
 
-    /// True when GitHub says that the actor may. What it hides or forbids is a no.
+    /// True when GitHub says that the actor may. What it hides is a no; a refusal to say is none: it
+    /// may pass, like an App's suspension or an organization's list of addresses.
     pub(super) async fn may(
         &self,
         repository: &Repository,
@@ -253,7 +258,7 @@ impl Deciding<'_> {
         let asking = self.intake.github.permission(&repository.name, login);
         let permission = match self.github(asking).await {
             Ok(permission) => permission,
-            Err(GitHubError::NotFound | GitHubError::Forbidden { .. }) => Permission::None,
+            Err(GitHubError::NotFound) => Permission::None,
             Err(error) => return Err(error.into()),
         };
         Ok(permission >= self.intake.policy.least)

@@ -51,7 +51,7 @@ impl Deciding<'_> {
         };
         let closed = match self.github(asking).await {
             Ok(closed) => closed,
-            Err(GitHubError::NotFound | GitHubError::Forbidden { .. }) => None,
+            Err(GitHubError::NotFound) => None,
             Err(error) => return Err(error.into()),
         };
         Ok(closed.map(|(merged, actor)| Act::PullRequestClosed {
@@ -85,7 +85,7 @@ impl Deciding<'_> {
         let happened = self.intake.github.issue_events(repository, number);
         let happened = match self.github(happened).await {
             Ok(happened) => happened,
-            Err(GitHubError::NotFound | GitHubError::Forbidden { .. }) => return Ok(None),
+            Err(GitHubError::NotFound) => return Ok(None),
             Err(error) => return Err(error.into()),
         };
         let closing = happened

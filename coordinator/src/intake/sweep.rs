@@ -177,6 +177,10 @@ impl Sweeper {
             swept.taken += tally.taken;
             tally.note(&repository, done)?;
             swept.failed += usize::from(tally.failed);
+            if tally.is_limited {
+                swept.put_off += 1;
+                first_put_off.get_or_insert(repository);
+            }
         }
         self.begin_with(first_put_off);
         Ok(swept)
@@ -336,6 +340,8 @@ impl Sweeper {
 struct Tally {
     taken: usize,
     failed: bool,
+    /// The rest is for the next time.
+    is_limited: bool,
 }
 
 impl Tally {
@@ -348,19 +354,22 @@ impl Tally {
     ) -> Result<Option<T>, IntakeError> {
         match result {
             Ok(found) => Ok(Some(found)),
-            Err(IntakeError::GitHub { source, .. }) => {
+            Err(IntakeError::GitHub(GitHubError::RateLimited { .. })) => {
+                self.is_limited = true;
+                Ok(None)
+            }
+            Err(IntakeError::GitHub(error)) => {
                 self.failed = true;
                 // What is gone, or not ours any more, stays so.
-                if matches!(
-                    source,
-                    GitHubError::NotFound | GitHubError::Forbidden { .. }
-                ) {
-                    tracing::debug!(%repository, error = %source, "not compared");
+                if matches!(error, GitHubError::NotFound | GitHubError::Forbidden { .. }) {
+                    tracing::debug!(%repository, %error, "not compared");
                 } else {
-                    tracing::warn!(%repository, error = %source, "could not be compared with the tasks");
+                    tracing::warn!(%repository, %error, "could not be compared with the tasks");
                 }
                 Ok(None)
             }
+            // What is deferred tells of the same, and more of it.
+            Err(IntakeError::Behind) => Ok(None),
             Err(
                 error @ (IntakeError::Store(_) | IntakeError::InDoubt(_) | IntakeError::Crowded),
             ) => Err(error),

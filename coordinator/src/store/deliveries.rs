@@ -17,6 +17,9 @@ pub struct Delivery {
     pub action: Option<String>,
     /// The repository, where it has one.
     pub repository: Option<RepositoryName>,
+    /// The issue whose earlier deliveries are to be judged before this one; none where the order does
+    /// not matter.
+    pub issue: Option<IssueNumber>,
 }
 
 /// What makes N events of one act one task.
@@ -190,4 +193,6 @@ pub enum Recorded {
     New(Vec<Acted>),
     /// This delivery id was recorded before; nothing was done.
     Duplicate,
+    /// An earlier delivery of the issue is deferred; nothing was stored.
+    Behind,
 }

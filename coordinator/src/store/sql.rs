@@ -14,6 +14,7 @@ mod batch;
 mod claims;
 mod clock;
 pub(super) mod connect;
+mod deferred;
 mod deliveries;
 mod dependencies;
 mod dialect;
@@ -72,12 +73,12 @@ use warm::Warm;
 
 use super::lock::FileLock;
 use super::{
-    Assignment, AttemptRecord, Cas, Claim, Commanded, Delivery, LastTrigger, LiveAttempt, LogPage,
-    LostAttempt, NewPresence, OutboxEntry, QueuedTask, Recorded, Report, Sent, Store, StoreResult,
-    TaskEvent, TaskFilter,
+    Assignment, AttemptRecord, Cas, Claim, Commanded, Deferral, DeferredDelivery, Delivery,
+    Judgement, LastTrigger, LiveAttempt, LogPage, LostAttempt, NewPresence, OutboxEntry,
+    QueuedTask, Recorded, Report, Sent, Store, StoreResult, TaskEvent, TaskFilter,
 };
 use crate::store::{
-    Act, AtWork, Caps, Look, Pause, Renewal, Retention, Retired, Room, Scope, ScopeSpending,
+    Act, Acted, AtWork, Caps, Look, Pause, Renewal, Retention, Retired, Room, Scope, ScopeSpending,
     TakenAway, Terms,
 };
 
@@ -362,6 +363,35 @@ impl Store for SqlStore {
     async fn record_delivery(&self, delivery: &Delivery, acts: &[Act]) -> StoreResult<Recorded> {
         let record = (delivery.clone(), acts.to_vec());
         self.deliveries.submit(record).await
+    }
+
+    async fn defer_delivery(&self, deferral: &Deferral) -> StoreResult<bool> {
+        self.database
+            .persistently(|| deferred::defer(&self.database, deferral))
+            .await
+    }
+
+    async fn deferred_deliveries(&self) -> StoreResult<u64> {
+        self.bound(deferred::waiting(&self.database)).await
+    }
+
+    async fn take_deferred(
+        &self,
+        limit: u32,
+        hold: Duration,
+    ) -> StoreResult<Vec<DeferredDelivery>> {
+        self.bound(deferred::take(&self.database, limit, hold))
+            .await
+    }
+
+    async fn settle_deferred(
+        &self,
+        deferred: &DeferredDelivery,
+        judgement: &Judgement,
+    ) -> StoreResult<Cas<Vec<Acted>>> {
+        self.database
+            .persistently(|| deferred::settle(&self.database, deferred, judgement))
+            .await
     }
 
     async fn task(&self, id: TaskId) -> StoreResult<Option<Task>> {

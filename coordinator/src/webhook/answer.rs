@@ -19,7 +19,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(5);
 pub(super) struct Accepted {
     delivery: String,
     outcome: &'static str,
-    /// Why nothing was done.
+    /// Why nothing was done, or not yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'static str>,
     /// Tasks that were created, changed or found to be there already.
@@ -32,6 +32,7 @@ impl Accepted {
             Taken::Acted(acted) => ("acted", None, tasks(&acted)),
             Taken::Ignored(reason) => ("ignored", Some(reason), Vec::new()),
             Taken::Duplicate => ("duplicate", None, Vec::new()),
+            Taken::Deferred(reason) => ("deferred", Some(reason), Vec::new()),
         };
         Self {
             delivery: delivery.id,
@@ -122,7 +123,7 @@ impl Refused {
 
 fn undecided(error: &IntakeError) -> Problem {
     let detail = match error {
-        IntakeError::GitHub { .. } => {
+        IntakeError::GitHub(_) | IntakeError::Behind => {
             "GitHub can't be asked now whether this counts; nothing was stored. Redeliver it later."
         }
         IntakeError::Store(_) => {
@@ -136,11 +137,7 @@ fn undecided(error: &IntakeError) -> Problem {
             "Too many deliveries arrive at once; nothing was stored. Redeliver it later."
         }
     };
-    let after = match error {
-        IntakeError::GitHub { retry_after, .. } => *retry_after,
-        IntakeError::Store(_) | IntakeError::InDoubt(_) | IntakeError::Crowded => RETRY_AFTER,
-    };
-    Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(after)
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(RETRY_AFTER)
 }
 
 fn capitalized(text: &str) -> String {

@@ -1,5 +1,6 @@
 //! Typed events, read with tolerance: an unknown event, action or shape is [`Event::Other`].
 
+use patchfleet_domain::task::branch_issue;
 use patchfleet_domain::{IssueNumber, RepositoryName, Timestamp};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -252,6 +253,21 @@ struct HeadRepository {
 }
 
 impl Event {
+    /// The repository and issue that it is about: events of one are judged in their order. A pull
+    /// request of ours is about the issue that it is for.
+    pub fn subject(&self) -> Option<(&RepositoryName, IssueNumber)> {
+        match self {
+            Self::Issue(event) => Some((&event.repository.name, event.issue.number)),
+            Self::Comment(event) => Some((&event.repository.name, event.issue.number)),
+            Self::PullRequestClosed(event) => {
+                let issue = event.head.as_deref().and_then(branch_issue);
+                let issue = issue.unwrap_or(IssueNumber(event.number));
+                Some((&event.repository.name, issue))
+            }
+            Self::Other(_) => None,
+        }
+    }
+
     /// Reads a payload; never fails.
     pub fn read(name: &str, payload: &Payload<'_>) -> Self {
         let action = payload.action.as_deref().unwrap_or_default();

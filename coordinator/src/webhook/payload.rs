@@ -82,6 +82,11 @@ impl<'a> Payload<'a> {
         })
     }
 
+    /// The payload itself.
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
     /// What it says about that; nothing when it lacks something.
     pub(super) fn says<T: DeserializeOwned>(&self) -> Option<T> {
         serde_json::from_str(&self.text).ok()

@@ -187,6 +187,7 @@ impl Fleet {
             event: "issues".to_owned(),
             action: Some("labeled".to_owned()),
             repository: Some(repository.parse().unwrap()),
+            issue: None,
         };
         let act = Act::Create(Box::new(new_task(repository, issue)));
         let recorded = self.store.record_delivery(&delivery, &[act]).await.unwrap();

@@ -124,10 +124,11 @@ impl Scene {
             event: "issues".to_owned(),
             action: None,
             repository: None,
+            issue: None,
         };
         match self.store.record_delivery(&delivery, &[act]).await? {
             Recorded::New(mut acted) => Ok(acted.pop().unwrap()),
-            Recorded::Duplicate => bail!("a new delivery is no duplicate"),
+            other => bail!("a new delivery is recorded, not {other:?}"),
         }
     }
 

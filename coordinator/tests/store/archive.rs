@@ -64,6 +64,7 @@ async fn grown() -> Fixture {
     let scope = Scope::AgentType("frontend".parse().unwrap());
     assert!(fixture.store.pause(&scope, "operator", None).await.unwrap());
     fixture.comes_after(5, &[4]).await;
+    fixture.defer(6, LEASE).await;
     while fixture.store.tally(Duration::ZERO).await.unwrap() {}
     assert!(fixture.store.claim_sweep(LEASE).await.unwrap());
     fixture

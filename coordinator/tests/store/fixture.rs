@@ -137,6 +137,7 @@ impl Fixture {
             event: "issues".to_owned(),
             action: Some("labeled".to_owned()),
             repository: Some(repository()),
+            issue: None,
         }
     }
 
@@ -166,7 +167,7 @@ impl Fixture {
             .unwrap()
         {
             Recorded::New(mut acted) => acted.pop().unwrap(),
-            Recorded::Duplicate => panic!("a new delivery is no duplicate"),
+            other => panic!("a new delivery is recorded, not {other:?}"),
         }
     }
 

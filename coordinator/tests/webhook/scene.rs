@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Result;
 use axum::Router;
 use patchfleet_coordinator::cache::Cache;
+use patchfleet_coordinator::intake::deferred::{self, Judge};
 use patchfleet_coordinator::intake::{Intake, IntakePolicy};
 use patchfleet_coordinator::store::{SqlStore, Store, TaskFilter};
 use patchfleet_coordinator::webhook::{WebhookState, router};
@@ -20,6 +21,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 pub(crate) const REPOSITORY: &str = "acme/orders";
 pub(crate) const SECRET: &str = "the new secret";
@@ -211,6 +213,24 @@ impl Scene {
         answer(self.delivery(id, event, &body.to_string()).send().await?).await
     }
 
+    /// Judges what is deferred until it is dropped, which is a crash.
+    pub(crate) fn judge(&self) -> JoinSet<()> {
+        let judge = Judge::new(Arc::clone(&self.intake), self.metrics.clone());
+        running(judge.backing_off(Duration::from_millis(1)))
+    }
+
+    /// Waits until nothing is deferred any more.
+    pub(crate) async fn all_is_judged(&self) -> Result<()> {
+        let judged = async {
+            let mut looks = tokio::time::interval(Duration::from_millis(20));
+            while self.store.deferred_deliveries().await? > 0 {
+                looks.tick().await;
+            }
+            anyhow::Ok(())
+        };
+        tokio::time::timeout(PATIENCE, judged).await?
+    }
+
     pub(crate) fn counted(&self, event: &str, outcome: &str) -> u64 {
         self.metrics
             .webhook_deliveries
@@ -228,6 +248,12 @@ impl Scene {
     }
 }
 
+pub(crate) fn running(judge: Judge) -> JoinSet<()> {
+    let mut tasks = JoinSet::new();
+    tasks.spawn(deferred::run(judge, CancellationToken::new()));
+    tasks
+}
+
 pub(crate) fn repository() -> RepositoryName {
     REPOSITORY.parse().unwrap()
 }
@@ -236,7 +262,7 @@ pub(crate) async fn answer(response: Response) -> Result<(u16, Value)> {
     Ok((response.status().as_u16(), response.json().await?))
 }
 
-fn github(simulator: &Simulator) -> Result<GitHub> {
+pub(crate) fn github(simulator: &Simulator) -> Result<GitHub> {
     github_as(simulator, Credentials::Token(simulator.bot_token().into()))
 }
 

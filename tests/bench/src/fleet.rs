@@ -167,6 +167,7 @@ pub(crate) async fn enqueue(
         event: "issues".to_owned(),
         action: None,
         repository: Some(repository),
+        issue: None,
     };
     store
         .record_delivery(&delivery, &[Act::Create(Box::new(new))])

@@ -189,6 +189,7 @@ impl Part for Real {
             event: "issues".to_owned(),
             action: Some("labeled".to_owned()),
             repository: Some(REPOSITORY.parse().unwrap()),
+            issue: None,
         };
         let act = Act::Create(Box::new(new_task(issue)));
         let recorded = self.store.record_delivery(&delivery, &[act]).await;

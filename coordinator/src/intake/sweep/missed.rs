@@ -132,9 +132,10 @@ impl Sweeper {
             event: "issues".to_owned(),
             action: Some(name(&event.action).to_owned()),
             repository: Some(repository.clone()),
+            issue: Some(event.issue.number),
         };
         let recorded = self.intake.store.record_delivery(&delivery, &acts).await?;
-        Ok(!acts.is_empty() && recorded != Recorded::Duplicate)
+        Ok(!acts.is_empty() && matches!(recorded, Recorded::New(_)))
     }
 
     async fn closed_pull_request(
@@ -203,6 +204,7 @@ fn delivery(id: String, event: &Event, repository: &RepositoryName) -> Delivery 
         event: event.to_owned(),
         action: action.map(str::to_owned),
         repository: Some(repository.clone()),
+        issue: None,
     }
 }
 

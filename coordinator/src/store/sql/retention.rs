@@ -40,7 +40,8 @@ pub(super) async fn retire(database: &Database, retention: Retention) -> StoreRe
     let retired = Retired {
         entries: retire_entries(&mut unit, retention.tasks).await?,
         tasks: retire_tasks(&mut unit, retention.tasks).await?,
-        deliveries: retire_deliveries(&mut unit, retention.deliveries).await?,
+        deliveries: retire_deliveries(&mut unit, retention.deliveries).await?
+            + retire_given_up(&mut unit, retention.deliveries).await?,
     };
     let oldest = before(&mut unit, retention.tasks).await?;
     spending::forget_before(&mut unit, rows::moment(oldest)?).await?;
@@ -118,6 +119,17 @@ async fn retire_deliveries(unit: &mut Unit<'_>, age: Duration) -> StoreResult<us
     let text = format!(
         "DELETE FROM deliveries WHERE id IN (\
             SELECT id FROM deliveries WHERE received_at < $1 ORDER BY received_at LIMIT {MOST}{}) \
+         RETURNING id",
+        unit.dialect.lock_free()
+    );
+    retired(unit, text, age).await
+}
+
+/// Deferred deliveries that were given up; those that wait stay, however old.
+async fn retire_given_up(unit: &mut Unit<'_>, age: Duration) -> StoreResult<usize> {
+    let text = format!(
+        "DELETE FROM deferred_deliveries WHERE id IN (\
+            SELECT id FROM deferred_deliveries WHERE given_up_at < $1 ORDER BY id LIMIT {MOST}{}) \
          RETURNING id",
         unit.dialect.lock_free()
     );

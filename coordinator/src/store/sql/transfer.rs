@@ -12,8 +12,9 @@ use super::{Database, Dialect, Sql};
 use crate::store::{SqlStore, StoreError, StoreResult};
 
 /// All tables, each after those that it refers to.
-const TABLES: [&str; 15] = [
+const TABLES: [&str; 16] = [
     "deliveries",
+    "deferred_deliveries",
     "tasks",
     "task_triggers",
     "task_dependencies",
@@ -30,7 +31,13 @@ const TABLES: [&str; 15] = [
     "model_calls",
 ];
 /// Those whose rows are numbered by the database.
-const NUMBERED: [&str; 4] = ["checkpoints", "task_events", "task_logs", "outbox"];
+const NUMBERED: [&str; 5] = [
+    "deferred_deliveries",
+    "checkpoints",
+    "task_events",
+    "task_logs",
+    "outbox",
+];
 /// What makes of a session for short statements one that may read and write everything.
 const PATIENT: [&str; 7] = [
     "SET LOCAL statement_timeout = 0",

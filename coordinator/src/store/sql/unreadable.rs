@@ -41,6 +41,7 @@ pub(super) const EVENTS: Table = Table::new("task_events", "id");
 pub(super) const LOGS: Table = Table::new("task_logs", "id");
 pub(super) const TRIGGERS: Table = Table::new("task_triggers", "name");
 pub(super) const SWEEPS: Table = Table::new("sweeps", "name");
+pub(super) const DEFERRED: Table = Table::new("deferred_deliveries", "id");
 pub(super) const OUTBOX: Table = Table::new("outbox", "id");
 pub(super) const AGENTS: Table = Table::new("agents", "id");
 pub(super) const PAUSES: Table = Table::new("pauses", "name");
