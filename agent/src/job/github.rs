@@ -6,7 +6,9 @@ use async_trait::async_trait;
 use chrono::Utc;
 use patchfleet_domain::outcome::{Failure, FailureKind, PullRequestRef};
 use patchfleet_domain::{Phase, RepositoryName};
-use patchfleet_github::{Credentials, GitHub, GitHubError, GitHubOptions, NewPullRequest};
+use patchfleet_github::{
+    Credentials, GitHub, GitHubError, GitHubOptions, NewPullRequest, RequestPriority,
+};
 use patchfleet_proto::v1::CredentialScope;
 use secrecy::SecretString;
 
@@ -38,11 +40,12 @@ impl TaskGitHub {
             .parse()
             .map_err(|error| internal(&format!("the API's address: {error}")))?;
         let credentials = Credentials::Token(token.secret);
-        GitHub::new(GitHubOptions {
+        let client = GitHub::new(GitHubOptions {
             api_url,
             credentials,
-        })
-        .map_err(|error| internal(&error.to_string()))
+        });
+        let client = client.map_err(|error| internal(&error.to_string()))?;
+        Ok(client.with_priority(RequestPriority::Agent))
     }
 }
 

@@ -1,5 +1,7 @@
 //! What is left of GitHub's hourly limits. A token has one limit; an App has one for itself and one
 //! for each installation, so that what is spent on one of them is missing nowhere else.
+//!
+//! All who ask share a limit, but not alike: whoever can wait leaves a part of it to those who can't.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -19,6 +21,32 @@ pub(crate) enum Spender {
     Own,
     /// An App's installation.
     Installation(u64),
+}
+
+/// What a request is for. When an hourly limit runs low, requests wait in this order, the last first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum RequestPriority {
+    /// Judging what people do: they wait for an answer.
+    #[default]
+    Intake,
+    /// Telling people: comments and labels.
+    Outbox,
+    /// What agents need for their tasks.
+    Agent,
+    /// Comparing GitHub with the tasks, which can be done an hour later as well.
+    Sweep,
+}
+
+impl RequestPriority {
+    /// The part of a limit that is left to requests that come first, in percent.
+    const fn reserve(self) -> u64 {
+        match self {
+            Self::Intake => 0,
+            Self::Outbox => 5,
+            Self::Agent => 10,
+            Self::Sweep => 20,
+        }
+    }
 }
 
 /// An hourly limit as GitHub last told it.
@@ -43,16 +71,12 @@ impl Budget {
         })
     }
 
-    /// True while less than that part of the limit is left, in percent.
-    pub fn is_below(&self, percent: u64) -> bool {
-        let low = self.remaining.saturating_mul(100) < self.limit.saturating_mul(percent);
-        low && self.resets_at > Utc::now()
-    }
-
-    /// How long nothing is left.
-    fn is_spent_for(&self) -> Option<Duration> {
+    /// How long requests of that priority are not to be made: what is left is for others.
+    pub fn wait_of(&self, priority: RequestPriority) -> Option<Duration> {
         let left = (self.resets_at - Utc::now()).to_std().ok()?;
-        (self.remaining == 0).then(|| left.clamp(Duration::from_secs(1), LONGEST))
+        let reserve = self.limit.saturating_mul(priority.reserve());
+        let is_spent = self.remaining == 0 || self.remaining.saturating_mul(100) < reserve;
+        is_spent.then(|| left.clamp(Duration::from_secs(1), LONGEST))
     }
 }
 
@@ -71,9 +95,9 @@ impl Budgets {
         known.get(&spender).copied()
     }
 
-    /// How long GitHub is not to be asked, because it would refuse.
-    pub(crate) fn is_spent_for(&self, spender: Spender) -> Option<Duration> {
-        self.get(spender)?.is_spent_for()
+    /// How long requests of that priority are not to be made.
+    pub(crate) fn wait_of(&self, spender: Spender, priority: RequestPriority) -> Option<Duration> {
+        self.get(spender)?.wait_of(priority)
     }
 }
 
@@ -81,19 +105,32 @@ impl Budgets {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_budget_is_low_until_its_hour_is_over() {
-        let budget = |remaining, minutes| Budget {
+    fn budget(remaining: u64, minutes: i64) -> Budget {
+        Budget {
             limit: 5000,
             remaining,
             resets_at: Utc::now() + chrono::TimeDelta::minutes(minutes),
-        };
-        assert!(budget(999, 30).is_below(20));
-        assert!(!budget(1000, 30).is_below(20));
-        assert!(!budget(0, -1).is_below(20));
-        assert_eq!(budget(1, 30).is_spent_for(), None);
-        assert_eq!(budget(0, -1).is_spent_for(), None);
-        assert!(budget(0, 30).is_spent_for() > Some(Duration::from_mins(29)));
-        assert_eq!(budget(0, 600).is_spent_for(), Some(LONGEST));
+        }
+    }
+
+    #[test]
+    fn whoever_can_wait_leaves_the_rest_of_the_limit_to_those_who_cannot() {
+        use RequestPriority::{Agent, Intake, Outbox, Sweep};
+        for (priority, last) in [(Intake, 1), (Outbox, 250), (Agent, 500), (Sweep, 1000)] {
+            assert_eq!(budget(last, 30).wait_of(priority), None, "{priority:?}");
+            let wait = budget(last - 1, 30).wait_of(priority);
+            assert!(
+                wait > Some(Duration::from_mins(29)),
+                "{priority:?}: {wait:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_limit_is_spent_until_its_hour_is_over() {
+        let wait = |remaining, minutes| budget(remaining, minutes).wait_of(RequestPriority::Sweep);
+        assert_eq!(wait(0, -1), None);
+        assert_eq!(wait(0, 600), Some(LONGEST));
+        assert!(wait(999, 30) > Some(Duration::from_mins(29)));
     }
 }

@@ -13,7 +13,7 @@ use tokio::sync::OnceCell;
 use url::Url;
 
 use crate::GitHubResult;
-use crate::budget::{Budget, Budgets, Spender};
+use crate::budget::{Budget, Budgets, RequestPriority, Spender};
 use crate::credentials::{Credentials, SetupError};
 use crate::error::chain;
 use crate::identity::Identity;
@@ -69,6 +69,7 @@ type Observer = Arc<dyn Fn(Observation) + Send + Sync>;
 pub struct GitHub {
     pub(crate) shared: Arc<Shared>,
     pub(crate) keeper: Option<Arc<dyn Keeper>>,
+    pub(crate) priority: RequestPriority,
     observer: Option<Observer>,
 }
 
@@ -134,8 +135,16 @@ impl GitHub {
                 budgets: Budgets::default(),
             }),
             keeper: None,
+            priority: RequestPriority::default(),
             observer: None,
         })
+    }
+
+    /// The same client for requests of that priority.
+    #[must_use]
+    pub fn with_priority(mut self, priority: RequestPriority) -> Self {
+        self.priority = priority;
+        self
     }
 
     /// Has answers kept there.

@@ -144,8 +144,10 @@ impl GitHub {
         caller: &Caller,
         ask: &Ask,
     ) -> GitHubResult<(T, Heard)> {
-        if let Some(retry_after) = self.shared.budgets.is_spent_for(caller.spender) {
-            // GitHub would refuse, and holds it against those who ask all the same.
+        let budgets = &self.shared.budgets;
+        if let Some(retry_after) = budgets.wait_of(caller.spender, self.priority) {
+            // GitHub would refuse, and holds it against those who ask all the same; or what is left is
+            // for those who come first.
             return Err(GitHubError::RateLimited { retry_after });
         }
         let once = || async {

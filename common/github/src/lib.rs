@@ -1,7 +1,8 @@
 //! The one GitHub client: typed calls, one door, one set of rules for what goes wrong.
 //!
 //! Every request goes through a [`patchfleet_resilience::Remote`] and keeps to GitHub's limits
-//! (`Retry-After`, secondary limits, `x-ratelimit-reset`). A call that creates something is never
+//! (`Retry-After`, secondary limits, `x-ratelimit-reset`), of which a part is left to requests that
+//! come first ([`RequestPriority`]). A call that creates something is never
 //! repeated after an answer that leaves open whether it happened; the caller looks first.
 //! Acts as a person (token) or as a GitHub App (one installation token per repository's
 //! installation, renewed by itself). What GitHub said before is asked for again only if it has changed,
@@ -28,7 +29,7 @@ mod pull;
 mod repository;
 mod token;
 
-pub use budget::Budget;
+pub use budget::{Budget, RequestPriority};
 pub use client::{GitHub, GitHubOptions, Observation, Settings};
 pub use comment::Comment;
 pub use credentials::{Credentials, SetupError};

@@ -5,7 +5,7 @@
 //! unless the operator says otherwise.
 
 use async_trait::async_trait;
-use patchfleet_github::{GitHub, TokenAccess};
+use patchfleet_github::{GitHub, RequestPriority, TokenAccess};
 use url::Url;
 
 use super::credentials::{CredentialScope, Credentials, IssuedToken, Requested};
@@ -28,9 +28,9 @@ pub struct GitHubTokens {
 
 impl GitHubTokens {
     /// Tokens for that REST API. `share_personal` lets a personal token leave this host.
-    pub const fn new(github: GitHub, api_url: Url, share_personal: bool) -> Self {
+    pub fn new(github: GitHub, api_url: Url, share_personal: bool) -> Self {
         Self {
-            github,
+            github: github.with_priority(RequestPriority::Agent),
             api_url,
             share_personal,
         }

@@ -7,9 +7,9 @@
 //! goes the way of every event, under an id of its own, so that finding it twice does no harm.
 //!
 //! What goes wrong with one delivery, repository or issue is logged and passed over: the rest is
-//! swept. A sweep spends no more of GitHub's limit than leaves a fifth of it to webhooks and
-//! comments, and begins with no repository when its time is over; what it leaves off comes first the
-//! next time.
+//! swept. A sweep spends no more of GitHub's limit than leaves a fifth of it to everything else
+//! ([`RequestPriority`]), and begins with no repository when its time is over; what it leaves off comes
+//! first the next time.
 //! One replica does it at a time. Absent: commands in comments that nobody delivers again.
 
 mod deliveries;
@@ -25,7 +25,7 @@ use chrono::{TimeDelta, Utc};
 use patchfleet_domain::{IssueNumber, RepositoryName, Task, TaskState, Timestamp};
 use patchfleet_github::{
     Budget, GitHub, GitHubError, Identity, IdentityKind, Issue as Found, IssueEvent as Happened,
-    OpenIssues, OpenState,
+    OpenIssues, OpenState, RequestPriority,
 };
 use patchfleet_telemetry::Metrics;
 use tokio_util::sync::CancellationToken;
@@ -43,8 +43,6 @@ const ON_ITS_WAY: Duration = Duration::from_mins(1);
 const LOOKED_AT: usize = 50;
 /// How far GitHub's clock and ours may be apart.
 pub(super) const SKEW: TimeDelta = TimeDelta::seconds(30);
-/// The part of GitHub's hourly limit that sweeps leave to everything else, in percent.
-const RESERVED: u64 = 20;
 /// How far back deliveries are read again, so that those that fail over and over are known.
 const LOOK_BACK: Duration = Duration::from_hours(1);
 /// How long a sweep takes at most, but for its last repository.
@@ -56,6 +54,8 @@ const MEMORY: Duration = Duration::from_hours(30 * 24);
 #[derive(Debug)]
 pub struct Sweeper {
     intake: Arc<Intake>,
+    /// For what is only compared.
+    github: GitHub,
     metrics: Metrics,
     /// What is younger may still be on its way.
     patience: Duration,
@@ -111,9 +111,11 @@ pub async fn run(sweeper: Sweeper, every: Duration, shutdown: CancellationToken)
 
 impl Sweeper {
     /// A sweeper that hands what it finds to that intake.
-    pub const fn new(intake: Arc<Intake>, metrics: Metrics) -> Self {
+    pub fn new(intake: Arc<Intake>, metrics: Metrics) -> Self {
+        let github = intake.github.clone();
         Self {
             intake,
+            github: github.with_priority(RequestPriority::Sweep),
             metrics,
             patience: ON_ITS_WAY,
             look_back: LOOK_BACK,
@@ -186,8 +188,8 @@ impl Sweeper {
         Ok(swept)
     }
 
-    fn github(&self) -> &GitHub {
-        &self.intake.github
+    const fn github(&self) -> &GitHub {
+        &self.github
     }
 
     /// True while little is left of the limit that the repository's requests are spent from.
@@ -378,7 +380,7 @@ impl Tally {
 }
 
 fn is_low(budget: Option<&Budget>) -> bool {
-    budget.is_some_and(|budget| budget.is_below(RESERVED))
+    budget.is_some_and(|budget| budget.wait_of(RequestPriority::Sweep).is_some())
 }
 
 fn action_of(event: &Happened, label: &str, identity: &Identity) -> Option<IssueAction> {

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use patchfleet_github::GitHub;
+use patchfleet_github::{GitHub, RequestPriority};
 use patchfleet_telemetry::Metrics;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -67,7 +67,7 @@ impl Publisher {
     pub fn new(store: Arc<dyn Store>, github: GitHub, metrics: Metrics) -> Self {
         Self {
             store,
-            github,
+            github: github.with_priority(RequestPriority::Outbox),
             metrics,
             hold: HOLD,
         }

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use patchfleet_github::{Credentials, GitHubError, Settings};
+use patchfleet_github::{Credentials, GitHubError, RequestPriority, Settings};
 use patchfleet_resilience::{CircuitState, Policy};
 use patchfleet_testkit::github::{Fault, Matcher};
 
@@ -243,5 +243,38 @@ async fn what_is_left_of_the_limit_is_told_with_every_answer() -> Result<()> {
         panic!("both answers say it: {told:?}");
     };
     assert_eq!(*second, first - 1);
+    Ok(())
+}
+
+/// One limit for all of them: those who can wait leave the rest of it to those who can't.
+#[tokio::test]
+async fn what_is_left_of_the_hour_is_for_those_who_come_first() -> Result<()> {
+    let options = patchfleet_testkit::github::Options {
+        rate_limit: 100,
+        ..patchfleet_testkit::github::Options::default()
+    };
+    let simulator = patchfleet_testkit::github::Simulator::start_with(options).await?;
+    let token = Credentials::Token(simulator.bot_token().into());
+    let github = client(&simulator, token, quick())?;
+    let repository = "acme/orders".parse()?;
+    for (priority, made) in [
+        (RequestPriority::Sweep, 81),
+        (RequestPriority::Agent, 91),
+        (RequestPriority::Outbox, 96),
+        (RequestPriority::Intake, 100),
+    ] {
+        let github = github.clone().with_priority(priority);
+        let limited = loop {
+            match github.repository(&repository).await {
+                Err(GitHubError::NotFound) => {}
+                other => break other,
+            }
+        };
+        assert!(
+            matches!(limited, Err(GitHubError::RateLimited { retry_after }) if retry_after > Duration::from_mins(59)),
+            "{limited:?}"
+        );
+        assert_eq!(simulator.requests().len(), made, "{priority:?}");
+    }
     Ok(())
 }
