@@ -3,6 +3,7 @@
 ARGS ?=
 
 CHAOS_SECONDS ?= 180
+CHAOS_HOURLY ?= 0
 SOAK_SECONDS ?= 1800
 FUZZ_SECONDS ?= 60
 
@@ -14,7 +15,8 @@ help:
 	@echo 'make escape  ways out of the sandbox, and for each whether it was contained here'
 	@echo 'make lint    formatting, clippy, documentation, licenses and sources of dependencies'
 	@echo 'make bench   benchmarks of a release build, as JSON lines (ARGS=lifecycle: a part of them)'
-	@echo 'make chaos   a fleet under faults for CHAOS_SECONDS=180; PATCHFLEET_SEED=N runs a schedule again'
+	@echo 'make chaos   a fleet under faults for CHAOS_SECONDS=180; PATCHFLEET_SEED=N runs a schedule again,'
+	@echo '             CHAOS_HOURLY=300 has the requests run out that GitHub takes in an hour'
 	@echo 'make soak    a fleet whose weeks pass in SOAK_SECONDS=1800; nothing may grow'
 	@echo 'make fuzz    what strangers write, at random, for FUZZ_SECONDS=60 each (nightly compiler, cargo-fuzz)'
 	@echo 'make fmt     format the code'
@@ -51,7 +53,7 @@ bench:
 	@cargo run --release --quiet --locked -p patchfleet-bench -- $(ARGS)
 
 chaos: setup
-	PATCHFLEET_CHAOS_SECONDS=$(CHAOS_SECONDS) \
+	PATCHFLEET_CHAOS_SECONDS=$(CHAOS_SECONDS) PATCHFLEET_CHAOS_HOURLY=$(CHAOS_HOURLY) \
 		cargo nextest run --locked --profile chaos -p patchfleet --test chaos --no-capture
 
 soak: setup

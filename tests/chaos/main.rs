@@ -5,7 +5,8 @@
 //! real processes that open pull requests, and more of them that only speak like such; a GitHub
 //! that plays along. `PATCHFLEET_SEED` runs a schedule again,
 //! `PATCHFLEET_CHAOS_SECONDS` says how long the faults last: a few seconds with the other tests,
-//! minutes with `make chaos`.
+//! minutes with `make chaos`. With `PATCHFLEET_CHAOS_HOURLY` GitHub takes no more requests than that in
+//! an hour, which is over in a quarter of a minute.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -33,7 +34,8 @@ async fn whatever_breaks_every_issue_ends_once_and_nothing_acknowledged_is_lost(
     let seed = number("PATCHFLEET_SEED", 11);
     let lasting = Duration::from_secs(number("PATCHFLEET_CHAOS_SECONDS", 6));
     let mut random = StdRng::seed_from_u64(seed);
-    let mut world = World::start(seed).await;
+    let hourly = number("PATCHFLEET_CHAOS_HOURLY", 0);
+    let mut world = World::start(seed, hourly).await;
     let mut injected = std::collections::BTreeMap::new();
     let until = tokio::time::Instant::now() + lasting;
     while tokio::time::Instant::now() < until {
@@ -44,9 +46,15 @@ async fn whatever_breaks_every_issue_ends_once_and_nothing_acknowledged_is_lost(
     }
     world.calm().await;
     let ends = verdict::pronounce(&world).await;
+    let deferred = world.deferred();
+    assert!(
+        hourly == 0 || deferred > 0,
+        "the hour's requests never ran out: take fewer"
+    );
     let report = serde_json::json!({
         "seed": seed, "seconds": lasting.as_secs(), "faults": injected,
-        "tasks": world.issues.len(), "ends": ends,
+        "tasks": world.issues.len(), "ends": ends, "deferred": deferred,
+        "requests": world.github.request_count("*", "/repos/"),
         "pull_requests": world.github.pulls(world::REPOSITORY).unwrap().len(), "violations": 0,
     });
     println!("{report}");

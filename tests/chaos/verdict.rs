@@ -9,9 +9,8 @@ use patchfleet_domain::{IssueNumber, Task, TaskState, WaitReason};
 use crate::world::{REPOSITORY, World};
 use crate::{agents, daemons};
 
-/// How long until everything is quiet, and between two looks. When GitHub failed five times in a
-/// row, it is left alone for a minute.
-const PATIENCE: (Duration, Duration) = (Duration::from_mins(3), Duration::from_millis(100));
+/// Between two looks whether everything is quiet.
+const LOOK: Duration = Duration::from_millis(100);
 /// What a task's status comment is known by.
 const STATUS_MARK: &str = "<!-- patchfleet:task:";
 
@@ -20,20 +19,21 @@ pub(crate) async fn pronounce(world: &World) -> BTreeMap<String, usize> {
     let store = SqlStore::postgres(world.database.url(), 4).await.unwrap();
     let quiet = async {
         while !is_quiet(world, &store).await {
-            tokio::time::sleep(PATIENCE.1).await;
+            tokio::time::sleep(LOOK).await;
         }
     };
-    if tokio::time::timeout(PATIENCE.0, quiet).await.is_err() {
+    if tokio::time::timeout(world.patience, quiet).await.is_err() {
         let tasks = all_tasks(&store).await;
         let stuck: Vec<_> = tasks.iter().filter(|task| !is_over(task)).collect();
         let pending = store.outbox_pending().await.unwrap();
+        let deferred = store.deferred_deliveries().await.unwrap();
         panic!(
-            "not quiet: {pending} to be told, {stuck:#?}\n{}",
+            "not quiet: {pending} to be told, {deferred} to be judged, {stuck:#?}\n{}",
             world.story()
         );
     }
     // The last words to GitHub are webhooks, too, and may still be on their way.
-    let settled = world.github.deliveries_settled(PATIENCE.0).await;
+    let settled = world.github.deliveries_settled(world.patience).await;
     settled.unwrap();
     for delivery in world.github.deliveries() {
         assert_eq!(delivery.status(), Some(202), "not taken: {delivery:?}");
@@ -80,6 +80,7 @@ async fn is_quiet(world: &World, store: &SqlStore) -> bool {
     tasks.len() >= world.issues.len()
         && tasks.iter().all(is_over)
         && agents_done
+        && store.deferred_deliveries().await.unwrap() == 0
         && store.outbox_pending().await.unwrap() == 0
 }
 

@@ -30,6 +30,12 @@ const DAEMONS: u64 = 4;
 const AGENTS: u64 = 16;
 /// Short, so that what is lost is found while the test runs.
 const LEASE: Duration = Duration::from_secs(3);
+/// How long until everything is quiet: when GitHub failed five times in a row, it is left alone for a
+/// minute. Where its requests may run out, there are only so many in every hour.
+const PATIENCE: Duration = Duration::from_mins(3);
+const SCARCE_PATIENCE: Duration = Duration::from_mins(15);
+/// An hour of GitHub's limit, where it may run out.
+const HOUR: Duration = Duration::from_secs(15);
 
 pub(crate) struct World {
     pub(crate) github: Simulator,
@@ -39,6 +45,8 @@ pub(crate) struct World {
     /// Issues that say which other one has to be done first.
     pub(crate) depends_on: BTreeMap<u64, u64>,
     pub(crate) agents: Vec<MockAgent>,
+    /// How long until everything is quiet.
+    pub(crate) patience: Duration,
     daemons: Vec<Daemon>,
     coordinators: Vec<Option<Process>>,
     http: Gateway,
@@ -47,17 +55,23 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub(crate) async fn start(seed: u64) -> Self {
+    /// With so many requests in an hour of [`HOUR`], if that is not nothing.
+    pub(crate) async fn start(seed: u64, hourly: u64) -> Self {
         let folder = tempfile::Builder::new()
             .prefix("patchfleet-chaos-")
             .tempdir()
             .unwrap();
         // Minutes here are full of the work of hours, and so are the requests.
-        let github = Simulator::start_with(Options {
+        let mut options = Options {
             rate_limit: 1_000_000,
             ..Options::default()
-        });
-        let github = github.await.unwrap();
+        };
+        let mut patience = PATIENCE;
+        if hourly > 0 {
+            (options.rate_limit, options.rate_window) = (hourly, HOUR);
+            patience = SCARCE_PATIENCE;
+        }
+        let github = Simulator::start_with(options).await.unwrap();
         github
             .create_repository(REPOSITORY, &sample("repository"))
             .unwrap();
@@ -71,6 +85,7 @@ impl World {
             issues: Vec::new(),
             depends_on: BTreeMap::new(),
             agents: Vec::new(),
+            patience,
             daemons: Vec::new(),
             coordinators: (0..COORDINATORS).map(|_| None).collect(),
             http: Gateway::start(COORDINATORS).await.unwrap(),
@@ -273,6 +288,14 @@ impl World {
         let deliveries = self.github.deliveries();
         let failed = deliveries.iter().find(|it| it.status() != Some(202));
         panic!("not taken: {failed:#?}\n{}", self.story());
+    }
+
+    /// How many deliveries were to be judged later.
+    pub(crate) fn deferred(&self) -> usize {
+        let deliveries = self.github.deliveries();
+        let attempts = deliveries.iter().flat_map(|it| &it.attempts);
+        let deferred = attempts.filter(|it| it.answer.contains(r#""outcome":"deferred""#));
+        deferred.count()
     }
 
     /// The ends of the logs.

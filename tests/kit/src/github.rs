@@ -55,6 +55,7 @@ pub use model::{
 pub use problem::{FieldError, Problem};
 pub use state::Clock;
 
+use limit::Windows;
 use shared::Shared;
 use state::{Seed, State};
 
@@ -74,6 +75,8 @@ pub struct Options {
     pub bot_login: String,
     /// Requests that each caller has in an hour.
     pub rate_limit: u64,
+    /// How long that hour is.
+    pub rate_window: Duration,
 }
 
 impl Default for Options {
@@ -84,6 +87,7 @@ impl Default for Options {
             root: None,
             bot_login: "patchfleet-bot".to_owned(),
             rate_limit: 5000,
+            rate_window: Duration::from_hours(1),
         }
     }
 }
@@ -95,6 +99,7 @@ impl fmt::Debug for Options {
             .field("root", &self.root)
             .field("bot_login", &self.bot_login)
             .field("rate_limit", &self.rate_limit)
+            .field("rate_window", &self.rate_window)
             .finish_non_exhaustive()
     }
 }
@@ -133,7 +138,7 @@ impl Simulator {
             root,
             clock: options.clock,
             bot_login: options.bot_login,
-            rate_limit: options.rate_limit,
+            windows: Windows::new(options.rate_limit, options.rate_window),
         }));
         let stop = shared.stop.clone();
         let serve = axum::serve(listener, server::router(Arc::clone(&shared)))

@@ -1,8 +1,9 @@
 //! The hourly request budget of each caller, told in every answer's headers.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
-use chrono::{DateTime, Duration, Utc};
+use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
 /// What a caller without credentials gets in an hour.
@@ -37,13 +38,16 @@ impl Budget {
 #[derive(Debug)]
 pub(crate) struct Windows {
     limit: u64,
+    /// How long an hour is.
+    length: Duration,
     callers: HashMap<String, Budget>,
 }
 
 impl Windows {
-    pub(crate) fn new(limit: u64) -> Self {
+    pub(crate) fn new(limit: u64, length: Duration) -> Self {
         Self {
             limit,
+            length,
             callers: HashMap::new(),
         }
     }
@@ -57,7 +61,7 @@ impl Windows {
                 self.limit
             },
             used: 0,
-            reset: now + Duration::hours(1),
+            reset: now + self.length,
         };
         let budget = self.callers.entry(caller.to_owned()).or_insert(fresh);
         if budget.reset <= now {

@@ -46,7 +46,7 @@ pub(crate) struct Seed {
     pub(crate) root: PathBuf,
     pub(crate) clock: Clock,
     pub(crate) bot_login: String,
-    pub(crate) rate_limit: u64,
+    pub(crate) windows: Windows,
 }
 
 impl State {
@@ -61,7 +61,7 @@ impl State {
             apps: Vec::new(),
             installations: Vec::new(),
             hooks: Hooks::default(),
-            windows: Windows::new(seed.rate_limit),
+            windows: seed.windows,
             bot_login: seed.bot_login.clone(),
             // Real ids are long numbers; short ones hide confusion with issue numbers.
             last_id: 1_000_000,
