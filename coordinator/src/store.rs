@@ -389,7 +389,17 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// The first unsent entry of each issue whose time has come, oldest first, taken for
     /// `hold` so that no other publisher takes it meanwhile; for longer when it did not get through
     /// before.
-    async fn take_outbox(&self, limit: u32, hold: Duration) -> StoreResult<Vec<OutboxEntry>>;
+    async fn take_outbox(&self, limit: u32, hold: Duration) -> StoreResult<Vec<OutboxEntry>> {
+        self.take_calm_outbox(limit, hold, Duration::ZERO).await
+    }
+    /// The same but for what is about a task that was made less than `lull` ago: what happens to it
+    /// meanwhile needs no entry of its own.
+    async fn take_calm_outbox(
+        &self,
+        limit: u32,
+        hold: Duration,
+        lull: Duration,
+    ) -> StoreResult<Vec<OutboxEntry>>;
     /// Says how sending went. `Done` for a status also settles older status entries of the task.
     async fn settle_outbox(&self, entry: &OutboxEntry, sent: &Sent) -> StoreResult<()>;
     /// How many entries are unsent.

@@ -28,6 +28,8 @@ use crate::{analysis, api, cache, dispatch, report, retention, tally, webhook};
 
 /// How often leases are looked at.
 const LEASE_INTERVAL: Duration = Duration::from_millis(500);
+/// How old a task is before its issue is told of it.
+const LULL: Duration = Duration::from_secs(1);
 /// How often tasks that no agent takes are looked at.
 const UNFIT_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -163,6 +165,7 @@ impl Parts<'_> {
         let expiry = leases::run(Arc::clone(store), metrics.clone(), LEASE_INTERVAL, stop());
         let setting_aside = unfit::run(Arc::clone(store), UNFIT_INTERVAL, stop());
         let publisher = Publisher::new(Arc::clone(store), self.github.clone(), metrics.clone());
+        let publisher = publisher.after(LULL);
         let outbox = report::run(publisher, stop());
         let kept = Retention {
             tasks: self.config.retention.tasks.0,

@@ -1,10 +1,12 @@
 //! The scene: a simulated GitHub with people, a repository and an issue to open.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context as _;
-use patchfleet_domain::RepositoryName;
-use patchfleet_testkit::github::{Attempt, Delivery, Permission, Simulator};
+use patchfleet_coordinator::report::status_label;
+use patchfleet_domain::{IssueNumber, RepositoryName, TaskState};
+use patchfleet_testkit::github::{Attempt, Delivery, Permission, RequestRecord, Simulator};
 use rust_embed::Embed;
 use secrecy::SecretString;
 use serde_json::Value;
@@ -24,6 +26,8 @@ const MAINTAINER: &str = "maintainer";
 const BOT: &str = "patchfleet-bot";
 /// What starts the work.
 const TRIGGER: &str = "patchfleet";
+/// How long the coordinator may take to tell the end.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Everything that is there before the fleet starts.
 #[derive(Debug)]
@@ -114,6 +118,29 @@ impl Scene {
         self.github
             .merge_pull(self.repository.as_str(), MAINTAINER, number)?;
         Ok(())
+    }
+
+    /// Waits until the issue says how the task ended, which is the last that is told of it. A coordinator
+    /// that is slow to tell has done its work all the same.
+    pub(super) async fn told(&self, issue: IssueNumber) {
+        let repository = self.repository.as_str();
+        let label = status_label(TaskState::Completed);
+        let is_told = |github: &Simulator| {
+            let labels = github.labels(repository, issue.0).ok()?;
+            let found = labels.iter().any(|it| Some(it.as_str()) == label);
+            found.then_some(())
+        };
+        let what = "the issue says that it is done";
+        let told = self.github.until(what, PATIENCE, is_told).await;
+        if let Err(error) = told {
+            tracing::warn!(%error, "the demo ends all the same");
+        }
+    }
+
+    /// How many requests to the REST interface counted against the hour's limit.
+    pub(super) fn requests(&self) -> usize {
+        let counts = |it: &&RequestRecord| !it.path.contains(".git/") && it.status != Some(304);
+        self.github.requests().iter().filter(counts).count()
     }
 
     /// The pull request's change.

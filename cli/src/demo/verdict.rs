@@ -113,6 +113,9 @@ pub(super) async fn finish(
     took: Duration,
     output: Output,
 ) -> anyhow::Result<bool> {
+    if let Some(issue) = task.issue.filter(|_| task.state == TaskState::Completed) {
+        scene.told(issue).await;
+    }
     let last = last_attempt(fleet, task).await?;
     let code = |verdict: &Option<TestVerdict>| verdict.as_ref().and_then(|it| it.returncode);
     let (before, after) = (code(&last.tests_before), code(&last.tests_after));
@@ -128,7 +131,7 @@ pub(super) async fn finish(
         "task": { "id": task.id, "state": task.state, "attempts": task.attempt },
         "pull_request": pull_request,
         "tests": { "before": { "returncode": before }, "after": { "returncode": after } },
-        "duration_ms": millis,
+        "duration_ms": millis, "github_requests": scene.requests(),
     }));
     let word = if good {
         Line::toned(Tone::Good, "completed")

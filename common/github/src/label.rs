@@ -40,7 +40,8 @@ impl GitHub {
         Ok(names(self.ask_all(repository, &path, &[]).await?))
     }
 
-    /// Puts labels on an issue; those that are there stay, unknown ones are created.
+    /// Puts labels on an issue and returns the names of all that are there then; those that are there
+    /// stay, unknown ones are created.
     ///
     /// # Errors
     /// What GitHub answers.
@@ -49,7 +50,7 @@ impl GitHub {
         repository: &RepositoryName,
         issue: IssueNumber,
         labels: &[&str],
-    ) -> GitHubResult<()> {
+    ) -> GitHubResult<Vec<String>> {
         let number = issue.to_string();
         let path = [
             "repos",
@@ -60,7 +61,7 @@ impl GitHub {
             "labels",
         ];
         let ask = Ask::post(&path, json!({ "labels": labels }));
-        self.ask::<IgnoredAny>(repository, &ask).await.map(drop)
+        Ok(names(self.ask(repository, &ask).await?))
     }
 
     /// Takes a label off an issue; one that is not there is no error.

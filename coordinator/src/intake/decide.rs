@@ -7,7 +7,7 @@ use patchfleet_github::{GitHubError, Identity, Issue, OpenState, Permission};
 use super::command::{self, Parsed};
 use super::{Decision, Intake, IntakeError, key, order, own, request};
 use crate::budget::Budget;
-use crate::store::{Act, StoreError, StoreResult, command_id};
+use crate::store::{Act, LastTrigger, SemanticKey, StoreError, StoreResult, command_id};
 use crate::webhook::event::{
     CommentEvent, Event, IssueAction, IssueEvent, PullRequestClosed, Repository,
 };
@@ -100,6 +100,9 @@ impl Deciding<'_> {
         if self.is_known(delivery).await? {
             return Ok(Decision::Known);
         }
+        if self.is_handled(event, &key).await? {
+            return Ok(Decision::Ignore("the act was taken in before"));
+        }
         if !self.may(&event.repository, &event.sender).await? {
             return Ok(Decision::Ignore("the actor may not trigger tasks"));
         }
@@ -115,6 +118,18 @@ impl Deciding<'_> {
         let create = Act::Create(Box::new(asked.task(&self.intake.policy)));
         let end = self.end_before(event).await?;
         Ok(Decision::Act(end.into_iter().chain([create]).collect()))
+    }
+
+    /// True when another event of the same act led to a task, or was handled by one: opening an issue with
+    /// a label sends two. GitHub need not be asked again then.
+    async fn is_handled(&self, event: &IssueEvent, key: &SemanticKey) -> Result<bool, IntakeError> {
+        let (repository, issue) = (&event.repository.name, event.issue.number);
+        let last = self.intake.store.last_triggered(repository, issue);
+        let moment = match self.store(last).await? {
+            Some(LastTrigger::Act(at)) => at,
+            Some(LastTrigger::Made(_)) | None => return Ok(false),
+        };
+        Ok(*key == SemanticKey::of_act(&key.trigger, event.issue.id, moment))
     }
 
     /// Why the issue asks for nothing any more, if that is so. A payload says what was: deliveries

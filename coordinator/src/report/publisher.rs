@@ -60,6 +60,7 @@ pub struct Publisher {
     github: GitHub,
     metrics: Metrics,
     hold: Duration,
+    lull: Duration,
 }
 
 impl Publisher {
@@ -70,6 +71,7 @@ impl Publisher {
             github: github.with_priority(RequestPriority::Outbox),
             metrics,
             hold: HOLD,
+            lull: Duration::ZERO,
         }
     }
 
@@ -80,10 +82,18 @@ impl Publisher {
         self
     }
 
+    /// Says nothing of a task before it is so old: most are at work by then, which is said at once
+    /// instead of that they wait.
+    pub const fn after(mut self, lull: Duration) -> Self {
+        self.lull = lull;
+        self
+    }
+
     /// Takes what is due.
     async fn take(&self, room: usize) -> Vec<OutboxEntry> {
         let limit = u32::try_from(room).unwrap_or(u32::MAX);
-        let taken = self.store.take_outbox(limit, self.hold).await;
+        let taken = self.store.take_calm_outbox(limit, self.hold, self.lull);
+        let taken = taken.await;
         taken.unwrap_or_else(|error| {
             tracing::warn!(%error, "the outbox can't be read now");
             Vec::new()

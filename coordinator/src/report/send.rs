@@ -27,6 +27,8 @@ const GIVE_UP_AFTER: Duration = Duration::from_hours(24);
 const SKEW: TimeDelta = TimeDelta::minutes(10);
 /// How often an answer that makes no sense is put up with.
 const MAX_ODD_TRIES: u32 = 10;
+/// Less than it takes until an entry is given up whose comment may be there: so many tries.
+const YOUNG: TimeDelta = TimeDelta::minutes(5);
 
 /// Why an entry could not be sent now.
 #[derive(Debug, thiserror::Error)]
@@ -155,6 +157,7 @@ impl Sender<'_> {
         let mark = task_mark(task.id);
         let known = match self.ask(self.store.status_comment(task.id)).await? {
             Some(comment) => Some(comment),
+            None if self.is_first_word_of(task) => None,
             None => self.find(&mark, task.created_at).await?,
         };
         let (repository, issue) = (&self.entry.repository, self.entry.issue);
@@ -171,6 +174,12 @@ impl Sender<'_> {
             }
         }
         Ok(self.github.create_comment(repository, issue, body).await?)
+    }
+
+    /// True when nobody can have told anything of the task before: nothing of this entry was tried, and
+    /// the task is younger than any entry that was given up.
+    fn is_first_word_of(self, task: &Task) -> bool {
+        self.entry.tries == 1 && self.entry.first_tried_at < task.created_at + YOUNG
     }
 
     /// Our comment with that mark, which was not there before a moment: what is older on a long
@@ -206,12 +215,13 @@ impl Sender<'_> {
 
     async fn change_labels(self, wanted: Option<&str>) -> Result<(), GitHubError> {
         let (repository, issue) = (&self.entry.repository, self.entry.issue);
-        let present = self.github.labels(repository, issue).await?;
-        let stale =
-            |label: &&String| label.starts_with(LABEL_PREFIX) && wanted != Some(label.as_str());
-        if let Some(wanted) = wanted.filter(|wanted| !present.iter().any(|one| one == wanted)) {
-            self.github.add_labels(repository, issue, &[wanted]).await?;
-        }
+        let present = match wanted {
+            // One that is there stays, and the answer lists them all.
+            Some(wanted) => self.github.add_labels(repository, issue, &[wanted]).await?,
+            None => self.github.labels(repository, issue).await?,
+        };
+        let is_wanted = |label: &str| wanted.is_some_and(|it| it.eq_ignore_ascii_case(label));
+        let stale = |label: &&String| label.starts_with(LABEL_PREFIX) && !is_wanted(label);
         for label in present.iter().filter(stale) {
             self.github.remove_label(repository, issue, label).await?;
         }

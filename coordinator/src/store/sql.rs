@@ -637,8 +637,14 @@ impl Store for SqlStore {
         self.bound(agents::all(&self.database)).await
     }
 
-    async fn take_outbox(&self, limit: u32, hold: Duration) -> StoreResult<Vec<OutboxEntry>> {
-        self.bound(outbox::take(&self.database, limit, hold)).await
+    async fn take_calm_outbox(
+        &self,
+        limit: u32,
+        hold: Duration,
+        lull: Duration,
+    ) -> StoreResult<Vec<OutboxEntry>> {
+        self.bound(outbox::take(&self.database, limit, (hold, lull)))
+            .await
     }
 
     async fn settle_outbox(&self, entry: &OutboxEntry, sent: &Sent) -> StoreResult<()> {

@@ -370,3 +370,47 @@ async fn a_database_that_hangs_holds_the_outbox_up_and_doubles_nothing() -> Resu
     publisher.stop().await;
     Ok(())
 }
+
+/// An hour's requests are for everybody.
+#[tokio::test]
+async fn what_is_told_of_a_task_takes_few_requests() -> Result<()> {
+    let scene = Scene::start().await?;
+    let issue = scene.open()?;
+    let publisher = scene.publisher()?;
+    let task = scene.create(issue).await?;
+    scene.emptied().await?;
+    let made = |simulator: &Simulator| -> Vec<_> {
+        let requests = simulator.requests().into_iter();
+        let last = |path: &str| path.rsplit('/').next().unwrap_or_default().to_owned();
+        let made = requests.map(|it| format!("{} {}", it.method, last(&it.path)));
+        made.collect()
+    };
+    // The first word is looked for by nobody, and the labels are what adding one answers.
+    assert_eq!(made(&scene.simulator), ["POST comments", "POST labels"]);
+    let assigned = scene.comments(issue)[0].id;
+    let _ = scene.store.cancel(task, "acme").await?;
+    scene.emptied().await?;
+    let change = format!("PATCH {assigned}");
+    assert_eq!(
+        made(&scene.simulator)[2..],
+        [&change, "GET labels", "DELETE patchfleet:queued"]
+    );
+    publisher.stop().await;
+    Ok(())
+}
+
+/// By then most tasks are at work, and what they did until then needs no word of its own.
+#[tokio::test]
+async fn nothing_is_told_of_a_task_that_has_only_just_come() -> Result<()> {
+    let scene = Scene::start().await?;
+    let (one, other) = (scene.open()?, scene.open()?);
+    scene.create(one).await?;
+    scene.tell(other, "at once").await?;
+    let (long, none) = (Duration::from_hours(1), Duration::ZERO);
+    let taken = scene.store.take_calm_outbox(9, none, long).await?;
+    assert_eq!(taken.len(), 1, "{taken:?}");
+    assert_eq!(taken[0].issue.0, other);
+    let taken = scene.store.take_outbox(9, none).await?;
+    assert!(taken.iter().any(|it| it.issue.0 == one), "{taken:?}");
+    Ok(())
+}

@@ -38,12 +38,13 @@ async fn each_is_acted_on_or_ignored_and_none_is_an_error() -> Result<()> {
         let outcome = body["outcome"].as_str().unwrap_or_default().to_owned();
         *outcomes.entry(outcome).or_insert(0) += 1;
     }
-    // `opened`, `reopened` and `labeled` of one issue with that label: one act, one task.
+    // `opened`, `reopened` and `labeled` of one issue with that label: one act, one task. The others of its
+    // events are known by the act.
     let tasks = scene.tasks().await?;
     assert_eq!(tasks.len(), 1);
     assert_eq!(tasks[0].request.author, "Codertocat");
     let acted = outcomes["acted"];
-    assert!(acted >= 4, "{outcomes:?}");
+    assert!(acted >= 2, "{outcomes:?}");
     assert_eq!(
         outcomes,
         [

@@ -39,7 +39,9 @@ async fn opening_with_the_label_is_one_act_and_freezes_the_request() -> Result<(
     );
     assert_eq!(request.clone_url, scene.simulator.clone_url(REPOSITORY));
     assert_eq!(request.default_branch, "main");
-    assert_eq!(scene.counted("issues", "acted"), 2);
+    assert_eq!(scene.counted("issues", "acted"), 1);
+    let asked = scene.simulator.request_count("GET", "/permission");
+    assert_eq!(asked, 1, "once for both events");
     assert_eq!(scene.counted("ping", "ignored"), 1);
     Ok(())
 }

@@ -39,7 +39,7 @@ pub(crate) async fn start_to_ready(program: &Path) -> anyhow::Result<()> {
 
 /// The demo, again and again: the time from intake to `review` without draft and tests.
 pub(crate) async fn issue_to_pull_request(program: &Path) -> anyhow::Result<()> {
-    let mut overheads = Vec::new();
+    let (mut overheads, mut requests) = (Vec::new(), Vec::new());
     let mut agent_memory = 0;
     for _ in 0..RUNS {
         let mut child = spawn(program, &["demo", "--json"])?;
@@ -54,6 +54,7 @@ pub(crate) async fn issue_to_pull_request(program: &Path) -> anyhow::Result<()> 
                     .and_then(|pid| u32::try_from(pid).ok());
                 agent_memory = resident(pid)?;
             }
+            requests.extend(event["github_requests"].as_f64());
             run.take(&event);
         }
         if !child.wait().await?.success() {
@@ -63,6 +64,11 @@ pub(crate) async fn issue_to_pull_request(program: &Path) -> anyhow::Result<()> 
     }
     let what = "demo repository, intake to open pull request, without draft and test runs";
     distribution("issue_to_pr_overhead_ms", overheads, what);
+    distribution(
+        "github_requests_per_task",
+        requests,
+        "from label to merge, those that count against the hour's limit; one of them is the process's own",
+    );
     value(
         "agent_rss_mb",
         megabytes(agent_memory),

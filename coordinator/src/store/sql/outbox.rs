@@ -23,7 +23,7 @@ const PUT_OFF: Duration = Duration::from_mins(1);
 pub(super) async fn take(
     database: &Database,
     limit: u32,
-    hold: Duration,
+    (hold, lull): (Duration, Duration),
 ) -> StoreResult<Vec<OutboxEntry>> {
     let mut unit = Unit::of(database);
     let now = unit.now().await?;
@@ -34,12 +34,14 @@ pub(super) async fn take(
          WHERE done_at IS NULL AND next_at <= $1 AND held_until <= $2 AND NOT EXISTS (\
              SELECT 1 FROM outbox e WHERE e.repository = o.repository AND e.issue = o.issue \
              AND e.done_at IS NULL AND e.id < o.id) \
+             AND NOT EXISTS (SELECT 1 FROM tasks t WHERE t.id = o.task AND t.created_at > $3) \
          ORDER BY id LIMIT {limit}{}",
         unit.dialect.lock_free()
     );
     let found = sqlx::query(sqlx::AssertSqlSafe(text))
         .bind(micros_now)
         .bind(micros_now)
+        .bind(micros_now.saturating_sub(micros(lull)))
         .fetch_all(unit.sql().await?)
         .await?;
     let mut entries = Vec::with_capacity(found.len());
