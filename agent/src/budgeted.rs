@@ -191,18 +191,13 @@ fn spent(exceeded: Exceeded) -> Failure {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::time::Duration;
 
-    use patchfleet_domain::report::WorkEvent;
-    use patchfleet_domain::{AttemptNumber, TaskId, Work};
     use patchfleet_model::Stop;
     use patchfleet_proto::v1;
-    use patchfleet_proto::v1::agent_message::Body;
     use patchfleet_proto::v1::reservation::Answer as Allowed;
 
     use super::*;
-    use crate::host_paths::HostPaths;
-    use crate::session::desk::Desk;
+    use crate::session::heard::{Heard, heard};
 
     /// A millionth for each token in, two for one written to the cache, ten for one out.
     struct Simple;
@@ -270,61 +265,21 @@ mod tests {
         }
     }
 
-    /// What a coordinator heard, and how it answers.
-    #[derive(Default)]
-    struct Heard {
-        reservations: Vec<v1::ReservationRequest>,
-        usages: Vec<patchfleet_domain::Usage>,
-    }
-
     /// Asks the model behind budgets whose answers come one after the other.
     async fn ask(
         model: &Arc<Double>,
         max_output: u32,
         answers: Vec<Allowed>,
     ) -> (Result<Answer, Broken>, Option<Failure>, Heard) {
-        let desk = Arc::new(Desk::default());
-        let work = Work {
-            task: TaskId::new(),
-            attempt: AttemptNumber(1),
+        let asking = async |reporter| {
+            let budgeted = Budgeted::new(Arc::clone(model), Box::new(Simple), reporter);
+            let conversation = Conversation::question("", "Why?", max_output);
+            let cancel = CancellationToken::new();
+            let answered = budgeted.answer(&conversation, &cancel).await;
+            (answered, budgeted.stopped())
         };
-        desk.open(work, true);
-        let reporter = Reporter::new(Arc::clone(&desk), Arc::new(HostPaths::default()), work);
-        let budgeted = Budgeted::new(Arc::clone(model), Box::new(Simple), reporter);
-        let coordinator = async {
-            let (mut heard, mut answers) = (Heard::default(), answers.into_iter());
-            loop {
-                for body in desk.unsaid() {
-                    match body {
-                        Body::ReservationRequest(request) => {
-                            let answer = answers.next().expect("no more is asked");
-                            desk.reserved(&request.call, answer);
-                            heard.reservations.push(request);
-                        }
-                        Body::Report(report) => {
-                            let seq = report.seq;
-                            let report = patchfleet_domain::Report::try_from(report).unwrap();
-                            if let WorkEvent::Usage(usage) = report.event {
-                                heard.usages.push(usage);
-                            }
-                            desk.durable(work, seq);
-                        }
-                        other => panic!("{other:?}"),
-                    }
-                }
-                let news = desk.news.notified();
-                if tokio::time::timeout(Duration::from_secs(1), news)
-                    .await
-                    .is_err()
-                {
-                    return heard;
-                }
-            }
-        };
-        let conversation = Conversation::question("", "Why?", max_output);
-        let cancel = CancellationToken::new();
-        let (answered, heard) = tokio::join!(budgeted.answer(&conversation, &cancel), coordinator);
-        (answered, budgeted.stopped(), heard)
+        let ((answered, stopped), heard) = heard(answers, asking).await;
+        (answered, stopped, heard)
     }
 
     fn granted() -> Allowed {
@@ -340,7 +295,7 @@ mod tests {
         })
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_call_is_reserved_at_its_dearest_and_settled_with_what_it_used() {
         let model = Double::new(Ok(answer()));
         let (answered, stopped, heard) = ask(&model, 8000, vec![granted()]).await;
@@ -358,7 +313,7 @@ mod tests {
         assert_eq!((used.tokens(), used.cost), (100, Some(Money(490))));
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_call_that_broke_off_is_settled_with_what_was_received() {
         let broken = Broken {
             usage_so_far: Usage {
@@ -377,7 +332,7 @@ mod tests {
         assert_eq!(heard.usages[0].output_tokens, 40);
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn an_answer_is_shortened_to_what_is_left() {
         let model = Double::new(Ok(answer()));
         let answers = vec![exceeded("task", 90_000), granted()];
@@ -389,7 +344,7 @@ mod tests {
         assert_eq!(calls.len(), 2, "each is a call of its own");
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn no_call_is_made_that_no_budget_has_room_for() {
         for (scope, kind) in [
             ("task", FailureKind::BudgetSpent),

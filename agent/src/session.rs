@@ -4,6 +4,8 @@
 //! says again what was not acknowledged, to whichever coordinator answers.
 
 pub(crate) mod desk;
+#[cfg(test)]
+pub(crate) mod heard;
 mod refusal;
 pub(crate) mod reporter;
 mod stream;

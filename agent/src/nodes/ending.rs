@@ -104,6 +104,7 @@ fn of_kind(kind: FailureKind, message: String) -> Failure {
         FailureKind::BaseMoved
             | FailureKind::BadRepositoryConfiguration
             | FailureKind::SetupFailed
+            | FailureKind::DraftFailed
             | FailureKind::DiffRejected
             | FailureKind::ResultTooLarge
             | FailureKind::TestCommandInvalid
