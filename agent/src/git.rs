@@ -42,8 +42,10 @@ pub use remote::Remote;
 pub use sandboxed::SandboxedGit;
 pub use tree::{Entry, EntryKind};
 pub(crate) use work_tree::properties as work_tree_properties;
+pub(crate) use work_tree::{
+    IGNORE_FILE, IgnoreRules, LfsContents, Replaced, is_git_name, note_replaced,
+};
 pub use work_tree::{InstalledFiles, LfsFile, Pointer, Snapshot, Template};
-pub(crate) use work_tree::{LfsContents, Replaced, note_replaced};
 pub use write::{Author, Change};
 
 use crate::process::{Finished, Input, Spawn};

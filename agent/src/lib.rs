@@ -33,6 +33,7 @@ pub mod setup;
 
 pub mod draft;
 pub mod nodes;
+mod tools;
 
 mod disk;
 pub mod git;

@@ -5,7 +5,7 @@
 //! replayed on another host has to be enough. Errors carry a word of
 //! [`FailureKind`](patchfleet_domain::FailureKind) as their code.
 //!
-//! Absent: models. They enter as further variants of [`Drafter`] and as another review.
+//! Absent: a review by a model.
 
 mod context;
 mod draft;
@@ -32,14 +32,16 @@ use patchfleet_flow::{Flow, Registry};
 pub use ending::{failure, outcome, pinned_base};
 pub use finding::{Finding, Source};
 pub use log::{DroppedLines, TaskLog};
-pub(crate) use patch::encoding;
 pub use patch::{ChangeConfig, PatchedFile, Rejection, Status};
+pub(crate) use patch::{encoding, hostile, path_refusal};
 pub use publish::{Publishing, PullRequestDraft, PullRequests};
+pub(crate) use test::TestRun;
 pub use test::{TestPolicy, TestResults};
 
 use self::traced::Traced;
-use crate::draft::Drafter;
+use crate::draft::{Drafter, OnUsage};
 use crate::repository_config::RepositoryConfig;
+use crate::tools::FollowUps;
 use crate::workspace::Workspace;
 
 /// The flow that turns an issue into a tested pull request.
@@ -82,6 +84,10 @@ pub struct NodeDeps {
     pub tests: TestPolicy,
     /// How the result gets to GitHub.
     pub publishing: Publishing,
+    /// Comments of people that come while a model works.
+    pub follow_ups: FollowUps,
+    /// Takes what a model used.
+    pub on_usage: OnUsage,
     /// Where output goes, line by line.
     pub log: TaskLog,
 }

@@ -305,7 +305,7 @@ impl Folder {
     }
 
     /// Has nothing of the layers below be seen through this folder of an upper layer.
-    pub(super) fn make_opaque(&self) -> io::Result<()> {
+    pub(crate) fn make_opaque(&self) -> io::Result<()> {
         rustix::fs::fsetxattr(&self.0, OPAQUE, b"y", XattrFlags::empty())?;
         match rustix::fs::fremovexattr(&self.0, MOVED) {
             Err(Attribute::NODATA) => Ok(()),

@@ -24,10 +24,12 @@ mod snapshot;
 mod template;
 mod walk;
 
+pub(crate) use ignored::{FILE as IGNORE_FILE, Rules as IgnoreRules};
 pub(crate) use index::{Replaced, note_replaced};
 pub use installed::InstalledFiles;
 pub(crate) use lfs::LfsContents;
 pub use lfs::{LfsFile, Pointer};
+pub(crate) use names::is_git_name;
 pub use snapshot::Snapshot;
 pub use template::Template;
 

@@ -28,6 +28,7 @@ use serde_json::{Value, json};
 
 use files::FileVersions;
 pub use files::{PatchedFile, Status};
+pub(crate) use rules::{hostile, refusal as path_refusal};
 pub use size::ChangeConfig;
 
 use super::NodeDeps;

@@ -10,6 +10,7 @@ mod none;
 pub(crate) mod properties;
 mod results;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,8 +26,10 @@ use super::NodeDeps;
 use super::context::{git, optional, permanent};
 use super::patch;
 use crate::git::{Entry, ObjectId};
-use crate::process::SpawnError;
-use crate::sandbox::{Run, Sandbox, SandboxError, test_environment};
+use crate::process::{OnLine, SpawnError};
+use crate::repository_config::RepositoryConfig;
+use crate::sandbox::{Ran, Run, Sandbox, SandboxError, test_environment};
+use crate::workspace::Workspace;
 
 /// How much of the end of each output is kept.
 const OUTPUT_CAP: usize = 64 * 1024;
@@ -154,36 +157,86 @@ impl TestCommand {
             return Ok(None);
         }
         deps.log.line(&format!("$ {}", self.words.join(" ")));
-        let cwd = layout.repo_clone();
         let private = layout.tests();
         let installed = deps.workspace.put_dependencies(&private).await;
         installed.map_err(git)?;
-        let mut env = test_environment();
-        if deps.config.test.is_none() && self.words.first().is_some_and(|it| it == "python3") {
-            // Where the package lies in `src`, and nothing installed it.
-            env.push(("PYTHONPATH".to_owned(), "src".to_owned()));
-        }
-        let run = Run {
-            env,
-            over: deps.workspace.layers(),
-            shown: deps.workspace.borrowed_objects().await,
-            timeout: deps
-                .tests
-                .timeout
-                .unwrap_or_else(|| deps.config.test_timeout()),
-            output_cap: OUTPUT_CAP,
-            on_line: Some(deps.log.for_output()),
-            ..Run::new(&self.words, &cwd, &private)
-        };
-        let sandbox = &deps.tests.sandbox;
-        let ran = if self.by_operator {
-            sandbox.run_trusted(run, cancel).await
-        } else {
-            sandbox.run(run, cancel).await
-        };
+        let on_line = deps.log.for_output();
+        let run = self.run_of(deps);
+        let ran = run.run(&self.words, (&deps.workspace, &private), on_line, cancel);
+        let ran = ran.await;
         let results = TestResults::new(ran.map_err(node_error)?, tree.clone());
         results.keep(&layout.tests(), label).await;
         Ok(Some(results))
+    }
+}
+
+impl TestCommand {
+    /// How it is run on this agent.
+    pub(super) fn run_of(&self, deps: &NodeDeps) -> TestRun {
+        TestRun {
+            by_operator: self.by_operator,
+            ..TestRun::new(self.words.clone(), &deps.config, &deps.tests)
+        }
+    }
+}
+
+/// The tests of a repository, as they are run in its work tree.
+#[derive(Debug, Clone)]
+pub(crate) struct TestRun {
+    /// The program and its arguments; empty when there are no tests.
+    pub(crate) words: Vec<String>,
+    by_operator: bool,
+    env: Vec<(String, String)>,
+    timeout: Duration,
+    sandbox: Sandbox,
+}
+
+impl TestRun {
+    /// A command of the repository.
+    pub(crate) fn new(words: Vec<String>, config: &RepositoryConfig, policy: &TestPolicy) -> Self {
+        let mut env = test_environment();
+        if config.test.is_none() && words.first().is_some_and(|it| it == "python3") {
+            // Where the package lies in `src`, and nothing installed it.
+            env.push(("PYTHONPATH".to_owned(), "src".to_owned()));
+        }
+        Self {
+            words,
+            by_operator: false,
+            env,
+            timeout: policy.timeout.unwrap_or_else(|| config.test_timeout()),
+            sandbox: policy.sandbox.clone(),
+        }
+    }
+
+    /// How long they may take.
+    pub(crate) const fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// Runs the tests in the work tree as it is. The command's program is that of `words`, which
+    /// may have more arguments.
+    pub(crate) async fn run(
+        &self,
+        words: &[String],
+        (workspace, private): (&Workspace, &Path),
+        on_line: OnLine,
+        cancel: &CancellationToken,
+    ) -> Result<Ran, SandboxError> {
+        let cwd = workspace.layout.repo_clone();
+        let run = Run {
+            env: self.env.clone(),
+            over: workspace.layers(),
+            shown: workspace.borrowed_objects().await,
+            timeout: self.timeout,
+            output_cap: OUTPUT_CAP,
+            on_line: Some(on_line),
+            ..Run::new(words, &cwd, private)
+        };
+        if self.by_operator {
+            self.sandbox.run_trusted(run, cancel).await
+        } else {
+            self.sandbox.run(run, cancel).await
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::{Arc, LazyLock, OnceLock};
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 
 /// The name of a file with rules.
-pub(super) const FILE: &str = ".gitignore";
+pub(crate) const FILE: &str = ".gitignore";
 
 /// What drafts, tests and coding tools leave in a work tree for themselves, where a repository
 /// says nothing else. Only new files are left out; those that the repository has are changed like
@@ -48,7 +48,7 @@ pub(super) fn is_cache_tag(content: &[u8]) -> bool {
 
 /// The rules that hold in a folder, its own first.
 #[derive(Clone)]
-pub(super) struct Rules(Arc<Layer>);
+pub(crate) struct Rules(Arc<Layer>);
 
 /// The rules of one file.
 struct Layer {
@@ -62,14 +62,14 @@ struct Layer {
 
 impl Rules {
     /// Those of no repository.
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         static OWN: LazyLock<Rules> = LazyLock::new(|| Rules::of(None, 0, DROPPINGS.into()));
         OWN.clone()
     }
 
     /// With those of a folder, which stand above those around it. Its path ends with `/`, or is
     /// empty.
-    pub(super) fn within(&self, folder: &[u8], text: Vec<u8>) -> Self {
+    pub(crate) fn within(&self, folder: &[u8], text: Vec<u8>) -> Self {
         Self::of(Some(self.clone()), folder.len(), text)
     }
 
@@ -83,7 +83,7 @@ impl Rules {
     }
 
     /// True for a path that is to be left out.
-    pub(super) fn ignore(&self, path: &[u8], is_folder: bool) -> bool {
+    pub(crate) fn ignore(&self, path: &[u8], is_folder: bool) -> bool {
         let layers = std::iter::successors(Some(self), |it| it.0.around.as_ref());
         let matched = layers.map(|layer| {
             let path = OsStr::from_bytes(&path[layer.0.start..]);

@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt as _;
 
 /// True for `.git` and for what some file system takes for it: other cases, characters that are
 /// passed over, NTFS's short name, streams and ends.
-pub(super) fn is_git_name(name: &OsStr) -> bool {
+pub(crate) fn is_git_name(name: &OsStr) -> bool {
     let ignorable = |letter: &char| {
         matches!(letter, '\u{200c}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
             | '\u{206a}'..='\u{206f}' | '\u{feff}')

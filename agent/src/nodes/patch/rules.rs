@@ -119,7 +119,7 @@ static ALWAYS_PROTECTED: LazyLock<Globs> = LazyLock::new(|| {
 });
 
 /// Why a path must not be touched; `None` when it may.
-pub(super) fn refusal(path: &str, config: &RepositoryConfig) -> Option<String> {
+pub(crate) fn refusal(path: &str, config: &RepositoryConfig) -> Option<String> {
     if let Some(reason) = hostile(path) {
         return Some(reason);
     }
@@ -140,7 +140,7 @@ pub(super) fn refusal(path: &str, config: &RepositoryConfig) -> Option<String> {
 }
 
 /// Why a path can be no file of a repository.
-fn hostile(path: &str) -> Option<String> {
+pub(crate) fn hostile(path: &str) -> Option<String> {
     let reason = if path.is_empty() {
         "the path is empty"
     } else if path.len() > 4096 || path.split('/').any(|part| part.len() > 255) {

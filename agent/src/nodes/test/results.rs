@@ -36,7 +36,7 @@ pub struct TestResults {
 }
 
 impl TestResults {
-    pub(super) fn new(ran: Ran, tree: ObjectId) -> Self {
+    pub(crate) fn new(ran: Ran, tree: ObjectId) -> Self {
         let isolation = Some(Isolation::from(&ran));
         let Ran {
             finished, exceeded, ..
