@@ -1,8 +1,8 @@
 //! Where drafts come from: a unified diff against the base, for one request and one round.
 //!
-//! Absent: the modes `diff` and `tools`, which ask a model; each will be a further variant of
-//! [`Drafter`].
+//! Absent: the mode `diff`, which asks a model once; it will be a further variant of [`Drafter`].
 
+mod budgets;
 mod cli;
 mod environment;
 mod model;
@@ -10,23 +10,32 @@ mod named;
 mod replay;
 mod request;
 mod silence;
+mod tools;
 mod words;
+mod work_tree;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use patchfleet_domain::FailureKind;
+use patchfleet_domain::outcome::Failure;
+use patchfleet_model::ModelError;
 use tokio_util::sync::CancellationToken;
 
+pub use budgets::Budgets;
 pub use model::{DraftModel, KeyHeader, ModelConfig};
 pub use replay::fingerprint;
 pub use request::{DraftRequest, FileFacts};
+pub use tools::{ModelWork, ToolsDraft};
 
 use crate::config::DraftConfig;
 use crate::git::{Change, GitError};
+use crate::nodes::TestRun;
 use crate::process::OnLine;
+use crate::repository_config::RepositoryConfig;
 use crate::sandbox::{Exceeded, Isolation, Network, Sandbox, SandboxError};
+pub use crate::tools::FollowUps;
 use crate::workspace::Workspace;
 
 /// A way to draft.
@@ -54,6 +63,8 @@ pub enum Drafter {
         /// The rules for children.
         sandbox: Sandbox,
     },
+    /// A model edits the work tree by tools; the diff is taken from git.
+    Tools(Arc<ToolsDraft>),
 }
 
 /// What a draft command reaches of the network.
@@ -72,6 +83,14 @@ pub enum DraftNetwork {
 pub struct DraftSurroundings<'a> {
     /// The task's workspace.
     pub workspace: &'a Workspace,
+    /// What may be changed.
+    pub config: &'a RepositoryConfig,
+    /// How the tests are run.
+    pub(crate) tests: TestRun,
+    /// Comments of people that come meanwhile.
+    pub follow_ups: FollowUps,
+    /// Allows the calls of a model, and is told what they used.
+    pub budgets: Budgets,
     /// What earlier rounds changed.
     pub applied: Vec<Change>,
     /// Takes output.
@@ -87,6 +106,8 @@ pub struct Drafted {
     pub diff: String,
     /// The isolation of the draft command, where there is one.
     pub isolation: Option<Isolation>,
+    /// How a model worked, where one did.
+    pub model: Option<ModelWork>,
 }
 
 /// No draft could be had.
@@ -190,6 +211,33 @@ pub enum DraftError {
         /// The end of its output.
         tail: String,
     },
+    /// The model can't be asked, or gave no usable answer.
+    #[error("{model} can't go on: {error}")]
+    Model {
+        /// Which.
+        model: String,
+        /// Why.
+        #[source]
+        error: ModelError,
+    },
+    /// A budget does not allow another call of the model.
+    #[error("{}", .0.message)]
+    OverBudget(Failure),
+    /// The model was stopped before it had changed anything.
+    #[error(
+        "the model was stopped and had changed no file: {why}. Say more exactly in the issue what is \
+         to be changed and where, or use a stronger model"
+    )]
+    Stopped {
+        /// Why.
+        why: String,
+    },
+    /// The model says that nothing has to be changed.
+    #[error("the model says that no change is needed: {why}")]
+    NotNeeded {
+        /// Its words.
+        why: String,
+    },
     /// Git failed.
     #[error(transparent)]
     Git(#[from] GitError),
@@ -247,7 +295,9 @@ impl Drafter {
             Self::Replay { dir } => Ok(Drafted {
                 diff: replay::draft(dir, request).await?,
                 isolation: None,
+                model: None,
             }),
+            Self::Tools(tools) => tools.draft(request, surroundings).await,
             Self::Cli {
                 command,
                 timeout,
@@ -278,6 +328,8 @@ impl DraftError {
         match self {
             Self::Interrupted | Self::Git(GitError::Interrupted) => FailureKind::Interrupted,
             Self::Git(error) => error.clone().into_failure().kind,
+            Self::Model { error, .. } => of_model(error),
+            Self::OverBudget(failure) => failure.kind,
             // Says nothing about the task: whatever it asks for would end like this here.
             Self::NotLoggedIn { .. }
             | Self::NotRun(_)
@@ -292,6 +344,8 @@ impl DraftError {
             | Self::CommandFailed { .. }
             | Self::OverLimit { .. }
             | Self::NotPermitted { .. }
+            | Self::Stopped { .. }
+            | Self::NotNeeded { .. }
             | Self::Unchanged { .. }
             | Self::Hung { .. }
             | Self::TimedOut { .. } => FailureKind::DraftFailed,
@@ -304,6 +358,28 @@ impl DraftError {
             self,
             Self::CommandFailed { .. } | Self::Hung { .. } | Self::Git(_)
         ) && !matches!(self, Self::Git(GitError::Unfit { .. }))
+    }
+}
+
+/// The task's failure that an error of a model is.
+const fn of_model(error: &ModelError) -> FailureKind {
+    match error {
+        ModelError::RateLimited { .. }
+        | ModelError::Overloaded { .. }
+        | ModelError::Away { .. } => FailureKind::RemoteUnavailable,
+        // The operator's to mend: whatever the task, it would end like this here.
+        ModelError::Quota { .. }
+        | ModelError::Authentication { .. }
+        | ModelError::UnknownModel { .. }
+        | ModelError::Unsupported { .. } => FailureKind::HostFault,
+        ModelError::Cancelled => FailureKind::Interrupted,
+        ModelError::ContextTooLong { .. }
+        | ModelError::OutputCut
+        | ModelError::Refused { .. }
+        | ModelError::Rejected { .. }
+        | ModelError::Malformed { .. }
+        | ModelError::History { .. }
+        | ModelError::Budget { .. } => FailureKind::DraftFailed,
     }
 }
 

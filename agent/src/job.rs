@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, field};
 
+use crate::draft::Budgets;
 use crate::fitness::Attempted;
 use crate::git::{Author, Remote};
 use crate::job::github::TaskGitHub;
@@ -30,6 +31,7 @@ use crate::sandbox::egress::HostNetwork;
 use crate::session::desk::Stop;
 use crate::session::reporter::Reporter;
 use crate::setup::{ContentsFetch, Setup, SetupReport, StepReport};
+use crate::tools::FollowUps;
 use crate::workspace::{Checkout, CloneMode, Workspace};
 
 /// Lines of output on their way to the coordinator.
@@ -280,6 +282,9 @@ async fn run_flow(
             draft: agent.publish.draft,
             pull_requests,
         },
+        // Nobody delivers comments to a running attempt yet.
+        follow_ups: FollowUps::default(),
+        budgets: Budgets::of(job.reporter.clone()),
         log,
     };
     let engine = Engine::new(nodes::coding_flow(), nodes::registry(deps))

@@ -5,10 +5,6 @@
 //! Absent: choosing work, and anything kept between tasks but mirrors, templates and what setup
 //! phases installed.
 
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "the model of `tools` drafts stands behind it")
-)]
 mod budgeted;
 mod command_paths;
 mod config;

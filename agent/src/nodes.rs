@@ -39,7 +39,7 @@ pub(crate) use test::TestRun;
 pub use test::{TestPolicy, TestResults};
 
 use self::traced::Traced;
-use crate::draft::{Drafter, OnUsage};
+use crate::draft::{Budgets, Drafter};
 use crate::repository_config::RepositoryConfig;
 use crate::tools::FollowUps;
 use crate::workspace::Workspace;
@@ -86,8 +86,8 @@ pub struct NodeDeps {
     pub publishing: Publishing,
     /// Comments of people that come while a model works.
     pub follow_ups: FollowUps,
-    /// Takes what a model used.
-    pub on_usage: OnUsage,
+    /// Allows the calls of a model.
+    pub budgets: Budgets,
     /// Where output goes, line by line.
     pub log: TaskLog,
 }

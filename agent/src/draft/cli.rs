@@ -17,20 +17,16 @@ use super::silence::Silence;
 use super::words::{Cause, Words};
 use super::{
     DraftError, DraftNetwork, DraftRequest, DraftSurroundings, Drafted, environment, named,
+    work_tree,
 };
 use crate::disk;
-use crate::git::{GitError, ObjectId, Snapshot};
-use crate::nodes::encoding;
+use crate::git::ObjectId;
 use crate::process::{OnLine, SpawnError};
 use crate::sandbox::egress::ModelProxy;
 use crate::sandbox::{Exceeded, Isolation, Ran, Reach, Run, Sandbox, SandboxError};
-use crate::workspace::Workspace;
 
 /// Longest text that fits into a variable on Linux, with room to spare.
 const VARIABLE_CAP: usize = 96 * 1024;
-
-/// Most changed files of dependencies that are named.
-const NAMED: usize = 20;
 
 pub(super) struct CliDraft<'a> {
     pub(super) command: &'a [String],
@@ -48,21 +44,9 @@ impl CliDraft<'_> {
         request: &DraftRequest,
         surroundings: DraftSurroundings<'_>,
     ) -> Result<Drafted, DraftError> {
-        let workspace = surroundings.workspace;
-        let repository = &workspace.repository;
-        let start = repository
-            .write_tree(&workspace.base, &surroundings.applied)
-            .await?;
-        workspace.check_out(&start).await?;
+        let start = work_tree::begin(&surroundings).await?;
         let result = self.edit(request, (&surroundings, &start)).await;
-        if let Err(left @ DraftError::Left(_)) = result {
-            // Nobody touches what may still change; the workspace goes with the attempt.
-            return Err(left);
-        }
-        let reset = workspace.check_out(&workspace.base).await;
-        let drafted = result?;
-        reset?;
-        Ok(drafted)
+        work_tree::end(surroundings.workspace, result).await
     }
 
     async fn edit(
@@ -93,11 +77,8 @@ impl CliDraft<'_> {
         }
         let ran = ran?;
         let words = self.judge(&ran)?;
-        let repository = &workspace.repository;
-        let snapshot = repository.snapshot_beside(installed).await?;
-        say_what_is_left_out(&snapshot, &surroundings.on_line);
-        let tree = snapshot.tree;
-        let diff = difference(workspace, &tree).await?;
+        let now = work_tree::now(workspace, installed, &surroundings.on_line).await?;
+        let (tree, diff) = (now.tree, now.diff);
         if tree == *start || diff.is_empty() {
             let how = "ended well but changed no file".to_owned();
             return Err(match fruitless(how.clone(), &words) {
@@ -106,7 +87,11 @@ impl CliDraft<'_> {
             });
         }
         let isolation = Some(Isolation::of_run(&ran, self.network.kind()));
-        Ok(Drafted { diff, isolation })
+        Ok(Drafted {
+            diff,
+            isolation,
+            model: None,
+        })
     }
 
     /// What the command said, when it ended well.
@@ -211,25 +196,6 @@ impl CliDraft<'_> {
     }
 }
 
-fn say_what_is_left_out(snapshot: &Snapshot, on_line: &OnLine) {
-    for (path, size) in &snapshot.left_out {
-        on_line(&format!(
-            "left out of the change: `{path}`, a new file of {size} bytes"
-        ));
-    }
-    for path in snapshot.changed_installed.iter().take(NAMED) {
-        on_line(&format!(
-            "left out of the change: `{path}`, which was changed but is none of the repository's \
-             files: the setup phase installed it"
-        ));
-    }
-    if let Some(more @ 1..) = snapshot.changed_installed.len().checked_sub(NAMED) {
-        on_line(&format!(
-            "left out of the change: {more} more changed files that the setup phase installed"
-        ));
-    }
-}
-
 /// Ends the proxy to the model, and says what it was used for.
 async fn report_use(proxy: ModelProxy, on_line: &OnLine) {
     let used = proxy.close().await;
@@ -247,15 +213,6 @@ fn fruitless(how: String, words: &Words) -> DraftError {
         Cause::NotPermitted => DraftError::NotPermitted { how, tail },
         Cause::Unknown => DraftError::CommandFailed { how, tail },
     }
-}
-
-async fn difference(workspace: &Workspace, tree: &ObjectId) -> Result<String, DraftError> {
-    let repository = &workspace.repository;
-    let base = format!("{}^{{tree}}", workspace.base);
-    let base = repository.resolve(&base).await?;
-    let base = base.ok_or_else(|| GitError::other("git rev-parse", "the base has no tree"))?;
-    let diff = repository.diff_with_renames(&base, tree).await?;
-    Ok(encoding::to_text(&diff).into_owned())
 }
 
 /// The end of what a command that has to be killed said.

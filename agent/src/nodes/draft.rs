@@ -11,6 +11,7 @@ use super::NodeDeps;
 use super::context::{optional, permanent, required};
 use super::finding::Finding;
 use super::patch;
+use super::test::TestCommand;
 use crate::draft::{DraftError, DraftRequest, DraftSurroundings, Drafted};
 
 /// The node.
@@ -23,13 +24,21 @@ impl Node for Draft {
         let request = request(deps, call.ctx, call.visit)?;
         let surroundings = DraftSurroundings {
             workspace: &deps.workspace,
+            config: &deps.config,
+            tests: TestCommand::chosen(deps, call.ctx).await?.run_of(deps),
+            follow_ups: deps.follow_ups.clone(),
+            budgets: deps.budgets.clone(),
             // A later round goes on from what was applied last.
             applied: patch::accepted(deps, call.ctx).await?,
             on_line: deps.log.for_output(),
             cancel: call.cancel.clone(),
         };
         let drafted = deps.drafter.draft(&request, surroundings).await;
-        let Drafted { diff, isolation } = drafted.map_err(|error| node_error(&error))?;
+        let Drafted {
+            diff,
+            isolation,
+            model,
+        } = drafted.map_err(|error| node_error(&error))?;
         if let Some(path) = patch::holds_registered_secret(&diff) {
             let message = format!(
                 "the draft of `{path}` holds a secret of this agent, such as its model key; the \
@@ -43,7 +52,7 @@ impl Node for Draft {
         let proposed = if refused.is_some() { "" } else { &diff };
         Ok(json!({
             "diff": { "proposed": proposed, "refused": refused, "round": call.visit },
-            "draft": { "isolation": isolation },
+            "draft": { "isolation": isolation, "model": model },
         }))
     }
 }

@@ -15,6 +15,7 @@ use super::patch::{PatchedFile, Status};
 use super::summary::code;
 use super::test::TestResults;
 use super::test::count::Count;
+use crate::draft::ModelWork;
 
 /// How much of the tests' output a finding tells.
 const TAIL: usize = 8 * 1024;
@@ -56,6 +57,8 @@ impl Node for Review {
         let others: Option<Vec<String>> = optional(call.ctx, "tests.others")?;
         let mut risks = risks(&files, before.as_ref(), after.as_ref());
         risks.extend(untested(&others.unwrap_or_default()));
+        let model: Option<ModelWork> = optional(call.ctx, "draft.model")?;
+        risks.extend(model.as_ref().and_then(stopped));
         let findings = findings(&files, before.as_ref(), after.as_ref());
         let (status, summary) = match findings.first() {
             None => ("OK", approval(&files, after.as_ref())),
@@ -86,6 +89,16 @@ fn findings(
     let red_ones = after.filter(counts).filter(|results| !results.passed());
     findings.extend(red_ones.map(red));
     findings
+}
+
+/// A model that was stopped may have left its work half done.
+fn stopped(model: &ModelWork) -> Option<String> {
+    let why = model.stopped.as_ref()?;
+    Some(format!(
+        "The model was stopped before it said that it was done, so the change may lack something: \
+         `{}`",
+        code(why)
+    ))
 }
 
 /// What else the repository has to be tested with.

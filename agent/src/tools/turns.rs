@@ -3,8 +3,7 @@
 //!
 //! However it ends, the files stay as they are: whoever stopped in the middle may have done enough,
 //! and that is for the tests to say. A turn that was cut is never executed. Each turn is a line of
-//! the log, and what it used is reported on receipt, before anything is made of it. Absent: retries,
-//! budgets and checkpoints, which belong to the [`Model`] that is asked.
+//! the log. Absent: retries, budgets and checkpoints, which belong to the [`Model`] that is asked.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::fmt::Write as _;
@@ -49,9 +48,6 @@ pub(crate) struct Bounds {
 #[derive(Debug, Clone, Default)]
 pub struct FollowUps(Arc<Mutex<VecDeque<String>>>);
 
-/// Takes what a call of the model used.
-pub(super) type OnUsage = Arc<dyn Fn(Usage) + Send + Sync>;
-
 /// A model at work.
 pub(crate) struct Turns<'a> {
     pub(crate) model: &'a dyn Model,
@@ -62,7 +58,6 @@ pub(crate) struct Turns<'a> {
     pub(crate) tools: Tools<'a>,
     pub(crate) follow_ups: FollowUps,
     pub(crate) on_line: OnLine,
-    pub(crate) on_usage: OnUsage,
     pub(crate) cancel: &'a CancellationToken,
 }
 
@@ -227,10 +222,7 @@ impl Turns<'_> {
                 ..
             }) => (usage_so_far, Err(error)),
         };
-        if !usage.is_zero() {
-            going.usage += usage;
-            (self.on_usage)(usage);
-        }
+        going.usage += usage;
         if matches!(answer, Err(ModelError::Cancelled)) || self.cancel.is_cancelled() {
             return Err(DraftError::Interrupted);
         }

@@ -10,7 +10,7 @@ use secrecy::SecretString;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::draft::{DraftNetwork, Drafter, fingerprint};
+use crate::draft::{Budgets, DraftNetwork, Drafter, fingerprint};
 use crate::git::{Author, Remote};
 use crate::nodes::{
     ChangeConfig, NodeDeps, Publishing, PullRequestDraft, PullRequests, TaskFacts, TaskLog,
@@ -18,6 +18,7 @@ use crate::nodes::{
 };
 use crate::sandbox::Sandbox;
 use crate::setup::SetupConfig;
+use crate::tools::FollowUps;
 use crate::workspace::Workspace;
 use crate::workspace::tests::Bench;
 
@@ -188,6 +189,8 @@ impl Rig {
                 draft: true,
                 pull_requests: self.desk.clone(),
             },
+            follow_ups: FollowUps::default(),
+            budgets: Budgets::none(),
             log: self.log.clone(),
         })
     }

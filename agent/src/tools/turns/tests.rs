@@ -1,5 +1,3 @@
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use patchfleet_model::{Arguments, Message};
 use serde_json::json;
 
@@ -38,7 +36,6 @@ struct Work {
     bounds: Bounds,
     follow_ups: FollowUps,
     lines: Arc<Mutex<Vec<String>>>,
-    reported: Arc<AtomicU64>,
 }
 
 impl Work {
@@ -61,12 +58,11 @@ impl Work {
             },
             follow_ups: FollowUps::default(),
             lines: Arc::default(),
-            reported: Arc::default(),
         }
     }
 
     async fn result(&self, request: &DraftRequest) -> Result<Worked, DraftError> {
-        let (lines, reported) = (Arc::clone(&self.lines), Arc::clone(&self.reported));
+        let lines = Arc::clone(&self.lines);
         let mut turns = Turns {
             model: &self.model,
             bounds: self.bounds,
@@ -75,9 +71,6 @@ impl Work {
             tools: self.scene.tools().await,
             follow_ups: self.follow_ups.clone(),
             on_line: Arc::new(move |line| lines.lock().unwrap().push(line.to_owned())),
-            on_usage: Arc::new(move |usage| {
-                reported.fetch_add(usage.total(), Ordering::Relaxed);
-            }),
             cancel: &self.scene.cancel,
         };
         turns.work(request).await
@@ -104,7 +97,6 @@ async fn a_model_reads_edits_tests_and_finishes() {
     let changed = Finish::Changed("It adds now.".to_owned());
     assert_eq!((worked.end, worked.steps), (End::Finished(changed), 3));
     assert_eq!((worked.usage.input, worked.usage.output), (300, 30));
-    assert_eq!(work.reported.load(Ordering::Relaxed), 330);
     let results = work.model.last_results();
     assert!(results[0].content.contains("return a + b"), "{results:?}");
     assert!(results[1].content.starts_with("PASSED"), "{results:?}");
@@ -376,7 +368,6 @@ async fn what_a_call_without_an_answer_used_is_counted() {
         "{worked:?}"
     );
     assert_eq!(worked.usage.input, 170);
-    assert_eq!(work.reported.load(Ordering::Relaxed), 180);
 }
 
 #[tokio::test]

@@ -1,0 +1,184 @@
+//! The mode `tools`: a model edits the work tree by the agent's own tools.
+//!
+//! The change is taken from the work tree, as that of a command is. Whoever was stopped in the
+//! middle has changed something perhaps, which goes to the tests like any other draft, with a word
+//! on why it was stopped.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use patchfleet_model::{Model, ModelError, Usage};
+use serde::{Deserialize, Serialize};
+
+use super::work_tree::{self, Now};
+use super::{DraftError, DraftRequest, DraftSurroundings, Drafted};
+use crate::disk;
+use crate::git::{InstalledFiles, ObjectId};
+use crate::sandbox::Sandbox;
+use crate::tools::{Bounds, End, Finish, Scope, Tools, Turns, Worked, prompt_version};
+
+/// A model, and how far it may go.
+#[derive(Clone)]
+pub struct ToolsDraft {
+    /// Who is asked.
+    pub model: Arc<dyn Model>,
+    /// What it is besides, in words of the operator.
+    pub role: Option<String>,
+    /// Most answers of one draft.
+    pub max_steps: u32,
+    /// How long one draft may take.
+    pub timeout: Duration,
+    /// Most tokens of an answer.
+    pub max_output: u32,
+    /// The model's window in tokens.
+    pub window: u64,
+    /// How random its choice of tokens is; left to the provider when absent.
+    pub temperature: Option<f64>,
+    /// The rules for children.
+    pub sandbox: Sandbox,
+}
+
+/// How a model worked on a draft, for the record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelWork {
+    /// The provider and the model.
+    pub model: String,
+    /// The version of the instructions.
+    pub prompt: String,
+    /// How many answers it gave.
+    pub steps: u32,
+    /// What it used.
+    pub usage: Usage,
+    /// What it says of its change.
+    pub summary: Option<String>,
+    /// Why it was stopped before it said that it was done.
+    pub stopped: Option<String>,
+}
+
+impl ToolsDraft {
+    pub(super) async fn draft(
+        &self,
+        request: &DraftRequest,
+        surroundings: DraftSurroundings<'_>,
+    ) -> Result<Drafted, DraftError> {
+        let start = work_tree::begin(&surroundings).await?;
+        let result = self.edit(request, (&surroundings, start)).await;
+        work_tree::end(surroundings.workspace, result).await
+    }
+
+    async fn edit(
+        &self,
+        request: &DraftRequest,
+        (surroundings, start): (&DraftSurroundings<'_>, ObjectId),
+    ) -> Result<Drafted, DraftError> {
+        let workspace = surroundings.workspace;
+        let private = workspace.layout.draft_private();
+        let installed = workspace.put_dependencies(&private).await?;
+        let work = self.work(request, surroundings, (&start, &installed, &private));
+        let worked = work.await;
+        if let Err(left @ DraftError::Left(_)) = worked {
+            return Err(left);
+        }
+        if let Err(error) = disk::remove_in_background(&private).await {
+            tracing::warn!(folder = %private.display(), %error, "the home of what was run stays");
+        }
+        let worked = worked?;
+        let now = work_tree::now(workspace, installed, &surroundings.on_line).await?;
+        let record = self.judge(worked, (&start, &now))?;
+        if let Some(why) = &record.stopped {
+            (surroundings.on_line)(&format!("the model was stopped, its work is kept: {why}"));
+        }
+        Ok(Drafted {
+            diff: now.diff,
+            isolation: None,
+            model: Some(record),
+        })
+    }
+
+    async fn work(
+        &self,
+        request: &DraftRequest,
+        surroundings: &DraftSurroundings<'_>,
+        (start, installed, private): (&ObjectId, &InstalledFiles, &Path),
+    ) -> Result<Worked, DraftError> {
+        let scope = Scope {
+            workspace: surroundings.workspace,
+            config: surroundings.config,
+            sandbox: &self.sandbox,
+            tests: &surroundings.tests,
+            installed,
+            private,
+            on_line: surroundings.on_line.clone(),
+            cancel: &surroundings.cancel,
+        };
+        let allowed = surroundings.budgets.over(Arc::clone(&self.model));
+        let mut turns = Turns {
+            model: allowed.model.as_ref(),
+            bounds: Bounds {
+                steps: self.max_steps,
+                time: self.timeout,
+                max_output: self.max_output,
+                window: self.window,
+            },
+            role: self.role.as_deref(),
+            temperature: self.temperature,
+            tools: Tools::new(scope, start.clone()).await?,
+            follow_ups: surroundings.follow_ups.clone(),
+            on_line: surroundings.on_line.clone(),
+            cancel: &surroundings.cancel,
+        };
+        let worked = turns.work(request).await?;
+        match (&worked.end, allowed.stopped()) {
+            (End::Broken(ModelError::Budget { .. }), Some(failure)) => {
+                Err(DraftError::OverBudget(failure))
+            }
+            _ => Ok(worked),
+        }
+    }
+
+    /// The record of a draft, or why there is none.
+    fn judge(
+        &self,
+        worked: Worked,
+        (start, now): (&ObjectId, &Now),
+    ) -> Result<ModelWork, DraftError> {
+        let is_changed = now.tree != *start && !now.diff.is_empty();
+        let (summary, stopped) =
+            match worked.end {
+                End::Finished(Finish::Changed(summary)) if is_changed => (Some(summary), None),
+                End::Finished(Finish::Changed(why) | Finish::NotNeeded(why)) => {
+                    return Err(DraftError::NotNeeded { why });
+                }
+                End::Stopped(why) if is_changed => (None, Some(why)),
+                End::Stopped(why) => return Err(DraftError::Stopped { why }),
+                End::Broken(
+                    error @ (ModelError::OutputCut | ModelError::ContextTooLong { .. }),
+                ) if is_changed => (None, Some(error.to_string())),
+                End::Broken(error) => {
+                    let model = self.model.origin().to_string();
+                    return Err(DraftError::Model { model, error });
+                }
+            };
+        Ok(ModelWork {
+            model: self.model.origin().to_string(),
+            prompt: format!("draft-tools {}", prompt_version()),
+            steps: worked.steps,
+            usage: worked.usage,
+            summary,
+            stopped,
+        })
+    }
+}
+
+impl fmt::Debug for ToolsDraft {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ToolsDraft")
+            .field("model", self.model.origin())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;
