@@ -46,7 +46,7 @@ pub use examine::examine;
 pub use limits::{AtWork, Caps, Pause, Room, Scope};
 pub use lock::{FileLock, LockError};
 pub use migrate::{Exclusive, migrate};
-pub use outbox::{Effect, OutboxEntry, Sent};
+pub use outbox::{Effect, OutboxEntry, Sent, SentStatus};
 pub use sql::{Hints, SqlStore, Transferred};
 pub use work::{
     Assignment, AttemptRecord, Claim, LiveAttempt, Look, LostAttempt, NewPresence, QueuedTask,
@@ -404,8 +404,12 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     async fn settle_outbox(&self, entry: &OutboxEntry, sent: &Sent) -> StoreResult<()>;
     /// How many entries are unsent.
     async fn outbox_pending(&self) -> StoreResult<u64>;
+    /// What the issue was last told of the task's status.
+    async fn sent_status(&self, task: TaskId) -> StoreResult<SentStatus>;
     /// The task's status comment, once there is one.
-    async fn status_comment(&self, task: TaskId) -> StoreResult<Option<u64>>;
+    async fn status_comment(&self, task: TaskId) -> StoreResult<Option<u64>> {
+        Ok(self.sent_status(task).await?.comment)
+    }
 
     /// Brings the number of tasks in each state up to what was so `lag` ago, a step at a time;
     /// true when there is another one. A change that became durable later than `lag` after it was

@@ -152,6 +152,7 @@ on_both!(
     limits::what_is_paused_is_not_given_away,
     outbox::an_entry_knows_since_when_it_is_tried_and_is_held_for_longer,
     outbox::one_whose_publisher_died_is_not_held_for_longer,
+    outbox::what_the_issue_was_told_is_remembered,
     outbox::what_was_dropped_is_in_the_history,
     presence::an_agent_is_offline_when_it_left_or_gives_no_sign_of_life,
     presence::signs_of_life_renew_the_leases_of_many_agents,

@@ -120,7 +120,7 @@ impl Publisher {
             budget: &budget,
         };
         let sent = match tokio::time::timeout(limit, sender.send()).await {
-            Ok(Ok(comment)) => Sent::Done { comment },
+            Ok(Ok(sent)) => sent,
             Ok(Err(error)) => error.fate(&entry),
             Err(_) => late(&entry, limit),
         };

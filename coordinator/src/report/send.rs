@@ -13,7 +13,7 @@ use super::render::{self, Told, status_label};
 use super::timeline::NEWEST_EVENTS;
 use crate::budget::Budget;
 use crate::intake::LABEL_PREFIX;
-use crate::store::{Effect, OutboxEntry, Reply, Sent, Store, StoreError, StoreResult};
+use crate::store::{Effect, OutboxEntry, Reply, Sent, SentStatus, Store, StoreError, StoreResult};
 
 /// First wait after an error that says nothing of when to come back; it doubles.
 const BACKOFF: Duration = Duration::from_secs(2);
@@ -116,17 +116,20 @@ impl Sender<'_> {
         answer.unwrap_or_else(|spent| Err(StoreError::Unavailable(spent.to_string())))
     }
 
-    /// Sends the entry; the comment's id, where it is to be kept.
-    pub(super) async fn send(self) -> Result<Option<u64>, SendError> {
+    /// Sends the entry.
+    pub(super) async fn send(self) -> Result<Sent, SendError> {
         match &self.entry.effect {
             Effect::Status { task } => self.status(*task).await,
-            Effect::Reply(reply) => self.reply(reply).await.map(|()| None),
+            Effect::Reply(reply) => {
+                self.reply(reply).await?;
+                Ok(Sent::Done { comment: None })
+            }
         }
     }
 
-    async fn status(self, id: TaskId) -> Result<Option<u64>, SendError> {
+    async fn status(self, id: TaskId) -> Result<Sent, SendError> {
         let Some(task) = self.ask(self.store.task(id)).await? else {
-            return Ok(None);
+            return Ok(Sent::Done { comment: None });
         };
         let span = tracing::info_span!(
             target: trace::TARGET, "report", otel.kind = "client", task.id = %id,
@@ -134,28 +137,42 @@ impl Sender<'_> {
         );
         trace::follow(&span, task.traceparent.as_deref());
         let put = self.put_status(&task).instrument(span.clone()).await;
-        put.inspect_err(|error| trace::failed(&span, error))
+        let put = put.inspect_err(|error| trace::failed(&span, error));
+        Ok(Sent::Status(put?))
     }
 
     /// Comment and label. Where a conversation is locked the label says alone how the task stands.
-    async fn put_status(self, task: &Task) -> Result<Option<u64>, SendError> {
+    async fn put_status(self, task: &Task) -> Result<SentStatus, SendError> {
         let body = self.told(task, render::status).await?;
-        let comment = match self.put_comment(task, &body).await {
+        let before = self.ask(self.store.sent_status(task.id)).await?;
+        let comment = match self.put_comment(task, before.comment, &body).await {
             Err(SendError::GitHub(GitHubError::Forbidden { message })) if is_locked(&message) => {
                 tracing::warn!(task.id = %task.id, message, "the status can't be told in a comment");
                 None
             }
             put => Some(put?),
         };
-        self.put_label(task).await?;
-        Ok(comment)
+        let wanted = status_label(task.state);
+        let is_there = wanted.is_some() && before.label.as_deref() == wanted;
+        let label = if is_there || self.put_label(task, wanted).await? {
+            wanted
+        } else {
+            None
+        };
+        let label = label.map(str::to_owned);
+        Ok(SentStatus { comment, label })
     }
 
     /// Edits the task's comment in place; one that is not known may be there nevertheless, when
     /// a process ended between GitHub's answer and the store.
-    async fn put_comment(self, task: &Task, body: &str) -> Result<u64, SendError> {
+    async fn put_comment(
+        self,
+        task: &Task,
+        known: Option<u64>,
+        body: &str,
+    ) -> Result<u64, SendError> {
         let mark = task_mark(task.id);
-        let known = match self.ask(self.store.status_comment(task.id)).await? {
+        let known = match known {
             Some(comment) => Some(comment),
             None if self.is_first_word_of(task) => None,
             None => self.find(&mark, task.created_at).await?,
@@ -200,16 +217,15 @@ impl Sender<'_> {
             .map(|comment| comment.id))
     }
 
-    /// One label of ours, or none. A repository that has its labels to itself is no reason to
-    /// say nothing.
-    async fn put_label(self, task: &Task) -> Result<(), SendError> {
-        let changed = self.change_labels(status_label(task.state)).await;
-        match changed {
+    /// One label of ours, or none; false when GitHub does not let us. A repository that has its labels
+    /// to itself is no reason to say nothing.
+    async fn put_label(self, task: &Task, wanted: Option<&str>) -> Result<bool, SendError> {
+        match self.change_labels(wanted).await {
             Err(GitHubError::Forbidden { .. } | GitHubError::Invalid { .. }) => {
                 tracing::warn!(task.id = %task.id, "GitHub does not let us set labels");
-                Ok(())
+                Ok(false)
             }
-            other => Ok(other?),
+            other => Ok(other.map(|()| true)?),
         }
     }
 
@@ -292,7 +308,7 @@ mod tests {
         match sent {
             Sent::Again { after, .. } => Some(after),
             Sent::Dropped { .. } => None,
-            Sent::Done { .. } => panic!("nothing was done"),
+            Sent::Done { .. } | Sent::Status(_) => panic!("nothing was done"),
         }
     }
 

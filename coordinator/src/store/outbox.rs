@@ -41,6 +41,15 @@ pub enum Effect {
     Reply(Reply),
 }
 
+/// What is on an issue of a task's status.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SentStatus {
+    /// GitHub's id of the comment, if there is one.
+    pub comment: Option<u64>,
+    /// The label, if one was set.
+    pub label: Option<String>,
+}
+
 /// What became of a try to send an outbox entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Sent {
@@ -49,6 +58,8 @@ pub enum Sent {
         /// GitHub's comment id.
         comment: Option<u64>,
     },
+    /// A status that is on the issue now.
+    Status(SentStatus),
     /// Try again after the delay; later entries of the same issue wait.
     Again {
         /// How long to wait.

@@ -79,7 +79,7 @@ use super::{
 };
 use crate::store::{
     Act, Acted, AtWork, Caps, Look, Pause, Renewal, Retention, Retired, Room, Scope, ScopeSpending,
-    TakenAway, Terms,
+    SentStatus, TakenAway, Terms,
 };
 
 /// Newly queued tasks that nobody has heard of yet.
@@ -656,9 +656,8 @@ impl Store for SqlStore {
         self.bound(outbox::pending(&self.database)).await
     }
 
-    async fn status_comment(&self, task: TaskId) -> StoreResult<Option<u64>> {
-        self.bound(outbox::status_comment(&self.database, task))
-            .await
+    async fn sent_status(&self, task: TaskId) -> StoreResult<SentStatus> {
+        self.bound(outbox::sent_status(&self.database, task)).await
     }
 
     async fn tally(&self, lag: Duration) -> StoreResult<bool> {

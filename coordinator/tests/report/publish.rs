@@ -1,9 +1,14 @@
 //! What stands on GitHub in the end.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use patchfleet_coordinator::store::{Reply, SqlStore};
+use patchfleet_coordinator::store::{Cas, Reply, SqlStore};
+use patchfleet_domain::agent::Requirement;
+use patchfleet_domain::{
+    AgentType, Complexity, FailurePolicy, Priority, SecurityLevel, TaskAnalysis,
+};
 use patchfleet_testkit::gateway::{Gateway, Line};
 use patchfleet_testkit::github::{Fault, Matcher, Simulator};
 use patchfleet_testkit::postgres::Database;
@@ -371,6 +376,23 @@ async fn a_database_that_hangs_holds_the_outbox_up_and_doubles_nothing() -> Resu
     Ok(())
 }
 
+fn analysis() -> TaskAnalysis {
+    TaskAnalysis {
+        requirement: Requirement {
+            agent_type: AgentType::general(),
+            capabilities: BTreeSet::new(),
+            security_level: SecurityLevel::Public,
+        },
+        complexity: Complexity::Simple,
+        estimated_tokens: 1000,
+        priority: Priority::NORMAL,
+        target_files: Vec::new(),
+        depends_on: Vec::new(),
+        on_dependency_failure: FailurePolicy::Cancel,
+        reasons: Vec::new(),
+    }
+}
+
 /// An hour's requests are for everybody.
 #[tokio::test]
 async fn what_is_told_of_a_task_takes_few_requests() -> Result<()> {
@@ -387,12 +409,17 @@ async fn what_is_told_of_a_task_takes_few_requests() -> Result<()> {
     };
     // The first word is looked for by nobody, and the labels are what adding one answers.
     assert_eq!(made(&scene.simulator), ["POST comments", "POST labels"]);
-    let assigned = scene.comments(issue)[0].id;
+    let comment = scene.comments(issue)[0].id;
+    let change = format!("PATCH {comment}");
+    // The label is that of a queued task as well, and is not set again.
+    let analyzed = scene.store.analyzed(task, &analysis()).await?;
+    assert_eq!(analyzed, Cas::Applied(()));
+    scene.emptied().await?;
+    assert_eq!(made(&scene.simulator)[2..], [change.as_str()]);
     let _ = scene.store.cancel(task, "acme").await?;
     scene.emptied().await?;
-    let change = format!("PATCH {assigned}");
     assert_eq!(
-        made(&scene.simulator)[2..],
+        made(&scene.simulator)[3..],
         [&change, "GET labels", "DELETE patchfleet:queued"]
     );
     publisher.stop().await;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use patchfleet_coordinator::store::{OutboxEntry, Sent};
+use patchfleet_coordinator::store::{OutboxEntry, Sent, SentStatus};
 
 use crate::fixture::Fixture;
 
@@ -50,6 +50,28 @@ pub(crate) async fn one_whose_publisher_died_is_not_held_for_longer(fixture: &Fi
         };
         assert_eq!((taken.tries, taken.hold), (tries, hold));
     }
+}
+
+pub(crate) async fn what_the_issue_was_told_is_remembered(fixture: &Fixture) {
+    let id = fixture.create(1).await;
+    let known = async || fixture.store.sent_status(id).await.unwrap();
+    assert_eq!(known().await, SentStatus::default());
+    let status = |comment, label: Option<&str>| SentStatus {
+        comment,
+        label: label.map(str::to_owned),
+    };
+    let first = status(Some(77), Some("patchfleet:queued"));
+    let entry = take(fixture).await;
+    let sent = Sent::Status(first.clone());
+    fixture.store.settle_outbox(&entry, &sent).await.unwrap();
+    assert_eq!(known().await, first);
+    assert_eq!(fixture.store.outbox_pending().await.unwrap(), 0);
+    // A conversation that is locked by then keeps its comment.
+    let _ = fixture.store.cancel(id, "mona").await.unwrap();
+    let entry = take(fixture).await;
+    let sent = Sent::Status(status(None, None));
+    fixture.store.settle_outbox(&entry, &sent).await.unwrap();
+    assert_eq!(known().await, status(Some(77), None));
 }
 
 pub(crate) async fn what_was_dropped_is_in_the_history(fixture: &Fixture) {

@@ -11,7 +11,7 @@ use super::rowset::{big, plain};
 use super::unit::Unit;
 use super::unreadable::OUTBOX;
 use super::{Database, micros};
-use crate::store::{Effect, OutboxEntry, Sent, StoreError, StoreResult};
+use crate::store::{Effect, OutboxEntry, Sent, SentStatus, StoreError, StoreResult};
 
 /// How often the hold of an entry doubles.
 const LONGER: u32 = 3;
@@ -125,6 +125,12 @@ pub(super) async fn settle(
                 remember_comment(&mut unit, *task, *comment).await?;
             }
         }
+        Sent::Status(status) => {
+            end(&mut unit, entry, None).await?;
+            if let Effect::Status { task } = &entry.effect {
+                remember_status(&mut unit, *task, status).await?;
+            }
+        }
         Sent::Dropped { error } => {
             end(&mut unit, entry, Some(error)).await?;
             if let Effect::Status { task } = &entry.effect {
@@ -184,6 +190,23 @@ async fn remember_comment(unit: &mut Unit<'_>, task: TaskId, comment: u64) -> St
     Ok(())
 }
 
+async fn remember_status(
+    unit: &mut Unit<'_>,
+    task: TaskId,
+    status: &SentStatus,
+) -> StoreResult<()> {
+    sqlx::query(
+        "UPDATE tasks SET status_comment = COALESCE($1, status_comment), status_label = $2 \
+         WHERE id = $3",
+    )
+    .bind(status.comment.map(big))
+    .bind(status.label.as_deref())
+    .bind(task.to_string())
+    .execute(unit.sql().await?)
+    .await?;
+    Ok(())
+}
+
 pub(super) async fn pending(database: &Database) -> StoreResult<u64> {
     let count: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM outbox WHERE done_at IS NULL")
         .fetch_one(&database.readers)
@@ -191,11 +214,17 @@ pub(super) async fn pending(database: &Database) -> StoreResult<u64> {
     Ok(u64::try_from(count).unwrap_or(0))
 }
 
-pub(super) async fn status_comment(database: &Database, task: TaskId) -> StoreResult<Option<u64>> {
-    let comment: Option<Option<i64>> =
-        sqlx::query_scalar("SELECT status_comment FROM tasks WHERE id = $1")
-            .bind(task.to_string())
-            .fetch_optional(&database.readers)
-            .await?;
-    Ok(comment.flatten().and_then(|id| u64::try_from(id).ok()))
+pub(super) async fn sent_status(database: &Database, task: TaskId) -> StoreResult<SentStatus> {
+    let row = sqlx::query("SELECT status_comment, status_label FROM tasks WHERE id = $1")
+        .bind(task.to_string())
+        .fetch_optional(&database.readers)
+        .await?;
+    let Some(row) = row else {
+        return Ok(SentStatus::default());
+    };
+    let comment: Option<i64> = row.try_get("status_comment")?;
+    Ok(SentStatus {
+        comment: comment.and_then(|id| u64::try_from(id).ok()),
+        label: row.try_get("status_label")?,
+    })
 }
