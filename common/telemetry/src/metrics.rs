@@ -79,116 +79,92 @@ impl Metrics {
     /// Metrics at zero.
     pub fn new() -> Self {
         let registry = Registry::new();
+        let into = &registry;
+        let [model_calls, model_tokens, model_cost_micros] = of_models(into);
         Self {
             webhook_deliveries: counters(
-                &registry,
+                into,
                 "patchfleet_webhook_deliveries_total",
                 "Webhook deliveries.",
                 &["event", "outcome"],
             ),
-            deferred_deliveries: deferred_deliveries(&registry),
+            deferred_deliveries: deferred_deliveries(into),
             tasks: counters(
-                &registry,
+                into,
                 "patchfleet_tasks_total",
                 "Tasks that came into a state.",
                 &["state", "agent_type"],
             ),
             active_tasks: gauges(
-                &registry,
+                into,
                 "patchfleet_active_tasks",
                 "Tasks that are not over.",
                 &["state"],
             ),
             task_duration: histograms(
-                &registry,
+                into,
                 "patchfleet_task_duration_seconds",
                 "From intake to the end.",
                 (&["kind"], &DURATION),
             ),
-            queue_wait: histogram(
-                &registry,
-                "patchfleet_queue_wait_seconds",
-                "Time in the queue.",
-            ),
+            queue_wait: histogram(into, "patchfleet_queue_wait_seconds", "Time in the queue."),
             dispatch_latency: histogram(
-                &registry,
+                into,
                 "patchfleet_dispatch_latency_seconds",
                 "From the queue's commit to the stream.",
             ),
             lease_expiries: counter(
-                &registry,
+                into,
                 "patchfleet_lease_expiries_total",
                 "Leases that ran out.",
             ),
             agents: gauges(
-                &registry,
+                into,
                 "patchfleet_agents",
                 "Agents.",
                 &["state", "agent_type"],
             ),
-            agent_load: register(
-                &registry,
-                GaugeVec::new(
-                    Opts::new("patchfleet_agent_load", "The load of agents' hosts."),
-                    &["agent_id"],
-                )
-                .expect(CONSTANT),
-            ),
+            agent_load: agent_load(into),
             github_requests: counters(
-                &registry,
+                into,
                 "patchfleet_github_requests_total",
                 "Requests to GitHub.",
                 &["outcome"],
             ),
             github_rate_remaining: gauge(
-                &registry,
+                into,
                 "patchfleet_github_rate_remaining",
                 "Requests that GitHub takes until it resets its limit.",
             ),
             outbox_pending: gauge(
-                &registry,
+                into,
                 "patchfleet_outbox_pending",
                 "Entries that are not on GitHub yet.",
             ),
-            unreadable_rows: unreadable_rows(&registry),
+            unreadable_rows: unreadable_rows(into),
             cache_operations: counters(
-                &registry,
+                into,
                 "patchfleet_cache_operations_total",
                 "What Redis was asked.",
                 &["operation", "outcome"],
             ),
-            model_calls: counters(
-                &registry,
-                "patchfleet_model_calls_total",
-                "Calls of models.",
-                &["provider", "model"],
-            ),
-            model_tokens: counters(
-                &registry,
-                "patchfleet_model_tokens_total",
-                "Tokens that models used.",
-                &["provider", "model", "class"],
-            ),
-            model_cost_micros: counters(
-                &registry,
-                "patchfleet_model_cost_micros_total",
-                "What models cost, in millionths of a US dollar.",
-                &["provider", "model"],
-            ),
+            model_calls,
+            model_tokens,
+            model_cost_micros,
             circuit_state: gauges(
-                &registry,
+                into,
                 "patchfleet_circuit_state",
                 "Circuit breakers: 0 closed, 1 half open, 2 open.",
                 &["remote"],
             ),
             api_requests: counters(
-                &registry,
+                into,
                 "patchfleet_api_requests_total",
                 "Requests to the API.",
                 &["endpoint", "method", "status_code"],
             ),
             api_duration: histograms(
-                &registry,
+                into,
                 "patchfleet_api_duration_seconds",
                 "How long requests to the API took.",
                 (&["endpoint"], &LATENCY),
@@ -234,6 +210,36 @@ fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> Int
         registry,
         IntCounterVec::new(Opts::new(counted(name), help), labels).expect(CONSTANT),
     )
+}
+
+/// Calls of models, the tokens that they used, and what they cost.
+fn of_models(registry: &Registry) -> [IntCounterVec; 3] {
+    let model = ["provider", "model"];
+    let classes = ["provider", "model", "class"];
+    [
+        (
+            "patchfleet_model_calls_total",
+            "Calls of models.",
+            &model[..],
+        ),
+        (
+            "patchfleet_model_tokens_total",
+            "Tokens that models used.",
+            &classes[..],
+        ),
+        (
+            "patchfleet_model_cost_micros_total",
+            "What models cost, in millionths of a US dollar.",
+            &model[..],
+        ),
+    ]
+    .map(|(name, help, labels)| counters(registry, name, help, labels))
+}
+
+fn agent_load(registry: &Registry) -> GaugeVec {
+    let options = Opts::new("patchfleet_agent_load", "The load of agents' hosts.");
+    let gauges = GaugeVec::new(options, &["agent_id"]);
+    register(registry, gauges.expect(CONSTANT))
 }
 
 fn deferred_deliveries(registry: &Registry) -> IntGauge {
