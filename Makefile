@@ -18,7 +18,7 @@ help:
 	@echo 'make chaos   a fleet under faults for CHAOS_SECONDS=180; PATCHFLEET_SEED=N runs a schedule again,'
 	@echo '             CHAOS_HOURLY=300 has the requests run out that GitHub takes in an hour'
 	@echo 'make soak    a fleet whose weeks pass in SOAK_SECONDS=1800; nothing may grow'
-	@echo 'make fuzz    what strangers write, at random, for FUZZ_SECONDS=60 each (nightly compiler, cargo-fuzz)'
+	@echo 'make fuzz    what strangers write, at random, for FUZZ_SECONDS=60 each (with a nightly compiler)'
 	@echo 'make fmt     format the code'
 	@echo 'make setup   install what the above need and this machine lacks; each of them does it too'
 
@@ -62,6 +62,7 @@ soak: setup
 
 # With the workspace's versions; what is found is kept in fuzz/corpus and fuzz/artifacts.
 fuzz:
+	@scripts/setup.sh fuzz
 	@cp Cargo.lock fuzz/Cargo.lock
 	@for target in attributes client_hello connect_target patch path repository_config run_report \
 		test_output; do \

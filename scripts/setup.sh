@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# setup.sh [demo|all|bench]: installs what is missing, and says so; when nothing is
+# setup.sh [demo|all|bench|fuzz]: installs what is missing, and says so; when nothing is
 # missing it says nothing and takes a moment.
 #   demo  what `make demo` needs: git, python3, bubblewrap, a C compiler
 #   all   also what the tests and the lints need
 #   bench also the queues that benchmarks measure beside Patchfleet
+#   fuzz  what `make fuzz` needs: a C++ compiler, cargo-fuzz; it asks for a nightly compiler
 # All output goes to stderr, so that a make target's own output stays clean.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -35,7 +36,8 @@ missing_packages() {
     has python3 || echo python3
     has bwrap || echo bubblewrap
     has_c_compiler || printf '%s\n' gcc libc6-dev
-    [ "$1" != demo ] || return 0
+    [ "$1" != fuzz ] || has c++ || echo g++
+    [ "$1" != demo ] && [ "$1" != fuzz ] || return 0
     has python3 && has_pip || echo python3-pip
     has git-lfs || echo git-lfs
     has npm || printf '%s\n' nodejs npm
@@ -93,6 +95,12 @@ rust_toolchain() {
     done
 }
 
+# What stands in fuzz/ has flags that no other compiler takes.
+nightly_toolchain() {
+    cargo +nightly --version >/dev/null 2>&1 ||
+        die "a nightly compiler is missing: run 'rustup toolchain install nightly --profile minimal', then this again"
+}
+
 cargo_tool() {
     has_cargo_tool "$1" && return
     say "building $1 (once, some minutes)"
@@ -121,20 +129,25 @@ python_packages() {
 
 purpose=${1:-all}
 case $purpose in
-demo | all | bench) ;;
-*) die "unknown purpose '$purpose': use demo, all or bench" ;;
+demo | all | bench | fuzz) ;;
+*) die "unknown purpose '$purpose': use demo, all, bench or fuzz" ;;
 esac
 
 mapfile -t packages < <(missing_packages "$purpose")
 [ "${#packages[@]}" = 0 ] || install_packages "${packages[@]}"
-rust_toolchain "$purpose"
+rust_toolchain "${purpose/fuzz/demo}"
 [ "$purpose" != demo ] || exit 0
+[ "$purpose" != fuzz ] || nightly_toolchain
 
 # Two make targets may run at once: one installs, the other waits.
 mkdir -p target
 if has flock; then
     exec 9>target/.setup.lock
     flock 9
+fi
+if [ "$purpose" = fuzz ]; then
+    cargo_tool cargo-fuzz
+    exit 0
 fi
 cargo_tool cargo-nextest
 cargo_tool cargo-deny
