@@ -52,7 +52,7 @@ pub enum Drafter {
         command: Vec<String>,
         /// How long it may take.
         timeout: Duration,
-        /// How long it may say nothing, change nothing and use no processor.
+        /// How long it may say nothing, change nothing, use no processor and ask no model.
         silence: Duration,
         /// Names of the agent's variables that it also sees, such as a model provider's key.
         pass_env: Vec<String>,
@@ -191,8 +191,8 @@ pub enum DraftError {
     },
     /// The draft command hung.
     #[error(
-        "the draft command hung: for {} s it said nothing new, changed no file and used no \
-         processor (`agents.draft.silence`); it said last:\n{tail}", .silence.as_secs()
+        "the draft command hung: for {} s it said nothing new, changed no file, used no \
+         processor and asked no model (`agents.draft.silence`); it said last:\n{tail}", .silence.as_secs()
     )]
     Hung {
         /// How long it was silent.

@@ -59,12 +59,9 @@ impl CliDraft<'_> {
         let private = workspace.layout.draft_private();
         let installed = workspace.put_dependencies(&private).await?;
         let model = self.open_model(&workspace.layout.implementation())?;
-        let reach = match &model {
-            Some(proxy) => Reach::Model(proxy.socket()),
-            None if matches!(self.network, DraftNetwork::Host) => Reach::Host,
-            None => Reach::Nothing,
-        };
-        let ran = self.run(surroundings, (&private, written), reach).await;
+        let ran = self
+            .run(surroundings, (&private, written), model.as_ref())
+            .await;
         if let Some(proxy) = model {
             report_use(proxy, &surroundings.on_line).await;
         }
@@ -122,10 +119,16 @@ impl CliDraft<'_> {
         &self,
         surroundings: &DraftSurroundings<'_>,
         (private, request): (&Path, Written),
-        reach: Reach<'_>,
+        model: Option<&ModelProxy>,
     ) -> Result<Ran, DraftError> {
         let layout = &surroundings.workspace.layout;
-        let silence = Silence::new(self.silence, layout.root().to_owned());
+        let record = model.map(ModelProxy::record);
+        let silence = Silence::new(self.silence, layout.root().to_owned(), record);
+        let reach = match model {
+            Some(proxy) => Reach::Model(proxy.socket()),
+            None if matches!(self.network, DraftNetwork::Host) => Reach::Host,
+            None => Reach::Nothing,
+        };
         let lines = Arc::new(LastLines::default());
         let cwd = layout.repo_clone();
         let mut env = request.env;

@@ -1,8 +1,10 @@
-//! Notices a command that hangs: it says nothing new, changes no file and uses no processor.
+//! Notices a command that hangs: it says nothing new, changes no file, uses no processor and asks no
+//! model.
 //!
-//! Any one of the three is a sign of life. Output is watched all the time; files and processor are
-//! looked at only when the output was silent for the whole span, so that a command that talks
-//! costs nothing. A command that only repeats itself (`Reconnecting… 3/5`) says nothing new.
+//! Any one of the four is a sign of life. Output is watched all the time; the others are looked at
+//! only when the output was silent for the whole span, so that a command that talks costs nothing.
+//! A request to the model that waits for its answer is a sign of life however long it waits: for
+//! how long it may is a limit of its own (`answer_timeout` of `[agents.draft.model]`). A command that only repeats itself (`Reconnecting… 3/5`) says nothing new.
 //! Absent: files outside of the workspace, such as the temporary folder of a sandbox.
 
 use std::collections::VecDeque;
@@ -16,6 +18,7 @@ use tokio::sync::Notify;
 
 use crate::disk::{Folder, Kind, walk};
 use crate::process::{Meter, OnLine};
+use crate::sandbox::egress::ModelRecord;
 
 /// How many of the last lines count as the same thing said again.
 const REPEATED: usize = 8;
@@ -30,6 +33,8 @@ pub(super) struct Silence {
     /// The folder of the task; the command works below it.
     folder: PathBuf,
     meter: Meter,
+    /// The requests to the model, where the command has one.
+    model: Option<ModelRecord>,
     said: Arc<Said>,
 }
 
@@ -41,11 +46,12 @@ struct Said {
 
 impl Silence {
     /// A watch over what runs below a folder.
-    pub(super) fn new(span: Duration, folder: PathBuf) -> Self {
+    pub(super) fn new(span: Duration, folder: PathBuf, model: Option<ModelRecord>) -> Self {
         Self {
             span,
             folder,
             meter: Meter::default(),
+            model,
             said: Arc::default(),
         }
     }
@@ -72,6 +78,7 @@ impl Silence {
         loop {
             let quiet = self.span.saturating_sub(self.span / PROBE);
             let begun = SystemTime::from(chrono::Utc::now());
+            let asked = self.asked().0;
             if tokio::time::timeout(quiet, self.said.news.notified())
                 .await
                 .is_ok()
@@ -89,10 +96,17 @@ impl Silence {
             let after = self.look(begun).await;
             let used = after.processor.saturating_sub(before.processor);
             let busy = used.as_secs_f64() > probe.as_secs_f64() * BUSY;
-            if !after.changed && !busy {
+            let (requests, open) = self.asked();
+            let asks = requests != asked || open > 0;
+            if !after.changed && !busy && !asks {
                 return;
             }
         }
+    }
+
+    /// How many requests the model got, and how many of them are open.
+    fn asked(&self) -> (u64, u64) {
+        self.model.as_ref().map_or((0, 0), ModelRecord::requests)
     }
 
     async fn look(&self, since: SystemTime) -> Signs {
@@ -175,6 +189,31 @@ mod tests {
         assert!(!is_news("Reconnecting... 2/5"));
         assert!(is_news("reading calc.py"));
         assert!(!is_news("Reconnecting... 3/5"));
+    }
+
+    /// For how long a model may think is a limit of its own, and longer than the usual silence.
+    #[tokio::test(start_paused = true)]
+    async fn a_command_that_waits_for_its_model_does_not_hang() {
+        let folder = tempfile::tempdir().unwrap();
+        let span = Duration::from_mins(5);
+        let record = ModelRecord::default();
+        let silence = Silence::new(span, folder.path().to_owned(), Some(record.clone()));
+        let hung = async |spans: u32| {
+            let hung = tokio::time::timeout(span * spans, silence.is_hung()).await;
+            hung.is_ok()
+        };
+        let waiting = record.begin_request();
+        assert!(!hung(10).await, "an answer is awaited");
+        drop(waiting);
+        assert!(hung(2).await, "nothing happens any more");
+        let later = async {
+            for _ in 0..20 {
+                tokio::time::sleep(span / 2).await;
+                drop(record.begin_request());
+            }
+        };
+        let asks = async { tokio::join!(hung(9), later).0 };
+        assert!(!asks.await, "the model is asked again and again");
     }
 
     #[test]

@@ -36,8 +36,8 @@ pub use ecosystems::Ecosystem;
 pub use environment::{URL_PLACEHOLDER, model_variables, proxy_variables};
 pub use ipnet::IpNet;
 pub use model::{
-    Credential, Model, ModelLimits, ModelProxy, ModelUpstream, ModelUpstreamError, ModelUse,
-    is_this_host,
+    Credential, Model, ModelLimits, ModelProxy, ModelRecord, ModelUpstream, ModelUpstreamError,
+    ModelUse, is_this_host,
 };
 pub use name::{HostName, NameError};
 pub use network::{HostNetwork, Network};

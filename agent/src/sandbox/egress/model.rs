@@ -34,8 +34,7 @@ use super::mask::{KeyMask, Masked};
 use super::socket::{Served, Serving};
 use super::splice::Allowance;
 use metered::{Metered, TooMuch};
-pub use record::ModelUse;
-use record::Record;
+pub use record::{ModelRecord, ModelUse};
 pub use upstream::{Credential, ModelUpstream, ModelUpstreamError, is_this_host};
 
 /// What is forwarded. `HEAD /`, by which a command line looks whether there is a network, is
@@ -114,7 +113,7 @@ pub struct Model {
 #[derive(Debug)]
 pub struct ModelProxy {
     served: Served,
-    record: Record,
+    record: ModelRecord,
 }
 
 impl ModelProxy {
@@ -123,7 +122,7 @@ impl ModelProxy {
     /// # Errors
     /// When the socket can't be made.
     pub fn bind(socket: &Path, model: Model) -> io::Result<Self> {
-        let record = Record::default();
+        let record = ModelRecord::default();
         let sandbox = Arc::new(OfSandbox {
             up: Allowance::new(model.limits.bytes_up),
             down: Allowance::new(model.limits.bytes_down),
@@ -140,6 +139,11 @@ impl ModelProxy {
         self.served.path()
     }
 
+    /// The record of the sandbox's requests, while it runs.
+    pub fn record(&self) -> ModelRecord {
+        self.record.clone()
+    }
+
     /// Ends all connections, then the socket; what the sandbox did with it.
     pub async fn close(self) -> ModelUse {
         self.served.close().await;
@@ -152,7 +156,7 @@ struct OfSandbox {
     model: Model,
     up: Allowance,
     down: Allowance,
-    record: Record,
+    record: ModelRecord,
 }
 
 /// A request that is not answered by the upstream.
@@ -208,7 +212,7 @@ impl OfSandbox {
         if self.up.is_used_up() || self.down.is_used_up() {
             return Err(self.too_many());
         }
-        self.record.asked();
+        let open = self.record.begin_request();
         let Model { client, limits, .. } = &self.model;
         let answered = timeout(limits.answer, client.execute(outward)).await;
         let answered =
@@ -235,7 +239,12 @@ impl OfSandbox {
         }
         let mask = KeyMask::new(self.model.upstream.key().as_bytes());
         let body = if status.is_success() {
-            Body::new(Metered::new(Masked::new(body, mask), self.down.clone()))
+            let body = Metered::new(Masked::new(body, mask), self.down.clone());
+            // The request is open as long as its answer is.
+            Body::new(body.map_frame(move |frame| {
+                let _open = &open;
+                frame
+            }))
         } else {
             full(error_text(body, mask).await)
         };

@@ -246,6 +246,12 @@ async fn an_answer_is_passed_on_while_it_is_made() {
             text.push_str(&String::from_utf8_lossy(&buffer[..count]));
         }
     }
+    // One who waits for the rest of an answer is known to wait.
+    let record = rig.proxy.record();
+    assert_eq!(record.requests(), (1, 1));
+    drop(sender);
+    client.read_to_end(&mut Vec::new()).await.unwrap();
+    assert_eq!(record.requests(), (1, 0));
 }
 
 #[tokio::test]
