@@ -238,6 +238,16 @@ pub enum DraftError {
         /// Its words.
         why: String,
     },
+    /// The draft has what must not leave the agent.
+    #[error(
+        "the draft of `{path}` holds a secret of this agent, such as its model key; the draft was \
+         thrown away. Look at what the issue and the repository had the draft command do, and renew \
+         that secret if the command may have sent it elsewhere"
+    )]
+    Secret {
+        /// The file.
+        path: String,
+    },
     /// Git failed.
     #[error(transparent)]
     Git(#[from] GitError),
@@ -347,6 +357,7 @@ impl DraftError {
             | Self::Stopped { .. }
             | Self::NotNeeded { .. }
             | Self::Unchanged { .. }
+            | Self::Secret { .. }
             | Self::Hung { .. }
             | Self::TimedOut { .. } => FailureKind::DraftFailed,
         }

@@ -36,6 +36,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+pub use compare::Difference;
 pub use credential::Credential;
 pub use error::GitError;
 pub use remote::Remote;

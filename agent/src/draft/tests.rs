@@ -107,35 +107,23 @@ async fn a_draft_of_which_processes_may_live_is_the_hosts_fault_and_its_folders_
 }
 
 #[tokio::test]
-async fn a_command_that_is_slow_or_writes_no_text_is_a_typed_failure() {
+async fn a_command_that_is_slow_is_a_typed_failure() {
     let mut rig = Rig::with(REPOSITORY).await;
-    let binary = "open('calc.py', 'ab').write(b'# \\0\\xe9\\n')";
-    for (command, kind, said) in [
-        (
-            &["sleep", "600"][..],
-            FailureKind::DraftFailed,
-            "did not end",
-        ),
-        // Told by its name to each round, which may write it otherwise.
-        (
-            &["python3", "-c", binary],
-            FailureKind::DiffRejected,
-            "`calc.py` is refused: binary files can't be drafted",
-        ),
-    ] {
-        rig.drafter = Drafter::Cli {
-            command: command.iter().map(|&word| word.to_owned()).collect(),
-            timeout: Duration::from_secs(1),
-            silence: Duration::from_secs(20),
-            pass_env: Vec::new(),
-            network: DraftNetwork::Nothing,
-            folders: Vec::new(),
-            sandbox: Sandbox::default(),
-        };
-        let failure = rig.fails().await;
-        assert_eq!((failure.kind, failure.retryable), (kind, false));
-        assert!(failure.message.contains(said), "{failure:?}");
-    }
+    rig.drafter = Drafter::Cli {
+        command: ["sleep", "600"].map(str::to_owned).into(),
+        timeout: Duration::from_secs(1),
+        silence: Duration::from_secs(20),
+        pass_env: Vec::new(),
+        network: DraftNetwork::Nothing,
+        folders: Vec::new(),
+        sandbox: Sandbox::default(),
+    };
+    let failure = rig.fails().await;
+    assert_eq!(
+        (failure.kind, failure.retryable),
+        (FailureKind::DraftFailed, false)
+    );
+    assert!(failure.message.contains("did not end"), "{failure:?}");
 }
 
 #[tokio::test]
@@ -258,12 +246,75 @@ async fn nothing_that_the_command_keeps_for_itself_stays_or_enters_the_change() 
     assert!(!kept.join("repo-clone/.aider.chat.history.md").exists());
 }
 
+/// A picture travels with the checkpoints, also to another host, and is named to those who merge.
 #[tokio::test]
-async fn a_command_that_writes_binary_files_is_refused() {
-    let rig = Rig::commanding(REPOSITORY, "printf 'a\\0b' > image").await;
+async fn pictures_that_a_command_adds_changes_and_moves_are_published() {
+    let script = "grep -q 'GIT binary patch.*literal' \"${PATCHFLEET_REQUEST_FILE%.md}.json\" && exit 9\n\
+        if [ $PATCHFLEET_ROUND = 1 ]; then printf 'a\\0\\377' > new.png; exit; fi\n\
+        printf 'a\\0\\377' | cmp - new.png || exit 8\n\
+        grep -q 'GIT binary patch' \"${PATCHFLEET_REQUEST_FILE%.md}.json\" || exit 7\n\
+        sed -i 's/a - b/a + b/' calc.py; printf more >> old.png; mv moved.png to.png";
+    let first = Rig::commanding(REPOSITORY, script).await;
+    let origin = &first.bench.origin;
+    let old = [&b"\0"[..], &[0xff; 5000]].concat();
+    std::fs::write(origin.work().join("old.png"), &old).unwrap();
+    std::fs::write(origin.work().join("moved.png"), b"\0moved\xfe").unwrap();
+    origin.advance(&[]).await;
+    let before = first.bench.origin.copied().await;
+    first.run().await.unwrap();
+    let all = first.notes.checkpoints.lock().unwrap().clone();
+    let last_draft = all.iter().rposition(|it| it.node == "draft").unwrap();
+    for kept in [last_draft + 1, last_draft + 2] {
+        let mut rig = Rig::with(REPOSITORY).await;
+        rig.bench.origin = before.copied().await;
+        rig.url = rig.bench.origin.url();
+        *rig.notes.checkpoints.lock().unwrap() = all[..kept].to_vec();
+        let deps = rig.deps(rig.workspace(2).await).await.unwrap();
+        rig.run_with(deps, all[..kept].to_vec()).await.unwrap();
+        let origin = &rig.bench.origin;
+        let changed = ["diff", "--name-status", "main", "patchfleet/1-x"];
+        assert_eq!(
+            origin.ask(&changed).await,
+            "M\tcalc.py\nA\tnew.png\nM\told.png\nR100\tmoved.png\tto.png"
+        );
+        for (path, bytes) in [
+            ("new.png", &b"a\0\xff"[..]),
+            ("old.png", &[&old[..], b"more"].concat()),
+        ] {
+            let published = format!("patchfleet/1-x:{path}");
+            let id = origin.ask(&["rev-parse", &published]).await;
+            assert_eq!(
+                id,
+                crate::git::ObjectId::of_blob(bytes).unwrap().as_str(),
+                "{path}"
+            );
+        }
+        let drafts = rig.desk.drafts.lock().unwrap();
+        let body = &drafts[0].body;
+        for said in [
+            "`new.png` is new (no text, 3 bytes)",
+            "`old.png` (no text, 5005 bytes)",
+            "Files that are no text are added or changed",
+        ] {
+            assert!(body.contains(said), "{said} is not in {body}");
+        }
+    }
+}
+
+/// Compressed, it would pass by whatever masks secrets.
+#[tokio::test]
+async fn a_secret_of_the_agent_within_a_file_that_is_no_text_never_leaves_it() {
+    patchfleet_guard::register_secret("of a picture, known to nobody");
+    let script = "{ printf '\\0'; printf '%s' 'of a picture, known to nobody'; } > new.png";
+    let rig = Rig::commanding(REPOSITORY, script).await;
     let failure = rig.fails().await;
-    assert_eq!(failure.kind, FailureKind::DiffRejected);
-    assert!(failure.message.contains("binary"), "{failure:?}");
+    assert_eq!(failure.kind, FailureKind::DraftFailed);
+    assert!(
+        failure.message.contains("`new.png` holds a secret"),
+        "{failure:?}"
+    );
+    let checkpoints = rig.notes.checkpoints.lock().unwrap();
+    assert!(checkpoints.iter().all(|it| it.node != "draft"));
 }
 
 /// Each byte is published as it was written, whatever the encoding.

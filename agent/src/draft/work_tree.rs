@@ -1,9 +1,11 @@
 //! What drafters that edit the work tree share: a work tree at its start, and the change from what
 //! it is afterwards.
 
+use patchfleet_guard::has_registered_secret;
+
 use super::{DraftError, DraftSurroundings};
 use crate::draft::Drafted;
-use crate::git::{GitError, InstalledFiles, ObjectId, Snapshot};
+use crate::git::{Difference, GitError, InstalledFiles, ObjectId, Snapshot};
 use crate::nodes::encoding;
 use crate::process::OnLine;
 use crate::workspace::Workspace;
@@ -77,11 +79,19 @@ fn say_what_is_left_out(snapshot: &Snapshot, on_line: &OnLine) {
     }
 }
 
+/// The change as a patch. What is no text is compressed in it, so it is looked through here for what
+/// must not leave the agent.
 async fn difference(workspace: &Workspace, tree: &ObjectId) -> Result<String, DraftError> {
     let repository = &workspace.repository;
     let base = format!("{}^{{tree}}", workspace.base);
     let base = repository.resolve(&base).await?;
     let base = base.ok_or_else(|| GitError::other("git rev-parse", "the base has no tree"))?;
-    let diff = repository.diff_with_renames(&base, tree).await?;
-    Ok(encoding::to_text(&diff).into_owned())
+    let Difference { patch, binaries } = repository.change(&base, tree).await?;
+    for (path, id) in binaries {
+        let contents = repository.blobs(&[id]).await?;
+        if contents.iter().any(|it| has_registered_secret(it)) {
+            return Err(DraftError::Secret { path });
+        }
+    }
+    Ok(encoding::to_text(&patch).into_owned())
 }

@@ -14,6 +14,15 @@ const RENAMES: usize = 1000;
 /// A deleted file of more bytes is told without its lines.
 const LONG_DELETED: u64 = 256 * 1024;
 
+/// What makes one tree another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// A patch as git writes it.
+    pub patch: Vec<u8>,
+    /// Files that are no text, with the names of their contents afterwards.
+    pub binaries: Vec<(String, ObjectId)>,
+}
+
 impl Repository {
     /// The difference between two trees as git writes it, without renames.
     ///
@@ -22,18 +31,16 @@ impl Repository {
     /// # Errors
     /// [`GitError::Unfit`] when it is too long; else when a tree can't be read.
     pub async fn diff(&self, from: &ObjectId, to: &ObjectId) -> Result<Vec<u8>, GitError> {
-        self.compare(from, to, false).await
+        let compared = self.compare(from, to, false).await?;
+        Ok(compared.patch)
     }
 
-    /// The same, in which a file that was moved is told as one, as people count it.
+    /// The difference between two trees as a change: files that are no text have their new contents
+    /// in it, and one that was moved is one, as people count it.
     ///
     /// # Errors
     /// The same as those of [`Repository::diff`].
-    pub async fn diff_with_renames(
-        &self,
-        from: &ObjectId,
-        to: &ObjectId,
-    ) -> Result<Vec<u8>, GitError> {
+    pub async fn change(&self, from: &ObjectId, to: &ObjectId) -> Result<Difference, GitError> {
         self.compare(from, to, true).await
     }
 
@@ -41,19 +48,19 @@ impl Repository {
         &self,
         from: &ObjectId,
         to: &ObjectId,
-        renames: bool,
-    ) -> Result<Vec<u8>, GitError> {
+        is_change: bool,
+    ) -> Result<Difference, GitError> {
         let what = "comparing trees";
         let (from, to) = (from.clone(), to.clone());
         self.local(what, move |repository| {
             let tree = |id: &ObjectId| tree_of(repository, id.to_oid()?).map_err(failed(what));
             let (from, to) = (tree(&from)?, tree(&to)?);
             let mut options = DiffOptions::new();
-            options.indent_heuristic(true);
+            options.indent_heuristic(true).show_binary(is_change);
             let mut diff = repository
                 .diff_tree_to_tree(Some(&from), Some(&to), Some(&mut options))
                 .map_err(failed(what))?;
-            if renames {
+            if is_change {
                 let mut similar = DiffFindOptions::new();
                 similar.renames(true).rename_limit(RENAMES);
                 diff.find_similar(Some(&mut similar))
@@ -73,8 +80,12 @@ impl Repository {
                         patch.longest.0.div_ceil(1 << 20)
                     ),
                 }),
-                printed => printed.map(|()| patch.text).map_err(failed(what)),
-            }
+                printed => printed.map_err(failed(what)),
+            }?;
+            Ok(Difference {
+                patch: patch.text,
+                binaries: patch.binaries,
+            })
         })
         .await
     }
@@ -180,6 +191,8 @@ struct Patch {
     names: Vec<u8>,
     /// The file that has the most of the text so far.
     longest: (usize, String),
+    /// Files that are no text, with the names of their contents afterwards.
+    binaries: Vec<(String, ObjectId)>,
     /// Where the present file begins in the text.
     start: usize,
 }
@@ -188,14 +201,36 @@ impl Patch {
     fn push(&mut self, delta: &DiffDelta<'_>, line: &DiffLine<'_>) {
         if line.origin_value() == DiffLineType::FileHeader {
             self.start = self.text.len();
+        } else if line.origin_value() == DiffLineType::Binary {
+            self.push_binary(delta, line.content());
+            return self.note_length(delta);
         } else if delta.status() == Delta::Deleted && delta.old_file().size() > LONG_DELETED {
             return self.push_deleted(delta);
         }
         self.push_line(line);
+        self.note_length(delta);
+    }
+
+    fn note_length(&mut self, delta: &DiffDelta<'_>) {
         let bytes = self.text.len() - self.start;
         if bytes > self.longest.0 {
             self.longest = (bytes, path_of(delta));
         }
+    }
+
+    /// The new content of a file that is no text. Git says nothing of one that only got another name
+    /// or mode, and the way back to the old content is in the old tree.
+    fn push_binary(&mut self, delta: &DiffDelta<'_>, content: &[u8]) {
+        let (before, after) = (delta.old_file().id(), delta.new_file().id());
+        if before == after {
+            return;
+        }
+        if !after.is_zero() {
+            self.binaries.push((path_of(delta), after.into()));
+        }
+        let forward = content.windows(2).position(|it| it == b"\n\n");
+        let forward = forward.map_or(content, |end| &content[..end + 2]);
+        self.text.extend(readable(forward));
     }
 
     /// Says once that a file goes, in the words that git has for one without text.
@@ -233,7 +268,6 @@ impl Patch {
                 self.text.append(&mut self.names);
                 self.text.extend(content);
             }
-            DiffLineType::Binary => self.text.extend(readable(content)),
             DiffLineType::Context | DiffLineType::Addition | DiffLineType::Deletion => {
                 self.text.extend(line.origin().to_string().bytes());
                 self.text.extend(content);

@@ -12,7 +12,9 @@
 use std::ffi::OsStr;
 use std::path::Path;
 
-use git2::{Config, ConfigLevel, ErrorClass, ErrorCode, Index, Oid, RepositoryOpenFlags};
+use git2::{
+    Config, ConfigLevel, ErrorClass, ErrorCode, Index, ObjectType, Oid, RepositoryOpenFlags,
+};
 
 use super::{GitError, ObjectId, Repository, folder};
 
@@ -68,6 +70,12 @@ impl GitError {
 impl ObjectId {
     pub(super) fn to_oid(&self) -> Result<Oid, GitError> {
         Oid::from_str(&self.0).map_err(|error| GitError::library("an object name", &error))
+    }
+
+    /// The name that a content has as a blob.
+    pub fn of_blob(content: &[u8]) -> Option<Self> {
+        let id = Oid::hash_object(ObjectType::Blob, content);
+        id.ok().map(Into::into)
     }
 }
 

@@ -3,14 +3,13 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use patchfleet_domain::FailureKind;
 use patchfleet_flow::{Context, Node, NodeCall, NodeError};
 use serde_json::{Value, json};
 
 use super::NodeDeps;
 use super::context::{optional, permanent, required};
 use super::finding::Finding;
-use super::patch;
+use super::patch::{self, binary::without_contents};
 use super::test::TestCommand;
 use crate::draft::{DraftError, DraftRequest, DraftSurroundings, Drafted};
 
@@ -40,15 +39,11 @@ impl Node for Draft {
             model,
         } = drafted.map_err(|error| node_error(&error))?;
         if let Some(path) = patch::holds_registered_secret(&diff) {
-            let message = format!(
-                "the draft of `{path}` holds a secret of this agent, such as its model key; the \
-                 draft was thrown away. Look at what the issue and the repository had the draft \
-                 command do, and renew that secret if the command may have sent it elsewhere"
-            );
-            return Err(permanent(FailureKind::DraftFailed, message));
+            let path = path.to_owned();
+            return Err(node_error(&DraftError::Secret { path }));
         }
         // `patch` refuses it then, and the next round is told.
-        let refused = patch::too_long(&diff);
+        let refused = patch::too_long(&diff, deps.change);
         let proposed = if refused.is_some() { "" } else { &diff };
         Ok(json!({
             "diff": { "proposed": proposed, "refused": refused, "round": call.visit },
@@ -59,6 +54,7 @@ impl Node for Draft {
 
 fn request(deps: &NodeDeps, ctx: &Context, round: u32) -> Result<DraftRequest, NodeError> {
     let findings: Option<Vec<Finding>> = optional(ctx, "findings")?;
+    let previous: Option<String> = optional(ctx, "diff.proposed")?;
     Ok(DraftRequest {
         task: deps.task.work.task,
         round,
@@ -74,7 +70,7 @@ fn request(deps: &NodeDeps, ctx: &Context, round: u32) -> Result<DraftRequest, N
         } else {
             Vec::new()
         },
-        previous_diff: optional(ctx, "diff.proposed")?,
+        previous_diff: previous.map(|diff| without_contents(&diff).into_owned()),
         allowed_paths: deps.config.allowed_paths.patterns().to_vec(),
     })
 }

@@ -8,6 +8,8 @@
 //! them again, for whatever node needs it, also on another host.
 
 mod apply;
+mod base;
+pub(crate) mod binary;
 pub(crate) mod encoding;
 mod files;
 mod parse;
@@ -15,26 +17,26 @@ pub(crate) mod properties;
 mod rules;
 mod size;
 
-use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use patchfleet_domain::FailureKind;
 use patchfleet_flow::{Context, Node, NodeCall, NodeError};
-use patchfleet_guard::{SecretKind, find_secrets, redact_registered};
+use patchfleet_guard::{SecretKind, find_secrets, has_registered_secret};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use base::Base;
 use files::FileVersions;
 pub use files::{PatchedFile, Status};
 pub(crate) use rules::{hostile, refusal as path_refusal};
 pub use size::ChangeConfig;
 
 use super::NodeDeps;
-use super::context::{git, optional, permanent, required};
+use super::context::{optional, permanent, required};
 use super::finding::{Finding, Source};
-use crate::git::{Change, Entry, EntryKind};
+use crate::git::{Change, EntryKind};
 use crate::repository_config::RepositoryConfig;
 use parse::{FileDiff, Line};
 
@@ -220,8 +222,9 @@ fn refusal(diff: &FileDiff, config: &RepositoryConfig) -> Option<Rejection> {
             return Some(Rejection::file(path, reason));
         }
     }
-    if diff.is_binary && diff.new.is_some() {
-        let reason = "binary files can't be drafted";
+    if diff.is_binary && diff.new.is_some() && (diff.binary.is_none() || diff.ids.is_none()) {
+        let reason = "it is no text, and the diff does not have its content as \
+                      `git diff --binary --full-index` writes it";
         return reject(reason.to_owned());
     }
     match diff.kind() {
@@ -239,15 +242,20 @@ fn refusal(diff: &FileDiff, config: &RepositoryConfig) -> Option<Rejection> {
             Line::Context(_) | Line::Removed(_) => None,
         })
         .collect();
-    let secret = find_secrets(&added).into_iter().next()?;
-    reject(format!(
-        "it adds what looks like a secret ({})",
-        secret.kind.as_str()
-    ))
+    secret_in(&added).map(|reason| Rejection::file(diff.path(), reason))
+}
+
+fn secret_in(added: &str) -> Option<String> {
+    let secret = find_secrets(added).into_iter().next()?;
+    let kind = secret.kind.as_str();
+    Some(format!("it adds what looks like a secret ({kind})"))
 }
 
 /// The file of a diff in which a secret of this process stands, wherever in it.
 pub(super) fn holds_registered_secret(diff: &str) -> Option<&str> {
+    if !has_registered_secret(diff.as_bytes()) {
+        return None;
+    }
     let found = find_secrets(diff);
     let found = found.iter().find(|it| it.kind == SecretKind::Registered)?;
     let before = diff[..found.span.start].lines();
@@ -259,12 +267,13 @@ pub(super) fn holds_registered_secret(diff: &str) -> Option<&str> {
 /// masked, and then be another change.
 fn with_registered_secret(file: &FileVersions) -> Option<Rejection> {
     let mut texts = file.before.iter().chain(&file.after);
-    let found = texts.any(|text| matches!(redact_registered(text), Cow::Owned(_)));
+    let found = texts.any(|text| has_registered_secret(text.as_bytes()));
     found.then(|| Rejection::file(&file.path, "it holds a secret of this agent"))
 }
 
 fn too_large(file: &FileVersions) -> Option<Rejection> {
-    let bytes = file.after.as_ref().map_or(0, String::len);
+    let content = file.after.as_deref();
+    let bytes = content.map_or(0, |text| encoding::to_bytes(text).len());
     (bytes > MAX_FILE).then(|| {
         let reason = format!("it would have {bytes} bytes; at most {MAX_FILE} are allowed");
         Rejection::file(&file.path, reason)
@@ -277,14 +286,16 @@ fn bytes_in_message(value: &impl Serialize) -> usize {
 }
 
 /// Why a diff is too long to be kept; nothing when it is not.
-pub(super) fn too_long(diff: &str) -> Option<String> {
+pub(super) fn too_long(diff: &str, limits: ChangeConfig) -> Option<String> {
     let bytes = bytes_in_message(&diff);
     (bytes > MAX_DIFF).then(|| {
+        let largest = limits.refusal(&parse::parse(diff).unwrap_or_default());
         format!(
             "its diff has {} MiB, the lines around the changes included; at most {} MiB are \
-             allowed. Split the issue, or leave generated files out",
+             allowed. Split the issue, or leave generated files out{}",
             bytes.div_ceil(1 << 20),
-            MAX_DIFF >> 20
+            MAX_DIFF >> 20,
+            largest.map_or_else(String::new, |it| format!("; {it}"))
         )
     })
 }
@@ -324,187 +335,6 @@ fn refused(applied: Vec<String>, mut rejected: Vec<Rejection>) -> NodeError {
         "diff": { "applied": { "applied": applied, "rejected": rejected } },
         "findings": findings,
     }))
-}
-
-/// What the base has at the places that a draft touches.
-struct Base {
-    entries: BTreeMap<String, Entry>,
-    texts: BTreeMap<String, Vec<u8>>,
-}
-
-impl Base {
-    async fn read(deps: &NodeDeps, diffs: &[FileDiff]) -> Result<Self, NodeError> {
-        let workspace = &deps.workspace;
-        let entries = workspace
-            .repository
-            .entries(&workspace.base)
-            .await
-            .map_err(git)?;
-        let entries: BTreeMap<_, _> = entries
-            .into_iter()
-            .map(|entry| (entry.path.clone(), entry))
-            .collect();
-        let wanted: Vec<&Entry> = diffs
-            .iter()
-            .flat_map(|diff| diff.old.iter().chain(&diff.new))
-            .collect::<BTreeSet<_>>()
-            .into_iter()
-            .filter_map(|path| entries.get(path))
-            .filter(|entry| is_file(entry.kind) && entry.size <= MAX_FILE as u64)
-            .collect();
-        let bytes: u64 = wanted.iter().map(|entry| entry.size).sum();
-        if bytes > MAX_READ {
-            let reason = format!(
-                "it touches files of {bytes} bytes together; at most {MAX_READ} are allowed. Split \
-                 the issue"
-            );
-            return Err(refused(Vec::new(), vec![Rejection::whole(reason)]));
-        }
-        let ids: Vec<_> = wanted.iter().map(|entry| entry.id.clone()).collect();
-        let blobs = workspace.repository.blobs(&ids).await.map_err(git)?;
-        let texts = wanted
-            .iter()
-            .map(|entry| entry.path.clone())
-            .zip(blobs)
-            .collect();
-        Ok(Self { entries, texts })
-    }
-
-    /// The files that a draft leads to, and why some are refused.
-    fn apply_all(&self, diffs: &[FileDiff]) -> (Vec<FileVersions>, Vec<Rejection>) {
-        let (mut files, mut rejected) = (Vec::new(), Vec::new());
-        let leaving = leaving(diffs);
-        for diff in diffs {
-            match self.apply(diff, &leaving) {
-                Ok(patched) => files.extend(patched),
-                Err(rejection) => rejected.push(rejection),
-            }
-        }
-        files.retain(|file: &FileVersions| file.before != file.after || self.mode_differs(file));
-        rejected.extend(files.iter().filter_map(too_large));
-        rejected.extend(files.iter().filter_map(with_registered_secret));
-        (files, rejected)
-    }
-
-    /// The files that a diff of one file leads to: two for a rename.
-    fn apply(
-        &self,
-        diff: &FileDiff,
-        leaving: &BTreeSet<&str>,
-    ) -> Result<Vec<FileVersions>, Rejection> {
-        let path = diff.path();
-        if let Some(removed) = self.without_text(diff) {
-            return Ok(vec![removed]);
-        }
-        let kind = diff
-            .kind()
-            .map_err(|reason| Rejection::file(path, reason))?;
-        let (original, kind_before) = match &diff.old {
-            Some(old) => self.text(old)?,
-            None => (String::new(), EntryKind::File),
-        };
-        if let Some(new) = diff
-            .new
-            .as_ref()
-            .filter(|new| diff.old.as_ref() != Some(*new))
-        {
-            self.free(new, leaving)?;
-        }
-        let patched = apply::apply(&original, &diff.hunks).map_err(|misfit| Rejection {
-            hunk: Some(misfit.header),
-            ..Rejection::file(path, misfit.reason)
-        })?;
-        let kind = kind.unwrap_or(kind_before);
-        let removed =
-            |old: &String| FileVersions::new(old, Some(original.clone()), None, kind_before);
-        match (&diff.old, &diff.new) {
-            (Some(old), None) if patched.is_empty() => Ok(vec![removed(old)]),
-            (Some(old), None) => Err(Rejection::file(old, "it is deleted, but not all of it")),
-            (Some(old), Some(new)) if old != new => {
-                let added = FileVersions::new(new, None, Some(patched), kind);
-                let removed = (!diff.is_copy).then(|| removed(old));
-                Ok(removed.into_iter().chain([added]).collect())
-            }
-            (Some(_), Some(new)) => Ok(vec![FileVersions::new(
-                new,
-                Some(original),
-                Some(patched),
-                kind,
-            )]),
-            (None, _) => Ok(vec![FileVersions::new(path, None, Some(patched), kind)]),
-        }
-    }
-
-    /// A link, or a file that is no text, that goes: what is in it does not matter.
-    fn without_text(&self, diff: &FileDiff) -> Option<FileVersions> {
-        let path = diff.old.as_ref().filter(|_| diff.new.is_none())?;
-        let kind = self.entries.get(path)?.kind;
-        let is_text = is_file(kind) && !diff.is_binary;
-        if is_text || kind == EntryKind::Submodule {
-            return None;
-        }
-        Some(FileVersions::new(path, Some(String::new()), None, kind))
-    }
-
-    fn text(&self, path: &str) -> Result<(String, EntryKind), Rejection> {
-        let reject = |reason: &str| Rejection::file(path, reason);
-        let Some(entry) = self.entries.get(path) else {
-            return Err(reject("there is no such file"));
-        };
-        if !is_file(entry.kind) {
-            return Err(reject(
-                "it is no plain file but a symbolic link or a submodule",
-            ));
-        }
-        let bytes = self
-            .texts
-            .get(path)
-            .ok_or_else(|| reject("it is too large to be changed"))?;
-        if bytes.contains(&0) && std::str::from_utf8(bytes).is_err() {
-            return Err(reject("it is no text"));
-        }
-        Ok((encoding::to_text(bytes).into_owned(), entry.kind))
-    }
-
-    /// A new file needs a free place, in folders that are folders, once what leaves has left.
-    fn free(&self, path: &str, leaving: &BTreeSet<&str>) -> Result<(), Rejection> {
-        let stays = |path: &str| self.entries.contains_key(path) && !leaving.contains(path);
-        if stays(path) {
-            return Err(Rejection::file(path, "the file is there already"));
-        }
-        let mut folders = path.match_indices('/').map(|(end, _)| &path[..end]);
-        if let Some(folder) = folders.find(|folder| stays(folder)) {
-            let reason = format!("`{folder}` is no folder");
-            return Err(Rejection::file(path, reason));
-        }
-        let below = format!("{path}/");
-        let inside = self.entries.range(below.clone()..).map(|(name, _)| name);
-        let mut inside = inside.take_while(|name| name.starts_with(&below));
-        if inside.any(|name| !leaving.contains(name.as_str())) {
-            Err(Rejection::file(path, "there is a folder of that name"))
-        } else {
-            Ok(())
-        }
-    }
-
-    fn mode_differs(&self, file: &FileVersions) -> bool {
-        let before = self.entries.get(&file.path).map(|entry| entry.kind);
-        let is_executable = |kind| kind == Some(EntryKind::Executable);
-        is_executable(before) != is_executable(Some(file.kind))
-    }
-}
-
-/// The places that a draft makes free.
-fn leaving(diffs: &[FileDiff]) -> BTreeSet<&str> {
-    let leaving = diffs
-        .iter()
-        .filter(|diff| !diff.is_copy && diff.old != diff.new)
-        .filter_map(|diff| diff.old.as_deref());
-    leaving.collect()
-}
-
-const fn is_file(kind: EntryKind) -> bool {
-    matches!(kind, EntryKind::File | EntryKind::Executable)
 }
 
 #[cfg(test)]

@@ -176,6 +176,10 @@ fn risks(
         "Dependencies or their versions are changed",
         paths(&|file| DEPENDENCIES.contains(&file_name(&file.path))),
     );
+    risk(
+        "Files that are no text are added or changed; look at them yourself",
+        paths(&|file| file.binary_bytes.is_some()),
+    );
     let lines: usize = files.iter().map(PatchedFile::changed_lines).sum();
     if lines > MANY_LINES {
         risks.push(format!("The change is large: {lines} lines"));

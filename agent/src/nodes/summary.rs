@@ -190,6 +190,14 @@ fn changes(files: &[PatchedFile]) -> Vec<String> {
 fn change(file: &PatchedFile) -> String {
     let path = code(&file.path);
     let (added, removed) = (file.added, file.removed);
+    if let Some(bytes) = file.binary_bytes {
+        let is_new = if file.status == Status::Added {
+            " is new"
+        } else {
+            ""
+        };
+        return format!("`{path}`{is_new} (no text, {bytes} bytes)");
+    }
     match file.status {
         Status::Added if added == 1 => format!("`{path}` is new (1 line)"),
         Status::Added => format!("`{path}` is new ({added} lines)"),

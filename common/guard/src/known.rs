@@ -58,6 +58,12 @@ pub(crate) fn spans(text: &str) -> Vec<Range<usize>> {
     known.spans(text)
 }
 
+/// True when a registered secret stands in data that need not be text.
+pub fn has_registered_secret(data: &[u8]) -> bool {
+    let known = KNOWN.read().unwrap_or_else(PoisonError::into_inner);
+    known.automaton.as_ref().is_some_and(|it| it.is_match(data))
+}
+
 /// The length of the longest registered secret, in bytes.
 pub(crate) fn longest() -> usize {
     let known = KNOWN.read().unwrap_or_else(PoisonError::into_inner);

@@ -14,7 +14,7 @@ mod stream;
 mod untrusted;
 mod visible;
 
-pub use known::{register_secret, register_temporary_secret};
+pub use known::{has_registered_secret, register_secret, register_temporary_secret};
 pub use markdown::{Passage, PassageKind, Span, passages, strip_hidden_markdown};
 pub use pattern::{Finding, SecretKind, find_secrets};
 pub use redact::{redact, redact_registered};

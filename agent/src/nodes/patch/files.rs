@@ -19,7 +19,7 @@ pub(super) struct FileVersions {
     /// Its text before; none for a new file, empty for what is no text. What is not UTF-8 has a
     /// character for each byte (`patch/encoding.rs`).
     pub(super) before: Option<String>,
-    /// Its text after; none for a deleted file.
+    /// Its content after, also of what is no text; none for a deleted file.
     pub(super) after: Option<String>,
     /// What it is afterwards.
     pub(super) kind: EntryKind,
@@ -38,6 +38,9 @@ pub struct PatchedFile {
     /// Lines that it loses, by count of equal lines; an estimate.
     #[serde(default)]
     pub removed: usize,
+    /// The length of its content afterwards, when that is no text.
+    #[serde(default)]
+    pub binary_bytes: Option<usize>,
 }
 
 /// What a patch does to a file.
@@ -62,7 +65,7 @@ impl FileVersions {
     ) -> Self {
         Self {
             path: path.to_owned(),
-            before,
+            before: before.map(|text| if is_text(&text) { text } else { String::new() }),
             after,
             kind,
         }
@@ -87,7 +90,12 @@ impl FileVersions {
 
     /// What the context keeps of it.
     pub(super) fn facts(&self) -> PatchedFile {
-        let (added, removed) = self.line_counts();
+        let content = self.after.as_deref().filter(|text| !is_text(text));
+        let binary_bytes = content.map(|text| encoding::to_bytes(text).len());
+        let (added, removed) = match binary_bytes {
+            Some(_) => (0, 0),
+            None => self.line_counts(),
+        };
         PatchedFile {
             path: self.path.clone(),
             status: match (&self.before, &self.after) {
@@ -97,19 +105,25 @@ impl FileVersions {
             },
             added,
             removed,
+            binary_bytes,
+        }
+    }
+
+    /// What it is in a tree afterwards: links are never drafted.
+    pub(super) fn kind_after(&self) -> EntryKind {
+        if self.kind == EntryKind::Executable {
+            EntryKind::Executable
+        } else {
+            EntryKind::File
         }
     }
 
     /// What it means for a tree.
     pub(super) fn into_change(self) -> Change {
         Change {
-            path: self.path,
+            kind: self.kind_after(),
             content: self.after.as_deref().map(encoding::to_bytes),
-            kind: if self.kind == EntryKind::Executable {
-                EntryKind::Executable
-            } else {
-                EntryKind::File
-            },
+            path: self.path,
         }
     }
 }
@@ -130,4 +144,9 @@ impl PatchedFile {
     pub(in crate::nodes) const fn changed_lines(&self) -> usize {
         self.added + self.removed
     }
+}
+
+/// Git takes a file with a zero byte for one that has no lines.
+fn is_text(content: &str) -> bool {
+    !content.contains('\0')
 }

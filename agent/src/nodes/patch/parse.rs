@@ -3,7 +3,8 @@
 //! Strict about what a hunk says of its length, because that alone tells a removed line `-- x`
 //! from the head of the next file. Only an empty line may stand for an empty context line.
 
-use crate::git::EntryKind;
+use super::binary::{self, BinaryPatch};
+use crate::git::{EntryKind, ObjectId};
 
 /// A diff that can't be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -24,8 +25,12 @@ pub(super) struct FileDiff {
     pub(super) is_copy: bool,
     /// A mode that the diff names for the file afterwards, as written.
     pub(super) mode: Option<String>,
-    /// The content is not told.
+    /// The file is no text on one side.
     pub(super) is_binary: bool,
+    /// The content of a file that is no text, where the diff has it.
+    pub(super) binary: Option<BinaryPatch>,
+    /// The names of the contents before and after, where the diff has all of their digits.
+    pub(super) ids: Option<(ObjectId, ObjectId)>,
     pub(super) hunks: Vec<Hunk>,
 }
 
@@ -136,8 +141,14 @@ impl<'a> Reader<'a> {
                 .or_else(|| plain.strip_prefix("copy to "))
             {
                 (file.new, told) = (Some(unquote(path)), true);
-            } else if plain.starts_with("Binary files ") || plain == "GIT binary patch" {
+            } else if plain.starts_with("Binary files ") {
                 file.is_binary = true;
+            } else if plain == binary::HEAD {
+                file.is_binary = true;
+                file.binary = self.binary()?;
+                break;
+            } else if let Some(ids) = plain.strip_prefix("index ") {
+                file.ids = object_ids(ids);
             } else if plain.starts_with("--- ") {
                 let (old, new) = self.names()?;
                 if !told {
@@ -186,6 +197,25 @@ impl<'a> Reader<'a> {
             return Ok((strip(old), strip(new)));
         }
         Ok((old, new))
+    }
+
+    /// What stands below `GIT binary patch`: a hunk, and mostly another one for the way back.
+    fn binary(&mut self) -> Result<Option<BinaryPatch>, ParseError> {
+        self.at += 1;
+        let mut forward = None;
+        while forward.is_none() || self.peek().is_some_and(|it| binary::is_hunk(it.trim_end())) {
+            let head = self.peek().unwrap_or_default().trim_end();
+            let below = self.lines[self.at..].iter().skip(1);
+            let below = below.map(|line| line.trim_end_matches(['\n', '\r']));
+            let lines: Vec<_> = below.take_while(|line| !line.is_empty()).collect();
+            if forward.is_none() {
+                let hunk = binary::hunk(head, &lines).map_err(|message| self.error(message))?;
+                forward = Some(hunk);
+            }
+            // With the empty line that ends it.
+            self.at += 1 + lines.len() + 1;
+        }
+        Ok(forward)
     }
 
     fn hunks(&mut self) -> Result<Vec<Hunk>, ParseError> {
@@ -255,14 +285,15 @@ fn whole(line: &str) -> String {
 }
 
 fn is_extended_header(line: &str) -> bool {
-    [
-        "index ",
-        "old mode ",
-        "similarity index ",
-        "dissimilarity index ",
-    ]
-    .iter()
-    .any(|prefix| line.starts_with(prefix))
+    ["old mode ", "similarity index ", "dissimilarity index "]
+        .iter()
+        .any(|prefix| line.starts_with(prefix))
+}
+
+/// Both names of `index OLD..NEW MODE`, unless they are abbreviated.
+fn object_ids(text: &str) -> Option<(ObjectId, ObjectId)> {
+    let (old, new) = text.split(' ').next()?.split_once("..")?;
+    Some((old.parse().ok()?, new.parse().ok()?))
 }
 
 /// A name after `---` or `+++`; `None` for `/dev/null`.

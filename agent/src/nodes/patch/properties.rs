@@ -22,6 +22,16 @@ pub(crate) fn draft(text: &str) -> bool {
         return false;
     };
     for diff in &diffs {
+        // Nothing gives more than the limits let it.
+        for before in [&[][..], text.as_bytes()] {
+            let content = diff
+                .binary
+                .as_ref()
+                .map(|patch| (patch.size(), patch.content(before)));
+            if let Some((size, Ok(content))) = content {
+                assert!(content.len() <= size && size <= ChangeConfig::default().max_kib * 1024);
+            }
+        }
         assert!(diff.old.is_some() || diff.new.is_some());
         for path in diff.old.iter().chain(&diff.new) {
             assert_inside(path);

@@ -1,7 +1,7 @@
 //! How much a draft may change: what somebody who reviews it has to read.
 //!
-//! Lines that are added or removed count, and files; one that is moved is one. The lines around a
-//! change and what a deleted file had do not.
+//! Lines that are added or removed count, the new contents of files that are no text, and files; one
+//! that is moved is one. The lines around a change and what a deleted file had do not.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -25,7 +25,7 @@ const NAMED: usize = 3;
 pub struct ChangeConfig {
     /// How many files a draft may touch.
     pub max_files: usize,
-    /// How many KiB of lines it may add and remove.
+    /// How many KiB it may have of lines that it adds and removes, and of files that are no text.
     pub max_kib: usize,
 }
 
@@ -64,7 +64,7 @@ impl ChangeConfig {
             ));
         }
         let sizes = || diffs.iter().map(|diff| (changed_bytes(diff), diff.path()));
-        let bytes: usize = sizes().map(|(bytes, _)| bytes).sum();
+        let bytes = sizes().fold(0, |sum: usize, (bytes, _)| sum.saturating_add(bytes));
         if bytes <= self.max_kib * 1024 {
             return None;
         }
@@ -75,7 +75,8 @@ impl ChangeConfig {
             .map(|(bytes, path)| format!("`{path}` {} KiB", bytes.div_ceil(1024)))
             .collect();
         Some(format!(
-            "it adds and removes {} KiB of lines, most of all in {}; at most {} KiB are allowed \
+            "it adds and removes {} KiB of lines and of files that are no text, most of all in {}; \
+             at most {} KiB are allowed \
              (`max_kib` of the operator's `[agents.change]`)",
             bytes.div_ceil(1024),
             named.join(", "),
@@ -84,8 +85,11 @@ impl ChangeConfig {
     }
 }
 
-/// The bytes of the lines that a file gets or loses.
+/// The bytes of the lines that a file gets or loses, or of its content when it is no text.
 fn changed_bytes(diff: &FileDiff) -> usize {
+    if let Some(patch) = diff.binary.as_ref().filter(|_| diff.new.is_some()) {
+        return patch.size();
+    }
     let lines = diff.hunks.iter().flat_map(|hunk| &hunk.lines);
     let changed = lines.map(|line| match line {
         Line::Added(text) => text.len() + 1,

@@ -10,6 +10,9 @@ use super::*;
 use crate::nodes::tests::Rig;
 use crate::process::Spawn;
 
+mod binary;
+mod size;
+
 /// Texts that are apt to confuse: few different lines, so that hunks fit in many places, and
 /// lines that look like parts of a diff.
 fn text() -> impl Strategy<Value = String> {
@@ -266,7 +269,7 @@ async fn refused_drafts_say_why() {
         (adding("big", &"x".repeat(1 << 20)), "most of all in `big` 1025 KiB; at most 1024 KiB"),
         (many, "101 files, 101 of them in `new/`; at most 100"),
         (adding("s", "token = ghp_0123456789abcdefghijABCDEFGHIJ012345"), "a secret"),
-        ("diff --git a/i b/i\nnew file mode 100644\nBinary files /dev/null and b/i differ\n".to_owned(), "binary"),
+        ("diff --git a/i b/i\nnew file mode 100644\nBinary files /dev/null and b/i differ\n".to_owned(), "does not have its content"),
         ("diff --git a/l b/l\nnew file mode 120000\n--- /dev/null\n+++ b/l\n@@ -0,0 +1 @@\n+/etc\n\\ No newline at end of file\n".to_owned(), "symbolic links"),
         ("diff --git a/a b/AGENTS.md\nrename from a\nrename to AGENTS.md\n".to_owned(), "protected"),
         ("diff --git a/a b/a\ndeleted file mode 100644\n--- a/a\n+++ /dev/null\n".to_owned(), "not all of it"),
@@ -289,54 +292,19 @@ async fn refused_drafts_say_why() {
     }
 }
 
-/// What a reviewer does not have to read counts for nothing.
-#[tokio::test]
-async fn a_limit_counts_lines_that_come_and_go_and_files() {
-    let line = format!("{}\n", "x".repeat(99));
-    let long = line.repeat(20_000);
-    let rig = Rig::with(&[("long", &long), ("other", "1\n")]).await;
-    let limits = ChangeConfig {
-        max_files: 1,
-        max_kib: 1,
-    };
-    let marked = |mark: &str, text: &str| {
-        let lines: Vec<_> = text.lines().map(|line| format!("{mark}{line}\n")).collect();
-        lines.concat()
-    };
-    let some = line.repeat(20);
-    let (deleted, removed) = (marked("-", &long), marked("-", &some));
-    let one_line = format!("{}+2\n", marked(" ", &some));
-    let hunk = |head: &str, lines: &str| format!("--- a/long\n+++ b/long\n{head}\n{lines}");
-    for (diff, said) in [
-        (
-            format!("--- a/long\n+++ /dev/null\n@@ -1,20000 +0,0 @@\n{deleted}"),
-            None,
-        ),
-        (hunk("@@ -1,20 +1,21 @@", &one_line), None),
-        (
-            "diff --git a/long b/moved\nrename from long\nrename to moved\n".to_owned(),
-            None,
-        ),
-        (
-            hunk("@@ -1,20 +0,0 @@", &removed),
-            Some("`long` 2 KiB; at most 1 KiB"),
-        ),
-        (
-            format!("{}{}", adding("a", "x"), adding("dir/b", "x")),
-            Some("2 files, 1 of them"),
-        ),
-    ] {
-        let mut deps = rig.deps(rig.workspace(1).await).await.unwrap();
-        deps.change = limits;
-        let error = patched(deps, &diff).await.err().map(|error| error.message);
-        match said {
-            None => assert_eq!(error, None),
-            Some(said) => assert!(
-                error.as_ref().is_some_and(|it| it.contains(said)),
-                "{error:?}"
-            ),
-        }
+/// Git itself makes the same of a diff, but of one that leaves out what a deleted file had.
+async fn git_applies(root: &Path, (before, after): (&str, &str), diff: &[u8]) {
+    if encoding::to_text(diff).contains("\nBinary files ") {
+        return;
     }
+    std::fs::write(root.join(".git/change"), diff).unwrap();
+    let script = format!(
+        "git read-tree {before}; git apply --cached .git/change; test $(git write-tree) = {after}"
+    );
+    let spawn = Spawn::new("sh", root).args(["-ec", &script]);
+    let spawn = spawn.env("GIT_INDEX_FILE", root.join(".git/again"));
+    let finished = spawn.run(&CancellationToken::new()).await.unwrap();
+    assert!(finished.succeeded(), "{}", finished.stderr_text());
 }
 
 /// What becomes of a draft that git tells as a change of this repository.
@@ -363,7 +331,8 @@ async fn tree_after(script: &str, edit: &str) -> (Result<Value, NodeError>, Stri
     let base = String::from_utf8(git(root, &args).await).unwrap();
     deps.workspace.base = base.trim().parse().unwrap();
     let (from, to) = (before.parse().unwrap(), after.parse().unwrap());
-    let diff = store.diff_with_renames(&from, &to).await.unwrap();
+    let diff = store.change(&from, &to).await.unwrap().patch;
+    git_applies(root, (&before, &after), &diff).await;
     let diff = encoding::to_text(&diff).into_owned();
     let (delta, changes) = patched_and_accepted(deps, &diff).await;
     let made = store.write_tree(&from, &changes).await.unwrap();
@@ -405,77 +374,6 @@ async fn files_folders_and_links_may_take_each_others_places() {
         delta.unwrap_or_else(|error| panic!("{edit}: {}", error.message));
         assert_eq!(made, expected, "{edit}");
     }
-}
-
-/// What is kept follows the change, however long its files are: catalogues of translations, files of
-/// tens of languages, lock files, minified scripts, tables, and text in an old encoding.
-#[tokio::test]
-async fn a_small_change_of_large_files_is_a_small_checkpoint() {
-    let long = "yes $(head -c 9000 /dev/zero | tr '\\0' x)";
-    for (count, make, edit) in [
-        (
-            18,
-            format!("{long} | head -c 900000 > f$n.json"),
-            "echo >> f$n.json",
-        ),
-        (
-            45,
-            format!("{long} | head -c 300000 > f$n.js"),
-            "sed -i 30d f$n.js",
-        ),
-        (
-            5,
-            format!("{long} | head -c 3000000 > f$n.csv"),
-            "sed -i 1d f$n.csv",
-        ),
-        (
-            9,
-            format!("{long} | sed 's/^x/\\xfc/' | head -c 1500000 > f$n.txt"),
-            "echo >> f$n.txt",
-        ),
-        (
-            5,
-            format!("{long} | head -c 6000000 > f$n.lock"),
-            "rm f$n.lock; echo $n > x",
-        ),
-    ] {
-        let files = format!("for n in $(seq {count}); do {make}; done");
-        let edit = format!("for n in $(seq {count}); do {edit}; done");
-        let (files, edit) = (files.as_str(), edit.as_str());
-        let (delta, made, expected) = tree_after(files, edit).await;
-        let delta = delta.unwrap_or_else(|error| panic!("{edit}: {}", error.message));
-        assert_eq!(made, expected, "{edit}");
-        let kept = bytes_in_message(&delta);
-        assert!(kept < 6 << 20, "{edit}: {kept} bytes are kept");
-    }
-}
-
-#[test]
-fn a_diff_of_long_lines_is_measured_as_it_travels() {
-    assert_eq!(too_long(&"x\n".repeat(1000)), None);
-    let reason = too_long(&"\u{1}".repeat(3 << 20)).unwrap();
-    assert!(reason.starts_with("its diff has 19 MiB"), "{reason}");
-}
-
-#[tokio::test]
-async fn a_refused_draft_of_thousands_of_files_names_some() {
-    let rig = Rig::with(&[("a", "1\n")]).await;
-    let mut deps = rig.deps(rig.workspace(1).await).await.unwrap();
-    deps.change.max_files = 3000;
-    let globs: Vec<_> = (0..500)
-        .map(|n| format!("  - only/here/{n}/**\n"))
-        .collect();
-    let config = format!("allowed_paths:\n{}", globs.concat());
-    deps.config = RepositoryConfig::parse(&config).unwrap();
-    let diff: String = (0..2000).map(|n| adding(&format!("f{n}"), "x")).collect();
-    let error = patched(deps, &diff).await.unwrap_err();
-    assert!(error.message.contains("`f0` is refused") && error.message.contains("480 more"));
-    assert!(
-        error
-            .message
-            .ends_with("1980 more of its files are refused")
-    );
-    assert!(bytes_in_message(&error) < 256 * 1024);
 }
 
 #[tokio::test]
