@@ -6,6 +6,7 @@
 mod copy;
 mod handle;
 mod spread;
+mod stat;
 mod upper;
 mod walk;
 
@@ -16,10 +17,11 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 pub(crate) use copy::{copy, copy_tree};
-pub use handle::Owner;
-pub(crate) use handle::{Folder, Kind, Stamp, Stat};
+pub(crate) use handle::Folder;
 pub(crate) use spread::{Queue, spread};
-pub(crate) use upper::settle;
+pub use stat::Owner;
+pub(crate) use stat::{Kind, Stamp, Stat};
+pub(crate) use upper::resolve_redirects;
 pub(crate) use walk::walk;
 
 /// What the owner of a folder needs to change what is in it.

@@ -13,9 +13,9 @@ use super::{Folder, Kind, copy, walk};
 /// How deep a folder is that is put together of several layers; none of a repository is so deep.
 const MAX_DEPTH: usize = 200;
 
-/// Copies what is seen through moved folders of an upper layer into them. The layers below are given
-/// from the top.
-pub(crate) fn settle(upper: &Path, below: &[PathBuf]) -> io::Result<()> {
+/// Copies what is seen through redirected folders of an upper layer up into them, so that the layer
+/// can be read without those below, which are given from the top.
+pub(crate) fn resolve_redirects(upper: &Path, below: &[PathBuf]) -> io::Result<()> {
     let layers = below.iter().map(|path| Folder::open(path));
     let layers = layers.collect::<io::Result<Vec<_>>>()?;
     let mut moved: Vec<(PathBuf, PathBuf)> = Vec::new();

@@ -43,7 +43,7 @@ use git2::Oid;
 
 use super::GitError;
 use super::tree::{Blob, EntryKind};
-use crate::disk::{Folder, Stamp, settle};
+use crate::disk::{Folder, Stamp, resolve_redirects};
 use folders::{Folders, find};
 
 /// A work tree, and what was checked out into it last.
@@ -148,7 +148,7 @@ impl WorkTree {
         };
         let folders = std::iter::once(template.root()).chain(installed.layer());
         let folders: Vec<_> = folders.map(Path::to_owned).collect();
-        settle(&self.root, &folders)?;
+        resolve_redirects(&self.root, &folders)?;
         let opened = folders.iter().map(|it| Folder::open(it).map(Arc::new));
         opened.collect::<io::Result<_>>().map(Some)
     }

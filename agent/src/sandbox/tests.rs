@@ -6,6 +6,7 @@ use super::*;
 use crate::process::{SpawnError, find_program};
 
 mod container;
+mod engine;
 mod limits;
 pub(crate) mod overlay;
 mod proxy;

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use nix::unistd::geteuid;
 use uuid::Uuid;
 
-use crate::disk::{Folder, Kind, Owner, Stat, settle};
+use crate::disk::{Folder, Kind, Owner, Stat, resolve_redirects};
 use crate::git::{IGNORE_FILE, IgnoreRules, is_git_name};
 use crate::nodes::hostile;
 
@@ -83,7 +83,7 @@ impl View {
         if self.below.is_empty() {
             return Ok(());
         }
-        settle(&self.top, &self.below)
+        resolve_redirects(&self.top, &self.below)
     }
 
     /// Reads a plain file; the error says in words why not.

@@ -11,7 +11,8 @@ use std::path::Path;
 
 use patchfleet_domain::outcome::Failure;
 
-use super::{Checkout, TaskLayout, Workspace, Workspaces, disk, fill, find_base, layout};
+use super::build::{fill, find_base};
+use super::{Checkout, TaskLayout, Workspace, Workspaces, disk, layout};
 use crate::git::{FolderLock, Git, GitError, ObjectId, Repository};
 
 impl Workspaces {

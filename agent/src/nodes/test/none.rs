@@ -59,7 +59,7 @@ static MISSING: LazyLock<Vec<Regex>> = LazyLock::new(|| {
 });
 
 /// True when the output says that no test was run, and none of it that one was.
-pub(super) fn is_told(results: &TestResults) -> bool {
+pub(super) fn reports_no_tests(results: &TestResults) -> bool {
     if let Some(count) = Count::read(results) {
         return count.tests == 0;
     }

@@ -64,7 +64,7 @@ impl TestResults {
 
     /// The runner says that it found no test, which is neither green nor red whatever its exit code.
     pub fn ran_none(&self) -> bool {
-        self.returncode.is_some() && none::is_told(self)
+        self.returncode.is_some() && none::reports_no_tests(self)
     }
 
     /// The limit that left them without a result.
