@@ -130,6 +130,57 @@ async fn a_change_in_the_tick_of_the_check_out_is_seen() {
     }
 }
 
+/// Whoever is still there swaps a folder for a link and back, as fast as that goes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_folder_that_is_swapped_for_a_link_meanwhile_shows_nothing_of_the_host() {
+    let script = "mkdir dir; echo one > dir/a; echo two > dir/b; git add -A";
+    let (folder, store, head) = checked_out(script).await;
+    let at = |name: &str| folder.path().join(name);
+    fs::create_dir(at("outside")).unwrap();
+    fs::write(at("outside/a"), "secret\n").unwrap();
+    fs::write(at("outside/c"), "secret\n").unwrap();
+    std::os::unix::fs::symlink(at("outside"), at("link")).unwrap();
+    let (dir, link, aside) = (at("work/dir"), at("link"), at("aside"));
+    let (done, mut taken) = (CancellationToken::new(), BTreeSet::new());
+    let swaps = tokio::task::spawn_blocking({
+        let done = done.clone();
+        move || {
+            let mut swaps = 0_usize;
+            while !done.is_cancelled() {
+                // A check-out may have put its own folder in the place of either.
+                let _ = fs::rename(&dir, &aside);
+                let _ = fs::rename(&link, &dir);
+                let _ = fs::rename(&dir, &link);
+                let _ = fs::rename(&aside, &dir);
+                swaps += 1;
+            }
+            swaps
+        }
+    });
+    for round in 0..200 {
+        if round % 10 == 9 {
+            let _ = store.check_out(&head).await;
+        }
+        let Ok(snapshot) = store.snapshot().await else {
+            continue;
+        };
+        let entries = store.entries(&snapshot.tree).await.unwrap();
+        let files = entries.into_iter().filter(|it| it.kind == EntryKind::File);
+        taken.extend(files.map(|entry| entry.id));
+    }
+    done.cancel();
+    assert!(swaps.await.unwrap() > 200);
+    let ids: Vec<_> = taken.into_iter().collect();
+    for content in store.blobs(&ids).await.unwrap() {
+        assert_ne!(String::from_utf8_lossy(&content), "secret\n");
+    }
+    for name in ["outside/a", "outside/c"] {
+        assert_eq!(fs::read_to_string(at(name)).unwrap(), "secret\n", "{name}");
+    }
+    let names = fs::read_dir(at("outside")).unwrap().count();
+    assert_eq!(names, 2, "a check-out wrote outside of the work tree");
+}
+
 #[tokio::test]
 async fn files_that_nobody_touched_are_not_read() {
     let script = "mkdir dir; echo one > dir/a; echo two > dir/b; echo '*.x text' > .gitattributes
