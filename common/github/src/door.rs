@@ -37,7 +37,7 @@ impl Failure for Tried {
     fn kind(&self) -> FailureKind {
         match (&self.error, self.repeat) {
             (GitHubError::RateLimited { retry_after }, _) => FailureKind::Limited {
-                retry_after: *retry_after,
+                retry_after: Some(*retry_after),
             },
             // Counts against GitHub, but a wait that nobody waits for ends the call.
             (GitHubError::Unavailable { .. }, Repeat::Never) => FailureKind::Transient {

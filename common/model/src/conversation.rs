@@ -43,6 +43,31 @@ pub struct Sampling {
     pub temperature: Option<f64>,
     /// The share of the probability mass that tokens are chosen from.
     pub top_p: Option<f64>,
+    /// How much the model thinks before it answers.
+    pub effort: Option<Effort>,
+}
+
+/// How much a model thinks before it answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Effort {
+    /// Little, for simple work.
+    Low,
+    /// Some.
+    Medium,
+    /// Much, for hard work.
+    High,
+}
+
+impl Effort {
+    /// The word that providers have for it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Low => "low",
+            Self::Medium => "medium",
+            Self::High => "high",
+        }
+    }
 }
 
 /// One entry of a conversation.

@@ -48,12 +48,10 @@ pub enum ModelError {
         /// The provider's words.
         why: String,
     },
-    /// The provider has no such model.
-    #[error("the provider has no model `{model}`: {why}")]
+    /// The provider has no such model, or nothing is at the address.
+    #[error("the provider does not have the model {why}")]
     UnknownModel {
-        /// The name that was asked for.
-        model: String,
-        /// The provider's words.
+        /// The name that was asked for, and the provider's words.
         why: String,
     },
     /// The model does not take a parameter or feature that it was sent.
@@ -128,12 +126,10 @@ impl ModelError {
     /// True when the same call may succeed a little later.
     pub const fn is_transient(&self) -> bool {
         match self {
-            Self::RateLimited { .. }
-            | Self::Overloaded { .. }
-            | Self::Malformed { .. }
-            | Self::Away { .. } => true,
+            Self::RateLimited { .. } | Self::Overloaded { .. } | Self::Away { .. } => true,
             Self::Quota { .. }
             | Self::ContextTooLong { .. }
+            | Self::Malformed { .. }
             | Self::OutputCut
             | Self::Refused { .. }
             | Self::Authentication { .. }
@@ -160,6 +156,8 @@ pub struct Broken {
     /// True when a piece of the answer had been received, so that the call can't be made again
     /// without paying for that piece twice.
     pub started: bool,
+    /// Whether the provider says that trying again helps, when it says anything.
+    pub advice: Option<bool>,
     /// How many requests were sent.
     pub tries: u32,
     /// How long the call waited between them.
@@ -184,6 +182,7 @@ impl Broken {
             usage_so_far: Usage::default(),
             text_so_far: String::new(),
             started: false,
+            advice: None,
             tries: 0,
             waited: Duration::ZERO,
         }

@@ -7,16 +7,28 @@
 //! model, and what to do with an answer.
 
 mod answer;
+mod body;
+mod client;
 mod conversation;
+mod decode;
 mod error;
+mod failure;
+mod frames;
+mod history;
 mod port;
+mod protocol;
+mod retry;
 mod usage;
 
 pub use answer::{Answer, Event, Stop};
+pub use client::{Client, Settings, SetupError};
 pub use conversation::{
-    Arguments, Conversation, Message, Opaque, Origin, Part, Sampling, Tool, ToolCall, ToolResult,
-    Turn,
+    Arguments, Conversation, Effort, Message, Opaque, Origin, Part, Sampling, Tool, ToolCall,
+    ToolResult, Turn,
 };
+pub use decode::Decoder;
 pub use error::{Broken, ModelError};
 pub use port::Model;
+pub use protocol::{Parameter, Protocol, Target};
+pub use retry::{POLICY, Retrying};
 pub use usage::Usage;

@@ -25,8 +25,8 @@ pub enum FailureKind {
     /// The remote is there and takes no more requests for a while. That is no reason to leave it
     /// alone altogether: others may still have requests left.
     Limited {
-        /// How long it asked to be left alone.
-        retry_after: Duration,
+        /// How long it asked to be left alone, if it said so.
+        retry_after: Option<Duration>,
     },
 }
 
@@ -254,12 +254,11 @@ fn wait<E: Failure>(error: &CallError<E>, delay: Duration, cap: Duration) -> Opt
     };
     match error.kind() {
         FailureKind::Permanent => None,
-        FailureKind::Transient {
-            retry_after: Some(asked),
-        }
-        | FailureKind::Limited { retry_after: asked } => (asked <= cap).then_some(asked),
-        FailureKind::Transient { retry_after: None } => {
-            Some(delay.mul_f64(rand::rng().random_range(0.0..=1.0)))
+        FailureKind::Transient { retry_after } | FailureKind::Limited { retry_after } => {
+            match retry_after {
+                Some(asked) => (asked <= cap).then_some(asked),
+                None => Some(delay.mul_f64(rand::rng().random_range(0.0..=1.0))),
+            }
         }
     }
 }
@@ -331,13 +330,17 @@ mod tests {
     async fn a_limit_is_waited_for_and_opens_no_circuit() {
         let remote = Remote::new("test", Policy::default());
         let limited = |seconds| FailureKind::Limited {
-            retry_after: Duration::from_secs(seconds),
+            retry_after: Some(Duration::from_secs(seconds)),
         };
         let started = Instant::now();
         assert_eq!(calls(&remote, Some(limited(5))).await, (3, false));
         assert_eq!(started.elapsed(), Duration::from_secs(10));
         for _ in 0..10 {
             assert_eq!(calls(&remote, Some(limited(3600))).await, (1, false));
+        }
+        let unsaid = FailureKind::Limited { retry_after: None };
+        for _ in 0..3 {
+            assert_eq!(calls(&remote, Some(unsaid)).await, (3, false));
         }
         assert_eq!(
             calls(&remote, None).await,
