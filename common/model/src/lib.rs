@@ -18,6 +18,7 @@ mod history;
 mod port;
 mod protocol;
 mod retry;
+mod table;
 mod usage;
 
 pub use answer::{Answer, Event, Stop};
@@ -31,4 +32,5 @@ pub use error::{Broken, ModelError};
 pub use port::Model;
 pub use protocol::{Parameter, Protocol, Target};
 pub use retry::{POLICY, Retrying};
+pub use table::{Bill, EditFormat, Entry, ImportError, Table, UnknownPrice};
 pub use usage::Usage;
