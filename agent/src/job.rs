@@ -272,6 +272,7 @@ async fn run_flow(
     let deps = NodeDeps {
         task: facts,
         workspace,
+        agent_type: agent.agent_type.clone(),
         config,
         drafter: job.member.drafter.clone(),
         change: agent.change,

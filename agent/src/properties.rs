@@ -76,7 +76,7 @@ pub fn repository_config(text: &str) {
     let limit = Duration::from_hours(1);
     assert!(config.test_timeout() > Duration::ZERO && config.test_timeout() <= limit);
     assert!(config.setup_timeout.is_none_or(|it| it <= limit));
-    let commands = config.test.iter().chain(config.setup.iter().flatten());
+    let commands = config.test.iter().chain(&config.setup).flatten();
     for command in commands {
         assert!(!command.is_empty(), "{text:?}");
     }

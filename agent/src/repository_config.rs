@@ -19,11 +19,15 @@ use serde::{Deserialize, Deserializer};
 pub use command::split_command;
 pub use globs::Globs;
 
-use crate::git::Author;
+use crate::git::{Author, Entry as File, EntryKind};
+use crate::nodes::TestPolicy;
 use crate::sandbox::egress::{AllowList, Entry};
 
 /// The names of the file, in the root of the default branch; there is one of them at most.
 pub const FILES: [&str; 2] = [".patchfleet.yaml", ".patchfleet.yml"];
+
+/// Longest file that is read, in bytes.
+const MAX_BYTES: u64 = 256 * 1024;
 
 /// What an entry of the allow-list of hosts is.
 const HOSTS: &str = "a list of hosts and ecosystems";
@@ -35,10 +39,11 @@ pub const DEFAULT_TEST_TIMEOUT: Duration = Duration::from_mins(2);
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RepositoryConfig {
-    /// The test command, as words. Written as a list, or as a string that is split into words as
-    /// a shell would, without anything else that a shell does.
-    #[serde(default, deserialize_with = "command")]
-    pub test: Option<Vec<String>>,
+    /// The test commands, each as words, which run in order until one fails. One is written as a list
+    /// of words, or as a string that is split into words as a shell would, without anything else that
+    /// a shell does; several as a list of these.
+    #[serde(default, deserialize_with = "tests")]
+    pub test: Option<Vec<Vec<String>>>,
     /// The commands that install dependencies, each as the test command; detected by lock files
     /// when absent, and none when empty.
     #[serde(default, deserialize_with = "commands")]
@@ -118,6 +123,36 @@ impl RepositoryConfig {
         Ok(config)
     }
 
+    /// What was written here and changes nothing, where this agent works with this policy.
+    pub fn without_effect(&self, agent: &AgentType, tests: &TestPolicy) -> Vec<String> {
+        let mut all = Vec::new();
+        if let Some(wanted) = self.agent_type.as_ref().filter(|it| *it != agent) {
+            all.push(format!(
+                "`agent_type: {wanted}`, since the task was given to an agent of the type `{agent}`"
+            ));
+        }
+        for (field, is_written, is_overruled) in [
+            ("test", self.test.is_some(), tests.command.is_some()),
+            (
+                "test_timeout",
+                self.test_timeout.is_some(),
+                tests.timeout.is_some(),
+            ),
+        ] {
+            if is_written && is_overruled {
+                all.push(format!("`{field}`, since the operator's own counts"));
+            }
+        }
+        let opens = |pattern: &String| FILES.iter().any(|file| pattern.contains(file));
+        if self.unprotected_paths.patterns().iter().any(opens) {
+            all.push(format!(
+                "`unprotected_paths` for `{}`, which no draft may change",
+                FILES[0]
+            ));
+        }
+        all
+    }
+
     /// How long the tests may take.
     pub fn test_timeout(&self) -> Duration {
         self.test_timeout.unwrap_or(DEFAULT_TEST_TIMEOUT)
@@ -146,6 +181,52 @@ impl ConfigError {
         Self { file, ..self }
     }
 
+    /// An error for what is at the file's place and can't be read as one.
+    ///
+    /// # Errors
+    /// What it is instead.
+    pub fn check_entry(file: &'static str, entry: &File) -> Result<(), Self> {
+        let message = match entry.kind {
+            _ if entry.path != file => "it is a folder, and has to be a file".to_owned(),
+            EntryKind::Symlink => "it is a symbolic link, and has to be a file".to_owned(),
+            EntryKind::Submodule => "it is a submodule, and has to be a file".to_owned(),
+            EntryKind::File | EntryKind::Executable if entry.size > MAX_BYTES => {
+                format!("it has {} bytes; at most {MAX_BYTES} are read", entry.size)
+            }
+            EntryKind::File | EntryKind::Executable => return Ok(()),
+        };
+        Err(Self {
+            file,
+            position: None,
+            message,
+        })
+    }
+
+    /// The file's text. Nothing takes the place of bytes that are none: they may stand in a pattern.
+    ///
+    /// # Errors
+    /// Where it is not UTF-8.
+    pub fn check_text(bytes: &[u8]) -> Result<String, Self> {
+        let error = match std::str::from_utf8(bytes) {
+            Ok(text) => return Ok(text.to_owned()),
+            Err(error) => error,
+        };
+        let valid = String::from_utf8_lossy(&bytes[..error.valid_up_to()]);
+        let line = valid.matches('\n').count() + 1;
+        let column = valid
+            .rsplit('\n')
+            .next()
+            .unwrap_or_default()
+            .chars()
+            .count()
+            + 1;
+        Err(Self {
+            file: FILES[0],
+            position: Some((line, column)),
+            message: "it is not UTF-8 from here on; save it as UTF-8".to_owned(),
+        })
+    }
+
     /// That there are several files, of which one would be passed over.
     pub fn doubled() -> Self {
         Self {
@@ -170,8 +251,8 @@ impl ConfigError {
     }
 }
 
-fn command<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<String>>, D::Error> {
-    deserializer.deserialize_any(Command).map(Some)
+fn tests<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<Vec<String>>>, D::Error> {
+    deserializer.deserialize_any(Tests).map(Some)
 }
 
 fn commands<'de, D: Deserializer<'de>>(
@@ -227,7 +308,10 @@ fn parse_author(text: &str) -> Option<Author> {
     let email = rest.trim_end().strip_suffix('>')?;
     let plain = |text: &str| !text.is_empty() && !text.contains(['<', '>', '\n', '\r', '\0']);
     let (name, email) = (name.trim(), email.trim());
-    (plain(name) && plain(email) && email.contains('@')).then(|| Author {
+    // Git leaves punctuation out at both ends of a name, and takes none that is nothing else.
+    let has_letters = |text: &str| text.chars().any(char::is_alphanumeric);
+    let is_author = plain(name) && has_letters(name) && plain(email) && has_letters(email);
+    (is_author && email.contains('@')).then(|| Author {
         name: name.to_owned(),
         email: email.to_owned(),
     })
@@ -294,6 +378,101 @@ impl<'de> Visitor<'de> for Command {
         match words.first() {
             Some(program) if !program.is_empty() => Ok(words),
             _ => Err(serde::de::Error::custom("a command must not be empty")),
+        }
+    }
+}
+
+/// A command as text or as words, or several of them.
+struct Tests;
+
+impl<'de> Visitor<'de> for Tests {
+    type Value = Vec<Vec<String>>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a command as text or as a list of words, or a list of commands")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Self::Value, E> {
+        Ok(vec![split_command(text).map_err(E::custom)?])
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
+        let mut list = Vec::new();
+        while let Some(item) = items.next_element_seed(Item)? {
+            list.push(item);
+        }
+        // No program has a space in its name, so that a first item with one is a whole command.
+        let is_command = |item: &Listed| match item {
+            Listed::Words(_) => true,
+            Listed::Text(text) => text.trim().contains(char::is_whitespace),
+        };
+        match list.first() {
+            None => Err(serde::de::Error::custom("a command must not be empty")),
+            Some(first) if is_command(first) => {
+                let commands = list.into_iter().map(Listed::into_command);
+                let commands: Result<_, _> = commands.collect();
+                commands.map_err(serde::de::Error::custom)
+            }
+            Some(_) => {
+                let words = list.into_iter().map(Listed::into_word);
+                let words: Result<Vec<_>, _> = words.collect();
+                let words = words.map_err(serde::de::Error::custom)?;
+                match words.first() {
+                    Some(program) if !program.is_empty() => Ok(vec![words]),
+                    _ => Err(serde::de::Error::custom("a command must not be empty")),
+                }
+            }
+        }
+    }
+}
+
+/// An item of a list that is one command or several.
+enum Listed {
+    Text(String),
+    Words(Vec<String>),
+}
+
+struct Item;
+
+impl<'de> DeserializeSeed<'de> for Item {
+    type Value = Listed;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Listed, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Item {
+    type Value = Listed;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a word, or a command as text or as a list of words")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Listed, E> {
+        Ok(Listed::Text(text.to_owned()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, items: A) -> Result<Listed, A::Error> {
+        Command.visit_seq(items).map(Listed::Words)
+    }
+}
+
+impl Listed {
+    fn into_command(self) -> Result<Vec<String>, String> {
+        match self {
+            Self::Text(text) => split_command(&text),
+            Self::Words(words) => Ok(words),
+        }
+    }
+
+    fn into_word(self) -> Result<String, String> {
+        match self {
+            Self::Text(text) => Ok(text),
+            Self::Words(words) => Err(format!(
+                "`{}` is a list among words; write each command as text or as a list",
+                words.join(" ")
+            )),
         }
     }
 }
@@ -391,7 +570,7 @@ author: Orders Bot <bot@example.com>
 ";
         let config = RepositoryConfig::parse(text).unwrap();
         let words = ["python3", "-m", "unittest", "-k", "a b"].map(str::to_owned);
-        assert_eq!(config.test.as_deref(), Some(&words[..]));
+        assert_eq!(config.test, Some(vec![words.to_vec()]));
         assert_eq!(config.test_timeout(), Duration::from_mins(5));
         let setup = config.setup.unwrap();
         assert_eq!(setup, [["npm", "ci"], ["./setup.sh", "a b"]]);
@@ -408,6 +587,89 @@ author: Orders Bot <bot@example.com>
     }
 
     #[test]
+    fn tests_are_one_command_or_several() {
+        for (text, expected) in [
+            ("npm test", &[&["npm", "test"][..]][..]),
+            ("[npm, test]", &[&["npm", "test"]]),
+            ("[make]", &[&["make"]]),
+            ("[python3, -k, 'a b']", &[&["python3", "-k", "a b"]]),
+            (
+                "[npm run build, npm test]",
+                &[&["npm", "run", "build"], &["npm", "test"]],
+            ),
+            ("[npm ci, make]", &[&["npm", "ci"], &["make"]]),
+            ("[[make], [npm, test]]", &[&["make"], &["npm", "test"]]),
+            ("[[make], npm test]", &[&["make"], &["npm", "test"]]),
+        ] {
+            let config = RepositoryConfig::parse(&format!("test: {text}\n")).unwrap();
+            assert_eq!(config.test.unwrap(), expected, "{text}");
+        }
+        for (text, said) in [
+            ("[]", "must not be empty"),
+            ("['']", "must not be empty"),
+            ("[[]]", "must not be empty"),
+            ("[make, [npm, test]]", "a list among words"),
+            ("[npm ci && make, npm test]", "`&&` needs a shell"),
+            ("{a: b}", "a list of commands"),
+        ] {
+            let error = RepositoryConfig::parse(&format!("test: {text}\n")).unwrap_err();
+            assert!(error.message.contains(said), "{text}: {error}");
+            assert!(error.message.contains("test"), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn an_author_that_git_takes_no_commit_of_is_refused() {
+        for author in [". <a@example.com>", "<a@example.com>", "A <@>", "' <,@,>"] {
+            let text = format!("author: \"{author}\"\n");
+            let error = RepositoryConfig::parse(&text).unwrap_err();
+            assert!(error.to_string().contains("author"), "{error}");
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_an_error_with_their_place() {
+        let error =
+            ConfigError::check_text(b"test: make\nallowed_paths: [caf\xe9/**]\n").unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            ".patchfleet.yaml, line 2, column 20: it is not UTF-8 from here on; save it as UTF-8"
+        );
+        assert_eq!(ConfigError::check_text("é".as_bytes()).unwrap(), "é");
+    }
+
+    #[test]
+    fn what_is_without_effect_is_known() {
+        let text = "test: make\ntest_timeout: 5m\nagent_type: frontend\n\
+                    unprotected_paths: [.patchfleet.yaml, .vscode/**]\n";
+        let config = RepositoryConfig::parse(text).unwrap();
+        let (general, frontend) = (AgentType::general(), "frontend".parse().unwrap());
+        let own = TestPolicy::default();
+        let of_operator = TestPolicy {
+            command: Some(vec!["./run".to_owned()]),
+            timeout: Some(Duration::from_secs(1)),
+            ..TestPolicy::default()
+        };
+        let fields = |agent: &AgentType, tests: &TestPolicy| -> Vec<String> {
+            let all = config.without_effect(agent, tests);
+            let field = |text: &String| text.split('`').nth(1).unwrap().to_owned();
+            all.iter().map(field).collect()
+        };
+        assert_eq!(fields(&frontend, &own), ["unprotected_paths"]);
+        assert_eq!(
+            fields(&general, &of_operator),
+            [
+                "agent_type: frontend",
+                "test",
+                "test_timeout",
+                "unprotected_paths"
+            ]
+        );
+        let plain = RepositoryConfig::default();
+        assert!(plain.without_effect(&general, &of_operator).is_empty());
+    }
+
+    #[test]
     fn a_file_without_content_means_defaults() {
         for text in ["", "\n", "# nothing yet\n\n"] {
             let config = RepositoryConfig::parse(text).unwrap();
@@ -419,7 +681,10 @@ author: Orders Bot <bot@example.com>
     #[test]
     fn a_list_is_taken_as_words() {
         let config = RepositoryConfig::parse("test: [make, 'a b']\n").unwrap();
-        assert_eq!(config.test, Some(vec!["make".to_owned(), "a b".to_owned()]));
+        assert_eq!(
+            config.test,
+            Some(vec![vec!["make".to_owned(), "a b".to_owned()]])
+        );
     }
 
     #[test]

@@ -49,8 +49,8 @@ fn phase(node: &str) -> Phase {
 
 /// What nodes put into the context for people, who read it in reports and pull requests.
 const FOR_PEOPLE: &[&str] = &["tests", "review", "summary", "setup"];
-/// A word of what [`FOR_PEOPLE`] names that the next attempt works with, unless an operator chose it.
-const COMMAND: &str = "command";
+/// Words of what [`FOR_PEOPLE`] names that the next attempt works with, unless an operator chose them.
+const COMMANDS: [&str; 2] = ["command", "commands"];
 
 /// The checkpoint as it may leave the agent. Secrets that this process holds are taken out of all of
 /// it. What only looks like a secret stays: a later attempt works with what it reads here. (A change
@@ -67,15 +67,18 @@ fn outward(mut checkpoint: Checkpoint, hide: &dyn Fn(&str) -> String) -> Checkpo
     };
     let fields = fields.into_iter().map(|(name, value)| {
         let is_for_people = FOR_PEOPLE.contains(&name.as_str());
-        let command = value.get(COMMAND).cloned();
-        let of_repository = value.get("command_by_operator") == Some(&Value::Bool(false));
+        let commands = COMMANDS.map(|name| (name, value.get(name).cloned()));
+        let origin = value.get("origin").and_then(Value::as_str);
+        let of_repository = matches!(origin, Some("repository" | "detected"));
         let mut value = if is_for_people {
             each_text(value, &hide)
         } else {
             each_text(value, &redact)
         };
-        if let (true, Some(command)) = (of_repository, command) {
-            value[COMMAND] = each_text(command, &redact);
+        for (name, command) in commands.into_iter().filter(|_| of_repository) {
+            if let Some(command) = command {
+                value[name] = each_text(command, &redact);
+            }
         }
         (name, value)
     });
@@ -188,21 +191,28 @@ mod tests {
     /// The agent of the next attempt, which may publish them, does not know what to hide.
     #[test]
     fn what_people_read_of_a_checkpoint_names_no_path_of_the_host() {
-        let of = |by_operator: bool, command: &str| {
+        let of = |origin: &str, command: &str| {
             json!({
                 "tests": {
                     "command": [command],
-                    "command_by_operator": by_operator,
+                    "commands": [[command]],
+                    "origin": origin,
                     "results": {"tail": "/srv/ci/run: 1 passed"},
                 },
                 "workspace": {"files": [{"text": "see /srv/ci/run"}]},
             })
         };
-        let mut hidden = of(true, "run");
+        let mut hidden = of("operator", "run");
         hidden["tests"]["results"]["tail"] = json!("run: 1 passed");
-        assert_eq!(outward_delta(of(true, "/srv/ci/run")), hidden);
-        let of_repository = outward_delta(of(false, "/srv/ci/run"));
-        let words = &of_repository["tests"]["command"];
-        assert_eq!(*words, json!(["/srv/ci/run"]), "it is run again as it is");
+        assert_eq!(outward_delta(of("operator", "/srv/ci/run")), hidden);
+        for origin in ["repository", "detected"] {
+            let of_repository = outward_delta(of(origin, "/srv/ci/run"));
+            let commands = &of_repository["tests"]["commands"];
+            assert_eq!(
+                *commands,
+                json!([["/srv/ci/run"]]),
+                "it is run again as it is"
+            );
+        }
     }
 }

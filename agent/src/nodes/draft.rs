@@ -21,10 +21,11 @@ impl Node for Draft {
     async fn run(&self, call: NodeCall<'_>) -> Result<Value, NodeError> {
         let deps = &self.0;
         let request = request(deps, call.ctx, call.visit)?;
+        let tests = TestCommand::chosen(deps, call.ctx).await?;
         let surroundings = DraftSurroundings {
             workspace: &deps.workspace,
             config: &deps.config,
-            tests: TestCommand::chosen(deps, call.ctx).await?.run_of(deps),
+            tests: tests.run_of(deps).await?,
             follow_ups: deps.follow_ups.clone(),
             budgets: deps.budgets.clone(),
             // A later round goes on from what was applied last.

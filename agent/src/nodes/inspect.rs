@@ -82,10 +82,10 @@ impl Node for Inspect {
         let base_tree = base_tree(deps).await?;
         let before = Baseline {
             deps,
-            command: &command,
+            command,
             tree: &base_tree,
         };
-        let before = before.run(&call.cancel).await?;
+        let (command, before) = before.run(&call.cancel).await?;
         let mut tests = command.to_json();
         tests["before"] = json!(before);
         Ok(json!({
@@ -97,6 +97,9 @@ impl Node for Inspect {
                 "structure_left_out": inspected.left_out,
             },
             "tests": tests,
+            "configuration": {
+                "without_effect": deps.config.without_effect(&deps.agent_type, &deps.tests),
+            },
         }))
     }
 }

@@ -121,7 +121,7 @@ impl Node for Publish {
         let summary = Summary::of(&Facts {
             task: &deps.task,
             files: &files,
-            command: &command.words,
+            command: &command.words(),
             before: before.as_ref(),
             after: candidate.results.as_ref(),
             risks: &risks,

@@ -13,8 +13,8 @@ use super::context::{optional, required};
 use super::finding::{Finding, Source};
 use super::patch::{PatchedFile, Status};
 use super::summary::code;
-use super::test::TestResults;
 use super::test::count::Count;
+use super::test::{LeftOut, TestPart, TestResults};
 use crate::draft::ModelWork;
 
 /// How much of the tests' output a finding tells.
@@ -54,11 +54,13 @@ impl Node for Review {
         let files: Vec<PatchedFile> = required(call.ctx, "workspace.files")?;
         let before: Option<TestResults> = optional(call.ctx, "tests.before")?;
         let after: Option<TestResults> = optional(call.ctx, "tests.results")?;
-        let others: Option<Vec<String>> = optional(call.ctx, "tests.others")?;
+        let left_out: Option<Vec<LeftOut>> = optional(call.ctx, "tests.left_out")?;
         let mut risks = risks(&files, before.as_ref(), after.as_ref());
-        risks.extend(untested(&others.unwrap_or_default()));
+        risks.extend(untested(&left_out.unwrap_or_default()));
         let model: Option<ModelWork> = optional(call.ctx, "draft.model")?;
         risks.extend(model.as_ref().and_then(stopped));
+        let unheard: Option<Vec<String>> = optional(call.ctx, "configuration.without_effect")?;
+        risks.extend(without_effect(&unheard.unwrap_or_default()));
         let findings = findings(&files, before.as_ref(), after.as_ref());
         let (status, summary) = match findings.first() {
             None => ("OK", approval(&files, after.as_ref())),
@@ -87,7 +89,13 @@ fn findings(
     let has_none = before.is_some_and(TestResults::ran_none);
     let counts = |results: &&TestResults| !(has_none && results.ran_none());
     let red_ones = after.filter(counts).filter(|results| !results.passed());
-    findings.extend(red_ones.map(red));
+    findings.extend(red_ones.map(|after| red(before, after)));
+    if let (Some(before), Some(after)) = (before, after)
+        && findings.is_empty()
+    {
+        let lost = after.lost_since(before);
+        findings.extend(lost.first().map(|part| none_any_more(&part.command)));
+    }
     findings
 }
 
@@ -101,19 +109,52 @@ fn stopped(model: &ModelWork) -> Option<String> {
     ))
 }
 
+/// Tests that a change took away, or has its runner not find.
+fn none_any_more(command: &[String]) -> Finding {
+    Finding {
+        source: Source::Tests,
+        code: FailureKind::TestsFailed,
+        message: format!(
+            "no tests were run by `{}`, though it ran some before the change",
+            code(&command.join(" "))
+        ),
+    }
+}
+
 /// What else the repository has to be tested with.
-fn untested(others: &[String]) -> Option<String> {
-    let others: Vec<_> = others.iter().map(|it| format!("`{}`", code(it))).collect();
-    (!others.is_empty()).then(|| {
+fn untested(left_out: &[LeftOut]) -> Option<String> {
+    let named = |it: &LeftOut| format!("`{}` ({})", code(&it.command), one_line(&it.reason));
+    let named: Vec<_> = left_out.iter().take(NAMED).map(named).collect();
+    (!named.is_empty()).then(|| {
         format!(
-            "The repository has other tests that were not run: {}; set `test` in `.patchfleet.yaml` to a \
-             script that runs all",
-            others.join(", ")
+            "The repository has other tests that were not run: {}; set `test` in `.patchfleet.yaml` to \
+             what runs all",
+            named.join(", ")
         )
     })
 }
 
-fn red(results: &TestResults) -> Finding {
+/// What the repository's configuration says in vain.
+fn without_effect(fields: &[String]) -> Option<String> {
+    (!fields.is_empty()).then(|| {
+        format!(
+            "Without effect in `.patchfleet.yaml`: {}",
+            fields.join("; ")
+        )
+    })
+}
+
+/// A reason in one line, of which names stay as code.
+fn one_line(reason: &str) -> String {
+    let line = patchfleet_guard::visible_line(first_line_of(reason));
+    line.replace("<!--", "<\u{200B}!--")
+}
+
+fn first_line_of(text: &str) -> &str {
+    text.lines().next().unwrap_or_default()
+}
+
+fn red(before: Option<&TestResults>, results: &TestResults) -> Finding {
     let seconds = results.duration_ms / 1000;
     let (code, mut what) = match results.returncode {
         _ if results.void().is_some() => (
@@ -139,6 +180,14 @@ fn red(results: &TestResults) -> Finding {
     };
     if let Some(limit) = &results.exceeded {
         let _ = write!(what, ": {limit}");
+    }
+    for part in results.parts.iter().filter(|part| part.failed()) {
+        let command = part.command.join(" ");
+        let _ = write!(what, "; it is `{}` that fails", self::code(&command));
+        let before = before.and_then(|it| it.parts.iter().find(|it| it.command == part.command));
+        if before.is_some_and(TestPart::failed) {
+            what.push_str(", as it did before the change");
+        }
     }
     Finding {
         source: Source::Tests,
@@ -231,7 +280,7 @@ fn approval(files: &[PatchedFile], after: Option<&TestResults>) -> String {
 }
 
 fn first_line(text: &str) -> String {
-    text.lines().next().unwrap_or_default().to_owned()
+    first_line_of(text).to_owned()
 }
 
 fn file_name(path: &str) -> &str {
@@ -270,6 +319,7 @@ mod tests {
             is_cut: false,
             exceeded: None,
             isolation: None,
+            parts: Vec::new(),
         }
     }
 
@@ -322,8 +372,13 @@ mod tests {
             assert!(approval(&files, Some(&none)).ends_with("no tests were run."));
             assert_eq!(findings(&files, Some(&none), Some(&some)), []);
         }
-        let named = untested(&["npm test".to_owned()]).unwrap();
-        assert!(named.contains("not run: `npm test`;"), "{named}");
+        let left_out = LeftOut {
+            command: "npm test".to_owned(),
+            reason: "`jest` is not installed\nor so".to_owned(),
+        };
+        let named = untested(&[left_out]).unwrap();
+        let expected = "not run: `npm test` (`jest` is not installed);";
+        assert!(named.contains(expected), "{named}");
         assert_eq!(untested(&[]), None);
     }
 

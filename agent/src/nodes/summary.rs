@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::TaskFacts;
 use super::patch::{PatchedFile, Status};
 use super::test::count::Count;
-use super::test::{TestResults, names};
+use super::test::{TestPart, TestResults, names};
 use crate::sandbox::Isolation;
 use crate::setup::SetupReport;
 
@@ -53,6 +53,9 @@ pub(super) struct Tested {
     pub(super) before: Option<String>,
     /// How they ended after it; `null` when they did not run.
     pub(super) after: Option<String>,
+    /// How each command ended, where there are several.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) parts: Vec<String>,
     /// Tests that failed before and pass now.
     pub(super) mended: Vec<String>,
 }
@@ -126,6 +129,10 @@ impl Tested {
             command: facts.command.to_vec(),
             before: facts.before.map(ending),
             after: facts.after.map(ending),
+            parts: facts
+                .after
+                .map(|after| parts(facts.before, after))
+                .unwrap_or_default(),
             mended,
         }
     }
@@ -139,6 +146,9 @@ impl Tested {
             let _ = writeln!(text, "- before the change: {before}");
         }
         let _ = writeln!(text, "- after the change: {after}");
+        for part in &self.parts {
+            let _ = writeln!(text, "- {part}");
+        }
         if self.mended.is_empty() {
             return text;
         }
@@ -163,6 +173,30 @@ fn isolation(facts: &Facts<'_>) -> Option<String> {
     let line = facts.setup.map(SetupReport::words).into_iter().flatten();
     let line = line.chain(parts).collect::<Vec<_>>().join(" ");
     (!line.is_empty()).then_some(line)
+}
+
+/// A line for each of several commands.
+fn parts(before: Option<&TestResults>, after: &TestResults) -> Vec<String> {
+    let line = |part: &TestPart| {
+        let same = before.and_then(|it| it.parts.iter().find(|it| it.command == part.command));
+        let before = same.map(|it| format!("{} before, ", part_ending(it)));
+        format!(
+            "`{}`: {}{} after",
+            code(&part.command.join(" ")),
+            before.unwrap_or_default(),
+            part_ending(part)
+        )
+    };
+    after.parts.iter().map(line).collect()
+}
+
+fn part_ending(part: &TestPart) -> String {
+    match part.returncode {
+        _ if part.ran_none => "no tests were run".to_owned(),
+        _ if part.timed_out => "no end".to_owned(),
+        Some(code) => format!("exit code {code}"),
+        None => "no result".to_owned(),
+    }
 }
 
 fn ending(results: &TestResults) -> String {

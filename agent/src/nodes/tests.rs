@@ -3,6 +3,7 @@
 mod cached;
 mod http;
 mod isolated;
+mod languages;
 mod rig;
 
 use std::path::{Path, PathBuf};

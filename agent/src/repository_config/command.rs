@@ -9,8 +9,9 @@ pub fn split_command(text: &str) -> Result<Vec<String>, String> {
     let text = text.trim();
     if let Some(sign) = shell_sign(text) {
         return Err(format!(
-            "{sign} needs a shell, and commands run without one; put the line into a script of the \
-             repository or a target of its Makefile and name that, as in `./test.sh` or `make test`"
+            "{sign} needs a shell, and commands run without one; write several commands as a list, as \
+             in `[npm run build, npm test]`, or put the line into a script of the repository or a \
+             target of its Makefile and name that, as in `./test.sh` or `make test`"
         ));
     }
     match shlex::split(text) {

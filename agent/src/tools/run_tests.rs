@@ -32,34 +32,36 @@ pub(super) fn definition() -> Definition {
 pub(super) async fn run(tools: &mut Tools<'_>, call: Call<'_>) -> Result<Answer, Failed> {
     let arguments: Arguments = call.read()?;
     let tests = tools.scope.tests.clone();
-    if tests.words.is_empty() {
+    if tests.commands.is_empty() {
         let why = "no test command is known for this repository; use `run` to try the change";
         return Err(Failed::Refused(why.to_owned()));
     }
-    let command = match &arguments.selector {
-        Some(selector) => selected(&tests.words, selector)?,
-        None => tests.words.clone(),
-    };
+    let commands = chosen(&tests.commands, arguments.selector.as_deref())?;
     let tree = tools.tree().await?;
-    let scope = &tools.scope;
-    let on_line = scope.on_line.clone();
-    let ran = tests.run(
-        &command,
-        (scope.workspace, scope.private),
-        on_line,
-        scope.cancel,
-    );
-    let ran = ran.await.map_err(failed)?;
-    tools.settle().await?;
-    let (title, text) = (
-        ended(&command, &ran, tests.timeout()),
-        output(&ran.finished),
-    );
-    let results = TestResults::new(ran, tree.clone());
-    let verdict = if results.passed() {
-        "PASSED"
-    } else if results.ran_none() {
+    let (mut title, mut text) = (String::new(), String::new());
+    let mut all = Vec::with_capacity(commands.len());
+    for command in &commands {
+        let scope = &tools.scope;
+        let on_line = scope.on_line.clone();
+        let ran = tests.run(
+            command,
+            (scope.workspace, scope.private),
+            on_line,
+            scope.cancel,
+        );
+        let ran = ran.await.map_err(failed)?;
+        tools.settle().await?;
+        title += &ended(command, &ran, tests.timeout());
+        if commands.len() > 1 {
+            text += &format!("$ {}\n", command.join(" "));
+        }
+        text += &output(&ran.finished);
+        all.push(TestResults::new(ran, tree.clone()));
+    }
+    let verdict = if all.iter().all(TestResults::ran_none) {
         "NO TESTS RAN: that is neither passed nor failed"
+    } else if all.iter().all(|it| it.passed() || it.ran_none()) {
+        "PASSED"
     } else {
         "FAILED"
     };
@@ -68,6 +70,21 @@ pub(super) async fn run(tools: &mut Tools<'_>, call: Call<'_>) -> Result<Answer,
     Ok(Answer::new(format!(
         "{verdict}, on tree {tree}\n{title}{text}"
     )))
+}
+
+/// The commands for all of the tests, or for some: of those that can be told which.
+fn chosen(commands: &[Vec<String>], selector: Option<&str>) -> Result<Vec<Vec<String>>, String> {
+    let Some(selector) = selector else {
+        return Ok(commands.to_vec());
+    };
+    let (chosen, refused): (Vec<_>, Vec<_>) = commands
+        .iter()
+        .map(|words| selected(words, selector))
+        .partition(Result::is_ok);
+    match refused.into_iter().find_map(Result::err) {
+        Some(why) if chosen.is_empty() => Err(why),
+        _ => Ok(chosen.into_iter().flatten().collect()),
+    }
 }
 
 /// The command for some of the tests.
@@ -141,5 +158,13 @@ mod tests {
             assert_eq!(command.as_deref(), expected);
         }
         assert!(selected(&["pytest".to_owned()], "--pdb").is_err());
+    }
+
+    #[test]
+    fn of_several_commands_those_run_that_take_a_selection() {
+        let commands = [vec!["pytest".to_owned()], vec!["make".to_owned()]];
+        assert_eq!(chosen(&commands, None).unwrap(), commands);
+        assert_eq!(chosen(&commands, Some("x")).unwrap(), [["pytest", "x"]]);
+        assert!(chosen(&commands[1..], Some("x")).is_err());
     }
 }

@@ -168,32 +168,27 @@ impl Workspace {
     /// When `.patchfleet.yaml` can't be used or asks for hosts that are not allowed, with line,
     /// column and field.
     pub async fn configuration(&self, allowed: &AllowList) -> Result<RepositoryConfig, Failure> {
-        let mut found = Vec::new();
-        for file in FILES {
-            let blob = self
-                .repository
-                .resolve(&format!("{}:{file}", self.base))
-                .await;
-            found.extend(
-                blob.map_err(GitError::into_failure)?
-                    .map(|blob| (file, blob)),
-            );
-        }
-        let (file, blob) = match found.len() {
+        let entries = self.repository.entries(&self.base).await;
+        let entries = entries.map_err(GitError::into_failure)?;
+        let at = |file: &'static str| {
+            let is_there = |path: &str| {
+                let rest = path.strip_prefix(file);
+                rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            };
+            let found = entries.iter().find(|entry| is_there(&entry.path));
+            found.map(|entry| (file, entry))
+        };
+        let mut found: Vec<_> = FILES.into_iter().filter_map(at).collect();
+        let (file, entry) = match found.len() {
             0 => return Ok(RepositoryConfig::default()),
             1 => found.remove(0),
             _ => return Err(ConfigError::doubled().into_failure()),
         };
-        let texts = self
-            .repository
-            .blobs(&[blob])
-            .await
-            .map_err(GitError::into_failure)?;
-        let text = texts
-            .iter()
-            .map(|text| String::from_utf8_lossy(text))
-            .collect::<String>();
-        RepositoryConfig::parse_within(&text, allowed)
-            .map_err(|error| error.in_file(file).into_failure())
+        let failure = |error: ConfigError| error.in_file(file).into_failure();
+        ConfigError::check_entry(file, entry).map_err(failure)?;
+        let texts = self.repository.blobs(std::slice::from_ref(&entry.id)).await;
+        let texts = texts.map_err(GitError::into_failure)?;
+        let text = ConfigError::check_text(&texts.concat()).map_err(failure)?;
+        RepositoryConfig::parse_within(&text, allowed).map_err(failure)
     }
 }

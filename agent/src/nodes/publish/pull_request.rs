@@ -123,6 +123,7 @@ mod tests {
             is_cut: false,
             exceeded: None,
             isolation: None,
+            parts: Vec::new(),
         }
     }
 

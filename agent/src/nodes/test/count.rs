@@ -102,6 +102,13 @@ impl Count {
     /// What the runner's summaries say; `None` without one, with those of several runners, of
     /// which one may be quoted by the other, and when a part of the output is not there.
     pub(in crate::nodes) fn read(results: &TestResults) -> Option<Self> {
+        if !results.parts.is_empty() {
+            let tests = results.parts.iter().map(|part| part.tests);
+            return Some(Self {
+                summaries: results.parts.len(),
+                tests: tests.sum::<Option<usize>>()?,
+            });
+        }
         if results.is_cut {
             return None;
         }
@@ -148,6 +155,7 @@ mod tests {
             is_cut: false,
             exceeded: None,
             isolation: None,
+            parts: Vec::new(),
         }
     }
 

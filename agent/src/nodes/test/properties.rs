@@ -16,6 +16,7 @@ pub(crate) fn output(stdout: &str, stderr: &str) {
         is_cut: false,
         exceeded: None,
         isolation: None,
+        parts: Vec::new(),
     };
     if let Some(count) = Count::read(&results) {
         assert_eq!(count.fewer_than(count), None);

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use patchfleet_domain::outcome::Failure;
-use patchfleet_domain::{IssueNumber, PullRequestRef, TaskId};
+use patchfleet_domain::{AgentType, IssueNumber, PullRequestRef, TaskId};
 use patchfleet_flow::{Checkpoint, Context, Engine, NodeError, Observer, Report, Run, RunError};
 use secrecy::SecretString;
 use tokio::sync::mpsc;
@@ -177,6 +177,7 @@ impl Rig {
                 .configuration(&SetupConfig::default().allow_list())
                 .await?,
             workspace,
+            agent_type: AgentType::general(),
             drafter: self.drafter.clone(),
             change: ChangeConfig::default(),
             tests: TestPolicy::default(),

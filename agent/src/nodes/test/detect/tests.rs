@@ -26,7 +26,16 @@ fn found(files: &[(&str, &str)]) -> Detected {
 }
 
 fn detected(files: &[(&str, &str)]) -> String {
-    found(files).command.join(" ")
+    let commands = found(files).commands;
+    let commands: Vec<_> = commands.iter().map(|words| words.join(" ")).collect();
+    commands.join(" && ")
+}
+
+fn left_out(files: &[(&str, &str)]) -> Vec<String> {
+    let left_out = found(files).left_out.into_iter();
+    left_out
+        .map(|it| format!("{}: {}", it.command, it.reason))
+        .collect()
 }
 
 #[test]
@@ -44,7 +53,7 @@ fn of_many_tests_a_few_are_read() {
     entries.truncate(1);
     entries[0].size = files::MAX_BYTES + 1;
     let found = from_files(&Files::new(&entries, Vec::new()));
-    assert_eq!(found.command, ["python3", "-m", "pytest", "-v"]);
+    assert_eq!(found.commands, [["python3", "-m", "pytest", "-v"]]);
 }
 
 #[test]
@@ -197,33 +206,111 @@ fn python_is_tested_as_its_tests_are_written() {
 }
 
 #[test]
-fn the_language_of_most_of_the_code_decides_and_the_others_are_named() {
-    let files = [
+fn all_languages_are_tested_that_with_most_of_the_code_first() {
+    let npm = r#"{"scripts":{"test":"prettier --check ."}}"#;
+    let much = "much more code than there is in the other part of it all";
+    let cases: &[(&[(&str, &str)], &str)] = &[
         (
-            "package.json",
-            r#"{"scripts":{"test":"prettier --check ."}}"#,
+            &[
+                ("package.json", npm),
+                ("app.py", "def total(items): return sum(items)"),
+                ("test_app.py", "import unittest"),
+                ("Makefile", "test:\n\tnpm test\n"),
+                ("node_modules/a/index.js", much),
+            ],
+            "python3 -m unittest -v && npm test",
         ),
-        ("app.py", "def total(items): return sum(items)"),
-        ("test_app.py", "import unittest"),
-        ("Makefile", "test:\n\tnpm test\n"),
         (
-            "node_modules/a/index.js",
-            "a great deal of code of others, which does not count here",
+            &[
+                ("web/package.json", npm),
+                ("web/src/main.ts", much),
+                ("api/go.mod", "module x"),
+                ("api/main.go", "package x"),
+            ],
+            "npm --prefix web test && go -C api test ./...",
+        ),
+        (
+            &[
+                ("Cargo.toml", "[workspace]"),
+                ("core/src/lib.rs", much),
+                ("pyproject.toml", "[tool.pytest.ini_options]"),
+                ("py/a.py", "x"),
+            ],
+            "cargo test --workspace && python3 -m pytest -v",
+        ),
+        (
+            &[
+                ("pom.xml", ""),
+                ("mvnw", "#!"),
+                ("src/A.java", "x"),
+                ("ui/package.json", npm),
+                ("ui/a.ts", much),
+            ],
+            "npm --prefix ui test && ./mvnw --batch-mode test",
+        ),
+        (
+            &[("go.work", ""), ("a/go.mod", ""), ("b/go.mod", "")],
+            "go -C a test ./... && go -C b test ./...",
         ),
     ];
-    let found = found(&files);
-    assert_eq!(found.command.join(" "), "python3 -m unittest -v");
-    assert_eq!(found.others, [["npm", "test"]]);
-    let two = [
-        ("web/package.json", r#"{"scripts":{"test":"vitest"}}"#),
+    for (files, expected) in cases {
+        assert_eq!(detected(files), *expected, "{files:?}");
+        assert!(left_out(files).is_empty(), "{files:?}");
+    }
+}
+
+#[test]
+fn what_is_not_run_is_named_with_the_reason() {
+    let npm = r#"{"scripts":{"test":"jest"}}"#;
+    let apart = "it is no part of the project in the root";
+    let cases: &[(&[(&str, &str)], &[&str])] = &[
         (
-            "web/src/main.ts",
-            "export const much = 'more code than there is in the other part'",
+            &[("Cargo.toml", "[package]"), ("fuzz/Cargo.toml", "")],
+            &["cargo test --manifest-path fuzz/Cargo.toml"],
         ),
-        ("api/go.mod", "module x"),
-        ("api/main.go", "package x"),
+        (
+            &[("Cargo.toml", "[workspace]"), ("core/Cargo.toml", "")],
+            &[],
+        ),
+        (
+            &[("go.mod", ""), ("tools/go.mod", "")],
+            &["go -C tools test ./..."],
+        ),
+        (
+            &[("package.json", npm), ("site/package.json", npm)],
+            &["npm --prefix site test"],
+        ),
+        (
+            &[
+                (
+                    "package.json",
+                    r#"{"scripts":{"test":"x"},"workspaces":["a"]}"#,
+                ),
+                ("a/package.json", npm),
+            ],
+            &[],
+        ),
     ];
-    let found = self::found(&two);
-    assert_eq!(found.command.join(" "), "npm --prefix web test");
-    assert_eq!(found.others, [["go", "-C", "api", "test", "./..."]]);
+    for (files, expected) in cases {
+        let expected: Vec<_> = expected.iter().map(|it| format!("{it}: {apart}")).collect();
+        assert_eq!(left_out(files), expected, "{files:?}");
+    }
+    let folders: Vec<_> = (0..9).map(|n| format!("p{n}/go.mod")).collect();
+    let files: Vec<_> = folders.iter().map(|path| (path.as_str(), "")).collect();
+    assert_eq!(found(&files).commands.len(), MOST);
+    assert_eq!(left_out(&files).len(), 3);
+}
+
+#[test]
+fn packages_of_python_in_src_are_known_and_a_package_called_src_is_not_taken_for_them() {
+    for (paths, expected) in [
+        (&["src/shop/__init__.py", "tests/test_a.py"][..], true),
+        (&["src/shop.py"], true),
+        (&["src/shop/sub/__init__.py"], false),
+        (&["src/__init__.py", "src/types.py"], false),
+        (&["src/main.rs", "shop/__init__.py"], false),
+    ] {
+        let files: Vec<_> = paths.iter().map(|path| (*path, "")).collect();
+        assert_eq!(has_source_folder(&entries(&files)), expected, "{paths:?}");
+    }
 }

@@ -75,6 +75,38 @@ pub(super) fn of_languages(files: &Files<'_>) -> Vec<Way> {
     ways
 }
 
+/// Projects in folders that the one in the root does not take in: of a language that it has, too, and
+/// without words in its manifest that make it a workspace.
+pub(super) fn apart_from_root(files: &Files<'_>) -> Vec<Way> {
+    let package: serde_json::Value =
+        serde_json::from_str(files.text("", "package.json")).unwrap_or_default();
+    let has_members = package.get("workspaces").is_some()
+        || files.has_any(
+            "",
+            &["pnpm-workspace.yaml", "lerna.json", "nx.json", "turbo.json"],
+        );
+    let is_workspace = files.text("", "Cargo.toml").contains("[workspace");
+    let mut ways = Vec::new();
+    for (find, endings, takes_all) in [
+        (rust as Find, &["rs"][..], is_workspace),
+        // A module of Go ends where the next one begins, also in a workspace.
+        (go, &["go"], false),
+        (node, &["js", "ts"], has_members),
+    ] {
+        if takes_all || find(files, "").is_none() {
+            continue;
+        }
+        ways.extend(files.folders().skip(1).filter_map(|folder| {
+            Some(Way {
+                command: find(files, folder)?,
+                endings,
+                folder: folder.to_owned(),
+            })
+        }));
+    }
+    ways
+}
+
 /// Tools that run tasks of any kind, where no language told more.
 pub(super) fn of_tasks(files: &Files<'_>) -> Option<Way> {
     let command = just(files).or_else(|| make(files))?;
