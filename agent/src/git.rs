@@ -41,6 +41,7 @@ pub use credential::Credential;
 pub use error::GitError;
 pub use remote::Remote;
 pub use sandboxed::SandboxedGit;
+pub(crate) use tree::MAX_DEPTH;
 pub use tree::{Entry, EntryKind};
 pub(crate) use work_tree::properties as work_tree_properties;
 pub(crate) use work_tree::{

@@ -26,7 +26,7 @@ pub(crate) use patch::properties as patch_properties;
 use std::sync::Arc;
 pub(crate) use test::properties as test_properties;
 
-use patchfleet_domain::{IssueNumber, RepositoryName, Work};
+use patchfleet_domain::{AgentType, IssueNumber, RepositoryName, Work};
 use patchfleet_flow::{Flow, Registry};
 
 pub use ending::{failure, outcome, pinned_base};
@@ -36,7 +36,7 @@ pub use patch::{ChangeConfig, PatchedFile, Rejection, Status};
 pub(crate) use patch::{encoding, hostile, path_refusal};
 pub use publish::{Publishing, PullRequestDraft, PullRequests};
 pub(crate) use test::TestRun;
-pub use test::{TestPolicy, TestResults};
+pub use test::{TestPart, TestPolicy, TestResults};
 
 use self::traced::Traced;
 use crate::draft::{Budgets, Drafter};
@@ -74,6 +74,8 @@ pub struct NodeDeps {
     pub task: TaskFacts,
     /// Where it is worked on.
     pub workspace: Workspace,
+    /// What this agent is for.
+    pub agent_type: AgentType,
     /// How Patchfleet works on this repository; see [`Workspace::configuration`].
     pub config: RepositoryConfig,
     /// Where drafts come from.

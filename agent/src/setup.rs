@@ -45,6 +45,8 @@ use key::{Ingredients, Sources};
 
 /// How much of the end of each output is kept.
 const OUTPUT_CAP: usize = 64 * 1024;
+/// Most bytes of the files that decide what is installed.
+const MOST_READ: u64 = 48 << 20;
 /// How long another task's installation is waited for without a word.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -148,6 +150,12 @@ impl Setup<'_> {
             return Ok(None);
         }
         let wanted: Vec<_> = sources::to_be_read(entries).collect();
+        if wanted.iter().map(|entry| entry.size).sum::<u64>() > MOST_READ {
+            self.log.line(
+                "dependencies are not cached: the files that decide them are too long together",
+            );
+            return Ok(None);
+        }
         let ids: Vec<_> = wanted.iter().map(|entry| entry.id.clone()).collect();
         let blobs = self.workspace.repository.blobs(&ids).await;
         let blobs = blobs.map_err(GitError::into_failure)?;

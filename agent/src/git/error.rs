@@ -1,5 +1,6 @@
 //! What git's words mean.
 
+use nix::errno::Errno;
 use patchfleet_domain::FailureKind;
 use patchfleet_domain::outcome::Failure;
 
@@ -41,6 +42,12 @@ pub enum GitError {
     /// The work tree holds what no commit can hold; whoever wrote it there is at fault.
     #[error("the work tree can't become a commit: {reason}")]
     Unfit {
+        /// What, where.
+        reason: String,
+    },
+    /// A tree holds what can't be a work tree; whoever committed it is at fault, and no new try mends it.
+    #[error("the repository can't be worked on: {reason}")]
+    Unusable {
         /// What, where.
         reason: String,
     },
@@ -156,6 +163,21 @@ impl GitError {
         }
     }
 
+    /// An error at a path of the tree that is checked out: the path's own fault where it, or the link
+    /// there, is nothing that a file system can hold; else this host's.
+    pub(super) fn at_path(path: &[u8], error: &std::io::Error) -> Self {
+        let path = shown(path);
+        let cause = error.raw_os_error().map(Errno::from_raw);
+        match cause {
+            Some(Errno::ENAMETOOLONG | Errno::EINVAL | Errno::EILSEQ | Errno::ELOOP) => {
+                Self::Unusable {
+                    reason: format!("`{path}` can't be written: {error}"),
+                }
+            }
+            _ => Self::host("the work tree", format!("`{path}`: {error}")),
+        }
+    }
+
     pub(super) fn not_run(what: &str, error: SpawnError) -> Self {
         match error {
             SpawnError::Cancelled => Self::Interrupted,
@@ -212,6 +234,7 @@ impl GitError {
             }
             Self::Interrupted => (FailureKind::Interrupted, true, false),
             Self::Unfit { .. } => (FailureKind::DraftFailed, false, false),
+            Self::Unusable { .. } => (FailureKind::RepositoryUnusable, false, true),
             Self::Host { .. } | Self::Other { .. } => (FailureKind::Internal, true, false),
         };
         Failure {
@@ -221,6 +244,20 @@ impl GitError {
             discard_checkpoints,
         }
     }
+}
+
+/// A path for people; only the beginning and the end of a very long one.
+pub(super) fn shown(path: &[u8]) -> String {
+    const HALF: usize = 100;
+    let path = String::from_utf8_lossy(path);
+    if path.len() <= 3 * HALF {
+        return path.into_owned();
+    }
+    let (head, tail) = (
+        path.floor_char_boundary(HALF),
+        path.ceil_char_boundary(path.len() - HALF),
+    );
+    format!("{}…{}", &path[..head], &path[tail..])
 }
 
 /// What the command said, short enough for a comment.

@@ -2,10 +2,17 @@
 
 use git2::{ErrorCode, ObjectType, Oid};
 
+use super::error::shown;
 use super::local::failed;
 use super::{GitError, OUTPUT_CAP, ObjectId, Repository};
 
 const LISTING: &str = "listing a tree";
+/// How deep folders may lie in one another. Work trees are looked into as deep as that.
+pub(crate) const MAX_DEPTH: usize = 200;
+/// Longest path, in bytes: Linux takes no longer one in a call.
+const MAX_PATH: usize = 4000;
+/// Longest name of a file or folder, in bytes.
+const MAX_NAME: usize = 255;
 
 /// What an entry of a tree is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -193,32 +200,51 @@ pub(super) fn files(
 ) -> Result<Vec<(Vec<u8>, Blob)>, GitError> {
     let mut files = Vec::new();
     let tree = tree_of(repository, id).map_err(failed(LISTING))?;
-    add_files(repository, &tree, &[], &mut files)?;
+    add_files(repository, &tree, (&[], 0), &mut files)?;
     Ok(files)
+}
+
+/// Why a path can't be one of a work tree.
+fn unusable(path: &[u8], name: &[u8], depth: usize) -> Option<&'static str> {
+    if depth > MAX_DEPTH {
+        Some("lies too deep")
+    } else if name.len() > MAX_NAME {
+        Some("has a name of more than 255 bytes")
+    } else if path.len() > MAX_PATH {
+        Some("has a path of more than 4000 bytes")
+    } else if name.contains(&0) {
+        Some("has a name with a zero byte")
+    } else {
+        None
+    }
 }
 
 fn add_files(
     repository: &git2::Repository,
     tree: &git2::Tree<'_>,
-    prefix: &[u8],
+    (prefix, depth): (&[u8], usize),
     files: &mut Vec<(Vec<u8>, Blob)>,
 ) -> Result<(), GitError> {
     for entry in tree {
         let path = [prefix, entry.name_bytes()].concat();
         let id = entry.id();
+        if let Some(why) = unusable(&path, entry.name_bytes(), depth) {
+            let reason = format!("`{}` {why}", shown(&path));
+            return Err(GitError::Unusable { reason });
+        }
         if entry.kind() == Some(ObjectType::Tree) {
             let below = repository.find_tree(id).map_err(failed(LISTING))?;
             add_files(
                 repository,
                 &below,
-                &[&path, b"/".as_slice()].concat(),
+                (&[&path, b"/".as_slice()].concat(), depth + 1),
                 files,
             )?;
             continue;
         }
         let Some(kind) = EntryKind::from_number(entry.filemode_raw()) else {
-            let reason = format!("`{}` is of no known kind", String::from_utf8_lossy(&path));
-            return Err(GitError::other(LISTING, reason));
+            let reason = format!("`{}` is of no known kind", shown(&path));
+            return Err(GitError::Unusable { reason });
         };
         files.push((path, Blob { kind, id }));
     }

@@ -102,6 +102,7 @@ fn of_kind(kind: FailureKind, message: String) -> Failure {
     let discard_checkpoints = matches!(
         kind,
         FailureKind::BaseMoved
+            | FailureKind::RepositoryUnusable
             | FailureKind::BadRepositoryConfiguration
             | FailureKind::SetupFailed
             | FailureKind::DraftFailed

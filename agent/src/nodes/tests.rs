@@ -4,6 +4,7 @@ mod cached;
 mod http;
 mod isolated;
 mod languages;
+mod odd;
 mod rig;
 
 use std::path::{Path, PathBuf};

@@ -9,6 +9,8 @@ words! {
     FailureKind: "failure kind", unknown Unknown {
         /// The repository can't be cloned or fetched.
         CloneFailed = "clone_failed",
+        /// The repository has what can't be checked out or worked on, such as a name that is too long.
+        RepositoryUnusable = "repository_unusable",
         /// `.patchfleet.yaml` can't be used.
         BadRepositoryConfiguration = "bad_repository_configuration",
         /// The dependencies can't be installed.
@@ -91,6 +93,9 @@ impl FailureKind {
         match self {
             Self::CloneFailed => {
                 "Check that the repository exists and that Patchfleet may read it, then comment `/patchfleet retry`."
+            }
+            Self::RepositoryUnusable => {
+                "Mend what is named on the default branch, then comment `/patchfleet retry`."
             }
             Self::BadRepositoryConfiguration => {
                 "Mend `.patchfleet.yaml` on the default branch, then comment `/patchfleet retry`."

@@ -17,6 +17,7 @@ use super::folders::{Folders, find};
 use super::names::is_git_name;
 use super::{Checked, Place, State, WorkTree, attribute_files};
 use crate::disk::{Folder, Kind, Owner, Queue, Stamp, Stat, is_absent, remove_all, spread};
+use crate::git::error::shown;
 use crate::git::local::{failed, open};
 use crate::git::tree::{Blob, EntryKind, files};
 use crate::git::{GitError, ObjectId, Repository};
@@ -150,10 +151,7 @@ impl Pass<'_> {
             }
             let below = self.target.below(&place.path);
             check_names(self.target, &place.path, &below)?;
-            let at = |error: io::Error| {
-                let path = String::from_utf8_lossy(&place.path);
-                GitError::host("the work tree", format!("`{path}`: {error}"))
-            };
+            let at = |error: io::Error| GitError::at_path(&place.path, &error);
             let folder = place.parent.make(&place.name).map_err(at)?;
             if let Some(owner) = self.owner {
                 folder.give(owner).map_err(at)?;
@@ -272,7 +270,7 @@ impl Writing<'_> {
         blob: Blob,
     ) -> Result<Option<Stamp>, GitError> {
         let path = [path, name].concat();
-        let failed_at = |error: io::Error| super::io(Path::new(OsStr::from_bytes(&path)), &error);
+        let failed_at = |error: io::Error| GitError::at_path(&path, &error);
         let (name, owner) = (OsStr::from_bytes(name), self.owner);
         if blob.kind == EntryKind::Submodule {
             let made = folder.make(name).map_err(failed_at)?;
@@ -284,6 +282,11 @@ impl Writing<'_> {
         let found = self.repository.find_blob(blob.id);
         let found = found.map_err(failed(CHECKING_OUT))?;
         let content = found.content();
+        if blob.kind == EntryKind::Symlink && (content.is_empty() || content.contains(&0)) {
+            let path = shown(&path);
+            let reason = format!("`{path}` is a symbolic link that can lead nowhere");
+            return Err(GitError::Unusable { reason });
+        }
         let written = if blob.kind == EntryKind::Symlink {
             folder.link(name, OsStr::from_bytes(content), owner)
         } else {
@@ -324,7 +327,7 @@ pub(super) fn check_names(
         Some(_) => format!("the tree has `{folder}{name}`, a name that nothing may have"),
         None => format!("the tree has `{folder}{name}` twice"),
     };
-    Err(GitError::other(CHECKING_OUT, reason))
+    Err(GitError::Unusable { reason })
 }
 
 /// Opens the work tree's folder; whatever else is at its place makes way.

@@ -19,14 +19,12 @@ use super::installed::{InstalledFiles, Now};
 use super::names::is_git_name;
 use super::{Checked, Place, State};
 use crate::disk::{Folder, Kind, Queue, Stat, spread};
-use crate::git::tree::EntryKind;
+use crate::git::tree::{EntryKind, MAX_DEPTH};
 
 /// Longest new file that is taken; no draft may be so long.
 const MAX_NEW_FILE: u64 = 8 << 20;
 /// Longest file with rules or attributes that is read.
 const MAX_RULES: u64 = 1 << 20;
-/// How deep folders are looked into.
-const MAX_DEPTH: usize = 200;
 
 const GIT_FOLDER: &str = "is a git repository of its own, or named like one";
 const SPECIAL: &str = "is neither a file nor a folder nor a link";

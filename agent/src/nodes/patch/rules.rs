@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::sync::LazyLock;
 
+use crate::git::MAX_DEPTH;
 use crate::repository_config::{self, Globs, RepositoryConfig};
 
 /// Files that run without anybody asking for it, or that say what runs or what agents are told:
@@ -145,6 +146,8 @@ pub(crate) fn hostile(path: &str) -> Option<String> {
         "the path is empty"
     } else if path.len() > 4096 || path.split('/').any(|part| part.len() > 255) {
         "the path is too long"
+    } else if path.split('/').count() > MAX_DEPTH {
+        "the path lies too deep"
     } else if path.starts_with('/') || path.starts_with('~') || path.chars().nth(1) == Some(':') {
         "the path is absolute"
     } else if path.contains('\\') || path.chars().any(char::is_control) {
