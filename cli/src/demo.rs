@@ -49,6 +49,10 @@ pub(crate) struct DemoArgs {
     /// Let commands read this file or folder, besides the worktree and the system.
     #[arg(long, value_name = "PATH")]
     read_only: Vec<PathBuf>,
+    /// Install dependencies also from registries whose addresses are in this network, as where a
+    /// mirror answers in their name.
+    #[arg(long, value_name = "NETWORK")]
+    setup_open: Vec<String>,
     /// Use this git repository instead of the sample.
     #[arg(long, value_name = "PATH_OR_URL", requires_all = ["issue", "draft_command"])]
     repository: Option<String>,

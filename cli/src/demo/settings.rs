@@ -131,6 +131,7 @@ pub(super) fn agent(scene: &Scene, args: &DemoArgs, place: Place<'_>) -> anyhow:
         "workspace": { "root": scene.folder().join("workspaces") },
         "draft": draft,
         "sandbox": { "required": place.isolates, "read_only": read_only(args)? },
+        "setup": { "open": args.setup_open },
     });
     if let Some(command) = &args.test_command {
         agent["tests"] = json!({ "command": command_words(command) });
