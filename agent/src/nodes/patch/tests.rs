@@ -362,6 +362,11 @@ async fn files_folders_and_links_may_take_each_others_places() {
             "mv old new",
         ),
         (
+            "printf 'package-lock.json -diff\n*.lock binary\n*.svg diff=none -text\n' > .gitattributes
+             echo 1 > package-lock.json; echo 1 > a.lock; echo 1 > b.svg",
+            "echo 2 > package-lock.json; echo 2 > a.lock; echo 2 > b.svg",
+        ),
+        (
             "seq 100000 > long; seq 200000 > longer",
             "echo 1 >> long; rm longer",
         ),

@@ -125,7 +125,7 @@ async fn commands_of_the_repository_build_on_each_other_up_to_the_first_that_fai
 #[tokio::test]
 async fn what_the_configuration_says_in_vain_is_told() {
     let mut files = REPOSITORY.to_vec();
-    files.push((".patchfleet.yaml", "agent_type: frontend\n"));
+    files.push((".patchfleet.yml", "agent_type: frontend\n"));
     let rig = Rig::answering(&files, &[FIX]).await;
     rig.run().await.unwrap();
     let body = body(&rig);
