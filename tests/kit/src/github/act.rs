@@ -9,6 +9,7 @@ pub(crate) mod comment;
 pub(crate) mod issue;
 pub(crate) mod label;
 pub(crate) mod merge;
+pub(crate) mod place;
 pub(crate) mod pull;
 pub(crate) mod push;
 pub(crate) mod review;

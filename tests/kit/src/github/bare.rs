@@ -103,6 +103,12 @@ pub(crate) fn default_branch(folder: &Path) -> Result<String> {
         .context("HEAD names no branch; check out the one that is to be the default")
 }
 
+/// Has HEAD name another branch.
+pub(crate) fn set_default_branch(folder: &Path, branch: &str) -> Result<()> {
+    let head = format!("refs/heads/{branch}");
+    git::run(folder, &["symbolic-ref", "HEAD", &head]).map(drop)
+}
+
 /// Branches and tags with the commits they point at.
 pub(crate) fn refs(folder: &Path) -> Result<BTreeMap<String, String>> {
     let format = "--format=%(refname) %(objectname)";

@@ -292,6 +292,15 @@ pub struct CommitStatus {
     pub created_at: DateTime<Utc>,
 }
 
+/// What became of an issue that is not there any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Left {
+    /// Somebody deleted it.
+    Deleted,
+    /// It is in another repository, under that number.
+    MovedTo(RepositoryId, u64),
+}
+
 /// A repository: its account data here, its commits in a bare repository.
 #[derive(Debug, Clone)]
 pub struct Repository {
@@ -314,6 +323,9 @@ pub struct Repository {
     pub(crate) permissions: BTreeMap<String, Permission>,
     pub(crate) labels: Vec<Label>,
     pub(crate) issues: BTreeMap<u64, Issue>,
+    /// Issues that are not there any more.
+    pub(crate) left: BTreeMap<u64, Left>,
+    pub(crate) is_deleted: bool,
     pub(crate) checks: Vec<CheckRun>,
     pub(crate) statuses: Vec<CommitStatus>,
     /// Branches and tags as last announced by a push event.
@@ -327,7 +339,9 @@ impl Repository {
     }
 
     pub(crate) fn next_number(&self) -> u64 {
-        self.issues.keys().next_back().map_or(1, |last| last + 1)
+        let last = self.issues.keys().next_back();
+        let left = self.left.keys().next_back();
+        last.max(left).map_or(1, |last| last + 1)
     }
 
     pub(crate) fn branch_sha(&self, branch: &str) -> Option<&str> {

@@ -116,6 +116,57 @@ impl Simulator {
         })
     }
 
+    /// Closes an issue as not planned.
+    pub fn give_up_issue(&self, repository: &str, actor: &str, issue: u64) -> Result<()> {
+        let reason = Some("not_planned".to_owned());
+        self.act(repository, actor, Permission::Triage, |act| {
+            act.close_issue(issue, reason)
+        })
+    }
+
+    /// Deletes an issue.
+    pub fn delete_issue(&self, repository: &str, actor: &str, issue: u64) -> Result<()> {
+        self.act(repository, actor, Permission::Admin, |act| {
+            act.delete_issue(issue)
+        })
+    }
+
+    /// Moves an issue to another repository and returns its number there.
+    pub fn transfer_issue(
+        &self,
+        repository: &str,
+        actor: &str,
+        issue: u64,
+        to: &str,
+    ) -> Result<u64> {
+        let to = find(&self.shared.state(), to)?;
+        self.act(repository, actor, Permission::Write, |act| {
+            act.transfer_issue(issue, to)
+        })
+    }
+
+    /// Gives a repository another full name; with another owner it is a transfer.
+    pub fn rename_repository(&self, repository: &str, actor: &str, full_name: &str) -> Result<()> {
+        self.act(repository, actor, Permission::Admin, |act| {
+            act.rename_repository(full_name)
+        })
+    }
+
+    /// Deletes a repository.
+    pub fn delete_repository(&self, repository: &str, actor: &str) -> Result<()> {
+        self.act(repository, actor, Permission::Admin, |act| {
+            act.delete_repository();
+            Ok(())
+        })
+    }
+
+    /// Renames the default branch.
+    pub fn rename_default_branch(&self, repository: &str, actor: &str, to: &str) -> Result<()> {
+        self.act(repository, actor, Permission::Admin, |act| {
+            act.rename_default_branch(to)
+        })
+    }
+
     /// Merges a pull request, out of draft if need be, and returns the commit.
     pub fn merge_pull(&self, repository: &str, actor: &str, number: u64) -> Result<String> {
         self.merge_pull_by(repository, actor, number, MergeMethod::Merge)

@@ -26,6 +26,17 @@ pub enum Problem {
     /// Missing, or hidden from this account.
     #[error("Not Found")]
     NotFound,
+    /// It was there, and was deleted.
+    #[error("This issue was deleted")]
+    Gone,
+    /// It is at another address now.
+    #[error("Moved Permanently")]
+    Moved {
+        /// Where.
+        location: String,
+        /// The request was one for reading, which is answered 301; others get 307.
+        is_read: bool,
+    },
     /// The request body is not JSON.
     #[error("Problems parsing JSON")]
     MalformedJson,
@@ -95,6 +106,9 @@ impl Problem {
             Self::BadCredentials | Self::RequiresAuthentication | Self::BadJsonWebToken(_) => 401,
             Self::Forbidden(_) => 403,
             Self::NotFound => 404,
+            Self::Gone => 410,
+            Self::Moved { is_read: true, .. } => 301,
+            Self::Moved { is_read: false, .. } => 307,
             Self::MalformedJson => 400,
             Self::Validation { .. } => 422,
             Self::NotMergeable(_) => 405,
@@ -110,6 +124,9 @@ impl Problem {
             "documentation_url": DOCUMENTATION,
             "status": self.status().to_string(),
         });
+        if let Self::Moved { location, .. } = self {
+            body["url"] = json!(location);
+        }
         if let Self::Validation { errors, .. } = self {
             body["errors"] = errors.iter().map(FieldError::body).collect();
         }

@@ -11,6 +11,7 @@ mod commit;
 mod hook;
 mod issue;
 mod label;
+mod place;
 mod pull;
 mod repository;
 mod resource;
@@ -21,6 +22,7 @@ mod user;
 use axum::body::Bytes;
 use axum::http::{HeaderValue, header};
 use axum::response::Response;
+use chrono::{DateTime, Utc};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
@@ -33,7 +35,7 @@ use call::{Answer, Call, Content};
 pub(crate) use route::ROUTES;
 
 /// A request, read to its end.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Asked {
     pub(crate) method: String,
     pub(crate) path: String,
@@ -45,12 +47,26 @@ pub(crate) struct Asked {
 
 /// Answers a REST call.
 pub(crate) fn answer(state: &mut State, asked: &Asked, actor: Result<Actor, Problem>) -> Response {
+    let now = state.now();
+    let mut response = answer_at(state, asked, actor, now);
+    // As GitHub's clock says, which need not be this host's.
+    let date = now.format("%a, %d %b %Y %H:%M:%S GMT").to_string();
+    let date = HeaderValue::try_from(date).expect("a date is plain text");
+    response.headers_mut().insert(header::DATE, date);
+    response
+}
+
+fn answer_at(
+    state: &mut State,
+    asked: &Asked,
+    actor: Result<Actor, Problem>,
+    now: DateTime<Utc>,
+) -> Response {
     let actor = match actor {
         Ok(actor) => actor,
         Err(problem) => return refused(&problem),
     };
     let key = actor.limit_key();
-    let now = state.now();
     // Asking for the limit is free, as on GitHub.
     let free = asked.path == "/rate_limit";
     let budget = *state.windows.budget(&key, now);
@@ -73,6 +89,7 @@ pub(crate) fn answer(state: &mut State, asked: &Asked, actor: Result<Actor, Prob
 }
 
 fn dispatch(state: &mut State, asked: &Asked, actor: &Actor) -> Result<Answer, Problem> {
+    let asked = &place::find(state, asked, actor)?;
     let (handler, params) = route::find(&asked.method, &asked.path).ok_or(Problem::NotFound)?;
     let body = match asked.body.as_ref() {
         b"" => Value::Null,
@@ -117,11 +134,15 @@ fn refused(problem: &Problem) -> Response {
             "the simulator failed to answer"
         );
     }
-    Response::builder()
+    let mut builder = Response::builder()
         .status(problem.status())
-        .header(header::CONTENT_TYPE, "application/json; charset=utf-8")
+        .header(header::CONTENT_TYPE, "application/json; charset=utf-8");
+    if let Problem::Moved { location, .. } = problem {
+        builder = builder.header(header::LOCATION, location);
+    }
+    builder
         .body(problem.body().to_string().into())
-        .expect("fixed headers are valid")
+        .expect("fixed headers and addresses are valid")
 }
 
 /// Answers 304 when the caller has it already.

@@ -135,6 +135,16 @@ fn replaced(shared: &Shared, fault: Fault) -> Option<Response> {
         Fault::Refusal(code, words) => {
             Some(response(status(code), &[], message(words).to_string()))
         }
+        Fault::Invalid { resource, field } => {
+            let problem = Problem::invalid(resource, field, "invalid");
+            let status = status(problem.status());
+            Some(response(status, &[], problem.body().to_string()))
+        }
+        Fault::Redirect(code, location) => {
+            let headers = [("location", location.to_owned())];
+            let body = message("Moved Permanently").to_string();
+            Some(response(status(code), &headers, body))
+        }
         Fault::SecondaryLimit { retry_after } => {
             let text = "You have exceeded a secondary rate limit. Please wait a few minutes before you try again.";
             let wait = [("retry-after", retry_after.as_secs().to_string())];

@@ -196,11 +196,15 @@ fn register(state: &mut State, full_name: &str, folder: PathBuf) -> Result<()> {
         permissions,
         labels: Vec::new(),
         issues: BTreeMap::new(),
+        left: BTreeMap::new(),
+        is_deleted: false,
         checks: Vec::new(),
         statuses: Vec::new(),
         refs: bare::refs(&folder)?,
         folder,
     };
+    // An old name that is given anew leads nowhere else any more.
+    state.redirects.remove(&full_name.to_lowercase());
     state.repositories.insert(id, repository);
     Ok(())
 }

@@ -134,6 +134,10 @@ fn admit(
         return Err(Box::new(challenge("Invalid username or token.")));
     };
     let state = shared.state();
+    if let Some(id) = state.renamed(&request.repository) {
+        let name = state.repository(id).full_name();
+        return Err(Box::new(moved(&state.base_url, &name, request)));
+    }
     let found = state.find_repository(&request.repository);
     let needed = if request.is_push() {
         Permission::Write
@@ -164,6 +168,22 @@ fn admit(
         project_root: state.root.to_string_lossy().into_owned(),
         path: format!("/{}.git{}", repository.full_name(), request.service),
     })
+}
+
+/// The way to a repository that has another name now; git takes it.
+fn moved(base: &str, name: &str, request: &GitRequest) -> Response {
+    let query = match request.query.as_str() {
+        "" => String::new(),
+        query => format!("?{query}"),
+    };
+    let location = format!("{base}/{name}.git{}{query}", request.service);
+    let mut response = plain(StatusCode::MOVED_PERMANENTLY, "Moved Permanently");
+    let location = header::HeaderValue::try_from(location);
+    response.headers_mut().insert(
+        header::LOCATION,
+        location.expect("names and addresses are plain"),
+    );
+    response
 }
 
 fn challenge(text: &str) -> Response {

@@ -1,6 +1,6 @@
 //! The simulator's memory behind one lock.
 //!
-//! Invariants: accounts and repositories are never removed; names compare
+//! Invariants: accounts and repositories are never removed, only marked as deleted; names compare
 //! without regard to case; a number is never given twice. State changes happen
 //! in `act`, which also announces them; this file only holds and finds.
 
@@ -30,6 +30,8 @@ pub(crate) struct State {
     pub(crate) clock: Clock,
     pub(crate) users: BTreeMap<String, User>,
     pub(crate) repositories: BTreeMap<RepositoryId, Repository>,
+    /// Old names of repositories, in lower case.
+    pub(crate) redirects: HashMap<String, RepositoryId>,
     pub(crate) tokens: HashMap<String, Token>,
     pub(crate) apps: Vec<App>,
     pub(crate) installations: Vec<Installation>,
@@ -57,6 +59,7 @@ impl State {
             clock: seed.clock,
             users: BTreeMap::new(),
             repositories: BTreeMap::new(),
+            redirects: HashMap::new(),
             tokens: HashMap::new(),
             apps: Vec::new(),
             installations: Vec::new(),
@@ -112,8 +115,15 @@ impl State {
     pub(crate) fn find_repository(&self, full_name: &str) -> Option<RepositoryId> {
         self.repositories
             .values()
+            .filter(|repository| !repository.is_deleted)
             .find(|repository| repository.full_name().eq_ignore_ascii_case(full_name))
             .map(|repository| repository.id)
+    }
+
+    /// The repository that was called so and has another name now.
+    pub(crate) fn renamed(&self, full_name: &str) -> Option<RepositoryId> {
+        let id = self.redirects.get(&full_name.to_lowercase())?;
+        self.find_repository(full_name).is_none().then_some(*id)
     }
 
     pub(crate) fn repository(&self, id: RepositoryId) -> &Repository {
