@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::TimeDelta;
 use http::Uri;
 use octocrab::Octocrab;
 use patchfleet_domain::RepositoryName;
@@ -19,6 +20,8 @@ use crate::error::chain;
 use crate::identity::Identity;
 use crate::installation::Installations;
 use crate::kept::Keeper;
+use crate::redirect::Redirects;
+use crate::skew::Skew;
 
 /// Longest time for making a connection.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -80,6 +83,8 @@ pub(crate) struct Shared {
     pub(crate) timeout: Duration,
     /// The proxy between here and GitHub, as it may be shown.
     pub(crate) proxy: Option<String>,
+    pub(crate) redirects: Redirects,
+    pub(crate) skew: Skew,
     pub(crate) identity: OnceCell<Identity>,
     pub(crate) installations: Installations,
     pub(crate) budgets: Budgets,
@@ -130,6 +135,8 @@ impl GitHub {
                 remote: Remote::new(name, settings.policy),
                 timeout: settings.timeout,
                 proxy: proxy.map(ToString::to_string),
+                redirects: Redirects::below(options.api_url),
+                skew: Skew::default(),
                 identity: OnceCell::new(),
                 installations: Installations::default(),
                 budgets: Budgets::default(),
@@ -163,6 +170,11 @@ impl GitHub {
     /// How GitHub is doing, as seen from here.
     pub fn health(&self) -> Health {
         self.shared.remote.health()
+    }
+
+    /// How far this host's clock is ahead of GitHub's, by its last answer; negative when it is behind.
+    pub fn clock_skew(&self) -> Option<TimeDelta> {
+        self.shared.skew.get()
     }
 
     /// The proxy between here and GitHub, without its credentials.
@@ -222,7 +234,7 @@ fn octocrab(options: &GitHubOptions, settings: &Settings) -> Result<Octocrab, Se
 }
 
 fn http_client(settings: &Settings) -> Result<reqwest::Client, SetupError> {
-    // Octocrab follows redirections itself, as it has to take its credentials along or not.
+    // Followed in one place, which knows where credentials may go (`redirect`).
     let builder = settings
         .proxies
         .client()

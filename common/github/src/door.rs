@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::IF_NONE_MATCH;
 use http::request::Builder;
-use http::{Response, StatusCode};
+use http::{HeaderValue, Response, StatusCode};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt as _, Full};
 use octocrab::{FromResponse as _, Octocrab};
@@ -18,6 +18,7 @@ use crate::budget::Budget;
 use crate::client::{Caller, GitHub, Observation};
 use crate::kept::{Keeper, KeptAnswer, Known, Seal};
 use crate::limit::cursor_of;
+use crate::redirect;
 use crate::{GitHubError, GitHubResult};
 
 /// What an answer consists of.
@@ -178,7 +179,7 @@ impl GitHub {
         let mut heard = Heard::default();
         let sending = self.send(&caller.octocrab, ask, &mut heard);
         let answer = match tokio::time::timeout(timeout, sending).await {
-            Ok(answer) => answer.map_err(GitHubError::from),
+            Ok(answer) => answer,
             Err(_) => Err(GitHubError::unavailable(format!(
                 "no answer within {timeout:?}"
             ))),
@@ -204,7 +205,7 @@ impl GitHub {
         client: &Octocrab,
         ask: &Ask,
         heard: &mut Heard,
-    ) -> octocrab::Result<T> {
+    ) -> GitHubResult<T> {
         let keeper = self.keeper.as_deref();
         let keeper = keeper.filter(|_| ask.cacheable);
         let seal = Seal {
@@ -216,15 +217,8 @@ impl GitHub {
             None => None,
         };
         let known = known.as_ref().and_then(|kept| Known::of(kept, &seal));
-        let mut request = Builder::new().method(ask.method.clone()).uri(&ask.target);
-        if let Some(Known { tag, .. }) = &known {
-            request = request.header(IF_NONE_MATCH, tag);
-        }
-        let request = client.build_request(request, ask.body.as_ref())?;
-        let response = client.execute(request).await?;
-        heard.status = Some(response.status());
-        heard.budget = Budget::of(response.headers());
-        heard.cursor = cursor_of(response.headers());
+        let tag = known.as_ref().map(|known| &known.tag);
+        let response = self.follow(client, (ask, tag), heard).await?;
         if response.status() == StatusCode::NOT_MODIFIED
             && let Some(Known { answer, .. }) = known
         {
@@ -232,10 +226,42 @@ impl GitHub {
             return Ok(answer);
         }
         let response = octocrab::map_github_error(response).await?;
-        match keeper {
+        let answer = match keeper {
             Some(keeper) => T::from_response(keep(keeper, &seal, response).await?).await,
             None => T::from_response(response).await,
+        };
+        Ok(answer?)
+    }
+
+    /// Makes the request to where it leads: the same again at each address that GitHub names instead.
+    async fn follow(
+        &self,
+        client: &Octocrab,
+        (ask, tag): (&Ask, Option<&HeaderValue>),
+        heard: &mut Heard,
+    ) -> GitHubResult<Response<Content>> {
+        let mut target = ask.target.clone();
+        for _ in 0..=redirect::MOST {
+            let mut request = Builder::new().method(ask.method.clone()).uri(&target);
+            if let Some(tag) = tag {
+                request = request.header(IF_NONE_MATCH, tag);
+            }
+            let request = client.build_request(request, ask.body.as_ref())?;
+            let response = client.execute(request).await?;
+            let (status, headers) = (response.status(), response.headers());
+            heard.status = Some(status);
+            heard.budget = Budget::of(headers);
+            heard.cursor = cursor_of(headers);
+            self.shared.skew.note(headers);
+            match self.shared.redirects.next(&target, (status, headers))? {
+                Some(next) => target = next,
+                None => return Ok(response),
+            }
         }
+        Err(GitHubError::unexpected(format!(
+            "more than {} redirections, the last one to {target}",
+            redirect::MOST
+        )))
     }
 }
 

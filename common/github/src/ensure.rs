@@ -28,10 +28,17 @@ impl GitHub {
         mark: &str,
     ) -> GitHubResult<PullRequest> {
         let wanted = marked(new, mark);
+        let mut repository = repository.clone();
         let mut looks = 1;
         loop {
-            match self.try_ensure(repository, &wanted, mark).await {
-                Err(error) if looks < LOOKS && left_open(&error) => looks += 1,
+            match self.try_ensure(&repository, &wanted, mark).await {
+                Err(error) if looks < LOOKS && left_open(&error) => {
+                    looks += 1;
+                    if error.already_exists() {
+                        // Lists of pull requests are filtered by the present owner.
+                        repository = self.repository(&repository).await?.name;
+                    }
+                }
                 result => return result,
             }
         }

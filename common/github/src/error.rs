@@ -85,6 +85,37 @@ impl GitHubError {
         texts.any(|text| text.contains("already exists") || text.contains("already_exists"))
     }
 
+    /// True when GitHub does not know the branch of a new pull request, which it may not have seen yet
+    /// right after the push.
+    pub fn is_head_unknown(&self) -> bool {
+        let Self::Invalid { errors, .. } = self else {
+            return false;
+        };
+        errors.iter().any(|text| {
+            let finding: serde_json::Value = serde_json::from_str(text).unwrap_or_default();
+            finding["field"] == "head" && finding["code"] == "invalid"
+        })
+    }
+
+    /// True of a refusal that may be taken back without a change of what was granted: the account's
+    /// network rules, its sign-on, or a suspended App; not of a right that is missing.
+    pub fn may_be_taken_back(&self) -> bool {
+        let Self::Forbidden { message } = self else {
+            return false;
+        };
+        let message = message.to_lowercase();
+        let missing = [
+            "not accessible by",
+            "must have",
+            "permission",
+            "not permitted to create",
+            "protected branch",
+        ];
+        !missing.iter().any(|words| message.contains(words))
+            || message.contains("ip allow list")
+            || message.contains("suspended")
+    }
+
     pub(crate) fn unavailable(message: impl Into<String>) -> Self {
         Self::Unavailable {
             message: message.into(),
@@ -192,6 +223,37 @@ fn findings(refusal: &octocrab::GitHubError) -> Vec<String> {
             _ => error.to_string(),
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_that_may_pass_are_told_from_missing_rights() {
+        let refused = |message: &str| GitHubError::Forbidden {
+            message: message.to_owned(),
+        };
+        for passing in [
+            "Although you appear to have the correct authorization credentials, the `acme` organization \
+             has an IP allow list enabled, and your IP address is not permitted to access this resource.",
+            "This installation has been suspended",
+            "Resource protected by organization SAML enforcement. You must grant your token access.",
+            "Forbidden",
+            "",
+        ] {
+            assert!(refused(passing).may_be_taken_back(), "{passing}");
+        }
+        for missing in [
+            "Resource not accessible by integration",
+            "Resource not accessible by personal access token",
+            "Must have admin rights to Repository.",
+            "GitHub Actions is not permitted to create or approve pull requests.",
+        ] {
+            assert!(!refused(missing).may_be_taken_back(), "{missing}");
+        }
+        assert!(!GitHubError::NotFound.may_be_taken_back());
+    }
 }
 
 /// The error and its causes; libraries tend to hide the reason in the last one.

@@ -3,10 +3,10 @@
 use patchfleet_domain::{IssueNumber, RepositoryName, Timestamp};
 use serde::Deserialize;
 
-use crate::GitHubResult;
 use crate::ask::Ask;
 use crate::client::GitHub;
 use crate::label::{Label, names};
+use crate::{GitHubError, GitHubResult};
 
 /// Open or closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -47,6 +47,9 @@ pub struct Issue {
     pub closed_by: Option<String>,
     /// When it was closed, if it is.
     pub closed_at: Option<Timestamp>,
+    /// It was closed without having been done: as not planned, as a duplicate, or as a pull request that
+    /// was not merged.
+    pub is_given_up: bool,
 }
 
 /// Something that was done to an issue.
@@ -96,11 +99,42 @@ struct Answer {
     assignees: Vec<Option<Account>>,
     user: Option<Account>,
     state: OpenState,
-    pull_request: Option<serde_json::Value>,
+    pull_request: Option<PullRequestPart>,
+    #[serde(default)]
+    state_reason: Option<String>,
     created_at: Timestamp,
     updated_at: Timestamp,
     closed_by: Option<Account>,
     closed_at: Option<Timestamp>,
+    #[serde(default)]
+    repository_url: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct PullRequestPart {
+    #[serde(default)]
+    merged_at: Option<Timestamp>,
+}
+
+impl Answer {
+    /// True when it is of that repository, as far as the answer shows.
+    fn is_in(&self, repository: &RepositoryName) -> bool {
+        let mut parts = self.repository_url.rsplit('/');
+        match (parts.next(), parts.next()) {
+            (Some(name), Some(owner)) => repository
+                .as_str()
+                .eq_ignore_ascii_case(&format!("{owner}/{name}")),
+            _ => true,
+        }
+    }
+
+    fn is_given_up(&self) -> bool {
+        let reason = self.state_reason.as_deref();
+        let unwanted = matches!(reason, Some("not_planned" | "duplicate"));
+        let unmerged = |part: &PullRequestPart| part.merged_at.is_none();
+        self.state == OpenState::Closed
+            && (unwanted || self.pull_request.as_ref().is_some_and(unmerged))
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -117,6 +151,7 @@ struct EventAnswer {
 
 impl From<Answer> for Issue {
     fn from(answer: Answer) -> Self {
+        let is_given_up = answer.is_given_up();
         let assignees = answer.assignees.into_iter().flatten();
         Self {
             id: answer.id,
@@ -132,6 +167,7 @@ impl From<Answer> for Issue {
             updated_at: answer.updated_at,
             closed_by: answer.closed_by.map(|account| account.login),
             closed_at: answer.closed_at,
+            is_given_up,
         }
     }
 }
@@ -153,7 +189,8 @@ impl GitHub {
     /// An issue.
     ///
     /// # Errors
-    /// What GitHub answers.
+    /// [`GitHubError::NotFound`] when there is none, or when it was moved to another repository: GitHub
+    /// leads there, where it has another number. What else GitHub answers.
     pub async fn issue(
         &self,
         repository: &RepositoryName,
@@ -168,6 +205,16 @@ impl GitHub {
             &number,
         ];
         let answer: Answer = self.ask(repository, &Ask::get(&path)).await?;
+        if answer.number != issue {
+            return Err(GitHubError::NotFound);
+        }
+        if !answer.is_in(repository) {
+            // Moved to another repository under the same number, or its repository has another name.
+            let present = self.repository(repository).await?;
+            if !answer.is_in(&present.name) {
+                return Err(GitHubError::NotFound);
+            }
+        }
         Ok(answer.into())
     }
 

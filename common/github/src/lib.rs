@@ -26,7 +26,9 @@ mod label;
 mod limit;
 mod permission;
 mod pull;
+mod redirect;
 mod repository;
+mod skew;
 mod token;
 
 pub use budget::{Budget, RequestPriority};

@@ -72,12 +72,13 @@ struct Head {
 
 #[derive(Debug, Deserialize)]
 struct HeadRepository {
-    full_name: String,
+    id: u64,
 }
 
 #[derive(Debug, Deserialize)]
 struct Base {
     r#ref: String,
+    repo: HeadRepository,
 }
 
 #[derive(Debug, Deserialize)]
@@ -95,14 +96,11 @@ struct Answer {
 }
 
 impl Answer {
-    /// GitHub ignores a filter that it does not understand, so look again.
-    fn is_from(&self, repository: &RepositoryName, branch: &str) -> bool {
-        let home = self
-            .head
-            .repo
-            .as_ref()
-            .is_none_or(|repo| repo.full_name.eq_ignore_ascii_case(repository.as_str()));
-        home && self.head.r#ref == branch
+    /// GitHub ignores a filter that it does not understand, so look again. By ids: the repository may
+    /// have another name by now.
+    fn is_from(&self, branch: &str) -> bool {
+        let here = |repo: &HeadRepository| repo.id == self.base.repo.id;
+        self.head.repo.as_ref().is_none_or(here) && self.head.r#ref == branch
     }
 }
 
@@ -179,7 +177,7 @@ impl GitHub {
         let ask = Ask::get(&["repos", owner, name, "pulls"]).query(&query);
         let answers: Vec<Answer> = self.ask(repository, &ask).await?;
         let of_branch = answers.into_iter();
-        let of_branch = of_branch.filter(|answer| answer.is_from(repository, branch));
+        let of_branch = of_branch.filter(|answer| answer.is_from(branch));
         Ok(of_branch.map(PullRequest::from).collect())
     }
 

@@ -10,6 +10,11 @@ use crate::client::GitHub;
 /// A repository, as far as it is of interest.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Repository {
+    /// Unique over all of GitHub; it stays when the name changes.
+    pub id: u64,
+    /// Its full name now; asked for by an old name, GitHub answers with the present one.
+    #[serde(rename = "full_name")]
+    pub name: RepositoryName,
     /// The branch that pull requests go into.
     pub default_branch: String,
     /// Where git clones from.

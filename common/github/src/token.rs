@@ -5,10 +5,10 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::GitHubResult;
 use crate::ask::Ask;
 use crate::client::GitHub;
 use crate::credentials::Credentials;
+use crate::{GitHubError, GitHubResult};
 
 /// What a token is to allow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,11 +68,24 @@ impl GitHub {
         }
         let installation = self.installation_of(repository).await?.to_string();
         let path = ["app", "installations", &installation, "access_tokens"];
-        let wanted = json!({
-            "repositories": [repository.name()],
-            "permissions": access.permissions(),
-        });
-        let answer: Answer = self.ask_as_self(&Ask::post(&path, wanted)).await?;
+        let ask = |name: &str| {
+            let wanted = json!({
+                "repositories": [name],
+                "permissions": access.permissions(),
+            });
+            Ask::post(&path, wanted)
+        };
+        let answer: Answer = match self.ask_as_self(&ask(repository.name())).await {
+            Err(error @ GitHubError::Invalid { .. }) => {
+                // Here GitHub knows a repository by its present name alone.
+                let present = self.repository(repository).await?;
+                if present.name.name() == repository.name() {
+                    return Err(error);
+                }
+                self.ask_as_self(&ask(present.name.name())).await?
+            }
+            answer => answer?,
+        };
         patchfleet_guard::register_temporary_secret(answer.token.expose_secret());
         Ok(ShortLivedToken {
             token: answer.token,

@@ -3,6 +3,7 @@
 mod app;
 mod faults;
 mod kept;
+mod moved;
 mod proxies;
 mod pulls;
 mod reading;
