@@ -3,6 +3,7 @@
 //!
 //! Absent: a model's opinion and the decision who gets the task.
 
+pub mod awaited;
 mod catalog;
 mod clues;
 mod dependencies;

@@ -11,6 +11,7 @@ mod decide;
 pub mod deferred;
 mod key;
 mod late;
+mod names;
 mod order;
 mod own;
 mod request;
@@ -25,7 +26,8 @@ use patchfleet_github::{GitHub, GitHubError, Permission};
 use tokio::sync::Semaphore;
 
 use self::decide::Deciding;
-pub(crate) use self::own::LABEL_PREFIX;
+use self::names::Names;
+pub(crate) use self::own::{LABEL_PREFIX, is_own_label};
 use crate::budget::Budget;
 use crate::cache::Cache;
 use crate::store::{Act, Acted, Delivery, Recorded, Store, StoreError};
@@ -130,6 +132,7 @@ pub struct Intake {
     policy: IntakePolicy,
     cache: Cache,
     places: Semaphore,
+    names: Names,
 }
 
 impl Intake {
@@ -141,6 +144,7 @@ impl Intake {
             places: Semaphore::new(policy.at_once),
             policy,
             cache: Cache::default(),
+            names: Names::default(),
         }
     }
 

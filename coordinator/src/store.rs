@@ -190,6 +190,41 @@ pub enum Commanded {
     Conflict(TaskId),
 }
 
+/// How an issue ended on GitHub that tasks wait for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IssueEnd {
+    /// Closed as done.
+    Done,
+    /// Closed as not planned, or a pull request that was not merged.
+    GivenUp,
+    /// There is no such issue any more, or never was: nothing to wait for.
+    Gone,
+}
+
+impl IssueEnd {
+    /// As it is said in histories.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Done => "closed",
+            Self::GivenUp => "closed as not planned",
+            Self::Gone => "gone",
+        }
+    }
+}
+
+/// A repository as GitHub shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeenRepository {
+    /// GitHub's id, which stays when the name changes.
+    pub id: Option<u64>,
+    /// Its name.
+    pub name: RepositoryName,
+    /// A name that it had before, where GitHub says so.
+    pub was: Option<RepositoryName>,
+    /// Where git clones from.
+    pub clone_url: String,
+}
+
 /// The store. [`SqlStore`] keeps it on SQLite and on PostgreSQL; one suite holds both to it.
 #[async_trait]
 pub trait Store: Send + Sync + std::fmt::Debug {
@@ -232,6 +267,18 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     async fn repositories(&self) -> StoreResult<Vec<RepositoryName>>;
     /// A repository's tasks about issues that are not over.
     async fn active_tasks(&self, repository: &RepositoryName) -> StoreResult<Vec<Task>>;
+
+    /// A repository's tasks that failed because their pull request was closed, since that moment.
+    async fn closed_pull_requests(
+        &self,
+        repository: &RepositoryName,
+        since: Timestamp,
+    ) -> StoreResult<Vec<Task>>;
+    /// The names that a repository was seen by, the newest last, by GitHub's id.
+    async fn repository_names(&self, id: u64) -> StoreResult<Vec<RepositoryName>>;
+    /// Notes by which name GitHub shows a repository; what is stored under an earlier name of it
+    /// follows. Returns all names that are known of it, this one last.
+    async fn repository_seen(&self, seen: &SeenRepository) -> StoreResult<Vec<RepositoryName>>;
 
     /// One task.
     async fn task(&self, id: TaskId) -> StoreResult<Option<Task>>;
@@ -276,6 +323,22 @@ pub trait Store: Send + Sync + std::fmt::Debug {
         let done = self.analyzed_all(&[(task, analysis.clone())]).await?;
         Ok(done.into_iter().next().unwrap_or(Cas::Stale))
     }
+    /// Has tasks that wait for an issue wait for the task that is at work on it by now, or go on when
+    /// that one is over.
+    async fn follow_issues(&self) -> StoreResult<()>;
+    /// Issues that tasks wait for, that no task is at work on, and that were not due within `again`.
+    async fn issues_due(
+        &self,
+        again: Duration,
+        limit: u32,
+    ) -> StoreResult<Vec<(RepositoryName, IssueNumber)>>;
+    /// Lets go on, or stops, what waits for an issue that is over; how many tasks waited for it.
+    async fn issue_ended(
+        &self,
+        repository: &RepositoryName,
+        issue: IssueNumber,
+        how: IssueEnd,
+    ) -> StoreResult<usize>;
     /// Tasks in `queued` whose retry delay is over: of each lane those that come first by aged
     /// priority (one point for each 10 minutes waited), then by age.
     async fn queued(&self, look: &Look) -> StoreResult<Vec<QueuedTask>>;

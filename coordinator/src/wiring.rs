@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use chrono::TimeDelta;
 use patchfleet_github::{Credentials as As, GitHub, GitHubOptions, Observation};
 use patchfleet_listen::{Limits, serve};
 use patchfleet_resilience::Remote;
@@ -150,6 +151,7 @@ impl Parts<'_> {
             },
             stop(),
         );
+        let waiting = analysis::awaited::run(Arc::clone(store), self.github.clone(), stop());
         let options = SchedulerOptions {
             lease: self.config.fleet.lease.0,
             ..SchedulerOptions::default()
@@ -175,6 +177,7 @@ impl Parts<'_> {
         let counting = tally::run(Arc::clone(store), metrics.clone(), stop());
         let fan_out = cache::fan_out(self.cache.clone(), self.hints.clone(), stop());
         stages.start("analysis", analyzing);
+        stages.start("awaited issues", waiting);
         stages.start("scheduler", scheduling);
         stages.start("leases", expiry);
         stages.start("unfit agents", setting_aside);
@@ -362,16 +365,18 @@ pub async fn check_database(config: &DatabaseConfig) -> anyhow::Result<String> {
     examine(&config.address()?).await
 }
 
-/// Asks GitHub who we are.
-///
-/// # Errors
-/// When GitHub can't be asked or does not know the credentials.
-pub async fn check_github(config: &GitHubConfig) -> anyhow::Result<String> {
-    let github = github(config)?;
-    let identity = github.identity().await?;
+/// Asks GitHub who we are: what it says, or its reason for not saying it; and how far this host's clock is
+/// ahead of GitHub's, if it answered at all.
+pub async fn check_github(config: &GitHubConfig) -> (anyhow::Result<String>, Option<TimeDelta>) {
+    let github = match github(config) {
+        Ok(github) => github,
+        Err(error) => return (Err(error), None),
+    };
+    let identity = github.identity().await;
     let proxy = github.proxy();
     let way = proxy.map_or_else(String::new, |proxy| format!(", through the proxy {proxy}"));
-    Ok(format!("{} as {}{way}", config.api_url, identity.login))
+    let found = identity.map(|identity| format!("{} as {}{way}", config.api_url, identity.login));
+    (found.map_err(anyhow::Error::from), github.clock_skew())
 }
 
 /// Asks Redis whether it is there and lets us in.

@@ -20,6 +20,12 @@ mod endings;
 mod examples;
 #[path = "webhook/hanging.rs"]
 mod hanging;
+#[path = "webhook/order.rs"]
+mod order;
+#[path = "webhook/places.rs"]
+mod places;
+#[path = "webhook/reopened.rs"]
+mod reopened;
 #[path = "webhook/scene.rs"]
 mod scene;
 #[path = "webhook/sweep.rs"]

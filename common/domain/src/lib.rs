@@ -24,7 +24,7 @@ pub use outcome::{FailureKind, Outcome, PullRequestRef, TestVerdict};
 pub use phase::Phase;
 pub use priority::Priority;
 pub use report::{Checkpoint, Report, Usage, WorkEvent};
-pub use repository::{IssueNumber, RepositoryName};
+pub use repository::{IssueNumber, RepositoryName, is_same_label};
 pub use returns::{Returned, Returns};
 pub use spending::{BudgetScope, Budgets, Exceeded, Limit, Money, Reservation, Reserved, Spent};
 pub use state::{TaskState, TransitionError, WaitReason};

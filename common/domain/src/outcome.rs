@@ -135,7 +135,9 @@ impl FailureKind {
             Self::AgentLost | Self::Internal | Self::Unknown => {
                 "The operator's log has the details; comment `/patchfleet retry` to try again."
             }
-            Self::PullRequestClosed => "Comment `/patchfleet retry` if it should be tried again.",
+            Self::PullRequestClosed => {
+                "Open the pull request again to go on with it, or comment `/patchfleet retry` for another try."
+            }
             Self::DependencyCycle => {
                 "Remove one of the `depends on` lines and comment `/patchfleet run`, or comment `/patchfleet retry` to go ahead without waiting."
             }

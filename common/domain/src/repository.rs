@@ -76,6 +76,11 @@ impl fmt::Display for RepositoryName {
     }
 }
 
+/// True when GitHub takes two names of labels for the same: it does not mind case.
+pub fn is_same_label(one: &str, other: &str) -> bool {
+    one == other || one.to_lowercase() == other.to_lowercase()
+}
+
 /// An issue's or pull request's number within its repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]

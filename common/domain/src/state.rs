@@ -122,8 +122,9 @@ pub struct TransitionError {
 impl TaskState {
     /// Says whether `to` may follow `self`: the table of the specification, section 2.
     ///
-    /// That `in_progress → completed` is for kinds without pull request only, and
-    /// `failed → queued` needs attempts left or a person, is decided by the callers who know.
+    /// That `in_progress → completed` is for kinds without pull request only, that
+    /// `failed → queued` needs attempts left or a person and `failed → review` a pull request that was
+    /// closed and is open again, is decided by the callers who know.
     ///
     /// # Errors
     /// [`TransitionError`] when the table has no such line.
@@ -150,7 +151,7 @@ impl TaskState {
             InProgress => &[Testing, Completed, Waiting, Failed, Queued, Cancelled],
             Testing => &[InProgress, Review, Failed, Queued, Cancelled],
             Review => &[Completed, Failed, Queued, Cancelled],
-            Failed => &[Queued],
+            Failed => &[Queued, Review],
             Completed | Cancelled => &[],
         }
     }
@@ -190,7 +191,7 @@ mod tests {
         testing: in_progress review failed queued cancelled
         review: completed failed queued cancelled
         completed:
-        failed: queued
+        failed: queued review
         cancelled:";
 
     #[test]

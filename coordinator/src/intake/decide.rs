@@ -1,15 +1,16 @@
 //! What an event leads to.
 
 use patchfleet_domain::task::task_mark;
-use patchfleet_domain::{IssueNumber, Task, TaskState};
-use patchfleet_github::{GitHubError, Identity, Issue, OpenState, Permission};
+use patchfleet_domain::{IssueNumber, Task, TaskState, is_same_label};
+use patchfleet_github::{GitHubError, Identity, Issue, OpenState, Permission, PullRequest};
 
 use super::command::{self, Parsed};
 use super::{Decision, Intake, IntakeError, key, order, own, request};
 use crate::budget::Budget;
 use crate::store::{Act, LastTrigger, SemanticKey, StoreError, StoreResult, command_id};
 use crate::webhook::event::{
-    CommentEvent, Event, IssueAction, IssueEvent, PullRequestClosed, Repository,
+    CommentEvent, Event, IssueAction, IssueEvent, PullRequestClosed, PullRequestReopened,
+    Repository, RepositoryDeleted,
 };
 
 /// Branches that are Patchfleet's.
@@ -55,15 +56,12 @@ impl Deciding<'_> {
         delivery: Option<&str>,
         event: &Event,
     ) -> Result<Decision, IntakeError> {
-        let repository = match event {
-            Event::Issue(event) => &event.repository,
-            Event::Comment(event) => &event.repository,
-            Event::PullRequestClosed(event) => &event.repository,
-            Event::Other(why) => return Ok(Decision::Ignore(why)),
-        };
-        if !self.is_listed(repository) {
-            return Ok(Decision::Ignore("the repository is not on the list"));
+        if let Event::Other(why) = event {
+            return Ok(Decision::Ignore(why));
         }
+        let Some(event) = &self.under_its_name(event).await? else {
+            return Ok(Decision::Ignore("the repository is not on the list"));
+        };
         let github = &self.intake.github;
         let identity = self.github(github.identity()).await?;
         if own::is_own(&identity, event) {
@@ -73,16 +71,12 @@ impl Deciding<'_> {
             Event::Issue(event) if event.action == IssueAction::Closed => self.closed(event).await,
             Event::Issue(event) => self.triggered(delivery, (&identity, event)).await,
             Event::Comment(event) => self.addressed(delivery, event).await,
-            Event::PullRequestClosed(event) => Ok(pull_request_closed(event)),
+            Event::PullRequestClosed(event) => self.pull_request_closed(event).await,
+            Event::PullRequestReopened(event) => self.pull_request_reopened(event).await,
+            Event::RepositoryMoved(_) => Ok(Decision::Ignore("its tasks have followed it")),
+            Event::RepositoryDeleted(event) => Ok(repository_deleted(event)),
             Event::Other(why) => Ok(Decision::Ignore(why)),
         }
-    }
-
-    fn is_listed(&self, repository: &Repository) -> bool {
-        let listed = &self.intake.policy.repositories;
-        listed
-            .as_ref()
-            .is_none_or(|listed| listed.contains(&repository.name))
     }
 
     /// A label or an assignment.
@@ -145,7 +139,7 @@ impl Deciding<'_> {
             return Ok(Some("the issue is closed by now"));
         }
         let label = &self.intake.policy.label;
-        let labelled = now.labels.iter().any(|one| one.eq_ignore_ascii_case(label));
+        let labelled = now.labels.iter().any(|one| is_same_label(one, label));
         let assigned = now.assignees.iter().any(|login| identity.is(login));
         Ok((!labelled && !assigned).then_some("the label or assignment is gone by now"))
     }
@@ -240,6 +234,63 @@ impl Deciding<'_> {
         }
     }
 
+    /// A pull request that is closed without a merge may be open again when its delivery comes.
+    async fn pull_request_closed(
+        &self,
+        event: &PullRequestClosed,
+    ) -> Result<Decision, IntakeError> {
+        let Some(head) = own_branch(event.head.as_ref()) else {
+            return Ok(Decision::Ignore("a pull request of others"));
+        };
+        let mut merged = event.merged;
+        if !merged && let Some(now) = self.pull(&event.repository, event.number).await? {
+            if now.state == OpenState::Open {
+                return Ok(Decision::Pass("the pull request is open again by now"));
+            }
+            merged = now.merged;
+        }
+        Ok(Decision::one(Act::PullRequestClosed {
+            repository: event.repository.name.clone(),
+            number: event.number,
+            head: head.clone(),
+            merged,
+            actor: event.sender.clone(),
+        }))
+    }
+
+    async fn pull_request_reopened(
+        &self,
+        event: &PullRequestReopened,
+    ) -> Result<Decision, IntakeError> {
+        let Some(head) = own_branch(event.head.as_ref()) else {
+            return Ok(Decision::Ignore("a pull request of others"));
+        };
+        let now = self.pull(&event.repository, event.number).await?;
+        if now.is_some_and(|now| now.state == OpenState::Closed) {
+            return Ok(Decision::Pass("the pull request is closed by now"));
+        }
+        Ok(Decision::one(Act::PullRequestReopened {
+            repository: event.repository.name.clone(),
+            number: event.number,
+            head: head.clone(),
+            actor: event.sender.clone(),
+        }))
+    }
+
+    /// The pull request as it is now; nothing when there is no such any more.
+    async fn pull(
+        &self,
+        repository: &Repository,
+        number: u64,
+    ) -> Result<Option<PullRequest>, IntakeError> {
+        let asking = self.intake.github.pull_request(&repository.name, number);
+        match self.github(asking).await {
+            Ok(pull) => Ok(Some(pull)),
+            Err(GitHubError::NotFound) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// A quick look that saves asking GitHub; whether it counts, recording it decides.
     async fn is_known(&self, delivery: Option<&str>) -> Result<bool, IntakeError> {
         let Some(delivery) = delivery else {
@@ -280,19 +331,15 @@ impl Deciding<'_> {
     }
 }
 
-fn pull_request_closed(event: &PullRequestClosed) -> Decision {
-    let ours = event
-        .head
-        .as_ref()
-        .filter(|head| head.starts_with(BRANCHES));
-    let Some(head) = ours else {
-        return Decision::Ignore("a pull request of others");
-    };
-    Decision::one(Act::PullRequestClosed {
+/// The branch of a pull request, if it is one of ours.
+fn own_branch(head: Option<&String>) -> Option<&String> {
+    head.filter(|head| head.starts_with(BRANCHES))
+}
+
+fn repository_deleted(event: &RepositoryDeleted) -> Decision {
+    Decision::one(Act::CancelRepository {
         repository: event.repository.name.clone(),
-        number: event.number,
-        head: head.clone(),
-        merged: event.merged,
         actor: event.sender.clone(),
+        why: "the repository was deleted on GitHub".to_owned(),
     })
 }

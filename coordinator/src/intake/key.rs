@@ -8,7 +8,7 @@
 //! earlier one has ended by then (the store holds an issue to one active task).
 
 use chrono::TimeDelta;
-use patchfleet_domain::Timestamp;
+use patchfleet_domain::{Timestamp, is_same_label};
 use patchfleet_github::Identity;
 
 use crate::store::SemanticKey;
@@ -32,13 +32,10 @@ pub(super) fn of_issue_event(
     event: &IssueEvent,
 ) -> Option<SemanticKey> {
     let issue = &event.issue;
-    let labeled = issue
-        .labels
-        .iter()
-        .any(|one| one.eq_ignore_ascii_case(label));
+    let labeled = issue.labels.iter().any(|one| is_same_label(one, label));
     let assigned = issue.assignees.iter().any(|login| identity.is(login));
     let triggers = match &event.action {
-        IssueAction::Labeled(one) => one.eq_ignore_ascii_case(label),
+        IssueAction::Labeled(one) => is_same_label(one, label),
         IssueAction::Assigned(login) => identity.is(login),
         IssueAction::Opened | IssueAction::Reopened => labeled || assigned,
         IssueAction::Closed => false,

@@ -12,12 +12,14 @@ pub(crate) const LABEL_PREFIX: &str = "patchfleet:";
 /// How every comment of Patchfleet begins.
 const COMMENT_MARK: &str = "<!-- patchfleet:";
 
+/// True of a label that Patchfleet sets; GitHub does not mind case.
+pub(crate) fn is_own_label(label: &str) -> bool {
+    label.to_lowercase().starts_with(LABEL_PREFIX)
+}
+
 pub(super) fn is_own(identity: &Identity, event: &Event) -> bool {
-    let sender = match event {
-        Event::Issue(event) => &event.sender,
-        Event::Comment(event) => &event.sender,
-        Event::PullRequestClosed(event) => &event.sender,
-        Event::Other(_) => return false,
+    let Some(sender) = event.sender() else {
+        return false;
     };
     identity.is(sender) && (identity.kind == IdentityKind::App || is_marked(event))
 }
@@ -26,9 +28,13 @@ fn is_marked(event: &Event) -> bool {
     match event {
         Event::Comment(event) => event.comment.body.trim_start().starts_with(COMMENT_MARK),
         Event::Issue(event) => {
-            matches!(&event.action, IssueAction::Labeled(label) if label.starts_with(LABEL_PREFIX))
+            matches!(&event.action, IssueAction::Labeled(label) if is_own_label(label))
         }
-        Event::PullRequestClosed(_) | Event::Other(_) => false,
+        Event::PullRequestClosed(_)
+        | Event::PullRequestReopened(_)
+        | Event::RepositoryMoved(_)
+        | Event::RepositoryDeleted(_)
+        | Event::Other(_) => false,
     }
 }
 
@@ -65,6 +71,7 @@ mod tests {
         assert!(!is_own(&app, &labeled("other[bot]", "patchfleet:queued")));
         let account = identity("mona", IdentityKind::Account);
         assert!(is_own(&account, &labeled("Mona", "patchfleet:queued")));
+        assert!(is_own(&account, &labeled("mona", "Patchfleet:Queued")));
         assert!(!is_own(&account, &labeled("mona", "patchfleet")));
         assert!(!is_own(&account, &labeled("lisa", "patchfleet:queued")));
     }

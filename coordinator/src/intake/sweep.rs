@@ -13,6 +13,7 @@
 //! One replica does it at a time. Absent: commands in comments that nobody delivers again.
 
 mod deliveries;
+mod gone;
 mod missed;
 mod places;
 
@@ -22,7 +23,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use chrono::{TimeDelta, Utc};
-use patchfleet_domain::{IssueNumber, RepositoryName, Task, TaskState, Timestamp};
+use patchfleet_domain::{IssueNumber, RepositoryName, Task, TaskState, Timestamp, is_same_label};
 use patchfleet_github::{
     Budget, GitHub, GitHubError, Identity, IdentityKind, Issue as Found, IssueEvent as Happened,
     OpenIssues, OpenState, RequestPriority,
@@ -34,6 +35,7 @@ use super::key::BIRTH;
 use super::{Intake, IntakeError};
 use crate::store::LastTrigger;
 use crate::webhook::event::{IssueAction, Repository};
+use gone::Present;
 use missed::Missed;
 
 /// What is younger than this may still be on its way.
@@ -214,8 +216,24 @@ impl Sweeper {
         tally: &mut Tally,
     ) -> Result<(), IntakeError> {
         let active = self.intake.store.active_tasks(repository).await?;
+        let since = Utc::now() - self.memory;
+        let closed = self
+            .intake
+            .store
+            .closed_pull_requests(repository, since)
+            .await?;
+        let mut known = None;
+        if !active.is_empty() || !closed.is_empty() {
+            match self.present(repository).await? {
+                Present::Here(found) => known = Some(found),
+                // Nothing else is to be had from it; moved, its tasks are compared the next time.
+                Present::Moved | Present::Hidden => return Ok(()),
+            }
+        }
         let open = self.triggered(identity, repository).await?;
-        let ended = self.ended(repository, &active, &open, tally).await?;
+        let mut ended = self.ended(repository, &active, &open, tally).await?;
+        let reopened = self.reopened(repository, &closed).await;
+        ended.extend(tally.note(repository, reopened)?.into_iter().flatten());
         let mut events = Vec::new();
         let busy: BTreeSet<_> = active.iter().filter_map(|task| task.issue).collect();
         // Also those with an active task: a trigger that is kept as handled while the task is there is
@@ -234,8 +252,12 @@ impl Sweeper {
         if events.is_empty() {
             return Ok(());
         }
-        let known = self.github().repository(repository).await?;
+        let known = match known {
+            Some(known) => known,
+            None => self.github().repository(repository).await?,
+        };
         let shown = Repository {
+            id: None,
             name: repository.clone(),
             clone_url: known.clone_url,
             default_branch: known.default_branch,
@@ -328,6 +350,10 @@ impl Sweeper {
             let unlisted = task.issue.filter(|issue| !open.contains_key(issue));
             let Some(issue) = unlisted else { continue };
             let found = self.github().issue(repository, issue).await;
+            if found == Err(GitHubError::NotFound) {
+                ended.push(Missed::Gone(Box::new(task.clone())));
+                continue;
+            }
             let found = tally.note(repository, found.map_err(IntakeError::from))?;
             if let Some(found) = found.filter(|found| found.state == OpenState::Closed) {
                 ended.push(Missed::Closed(Box::new(task.clone()), Box::new(found)));
@@ -387,7 +413,7 @@ fn action_of(event: &Happened, label: &str, identity: &Identity) -> Option<Issue
     match event.event.as_str() {
         "labeled" => {
             let name = event.label.clone()?;
-            let is_ours = name.eq_ignore_ascii_case(label);
+            let is_ours = is_same_label(&name, label);
             is_ours.then_some(IssueAction::Labeled(name))
         }
         "assigned" => {

@@ -53,8 +53,20 @@ fn without_secrets(text: &str) -> String {
 /// A text of others as it is, in a block that it can't leave.
 pub(super) fn block(text: &str, limit: usize) -> String {
     let text = shortened(&visible_text(&without_secrets(text)), limit);
+    let text = without_commands(&text);
     let fence = "`".repeat(longest_run(&text, '`').max(2) + 1);
     format!("{fence}text\n{}\n{fence}", text.trim_end())
+}
+
+/// The text with a blank before each line that begins with a slash: other bots look for commands at the
+/// beginning of lines, and for them a block is text like any other.
+fn without_commands(text: &str) -> String {
+    let lines = text.split('\n');
+    let lines = lines.map(|line| match line.strip_prefix('/') {
+        Some(_) => format!(" {line}"),
+        None => line.to_owned(),
+    });
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// At most so many bytes, cut between characters.
@@ -109,6 +121,17 @@ mod tests {
             "```text\none\ntwo\\u{1b}[31m\\rTHREE\\u{200b}\n```"
         );
         assert_eq!(quiet(output, 200), "one\ntwo\\u{1b}[31m\\rTHREE\\u{200b}");
+    }
+
+    #[test]
+    fn no_line_of_ours_commands_a_bot() {
+        let text = "ok\n/close\n  /lgtm\n/usr/bin/make";
+        assert_eq!(
+            block(text, 200),
+            "```text\nok\n /close\n  /lgtm\n /usr/bin/make\n```"
+        );
+        let shown = quiet(text, 200).replace('\u{200B}', "·");
+        assert_eq!(shown, "ok\n·/close\n  ·/lgtm\n·/usr/bin/make");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use patchfleet_domain::task::task_mark;
-use patchfleet_domain::{Task, TaskId, Timestamp};
+use patchfleet_domain::{Task, TaskId, Timestamp, is_same_label};
 use patchfleet_github::{GitHub, GitHubError};
 use patchfleet_telemetry::trace;
 use tracing::{Instrument as _, field};
@@ -12,7 +12,7 @@ use tracing::{Instrument as _, field};
 use super::render::{self, Told, status_label};
 use super::timeline::NEWEST_EVENTS;
 use crate::budget::Budget;
-use crate::intake::LABEL_PREFIX;
+use crate::intake::is_own_label;
 use crate::store::{Effect, OutboxEntry, Reply, Sent, SentStatus, Store, StoreError, StoreResult};
 
 /// First wait after an error that says nothing of when to come back; it doubles.
@@ -236,8 +236,8 @@ impl Sender<'_> {
             Some(wanted) => self.github.add_labels(repository, issue, &[wanted]).await?,
             None => self.github.labels(repository, issue).await?,
         };
-        let is_wanted = |label: &str| wanted.is_some_and(|it| it.eq_ignore_ascii_case(label));
-        let stale = |label: &&String| label.starts_with(LABEL_PREFIX) && !is_wanted(label);
+        let is_wanted = |label: &str| wanted.is_some_and(|wanted| is_same_label(label, wanted));
+        let stale = |label: &&String| is_own_label(label) && !is_wanted(label);
         for label in present.iter().filter(stale) {
             self.github.remove_label(repository, issue, label).await?;
         }

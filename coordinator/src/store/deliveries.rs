@@ -96,6 +96,13 @@ pub enum Act {
         /// Who asked.
         actor: String,
     },
+    /// Call off the issue's active task because there is no such issue any more.
+    IssueGone {
+        /// The repository.
+        repository: RepositoryName,
+        /// The issue.
+        issue: IssueNumber,
+    },
     /// Put the issue's newest task back to `queued`, if it failed.
     RetryIssue {
         /// The repository.
@@ -129,6 +136,27 @@ pub enum Act {
         merged: bool,
         /// Who closed it.
         actor: String,
+    },
+    /// A pull request that was closed is open again: its task goes on in review, unless the issue has
+    /// another active one by now.
+    PullRequestReopened {
+        /// The repository.
+        repository: RepositoryName,
+        /// The pull request.
+        number: u64,
+        /// Its head branch.
+        head: String,
+        /// Who opened it again.
+        actor: String,
+    },
+    /// Call off all active tasks of a repository, which is gone.
+    CancelRepository {
+        /// The repository.
+        repository: RepositoryName,
+        /// Who did it.
+        actor: String,
+        /// Why, for the history.
+        why: String,
     },
     /// Do what a comment's command asks for, once, however often the comment is delivered. A
     /// command is never passed over in silence: when its act changes nothing, `otherwise` is done.

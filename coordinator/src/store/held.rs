@@ -29,7 +29,7 @@ use super::work::rests;
 use super::{Checkpoint, NewTask, QueuedTask, StoreError, StoreResult};
 
 pub(super) use commands::ClosedPull;
-pub(super) use dependencies::{Prerequisite, name};
+pub(super) use dependencies::{Ended, Prerequisite, Standing, may_reopen, name};
 pub(super) use log::{LogCut, LogLine};
 
 /// A task that nobody else changes until the transaction ends.
@@ -109,6 +109,8 @@ pub(super) struct Changes {
     pub(super) usages: Vec<(Work, Usage)>,
     /// Tasks that have to end first.
     pub(super) waits_for: Vec<TaskId>,
+    /// Issues that have to be done first and that no task is at work on.
+    pub(super) waits_for_issues: Vec<u64>,
     /// The status comment and the labels are to be brought up to date.
     pub(super) tells: bool,
     /// The loops of this process are to look at it.

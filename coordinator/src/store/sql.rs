@@ -10,6 +10,7 @@
 pub(in crate::store) mod advisory;
 mod agents;
 mod attempts;
+mod awaited;
 mod batch;
 mod claims;
 mod clock;
@@ -22,6 +23,7 @@ mod errors;
 mod lanes;
 mod logs;
 mod memory;
+mod names;
 mod outbox;
 mod patience;
 mod replicas;
@@ -78,8 +80,8 @@ use super::{
     QueuedTask, Recorded, Report, Sent, Store, StoreResult, TaskEvent, TaskFilter,
 };
 use crate::store::{
-    Act, Acted, AtWork, Caps, Look, Pause, Renewal, Retention, Retired, Room, Scope, ScopeSpending,
-    SentStatus, TakenAway, Terms,
+    Act, Acted, AtWork, Caps, IssueEnd, Look, Pause, Renewal, Retention, Retired, Room, Scope,
+    ScopeSpending, SeenRepository, SentStatus, TakenAway, Terms,
 };
 
 /// Newly queued tasks that nobody has heard of yet.
@@ -421,6 +423,50 @@ impl Store for SqlStore {
 
     async fn active_tasks(&self, repository: &RepositoryName) -> StoreResult<Vec<Task>> {
         self.bound(sweeps::active(&self.database, repository)).await
+    }
+
+    async fn closed_pull_requests(
+        &self,
+        repository: &RepositoryName,
+        since: Timestamp,
+    ) -> StoreResult<Vec<Task>> {
+        self.bound(sweeps::closed_pulls(&self.database, repository, since))
+            .await
+    }
+
+    async fn repository_names(&self, id: u64) -> StoreResult<Vec<RepositoryName>> {
+        self.bound(names::known(&self.database, id)).await
+    }
+
+    async fn repository_seen(&self, seen: &SeenRepository) -> StoreResult<Vec<RepositoryName>> {
+        self.database
+            .persistently(|| names::seen(&self.database, seen))
+            .await
+    }
+
+    async fn follow_issues(&self) -> StoreResult<()> {
+        self.database
+            .persistently(|| awaited::follow(&self.database))
+            .await
+    }
+
+    async fn issues_due(
+        &self,
+        again: Duration,
+        limit: u32,
+    ) -> StoreResult<Vec<(RepositoryName, IssueNumber)>> {
+        self.bound(awaited::due(&self.database, again, limit)).await
+    }
+
+    async fn issue_ended(
+        &self,
+        repository: &RepositoryName,
+        issue: IssueNumber,
+        how: IssueEnd,
+    ) -> StoreResult<usize> {
+        self.database
+            .persistently(|| awaited::ended(&self.database, (repository, issue), how))
+            .await
     }
 
     async fn task_of_issue(

@@ -46,6 +46,12 @@ pub enum Event {
     Comment(Box<CommentEvent>),
     /// A pull request was merged or closed.
     PullRequestClosed(Box<PullRequestClosed>),
+    /// A pull request that was closed is open again.
+    PullRequestReopened(Box<PullRequestReopened>),
+    /// A repository has another name or another owner.
+    RepositoryMoved(Box<RepositoryMoved>),
+    /// A repository was deleted.
+    RepositoryDeleted(Box<RepositoryDeleted>),
     /// Anything else, and why it is of no interest.
     Other(&'static str),
 }
@@ -106,9 +112,45 @@ pub struct PullRequestClosed {
     pub sender: String,
 }
 
+/// A pull request that was closed is open again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PullRequestReopened {
+    /// Its number.
+    pub number: u64,
+    /// Its head branch; `None` when that is in another repository.
+    pub head: Option<String>,
+    /// Where.
+    pub repository: Repository,
+    /// Login of who did it.
+    pub sender: String,
+}
+
+/// A repository has another name or another owner.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RepositoryMoved {
+    /// Its full name before.
+    pub was: RepositoryName,
+    /// As it is now.
+    pub repository: Repository,
+    /// Login of who did it.
+    pub sender: String,
+}
+
+/// A repository was deleted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RepositoryDeleted {
+    /// As it was.
+    pub repository: Repository,
+    /// Login of who did it.
+    pub sender: String,
+}
+
 /// A repository as payloads show it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Repository {
+    /// Unique over all of GitHub; it stays when the name changes.
+    #[serde(default)]
+    pub id: Option<u64>,
     /// Its full name.
     #[serde(rename = "full_name")]
     pub name: RepositoryName,
@@ -252,6 +294,43 @@ struct HeadRepository {
     full_name: RepositoryName,
 }
 
+#[derive(Debug, Deserialize)]
+struct RepositoryPayload {
+    repository: Repository,
+    sender: Option<Account>,
+    #[serde(default)]
+    changes: RepositoryChanges,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct RepositoryChanges {
+    repository: Option<RenamedFrom>,
+    owner: Option<OwnerFrom>,
+}
+
+#[derive(Debug, Deserialize)]
+struct RenamedFrom {
+    name: Before<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct OwnerFrom {
+    from: Owners,
+}
+
+/// One of the two.
+#[derive(Debug, Deserialize)]
+struct Owners {
+    user: Option<Account>,
+    organization: Option<Account>,
+}
+
+/// What something was before.
+#[derive(Debug, Deserialize)]
+struct Before<T> {
+    from: T,
+}
+
 impl Event {
     /// The repository and issue that it is about: events of one are judged in their order. A pull
     /// request of ours is about the issue that it is for.
@@ -264,8 +343,54 @@ impl Event {
                 let issue = issue.unwrap_or(IssueNumber(event.number));
                 Some((&event.repository.name, issue))
             }
-            Self::Other(_) => None,
+            Self::PullRequestReopened(event) => {
+                let issue = event.head.as_deref().and_then(branch_issue);
+                let issue = issue.unwrap_or(IssueNumber(event.number));
+                Some((&event.repository.name, issue))
+            }
+            Self::RepositoryMoved(_) | Self::RepositoryDeleted(_) | Self::Other(_) => None,
         }
+    }
+
+    /// The repository that it is about.
+    pub const fn repository(&self) -> Option<&Repository> {
+        Some(match self {
+            Self::Issue(event) => &event.repository,
+            Self::Comment(event) => &event.repository,
+            Self::PullRequestClosed(event) => &event.repository,
+            Self::PullRequestReopened(event) => &event.repository,
+            Self::RepositoryMoved(event) => &event.repository,
+            Self::RepositoryDeleted(event) => &event.repository,
+            Self::Other(_) => return None,
+        })
+    }
+
+    /// Login of who did it.
+    pub const fn sender(&self) -> Option<&String> {
+        Some(match self {
+            Self::Issue(event) => &event.sender,
+            Self::Comment(event) => &event.sender,
+            Self::PullRequestClosed(event) => &event.sender,
+            Self::PullRequestReopened(event) => &event.sender,
+            Self::RepositoryMoved(event) => &event.sender,
+            Self::RepositoryDeleted(event) => &event.sender,
+            Self::Other(_) => return None,
+        })
+    }
+
+    /// The same, about a repository that is called so by now.
+    #[must_use]
+    pub fn in_repository(mut self, name: RepositoryName) -> Self {
+        match &mut self {
+            Self::Issue(event) => event.repository.name = name,
+            Self::Comment(event) => event.repository.name = name,
+            Self::PullRequestClosed(event) => event.repository.name = name,
+            Self::PullRequestReopened(event) => event.repository.name = name,
+            Self::RepositoryMoved(event) => event.repository.name = name,
+            Self::RepositoryDeleted(event) => event.repository.name = name,
+            Self::Other(_) => {}
+        }
+        self
     }
 
     /// Reads a payload; never fails.
@@ -276,6 +401,9 @@ impl Event {
             ("issues", _) => read_issue(action, payload),
             ("issue_comment", "created") => read_comment(payload),
             ("pull_request", "closed") => read_closed(payload),
+            ("pull_request", "reopened") => read_reopened(payload),
+            ("repository", "renamed" | "transferred") => read_moved(payload),
+            ("repository", "deleted") => read_deleted(payload),
             _ => return Self::Other("no event of interest"),
         };
         event.unwrap_or(Self::Other("the payload lacks fields of its event"))
@@ -313,18 +441,52 @@ fn read_comment(payload: &Payload<'_>) -> Option<Event> {
 
 fn read_closed(payload: &Payload<'_>) -> Option<Event> {
     let payload: PullRequestPayload = payload.says()?;
-    let PullRequest {
-        number,
-        merged,
-        head,
-    } = payload.pull_request;
-    let here = |repo: HeadRepository| repo.full_name == payload.repository.name;
-    // A fork may call its branch whatever it likes.
-    let head = head.repo.is_some_and(here).then_some(head.r#ref);
     Some(Event::PullRequestClosed(Box::new(PullRequestClosed {
-        number,
-        head,
-        merged,
+        number: payload.pull_request.number,
+        merged: payload.pull_request.merged,
+        head: payload.own_head(),
+        repository: payload.repository,
+        sender: login(payload.sender),
+    })))
+}
+
+fn read_reopened(payload: &Payload<'_>) -> Option<Event> {
+    let payload: PullRequestPayload = payload.says()?;
+    Some(Event::PullRequestReopened(Box::new(PullRequestReopened {
+        number: payload.pull_request.number,
+        head: payload.own_head(),
+        repository: payload.repository,
+        sender: login(payload.sender),
+    })))
+}
+
+impl PullRequestPayload {
+    /// The branch, if it is in the repository itself: a fork may call its branch whatever it likes.
+    fn own_head(&self) -> Option<String> {
+        let head = &self.pull_request.head;
+        let here = |repo: &HeadRepository| repo.full_name == self.repository.name;
+        let is_own = head.repo.as_ref().is_some_and(here);
+        is_own.then(|| head.r#ref.clone())
+    }
+}
+
+fn read_moved(payload: &Payload<'_>) -> Option<Event> {
+    let payload: RepositoryPayload = payload.says()?;
+    let RepositoryChanges { repository, owner } = payload.changes;
+    let now = &payload.repository.name;
+    let owner = owner.and_then(|owner| owner.from.user.or(owner.from.organization));
+    let owner = owner.map_or_else(|| now.owner().to_owned(), |owner| owner.login);
+    let name = repository.map_or_else(|| now.name().to_owned(), |it| it.name.from);
+    Some(Event::RepositoryMoved(Box::new(RepositoryMoved {
+        was: format!("{owner}/{name}").parse().ok()?,
+        repository: payload.repository,
+        sender: login(payload.sender),
+    })))
+}
+
+fn read_deleted(payload: &Payload<'_>) -> Option<Event> {
+    let payload: RepositoryPayload = payload.says()?;
+    Some(Event::RepositoryDeleted(Box::new(RepositoryDeleted {
         repository: payload.repository,
         sender: login(payload.sender),
     })))

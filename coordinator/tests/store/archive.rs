@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use patchfleet_coordinator::store::archive::{ArchiveError, backup, restore};
 use patchfleet_coordinator::store::{
-    Act, Acted, Address, Cas, Checkpoint, Commanded, Exclusive, Look, Reply, Scope, SqlStore,
-    Store, TaskFilter, WorkEvent, migrate,
+    Act, Acted, Address, Cas, Checkpoint, Commanded, Exclusive, Look, Reply, Scope, SeenRepository,
+    SqlStore, Store, TaskFilter, WorkEvent, migrate,
 };
 use patchfleet_domain::{Agent, IssueNumber, Reservation, Reserved, SessionId, Task, TaskState};
 use patchfleet_testkit::postgres::Database;
@@ -63,7 +63,14 @@ async fn grown() -> Fixture {
     fixture.applied(back, 1, refused).await;
     let scope = Scope::AgentType("frontend".parse().unwrap());
     assert!(fixture.store.pause(&scope, "operator", None).await.unwrap());
-    fixture.comes_after(5, &[4]).await;
+    fixture.comes_after(5, &[4, 99]).await;
+    let seen = SeenRepository {
+        id: Some(9),
+        name: repository(),
+        was: None,
+        clone_url: String::new(),
+    };
+    fixture.store.repository_seen(&seen).await.unwrap();
     fixture.defer(6, LEASE).await;
     while fixture.store.tally(Duration::ZERO).await.unwrap() {}
     assert!(fixture.store.claim_sweep(LEASE).await.unwrap());

@@ -260,11 +260,15 @@ async fn an_issue_that_is_gone_keeps_no_other_waiting() -> Result<()> {
     for issue in [gone, closed] {
         scene.simulator.close_issue(REPOSITORY, "mona", issue)?;
     }
-    let about = Matcher::regex("GET", &format!("/issues/{gone}$"))?;
-    scene.simulator.fault(about, Fault::Status(404), 100);
+    scene.simulator.delete_issue(REPOSITORY, "acme", gone)?;
     let new = scene.open("mona", &["patchfleet"])?;
-    assert_eq!(sweep(&sweeper).await?, 2);
-    assert_eq!(scene.task(closed).await?.state, TaskState::Cancelled);
+    assert_eq!(sweep(&sweeper).await?, 3);
+    for issue in [gone, closed] {
+        assert_eq!(scene.task(issue).await?.state, TaskState::Cancelled);
+    }
+    let history = scene.store.history(scene.task(gone).await?.id, 0).await?;
+    let told = "the issue was deleted or moved to another repository";
+    assert!(history.iter().any(|event| event.detail == told));
     assert!(scene.task(new).await?.state.is_active());
     Ok(())
 }

@@ -7,7 +7,9 @@ use super::Sweeper;
 use crate::intake::key::BIRTH;
 use crate::intake::{IntakeError, Taken};
 use crate::store::{Act, Delivery, Recorded, Reply};
-use crate::webhook::event::{Event, Issue, IssueAction, IssueEvent, PullRequestClosed, Repository};
+use crate::webhook::event::{
+    Event, Issue, IssueAction, IssueEvent, PullRequestClosed, PullRequestReopened, Repository,
+};
 
 /// Said on an issue that an outsider may have changed since a maintainer triggered it.
 const CHANGED: &str = "GitHub's message about the trigger was lost, and the issue has changed since. \
@@ -26,8 +28,14 @@ pub(super) enum Missed {
     },
     /// A task's issue was closed.
     Closed(Box<Task>, Box<Found>),
+    /// A task's issue was deleted or moved to another repository.
+    Gone(Box<Task>),
     /// The pull request was closed that a task in review is about.
     PullRequest(Box<Task>, u64),
+    /// The pull request is open again whose closing failed a task.
+    Reopened(Box<Task>, u64),
+    /// That pull request was merged since.
+    MergedAfterAll(Box<Task>, u64),
 }
 
 impl Sweeper {
@@ -72,10 +80,34 @@ impl Sweeper {
                 let id = format!("sweep-closed-{}-{}", task.id, task.attempt);
                 (id, Event::Issue(Box::new(event)))
             }
+            Missed::Gone(task) => return self.call_off(shown, &task).await,
             Missed::PullRequest(task, number) => {
                 let event = self.closed_pull_request(shown, &task, number).await?;
                 let id = format!("sweep-pull-request-{}-{}", task.id, task.attempt);
                 (id, event)
+            }
+            Missed::Reopened(task, number) => {
+                let at = task.updated_at.timestamp();
+                let id = format!("sweep-reopened-{}-{at}", task.id);
+                let event = PullRequestReopened {
+                    number,
+                    head: Some(task.branch.clone()),
+                    repository: shown.clone(),
+                    sender: ghost(),
+                };
+                (id, Event::PullRequestReopened(Box::new(event)))
+            }
+            Missed::MergedAfterAll(task, number) => {
+                let at = task.updated_at.timestamp();
+                let id = format!("sweep-merged-{}-{at}", task.id);
+                let event = PullRequestClosed {
+                    number,
+                    head: Some(task.branch.clone()),
+                    merged: true,
+                    repository: shown.clone(),
+                    sender: ghost(),
+                };
+                (id, Event::PullRequestClosed(Box::new(event)))
             }
         };
         if matches!(event, Event::Other(_)) {
@@ -92,6 +124,26 @@ impl Sweeper {
                 .inc();
         }
         Ok(news)
+    }
+
+    /// Calls a task off whose issue is gone.
+    async fn call_off(&self, shown: &Repository, task: &Task) -> Result<bool, IntakeError> {
+        let Some(issue) = task.issue else {
+            return Ok(false);
+        };
+        let delivery = Delivery {
+            id: format!("sweep-gone-{}-{}", task.id, task.attempt),
+            event: "issues".to_owned(),
+            action: Some("deleted".to_owned()),
+            repository: Some(shown.name.clone()),
+            issue: Some(issue),
+        };
+        let acts = [Act::IssueGone {
+            repository: shown.name.clone(),
+            issue,
+        }];
+        let recorded = self.intake.store.record_delivery(&delivery, &acts).await?;
+        Ok(matches!(recorded, Recorded::New(_)))
     }
 
     /// What a maintainer triggered is the text of that moment. It may be another one by now, by
@@ -196,6 +248,8 @@ fn delivery(id: String, event: &Event, repository: &RepositoryName) -> Delivery 
     let (event, action) = match event {
         Event::Issue(event) => ("issues", Some(name(&event.action))),
         Event::PullRequestClosed(_) => ("pull_request", Some("closed")),
+        Event::PullRequestReopened(_) => ("pull_request", Some("reopened")),
+        Event::RepositoryMoved(_) | Event::RepositoryDeleted(_) => ("repository", None),
         Event::Comment(_) => ("issue_comment", Some("created")),
         Event::Other(_) => ("other", None),
     };

@@ -5,7 +5,7 @@ use std::time::Duration;
 use patchfleet_domain::outcome::PullRequestRef;
 use patchfleet_domain::{AgentId, AttemptNumber, RepositoryName, Returns, TaskState, Work};
 
-use super::{Attempt, ClosedEarly, Held, later};
+use super::{Attempt, ClosedEarly, Held, later, may_reopen};
 use crate::store::rules::{self, Closed, Course};
 use crate::store::{Acted, Cas, Commanded, StoreResult};
 
@@ -137,6 +137,15 @@ impl Held {
             let course = self.settle_review(pull);
             let detail = format!("pull request #{} {}", pull.number, pull.how.as_str());
             self.follow(&course, (pull.actor, &detail))?;
+        } else if may_reopen(&self.task) && pull.how == Closed::Merged {
+            // It was opened again before, and nobody said so here.
+            let course = self.settle_review(pull);
+            self.task.failure = None;
+            let states: Vec<_> = std::iter::once(TaskState::Review)
+                .chain(course.states)
+                .collect();
+            let detail = format!("pull request #{} merged", pull.number);
+            self.follow(&Course::through(&states), (pull.actor, &detail))?;
         } else if self.task.state.has_live_attempt()
             || self.task.state == TaskState::Queued
             || self.waits_for_agent()
@@ -146,6 +155,29 @@ impl Held {
                 number: Some(pull.number),
                 how: pull.how,
             });
+        } else {
+            return Ok(Acted::Nothing);
+        }
+        Ok(Acted::Changed(self.task.id, self.task.state))
+    }
+
+    /// The task's pull request was closed and is open again: it is in review as before, and what an
+    /// attempt has not reported yet is forgotten to be closed.
+    pub(in crate::store) fn reopen_pull_request(
+        &mut self,
+        number: u64,
+        actor: &str,
+    ) -> StoreResult<Acted> {
+        let reported = self.task.pull_request.as_ref().map(|known| known.number);
+        if may_reopen(&self.task) && reported == Some(number) {
+            self.task.failure = None;
+            let detail = format!("pull request #{number} opened again");
+            self.follow(&Course::through(&[TaskState::Review]), (actor, &detail))?;
+        } else if self
+            .closed
+            .is_some_and(|closed| closed.number == Some(number))
+        {
+            self.closed = None;
         } else {
             return Ok(Acted::Nothing);
         }

@@ -17,24 +17,91 @@ const ACTOR: &str = "coordinator";
 pub(in crate::store) struct Prerequisite {
     /// Its number.
     pub(in crate::store) issue: u64,
-    /// Its newest task and where that stands, if it has one.
-    pub(in crate::store) task: Option<(TaskId, TaskState)>,
+    /// How it stands.
+    pub(in crate::store) standing: Standing,
+}
+
+/// How an issue stands that has to be done first, by its newest task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::store) enum Standing {
+    /// It has no task; the issue itself is waited for.
+    Undecided,
+    /// Its task was called off, or its pull request is closed and may be opened again. The issue itself
+    /// is waited for, unless a failure would be passed over.
+    Stopped,
+    /// That task is active, and is waited for.
+    Active(TaskId),
+    /// Its task is completed.
+    Done,
+    /// Its task failed.
+    Failed,
+}
+
+impl Standing {
+    /// How an issue stands whose newest task is that.
+    pub(in crate::store) fn of(newest: Option<&Task>) -> Self {
+        let Some(task) = newest else {
+            return Self::Undecided;
+        };
+        match task.state {
+            TaskState::Completed => Self::Done,
+            TaskState::Cancelled => Self::Stopped,
+            TaskState::Failed if may_reopen(task) => Self::Stopped,
+            TaskState::Failed => Self::Failed,
+            _ => Self::Active(task.id),
+        }
+    }
 }
 
 impl Prerequisite {
     /// The task, while there is one to wait for.
-    pub(in crate::store) fn active(&self) -> Option<TaskId> {
-        let (task, state) = self.task?;
-        state.is_active().then_some(task)
+    pub(in crate::store) const fn active(&self) -> Option<TaskId> {
+        match self.standing {
+            Standing::Active(task) => Some(task),
+            Standing::Undecided | Standing::Stopped | Standing::Done | Standing::Failed => None,
+        }
     }
 
-    /// There is nothing to wait for, although it is not known to be done.
-    fn is_gone(&self) -> bool {
-        self.task.is_none() || self.is(TaskState::Cancelled)
+    fn is(&self, wanted: Standing) -> bool {
+        self.standing == wanted
     }
 
-    fn is(&self, wanted: TaskState) -> bool {
-        self.task.is_some_and(|(_, state)| state == wanted)
+    /// True when the issue itself is waited for.
+    fn is_awaited(&self, policy: FailurePolicy) -> bool {
+        match self.standing {
+            Standing::Undecided => true,
+            Standing::Stopped => policy == FailurePolicy::Cancel,
+            Standing::Active(_) | Standing::Done | Standing::Failed => false,
+        }
+    }
+}
+
+/// True of a task that failed because its pull request was closed: nothing is decided by that, since
+/// whoever closed a pull request may open it again.
+pub(in crate::store) fn may_reopen(task: &Task) -> bool {
+    let kind = task.failure.as_ref().map(|failure| failure.kind);
+    task.state == TaskState::Failed && kind == Some(FailureKind::PullRequestClosed)
+}
+
+/// The end of something that tasks wait for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::store) struct Ended {
+    /// How people know it.
+    pub(in crate::store) name: String,
+    /// How it ended, in a word or a few.
+    pub(in crate::store) how: String,
+    /// What waited for it may begin.
+    pub(in crate::store) is_done: bool,
+}
+
+impl Ended {
+    /// The end of a task.
+    pub(in crate::store) fn of(task: &Task) -> Self {
+        Self {
+            name: name(task),
+            how: task.state.to_string(),
+            is_done: task.state == TaskState::Completed,
+        }
     }
 }
 
@@ -55,16 +122,13 @@ impl Held {
         }
         self.task.priority = analysis.priority;
         self.task.analysis = Some(analysis.clone());
-        for none in first.iter().filter(|it| it.is_gone()) {
-            let told = format!("#{} has no task to wait for", none.issue);
-            self.note("note", (ACTOR, &told));
-        }
-        let failed = first.iter().find(|it| it.is(TaskState::Failed));
-        let failed = failed.filter(|_| analysis.on_dependency_failure == FailurePolicy::Cancel);
-        let waits_for: Vec<_> = first.iter().filter(|it| it.active().is_some()).collect();
+        let policy = analysis.on_dependency_failure;
+        let failed = first.iter().find(|it| it.is(Standing::Failed));
+        let failed = failed.filter(|_| policy == FailurePolicy::Cancel);
+        let waits = |it: &&Prerequisite| it.active().is_some() || it.is_awaited(policy);
+        let waits_for: Vec<_> = first.iter().filter(waits).collect();
         if let Some(cycle) = cycle {
-            let why = format!("it would wait for itself: {cycle}");
-            self.stop(TaskState::Failed, FailureKind::DependencyCycle, why)?;
+            self.stop_in_cycle(cycle)?;
         } else if let Some(failed) = failed {
             let why = format!("#{}, which has to be done first, failed", failed.issue);
             self.stop(TaskState::Cancelled, FailureKind::DependencyFailed, why)?;
@@ -78,30 +142,64 @@ impl Held {
             self.go(TaskState::Waiting, &format!("for {}", names.join(", ")))?;
             self.task.wait_reason = Some(WaitReason::Dependency);
             self.changes.waits_for = waits_for.iter().filter_map(|it| it.active()).collect();
+            let awaited = waits_for.iter().filter(|it| it.is_awaited(policy));
+            self.changes.waits_for_issues = awaited.map(|it| it.issue).collect();
         }
         Ok(Cas::Applied(()))
     }
 
-    /// Tasks that this one waits for have ended, and `left` others have not.
-    pub(in crate::store) fn released(&mut self, ended: &[Task], left: usize) -> StoreResult<()> {
+    /// True while the task waits for something that has to be done first.
+    pub(in crate::store) fn waits_for_others(&self) -> bool {
         let waits = self.task.wait_reason == Some(WaitReason::Dependency);
-        if self.task.state != TaskState::Waiting || !waits {
+        self.task.state == TaskState::Waiting && waits
+    }
+
+    /// An issue that this task waits for is worked on by a task now, which is waited for instead.
+    pub(in crate::store) fn waits_for_task(
+        &mut self,
+        (issue, task): (u64, TaskId),
+        cycle: Option<&str>,
+    ) -> StoreResult<()> {
+        if !self.waits_for_others() {
             return Ok(());
         }
-        let analysis = self.task.analysis.as_ref();
-        let policy = analysis.map_or_else(FailurePolicy::default, |it| it.on_dependency_failure);
-        let bad = ended.iter().find(|it| it.state != TaskState::Completed);
+        if let Some(cycle) = cycle {
+            return self.stop_in_cycle(cycle);
+        }
+        self.changes.waits_for.push(task);
+        self.note("note", (ACTOR, &format!("a task is at work on #{issue}")));
+        Ok(())
+    }
+
+    /// The pull request of a task that this one waits for was closed; the issue is waited for.
+    pub(in crate::store) fn waits_for_issue(&mut self, closed: &Task) {
+        if !self.waits_for_others() {
+            return;
+        }
+        let told = format!(
+            "the pull request of {} is closed; it may be opened again",
+            name(closed)
+        );
+        self.changes
+            .waits_for_issues
+            .extend(closed.issue.map(|issue| issue.0));
+        self.note("note", (ACTOR, &told));
+    }
+
+    /// What this task waits for has ended, and `left` others have not.
+    pub(in crate::store) fn released(&mut self, ended: &[Ended], left: usize) -> StoreResult<()> {
+        if !self.waits_for_others() {
+            return Ok(());
+        }
+        let policy = self.on_dependency_failure();
+        let bad = ended.iter().find(|it| !it.is_done);
         if let Some(bad) = bad.filter(|_| policy == FailurePolicy::Cancel) {
-            let why = format!(
-                "{}, which has to be done first, is {}",
-                name(bad),
-                bad.state
-            );
+            let why = format!("{}, which has to be done first, is {}", bad.name, bad.how);
             return self.stop(TaskState::Cancelled, FailureKind::DependencyFailed, why);
         }
         let told: Vec<_> = ended
             .iter()
-            .map(|it| format!("{} is {}", name(it), it.state))
+            .map(|it| format!("{} is {}", it.name, it.how))
             .collect();
         let told = told.join(", ");
         if left == 0 {
@@ -109,6 +207,17 @@ impl Held {
         }
         self.note("note", (ACTOR, &told));
         Ok(())
+    }
+
+    /// What becomes of this task when something that it waits for fails.
+    pub(in crate::store) fn on_dependency_failure(&self) -> FailurePolicy {
+        let analysis = self.task.analysis.as_ref();
+        analysis.map_or_else(FailurePolicy::default, |it| it.on_dependency_failure)
+    }
+
+    fn stop_in_cycle(&mut self, cycle: &str) -> StoreResult<()> {
+        let why = format!("it would wait for itself: {cycle}");
+        self.stop(TaskState::Failed, FailureKind::DependencyCycle, why)
     }
 
     fn go(&mut self, to: TaskState, told: &str) -> StoreResult<()> {

@@ -9,15 +9,18 @@ use sqlx::any::AnyRow;
 
 use super::rows::{to_json, word};
 use super::rowset::{self, big, plain, row};
-use super::tasks::{cancel_in, newest, retry_in};
-use super::unit::Unit;
+use super::tasks::{active_beside, cancel_in, newest, retry_in};
+use super::unit::{Busy, Unit};
 use super::{Database, spending};
-use crate::store::held::{ClosedPull, Held};
+use crate::store::held::{ClosedPull, Held, may_reopen};
 use crate::store::rules::Closed;
 use crate::store::{
     Act, Acted, Commanded, Delivery, Effect, NewTask, Recorded, Reply, SemanticKey, StoreResult,
     command_id,
 };
+
+/// Who does what nobody asked for.
+const COORDINATOR: &str = "coordinator";
 
 pub(super) async fn seen(database: &Database, id: &str) -> StoreResult<bool> {
     let count: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM deliveries WHERE id = $1")
@@ -220,6 +223,20 @@ async fn do_act(unit: &mut Unit<'_>, act: &Act) -> StoreResult<Acted> {
             };
             Ok(acted(id, cancel_in(unit, id, actor).await?))
         }
+        Act::IssueGone { repository, issue } => {
+            let Some(id) = newest(unit, repository, *issue).await? else {
+                return Ok(Acted::Nothing);
+            };
+            if let Some(held) = unit
+                .one(id)
+                .await?
+                .filter(|held| held.task.state.is_active())
+            {
+                let told = "the issue was deleted or moved to another repository";
+                held.note("note", (COORDINATOR, told));
+            }
+            Ok(acted(id, cancel_in(unit, id, COORDINATOR).await?))
+        }
         Act::RetryIssue {
             repository,
             issue,
@@ -262,6 +279,17 @@ async fn do_act(unit: &mut Unit<'_>, act: &Act) -> StoreResult<Acted> {
             };
             close_pull_request(unit, &pull).await
         }
+        Act::PullRequestReopened {
+            repository,
+            number,
+            head,
+            actor,
+        } => reopen_pull_request(unit, (repository, *number, head), actor).await,
+        Act::CancelRepository {
+            repository,
+            actor,
+            why,
+        } => cancel_repository(unit, repository, (actor, why)).await,
         Act::Command {
             repository,
             comment,
@@ -463,6 +491,44 @@ async fn existing(unit: &mut Unit<'_>, new: &NewTask) -> StoreResult<Option<Task
 }
 
 async fn close_pull_request(unit: &mut Unit<'_>, pull: &ClosedPull<'_>) -> StoreResult<Acted> {
+    let of = (pull.repository, pull.number, pull.head);
+    let Some(id) = task_of_pull(unit, of).await? else {
+        return Ok(Acted::Nothing);
+    };
+    match unit.one(id).await? {
+        Some(held) => held.close_pull_request(pull),
+        None => Ok(Acted::Nothing),
+    }
+}
+
+async fn reopen_pull_request(
+    unit: &mut Unit<'_>,
+    of: (&RepositoryName, u64, &str),
+    actor: &str,
+) -> StoreResult<Acted> {
+    let Some(id) = task_of_pull(unit, of).await? else {
+        return Ok(Acted::Nothing);
+    };
+    let Some(held) = unit.one(id).await? else {
+        return Ok(Acted::Nothing);
+    };
+    if may_reopen(&held.task) {
+        let task = held.task.clone();
+        if let Some(other) = active_beside(unit, &task).await? {
+            return Ok(Acted::Exists(other));
+        }
+    }
+    match unit.held(id) {
+        Some(held) => held.reopen_pull_request(of.1, actor),
+        None => Ok(Acted::Nothing),
+    }
+}
+
+/// The task whose pull request that is.
+async fn task_of_pull(
+    unit: &mut Unit<'_>,
+    (repository, number, head): (&RepositoryName, u64, &str),
+) -> StoreResult<Option<TaskId>> {
     unit.flush().await?;
     // Either part has an index of its own; together they would have none.
     let row = sqlx::query(
@@ -473,18 +539,38 @@ async fn close_pull_request(unit: &mut Unit<'_>, pull: &ClosedPull<'_>) -> Store
             AND branch = $5 AND state NOT IN ('completed', 'failed', 'cancelled')\
          ) AS found ORDER BY id DESC LIMIT 1",
     )
-    .bind(pull.repository.as_str())
-    .bind(big(pull.number))
-    .bind(pull.repository.as_str())
-    .bind(branch_issue(pull.head).map_or(-1, |issue| big(issue.0)))
-    .bind(pull.head)
+    .bind(repository.as_str())
+    .bind(big(number))
+    .bind(repository.as_str())
+    .bind(branch_issue(head).map_or(-1, |issue| big(issue.0)))
+    .bind(head)
     .fetch_optional(unit.sql().await?)
     .await?;
-    let Some(row) = row else {
-        return Ok(Acted::Nothing);
-    };
-    match unit.one(word(&row, "id")?).await? {
-        Some(held) => held.close_pull_request(pull),
-        None => Ok(Acted::Nothing),
+    row.map(|row| word(&row, "id")).transpose()
+}
+
+async fn cancel_repository(
+    unit: &mut Unit<'_>,
+    repository: &RepositoryName,
+    (actor, why): (&str, &str),
+) -> StoreResult<Acted> {
+    unit.flush().await?;
+    let found = sqlx::query(
+        "SELECT id FROM tasks WHERE repository = $1 AND issue IS NOT NULL \
+         AND state NOT IN ('completed', 'failed', 'cancelled') ORDER BY id",
+    )
+    .bind(repository.as_str())
+    .fetch_all(unit.sql().await?)
+    .await?;
+    let mut acted = Acted::Nothing;
+    let active = ids(&found, "id")?;
+    unit.hold(active.iter().copied(), Busy::Wait).await?;
+    for id in active {
+        if let Some(held) = unit.held(id) {
+            held.note("note", (actor, why));
+            held.cancel(actor)?;
+            acted = Acted::Changed(id, TaskState::Cancelled);
+        }
     }
+    Ok(acted)
 }

@@ -9,14 +9,14 @@
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
-use patchfleet_domain::{IssueNumber, RepositoryName, Task, TaskAnalysis, TaskId};
+use patchfleet_domain::{FailurePolicy, IssueNumber, RepositoryName, Task, TaskAnalysis, TaskId};
 use sqlx::any::AnyRow;
 
 use super::rows::{number, to_json, word};
 use super::tasks::newest;
 use super::unit::{Busy, Unit};
 use super::unreadable::{DEPENDENCIES, TASKS, bind_left_out};
-use crate::store::held::{Prerequisite, name};
+use crate::store::held::{Ended, Prerequisite, Standing, may_reopen, name};
 use crate::store::{Cas, StoreResult};
 
 /// Has transactions that draw edges come one after the other. To be called before anything is
@@ -64,15 +64,18 @@ async fn prerequisites(
         // Nobody knows whether it is done.
         unit.readable(id)?;
     }
-    let all = newest_of.into_iter().map(|(issue, task)| Prerequisite {
-        issue,
-        task: task.and_then(|id| unit.held(id).map(|held| (id, held.task.state))),
+    let all = newest_of.into_iter().map(|(issue, task)| {
+        let held = task.and_then(|id| unit.held(id));
+        Prerequisite {
+            issue,
+            standing: Standing::of(held.map(|held| &held.task)),
+        }
     });
     Ok(all.collect())
 }
 
 /// The way from the task to itself, if one of those that it is to wait for waits for it.
-async fn cycle(
+pub(super) async fn cycle(
     unit: &mut Unit<'_>,
     task: TaskId,
     first: &[Prerequisite],
@@ -182,27 +185,43 @@ async fn release_all(unit: &mut Unit<'_>, waited: BTreeMap<TaskId, Vec<Task>>) -
         if unit.readable(id).is_err() {
             draw_again(unit, id, &ended).await?;
         } else if let Some(held) = unit.held(id) {
-            held.released(&ended, left)?;
+            let waits = held.on_dependency_failure() == FailurePolicy::Cancel;
+            let (closed, over): (Vec<_>, Vec<_>) = ended
+                .iter()
+                .partition(|task| waits && may_reopen(task) && task.issue.is_some());
+            for task in &closed {
+                held.waits_for_issue(task);
+            }
+            let over: Vec<_> = over.into_iter().map(Ended::of).collect();
+            if !over.is_empty() {
+                held.released(&over, left + closed.len())?;
+            }
         }
     }
     Ok(())
 }
 
-/// How many others each of the tasks waits for; also those whose ids can't be decoded.
-async fn count(
+/// How many others each of the tasks waits for; also those whose ids can't be decoded, and issues.
+pub(super) async fn count(
     unit: &mut Unit<'_>,
     waiting: &BTreeSet<TaskId>,
 ) -> StoreResult<BTreeMap<TaskId, usize>> {
-    let text = format!(
-        "SELECT task, COUNT(*) AS n FROM task_dependencies WHERE task {} GROUP BY task",
-        unit.dialect.among()
-    );
-    let found = sqlx::query(sqlx::AssertSqlSafe(text))
-        .bind(to_json(waiting)?)
-        .fetch_all(unit.sql().await?)
-        .await?;
-    let count = |row: &AnyRow| Ok((word(row, "task")?, number(row, "n")?));
-    found.iter().map(count).collect()
+    let mut counts = BTreeMap::new();
+    for table in ["task_dependencies", "issue_dependencies"] {
+        let text = format!(
+            "SELECT task, COUNT(*) AS n FROM {table} WHERE task {} GROUP BY task",
+            unit.dialect.among()
+        );
+        let found = sqlx::query(sqlx::AssertSqlSafe(text))
+            .bind(to_json(waiting)?)
+            .fetch_all(unit.sql().await?)
+            .await?;
+        for row in &found {
+            let count: usize = number(row, "n")?;
+            *counts.entry(word(row, "task")?).or_default() += count;
+        }
+    }
+    Ok(counts)
 }
 
 /// Keeps the edges of a task that can't be decoded now, for [`release_late`].

@@ -21,7 +21,7 @@ use crate::store::{Retention, Retired, StoreResult};
 const MOST: usize = 200;
 
 /// Where all that belongs to a task is, and by which column.
-const BESIDE: [(&str, &str); 8] = [
+const BESIDE: [(&str, &str); 9] = [
     ("attempts", "task"),
     ("checkpoints", "task"),
     ("task_events", "task"),
@@ -30,6 +30,7 @@ const BESIDE: [(&str, &str); 8] = [
     ("task_dependencies", "depends_on"),
     ("model_calls", "task"),
     ("spending", "name"),
+    ("issue_dependencies", "task"),
 ];
 
 pub(super) async fn retire(database: &Database, retention: Retention) -> StoreResult<Retired> {

@@ -74,3 +74,23 @@ pub(super) async fn active(
         .await?;
     Ok(database.readable(TASKS, &found, rows::task))
 }
+
+/// By the index of pull requests.
+pub(super) async fn closed_pulls(
+    database: &Database,
+    repository: &RepositoryName,
+    since: Timestamp,
+) -> StoreResult<Vec<Task>> {
+    let text = format!(
+        "SELECT {} FROM tasks WHERE repository = $1 AND pull_number IS NOT NULL \
+         AND state = 'failed' AND failure LIKE '%\"kind\":\"pull_request_closed\"%' \
+         AND updated_at >= $2 ORDER BY updated_at DESC LIMIT 100",
+        rows::TASK
+    );
+    let found = sqlx::query(sqlx::AssertSqlSafe(text))
+        .bind(repository.as_str())
+        .bind(since.timestamp_micros())
+        .fetch_all(&database.readers)
+        .await?;
+    Ok(database.readable(TASKS, &found, rows::task))
+}

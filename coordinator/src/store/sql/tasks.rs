@@ -269,7 +269,8 @@ pub(super) async fn newest(
         .transpose()
 }
 
-async fn active_beside(unit: &mut Unit<'_>, task: &Task) -> StoreResult<Option<TaskId>> {
+/// Another active task of the same issue.
+pub(super) async fn active_beside(unit: &mut Unit<'_>, task: &Task) -> StoreResult<Option<TaskId>> {
     let Some(issue) = task.issue else {
         return Ok(None);
     };

@@ -12,12 +12,13 @@ use super::{Database, Dialect, Sql};
 use crate::store::{SqlStore, StoreError, StoreResult};
 
 /// All tables, each after those that it refers to.
-const TABLES: [&str; 16] = [
+const TABLES: [&str; 18] = [
     "deliveries",
     "deferred_deliveries",
     "tasks",
     "task_triggers",
     "task_dependencies",
+    "issue_dependencies",
     "attempts",
     "checkpoints",
     "task_events",
@@ -29,6 +30,7 @@ const TABLES: [&str; 16] = [
     "sweeps",
     "spending",
     "model_calls",
+    "repository_names",
 ];
 /// Those whose rows are numbered by the database.
 const NUMBERED: [&str; 5] = [

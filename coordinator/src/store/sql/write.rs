@@ -120,6 +120,14 @@ row! {
 }
 
 row! {
+    IssueDependencyRow {
+        task: TaskId => "text",
+        repository: String => "text",
+        issue: i64 => "bigint",
+    }
+}
+
+row! {
     StatusRow {
         repository: String => "text",
         issue: i64 => "bigint",
@@ -141,6 +149,7 @@ pub(super) struct Set {
     discards: Vec<TaskId>,
     checkpoints: Vec<CheckpointRow>,
     dependencies: Vec<DependencyRow>,
+    issue_dependencies: Vec<IssueDependencyRow>,
     statuses: Vec<StatusRow>,
     /// Of some tasks it is only assumed that they are as they were, or may be given to an agent.
     assumes: bool,
@@ -170,6 +179,13 @@ impl Set {
         let edge = |depends_on| DependencyRow { task, depends_on };
         self.dependencies
             .extend(changes.waits_for.into_iter().map(edge));
+        let of_issue = |issue| IssueDependencyRow {
+            task,
+            repository: held.task.repository.to_string(),
+            issue: big(issue),
+        };
+        self.issue_dependencies
+            .extend(changes.waits_for_issues.into_iter().map(of_issue));
         self.events
             .extend(changes.events.into_iter().map(|event| EventRow {
                 task,
@@ -353,6 +369,7 @@ impl Set {
             rowset::insertion((dialect, "task_logs"), &self.logs)?,
             rowset::insertion((dialect, "checkpoints"), &self.checkpoints)?,
             rowset::insertion((dialect, "task_dependencies"), &self.dependencies)?,
+            rowset::insertion((dialect, "issue_dependencies"), &self.issue_dependencies)?,
             announce(dialect, &self.statuses)?,
         ];
         let changes: Vec<_> = changes.into_iter().flatten().collect();
