@@ -109,7 +109,9 @@ fn section(text: &mut String, title: &str, items: &[String]) {
     }
     let _ = write!(text, "### {title}\n\n");
     for item in items {
-        let _ = writeln!(text, "- {item}");
+        // One line each: what stands at the beginning of a line may be a command to some bot.
+        let line: Vec<_> = item.lines().map(str::trim).collect();
+        let _ = writeln!(text, "- {}", line.join(" "));
     }
     text.push('\n');
 }
@@ -249,8 +251,10 @@ fn next_actions(facts: &Facts<'_>) -> Vec<String> {
 }
 
 /// Text of others that can stand between back-ticks: it can't leave them, hide anything in them, or
-/// forge the mark by which a pull request is known as a task's.
+/// forge the mark by which a pull request is known as a task's. It refers to nothing either: the text of
+/// a pull request may become the message of a commit, where back-ticks mean nothing.
 pub(super) fn code(text: &str) -> String {
     let visible = patchfleet_guard::visible_line(text);
-    visible.replace('`', "'").replace("<!--", "<\u{200B}!--")
+    let visible = visible.replace('`', "'").replace("<!--", "<\u{200B}!--");
+    patchfleet_guard::without_references(&visible)
 }

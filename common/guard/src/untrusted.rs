@@ -115,26 +115,37 @@ pub fn strip_hidden(text: &str) -> Stripped {
     }
 }
 
-/// Where GitHub or a CI service acts on a text: a mention, a reference to an issue (which closes it
-/// after a word such as `closes`), the same as a URL or behind a character reference of HTML, and a
-/// word that keeps CI from running. Each is two groups, between which it can be broken.
+/// Where GitHub, a CI service or another bot acts on a text: a mention, a reference to an issue (which
+/// closes it after a word such as `closes`), the same as a URL or behind a character reference of HTML, a
+/// word that keeps CI from running, that has `git rebase --autosquash` fold a commit, or that decides
+/// about the next release, and a command at the beginning of a line. Each is two groups, between which it
+/// can be broken.
 static ACTS: LazyLock<Regex> = LazyLock::new(|| {
     let parts = [
         r"(@)([A-Za-z0-9])",
         r"(#)([0-9])",
+        // A command to Jira or a release: `ABC-1 #close`, `#major`.
+        r"(?m:(^#|[\s(\[,;:]#)([A-Za-z]))",
         r"(?i:(\bGH-)([0-9]))",
-        r"(?i:(/(?:issues|pull|pulls|discussions|commit)/)([0-9a-f]))",
+        r"(?i:(\b(?:clos(?:e[sd]?|ing)|fix(?:e[sd]|ing)?|resolv(?:e[sd]?|ing)|complet(?:e[sd]?|ing)|implement(?:s|ed|ing)?):?\s+[a-z][a-z0-9]*-)([0-9]))",
+        r"(?i:(/(?:issues|pull|pulls|discussions|commit)/)([0-9a-f%]))",
         r"(&)([A-Za-z])",
         r"(&#)([0-9xX])",
-        r"(?i:(\[)((?:skip|no|[a-z]+)[ _-](?:ci|checks|actions|skip|azurepipelines|azpipelines|build|pipeline)\b))",
+        r"(?i:(\[)(skip[ _-][a-z0-9]|no[ _-](?:ci|build|checks|actions|release|deploy|pipeline)\b|[a-z0-9][a-z0-9._-]{0,30}?[ _-](?:ci|checks|actions|skip|azurepipelines|azpipelines|build|pipeline)\b))",
         r"(?i:(\bno_)(ci\b))",
-        r"(?i:(\bskip-checks)(:))",
+        r"(?i:(\bskip-checks)(\s*:))",
+        r"(?m:^(fixup|squash|amend)(! ))",
+        r"(\bBREAKING)([ -]CHANGE)",
+        r"(?m:^([a-z]+(?:\([^)\n]*\))?!)(: ))",
+        r"(?i:(\+semver)(:))",
+        r"(?m:^([ \t]*)(/[A-Za-z]))",
+        r"(?im:^(bors)( (?:r[+=]|try|merge|retry)))",
     ];
     Regex::new(&parts.join("|")).expect("a constant pattern")
 });
 
-/// The text as it is to the eye, but nobody is mentioned by it, no issue is referred to or closed,
-/// and no CI run is skipped: a zero-width space breaks each word that GitHub would act on.
+/// The text as it is to the eye, but nobody is mentioned by it, no issue is referred to or closed, no
+/// CI run is skipped and no bot commanded: a zero-width space breaks each word that would act.
 ///
 /// For titles, commit subjects and Markdown. Hidden text has to be taken out before, because what
 /// stands around it comes together then ([`strip_hidden`]).
@@ -214,6 +225,31 @@ mod tests {
             assert_eq!(strip_hidden(quiet).text, *text);
         }
         let plain = "Email me@ noon: 1 # 2, C# & D, issue 3 [x], a list [of skipped things]";
+        assert_eq!(without_references(plain), plain);
+    }
+
+    /// Forms that other services and git act on, as outsiders may write them into a title or have a test
+    /// print them.
+    #[test]
+    fn other_services_and_git_do_not_act_either() {
+        let acting = [
+            "[skip netlify] [skip travis] [netlify skip] [vercel skip] [skip pre-commit.ci] [no release]",
+            "[skip_ci] [ci-skip] [CI SKIP] [cf-pages-skip] skip-checks : true\nSkip-Checks: true",
+            "fixup! Initial commit\nsquash! x\namend! y",
+            "feat!: drop it\nrefactor(core)!: y\nBREAKING CHANGE: z\nBREAKING-CHANGE: z",
+            "ABC-12 #close #time 1d, #major (#minor) +semver: major",
+            "Closes ABC-12, fixes: eng-7, implements Core2-9",
+            "closes acme/orders#1 Fixes https://github.com/acme/orders/issues/%31",
+            "/patchfleet run\n  /lgtm\n/close",
+            "bors r+\nbors try",
+            "closes [#1](../issues/1) and <a href=\"/acme/orders/pull/2\">",
+        ];
+        let quiet: Vec<_> = acting.iter().map(|text| without_references(text)).collect();
+        insta::assert_snapshot!(quiet.join("\n").replace('\u{200B}', "·"));
+        for (text, quiet) in acting.iter().zip(&quiet) {
+            assert_eq!(strip_hidden(quiet).text, *text);
+        }
+        let plain = "UTF-8 and ISO-8601 in C#, # one\n## Two\na/b [x] no skipping: fix! it, do (not) release";
         assert_eq!(without_references(plain), plain);
     }
 
