@@ -191,6 +191,30 @@ impl Repository {
         Ok(found)
     }
 
+    /// The remote's default branch as it is now; nothing when the remote names none.
+    ///
+    /// # Errors
+    /// When the remote can't be read or does not answer.
+    pub async fn default_branch(&self, remote: &Remote) -> Result<Option<String>, GitError> {
+        let args = [
+            "ls-remote",
+            "--quiet",
+            "--symref",
+            "--",
+            remote.url(),
+            "HEAD",
+        ];
+        let listing = self
+            .output(self.call(args).about(remote, Talk::Fetch))
+            .await?;
+        let head = listing.lines().find_map(|line| {
+            let (target, name) = line.strip_prefix("ref: ")?.split_once('\t')?;
+            let branch = target.strip_prefix("refs/heads/")?;
+            (name == "HEAD").then(|| branch.to_owned())
+        });
+        Ok(head)
+    }
+
     /// Sets the remote's branch to a commit, if it stands where `expected` says: at that commit,
     /// or nowhere.
     ///

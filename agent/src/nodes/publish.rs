@@ -81,6 +81,8 @@ pub(super) struct Publish(pub(super) Arc<NodeDeps>);
 
 /// The change on a base, ready to be pushed.
 struct Candidate {
+    /// The branch that it goes into.
+    base_branch: String,
     base: ObjectId,
     tree: ObjectId,
     commit: ObjectId,
@@ -128,7 +130,8 @@ impl Node for Publish {
             setup: setup.as_ref(),
             drafted: drafted.as_ref(),
         });
-        let draft = pull_request::of(&deps.task, &summary, deps.publishing.draft);
+        let mut draft = pull_request::of(&deps.task, &summary, deps.publishing.draft);
+        draft.base.clone_from(&candidate.base_branch);
         let pull_request = deps
             .publishing
             .pull_requests
@@ -193,6 +196,7 @@ impl Publish {
             .await
             .map_err(git)?;
         Ok(Candidate {
+            base_branch: deps.task.default_branch.clone(),
             base,
             tree,
             commit,
@@ -230,6 +234,7 @@ impl Publish {
                 ));
                 candidate.newer_base = Some(standing.base.clone());
             }
+            candidate.base_branch.clone_from(&standing.base_branch);
             pushes += 1;
             if let Some(commit) = standing.published(deps, &candidate).await? {
                 return Ok(Candidate {

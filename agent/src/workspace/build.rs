@@ -181,12 +181,26 @@ pub(super) async fn find_base(
         };
     }
     let branch = &checkout.default_branch;
+    if let Some(head) = head_of(mirror, branch).await? {
+        return Ok(head);
+    }
+    // It may have another name since the task was made.
+    let present = mirror.default_branch(&checkout.remote).await;
+    let present = present.map_err(GitError::into_failure)?;
+    if let Some(present) = &present
+        && let Some(head) = head_of(mirror, present).await?
+    {
+        return Ok(head);
+    }
+    Err(Failure {
+        kind: FailureKind::CloneFailed,
+        message: format!("{} has no branch `{branch}`", checkout.remote.url()),
+        retryable: false,
+        discard_checkpoints: false,
+    })
+}
+
+async fn head_of(mirror: &Repository, branch: &str) -> Result<Option<ObjectId>, Failure> {
     let head = mirror.resolve(&format!("refs/heads/{branch}")).await;
-    head.map_err(GitError::into_failure)?
-        .ok_or_else(|| Failure {
-            kind: FailureKind::CloneFailed,
-            message: format!("{} has no branch `{branch}`", checkout.remote.url()),
-            retryable: false,
-            discard_checkpoints: false,
-        })
+    head.map_err(GitError::into_failure)
 }

@@ -380,6 +380,9 @@ async fn a_repository_that_is_not_there_is_a_typed_failure() {
     let bench = Bench::with(&[("a", "1\n")]).await;
     let mut checkout = bench.checkout(TaskId::new(), 1);
     checkout.default_branch = "trunk".to_owned();
+    // Nor is there another one to go by.
+    let unborn = ["symbolic-ref", "HEAD", "refs/heads/unborn"];
+    bench.origin.ask(&unborn).await;
     let failure = bench.prepare(&checkout).await.unwrap_err();
     assert_eq!(failure.kind, FailureKind::CloneFailed);
     assert!(failure.message.contains("no branch `trunk`"), "{failure:?}");

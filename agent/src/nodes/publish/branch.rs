@@ -11,6 +11,8 @@ use crate::nodes::context::{git, permanent};
 
 /// What the remote has; all of it fetched.
 pub(super) struct Standing {
+    /// The branch that the change goes into.
+    pub(super) base_branch: String,
     pub(super) base: ObjectId,
     pub(super) head: Option<ObjectId>,
 }
@@ -18,14 +20,30 @@ pub(super) struct Standing {
 impl Standing {
     pub(super) async fn look(deps: &NodeDeps, remote: &Remote) -> Result<Self, NodeError> {
         let repository = &deps.workspace.repository;
-        let base_ref = format!("refs/heads/{}", deps.task.default_branch);
+        let mut base_branch = deps.task.default_branch.clone();
         let head_ref = format!("refs/heads/{}", deps.task.branch);
-        let refs = repository
-            .remote_refs(remote, &[&base_ref, &head_ref])
+        let full = |branch: &str| format!("refs/heads/{branch}");
+        let mut refs = repository
+            .remote_refs(remote, &[&full(&base_branch), &head_ref])
             .await
             .map_err(git)?;
+        if !refs.contains_key(&full(&base_branch)) {
+            // The default branch may have another name since the task was made.
+            let present = repository.default_branch(remote).await.map_err(git)?;
+            if let Some(present) = present.filter(|present| *present != base_branch) {
+                deps.log.line(&format!(
+                    "the branch `{base_branch}` is gone; the default branch is `{present}`"
+                ));
+                base_branch = present;
+                refs = repository
+                    .remote_refs(remote, &[&full(&base_branch), &head_ref])
+                    .await
+                    .map_err(git)?;
+            }
+        }
+        let base_ref = full(&base_branch);
         let Some(base) = refs.get(&base_ref).cloned() else {
-            let message = format!("the branch `{}` is gone", deps.task.default_branch);
+            let message = format!("the branch `{base_branch}` is gone");
             return Err(permanent(FailureKind::BaseMoved, message));
         };
         let head = refs.get(&head_ref).cloned();
@@ -46,7 +64,11 @@ impl Standing {
         let own = &deps.workspace.base;
         let completed = repository.complete_for_merge(remote, (&base, own)).await;
         completed.map_err(git)?;
-        Ok(Self { base, head })
+        Ok(Self {
+            base_branch,
+            base,
+            head,
+        })
     }
 
     /// The commit on the branch, when it is the candidate's tree on the candidate's base. An

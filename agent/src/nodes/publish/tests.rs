@@ -62,6 +62,25 @@ async fn an_older_push_of_patchfleet_is_replaced() {
     assert!(message.ends_with("Patchfleet-Attempt: 2"), "{message}");
 }
 
+/// Renamed before the first look at the repository, and between the tests and the push.
+#[tokio::test]
+async fn a_default_branch_with_another_name_is_asked_for_anew() {
+    let renamed = ["branch", "-m", "main", "trunk"];
+    let (rig, checkpoints) = before_publish().await;
+    rig.bench.origin.ask(&renamed).await;
+    publish(&rig, &checkpoints, 2).await.unwrap();
+    let bases = |rig: &Rig| -> Vec<_> {
+        let drafts = rig.desk.drafts.lock().unwrap();
+        drafts.iter().map(|draft| draft.base.clone()).collect()
+    };
+    assert_eq!(bases(&rig), ["trunk"]);
+
+    let rig = Rig::answering(REPOSITORY, &[FIX]).await;
+    rig.bench.origin.ask(&renamed).await;
+    rig.run().await.unwrap();
+    assert_eq!(bases(&rig), ["trunk"]);
+}
+
 #[tokio::test]
 async fn a_moved_base_means_rebase_and_another_test() {
     let (rig, checkpoints) = before_publish().await;

@@ -140,6 +140,8 @@ async fn a_blobless_workspace_that_can_not_be_made_leaves_nothing() {
     };
     let failure = bench.prepare(&gone).await.unwrap_err();
     assert_eq!(failure.kind, FailureKind::BaseMoved, "{failure:?}");
+    let unborn = ["symbolic-ref", "HEAD", "refs/heads/unborn"];
+    bench.origin.ask(&unborn).await;
     let absent = Checkout {
         default_branch: "absent".to_owned(),
         ..blobless(&bench)
