@@ -17,6 +17,7 @@ mod model_simulator;
 mod operator;
 mod output;
 mod owners;
+mod places;
 mod proxies;
 mod rounds;
 mod sandbox;

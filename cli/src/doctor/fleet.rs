@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
+use chrono::TimeDelta;
 use patchfleet_agent::process::find_program;
 use patchfleet_agent::sandbox::{Backend, Sandbox};
 use patchfleet_agent::{AgentConfig, DraftModel};
@@ -16,6 +17,8 @@ use crate::config::Config;
 use crate::doctor::check::Check;
 use crate::doctor::{agents, sandbox};
 
+/// How far this host's clock may be from GitHub's.
+const CLOCKS_DIFFER: TimeDelta = TimeDelta::seconds(30);
 /// How long a remote may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -90,7 +93,7 @@ async fn coordinator_checks(config: &CoordinatorConfig) -> Vec<Check> {
             "start Redis, or mend coordinator.redis.url; without it everything works, slower";
         checks.push(Check::of("Redis", found, mend));
     }
-    checks.push(github(&config.github).await);
+    checks.extend(github(&config.github).await);
     for (name, address) in [
         ("coordinator.listen", config.listen),
         ("fleet.listen", config.fleet.listen),
@@ -108,19 +111,48 @@ async fn coordinator_checks(config: &CoordinatorConfig) -> Vec<Check> {
 }
 
 /// Asks GitHub once; the client alone would try again for minutes.
-async fn github(config: &GitHubConfig) -> Check {
+async fn github(config: &GitHubConfig) -> Vec<Check> {
     let asking = patchfleet_coordinator::check_github(config);
-    let found = tokio::time::timeout(PATIENCE, asking).await;
-    let found = found.unwrap_or_else(|_| {
-        let address = &config.api_url;
-        Err(anyhow!("{address} did not answer within {PATIENCE:?}"))
-    });
-    Check::of(
-        "GitHub",
-        found,
-        "check coordinator.github: the address, and a token or App that is still valid; and \
-         HTTPS_PROXY and NO_PROXY, if there is a proxy between",
-    )
+    let (found, skew) = match tokio::time::timeout(PATIENCE, asking).await {
+        Ok(asked) => asked,
+        Err(_) => {
+            let address = &config.api_url;
+            let silent = anyhow!("{address} did not answer within {PATIENCE:?}");
+            (Err(silent), None)
+        }
+    };
+    let is_refused = found.is_err();
+    let mend = "check coordinator.github: the address, and a token or App that is still valid; and \
+                HTTPS_PROXY and NO_PROXY, if there is a proxy between";
+    let mut checks = vec![Check::of("GitHub", found, mend)];
+    let is_app = config.app.is_some();
+    checks.extend(skew.and_then(|skew| clock(skew, is_app && is_refused)));
+    checks
+}
+
+/// What is wrong with this host's clock, if it is. GitHub takes the tokens that an App signs for ten
+/// minutes by its own clock, and none that was signed in its future.
+fn clock(skew: TimeDelta, is_refused: bool) -> Option<Check> {
+    if skew.abs() < CLOCKS_DIFFER {
+        return None;
+    }
+    let way = if skew > TimeDelta::zero() {
+        "ahead of"
+    } else {
+        "behind"
+    };
+    let by = Duration::from_secs(skew.num_seconds().unsigned_abs());
+    let found = format!("this host's clock is {by:?} {way} GitHub's");
+    let mend = "set it by the network: `timedatectl set-ntp true`, or install and start chrony; in a \
+                virtual machine or container it is the host's clock that has to be right";
+    if is_refused {
+        let found = format!("{found}, which is why GitHub refuses what the App signs");
+        Some(Check::bad("clock", found, mend))
+    } else {
+        let found =
+            format!("{found}; an App's tokens are refused at a minute, and moments are told wrong");
+        Some(Check::notice("clock", found, mend))
+    }
 }
 
 async fn agent_checks(config: &AgentConfig) -> Vec<Check> {
@@ -223,7 +255,12 @@ async fn coordinator_reachable(config: &AgentConfig) -> Check {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use patchfleet_testkit::github::{Options, Simulator};
+
     use super::*;
+    use crate::doctor::check::Health;
 
     #[tokio::test(start_paused = true)]
     async fn a_github_that_takes_the_connection_and_does_not_answer_is_named() {
@@ -234,9 +271,48 @@ mod tests {
             "token": "t",
             "webhook_secrets": ["s"],
         });
-        let check = github(&serde_json::from_value(config).unwrap()).await;
+        let checks = github(&serde_json::from_value(config).unwrap()).await;
+        let [check] = checks.as_slice() else {
+            panic!("{checks:?}");
+        };
         assert_eq!(check.name, "GitHub");
         assert_eq!(check.found, format!("{address} did not answer within 10s"));
+    }
+
+    /// A GitHub whose clock goes so many seconds ahead of this host's, and what is found of it.
+    async fn with_clock(ahead: i64) -> Vec<Check> {
+        let options = Options {
+            clock: Arc::new(move || chrono::Utc::now() + TimeDelta::seconds(ahead)),
+            ..Options::default()
+        };
+        let simulator = Simulator::start_with(options).await.unwrap();
+        let app = simulator.create_app("fleet", "acme").unwrap();
+        let config = serde_json::json!({
+            "api_url": simulator.base_url(),
+            "app": { "id": app.id, "private_key": app.private_key_pem },
+            "webhook_secrets": ["s"],
+        });
+        github(&serde_json::from_value(config).unwrap()).await
+    }
+
+    #[tokio::test]
+    async fn a_clock_that_github_does_not_share_is_named_with_the_remedy() {
+        assert_eq!(with_clock(2).await.len(), 1, "seconds do no harm");
+        for (ahead, health) in [
+            (-300, Health::Bad),
+            (1200, Health::Bad),
+            (120, Health::Notice),
+            (-45, Health::Notice),
+        ] {
+            let checks = with_clock(ahead).await;
+            let [answer, clock] = checks.as_slice() else {
+                panic!("{ahead}: {checks:?}");
+            };
+            assert_eq!(clock.health, health, "{ahead}: {answer:?} {clock:?}");
+            let side = if ahead < 0 { "ahead of" } else { "behind" };
+            assert!(clock.found.contains(side), "{ahead}: {clock:?}");
+            assert!(clock.mend.as_ref().unwrap().contains("timedatectl"));
+        }
     }
 
     #[test]
