@@ -25,6 +25,7 @@ use crate::job::watch::Watch;
 use crate::member::Member;
 use crate::nodes::{self, NodeDeps, Publishing, TaskFacts, TaskLog, TestPolicy};
 use crate::process::find_program;
+use crate::recorded::{Turns, is_turn};
 use crate::repository_config::RepositoryConfig;
 use crate::sandbox::Sandbox;
 use crate::sandbox::egress::HostNetwork;
@@ -182,7 +183,8 @@ async fn work_on(job: &Job, log: TaskLog) -> Result<Outcome, Option<Failure>> {
 
 fn checkpoints(assign: &v1::Assign) -> Result<Vec<Checkpoint>, Failure> {
     let read = |it: &v1::Checkpoint| serde_json::from_str(&it.output);
-    let all: Result<_, _> = assign.checkpoints.iter().map(read).collect();
+    let of_nodes = assign.checkpoints.iter().filter(|it| !is_turn(it));
+    let all: Result<_, _> = of_nodes.map(read).collect();
     all.map_err(|error| Failure {
         discard_checkpoints: true,
         ..failure(
@@ -285,7 +287,7 @@ async fn run_flow(
         },
         // Nobody delivers comments to a running attempt yet.
         follow_ups: FollowUps::default(),
-        budgets: Budgets::of(job.reporter.clone()),
+        budgets: Budgets::of(job.reporter.clone(), Turns::among(&job.assign.checkpoints)),
         log,
     };
     let engine = Engine::new(nodes::coding_flow(), nodes::registry(deps))

@@ -13,10 +13,6 @@ mod host;
 mod host_paths;
 mod http;
 mod member;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "the model of `tools` drafts stands behind it")
-)]
 mod recorded;
 mod session;
 

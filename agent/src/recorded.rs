@@ -12,6 +12,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use patchfleet_domain::report::Checkpoint;
 use patchfleet_model::{Answer, Broken, Conversation, Model, ModelError, Origin};
+use patchfleet_proto::v1;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
@@ -40,27 +41,25 @@ struct Turn {
 pub(crate) struct Turns(BTreeMap<String, BTreeMap<u32, Turn>>);
 
 impl Turns {
-    /// Takes the turns out of an assignment's checkpoints. What can't be read is left out: it is paid for
-    /// again.
-    pub(crate) fn take(checkpoints: &mut Vec<Checkpoint>) -> Self {
+    /// The turns among an assignment's checkpoints. What can't be read is left out: it is paid for again.
+    pub(crate) fn among(checkpoints: &[v1::Checkpoint]) -> Self {
         let mut turns = Self::default();
-        checkpoints.retain_mut(|checkpoint| {
-            let is_turn = checkpoint.node.starts_with(NODE);
-            if is_turn {
-                match serde_json::from_value(checkpoint.output.take()) {
-                    Ok(turn) => {
-                        let round = turns.0.entry(checkpoint.node.clone()).or_default();
-                        round.insert(checkpoint.visit, turn);
-                    }
-                    Err(error) => {
-                        tracing::warn!(%error, "a turn of an earlier attempt is unreadable")
-                    }
+        for checkpoint in checkpoints.iter().filter(|it| is_turn(it)) {
+            match serde_json::from_str(&checkpoint.output) {
+                Ok(turn) => {
+                    let round = turns.0.entry(checkpoint.node.clone()).or_default();
+                    round.insert(checkpoint.visit, turn);
                 }
+                Err(error) => tracing::warn!(%error, "a turn of an earlier attempt is unreadable"),
             }
-            !is_turn
-        });
+        }
         turns
     }
+}
+
+/// True of a checkpoint that is a turn of a draft and not the output of a node.
+pub(crate) fn is_turn(checkpoint: &v1::Checkpoint) -> bool {
+    checkpoint.node.starts_with(NODE)
 }
 
 /// A model whose answers are kept and taken over. It belongs above whatever tries again or pays.
@@ -255,7 +254,8 @@ mod tests {
         checkpoints: &[Checkpoint],
     ) -> (Vec<String>, Vec<Checkpoint>) {
         let mut kept = checkpoints.to_vec();
-        let known = Turns::take(&mut kept.clone());
+        let known: Vec<_> = kept.iter().cloned().map(v1::Checkpoint::from).collect();
+        let known = Turns::among(&known);
         let asking = async |reporter| {
             let on_line: OnLine = Arc::new(|_| {});
             let recorded = Recorded::new(Arc::clone(model), (round, &known), (reporter, on_line));
@@ -310,18 +310,18 @@ mod tests {
     }
 
     #[test]
-    fn other_checkpoints_stay_and_unreadable_turns_are_left_out() {
-        let checkpoint = |node: &str, output| Checkpoint {
+    fn turns_that_cant_be_read_are_left_out() {
+        let checkpoint = |node: &str, output: &str| v1::Checkpoint {
             node: node.to_owned(),
             visit: 1,
-            output,
+            output: output.to_owned(),
         };
-        let mut all = vec![
-            checkpoint("inspect", serde_json::json!({})),
-            checkpoint("turn/1", serde_json::json!({ "of": "another version" })),
+        let all = [
+            checkpoint("inspect", "{}"),
+            checkpoint("turn/1", "{\"of\": \"another version\"}"),
+            checkpoint("turn/2", "cut off {"),
         ];
-        let turns = Turns::take(&mut all);
-        assert_eq!(all.len(), 1);
-        assert!(turns.0.is_empty());
+        assert_eq!(all.each_ref().map(is_turn), [false, true, true]);
+        assert!(Turns::among(&all).0.is_empty());
     }
 }

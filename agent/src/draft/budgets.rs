@@ -8,11 +8,20 @@ use patchfleet_domain::outcome::Failure;
 use patchfleet_model::{Model, Usage};
 
 use crate::budgeted::{Budgeted, Price};
+use crate::process::OnLine;
+use crate::recorded::{Recorded, Turns};
 use crate::session::reporter::Reporter;
 
-/// Who allows the calls of an attempt, and is told what they used.
+/// Who allows the calls of an attempt, is told what they used, and keeps what they answered.
 #[derive(Clone)]
-pub struct Budgets(Option<Reporter>);
+pub struct Budgets(Option<Kept>);
+
+#[derive(Clone)]
+struct Kept {
+    reporter: Reporter,
+    /// What earlier attempts were answered.
+    turns: Arc<Turns>,
+}
 
 /// A model whose calls are allowed one by one.
 pub(super) struct Allowed {
@@ -25,8 +34,9 @@ struct Unpriced;
 
 impl Budgets {
     /// Those that the coordinator keeps for the attempt of this reporter.
-    pub(crate) const fn of(reporter: Reporter) -> Self {
-        Self(Some(reporter))
+    pub(crate) fn of(reporter: Reporter, turns: Turns) -> Self {
+        let turns = Arc::new(turns);
+        Self(Some(Kept { reporter, turns }))
     }
 
     /// None: every call is allowed.
@@ -35,9 +45,10 @@ impl Budgets {
         Self(None)
     }
 
-    /// The model behind the budgets.
-    pub(super) fn over(&self, model: Arc<dyn Model>) -> Allowed {
-        let Some(reporter) = &self.0 else {
+    /// The model behind the budgets, for a round of the draft. What an earlier attempt paid for in that
+    /// round is not asked again.
+    pub(super) fn over(&self, model: Arc<dyn Model>, (round, on_line): (u32, &OnLine)) -> Allowed {
+        let Some(Kept { reporter, turns }) = &self.0 else {
             return Allowed {
                 model,
                 budgeted: None,
@@ -45,8 +56,13 @@ impl Budgets {
         };
         let budgeted = Budgeted::new(model, Box::new(Unpriced), reporter.clone());
         let budgeted = Arc::new(budgeted);
+        let recorded = Recorded::new(
+            budgeted.clone(),
+            (round, turns),
+            (reporter.clone(), on_line.clone()),
+        );
         Allowed {
-            model: budgeted.clone(),
+            model: Arc::new(recorded),
             budgeted: Some(budgeted),
         }
     }

@@ -113,7 +113,10 @@ impl ToolsDraft {
             on_line: surroundings.on_line.clone(),
             cancel: &surroundings.cancel,
         };
-        let allowed = surroundings.budgets.over(Arc::clone(&self.model));
+        let allowed = surroundings.budgets.over(
+            Arc::clone(&self.model),
+            (request.round, &surroundings.on_line),
+        );
         let mut turns = Turns {
             model: allowed.model.as_ref(),
             bounds: Bounds {
