@@ -1,10 +1,12 @@
 //! What an event leads to.
 
+use std::borrow::Cow;
+
 use patchfleet_domain::task::task_mark;
 use patchfleet_domain::{IssueNumber, Task, TaskState, is_same_label};
 use patchfleet_github::{GitHubError, Identity, Issue, OpenState, Permission, PullRequest};
 
-use super::command::{self, Parsed};
+use super::command::{self, Command, Parsed};
 use super::{Decision, Intake, IntakeError, key, order, own, request};
 use crate::budget::Budget;
 use crate::store::{Act, LastTrigger, SemanticKey, StoreError, StoreResult, command_id};
@@ -187,10 +189,25 @@ impl Deciding<'_> {
             }
             Parsed::Command(command) => {
                 let newest = self.newest(&event.repository, event.issue.number).await?;
-                order::decide(&self.intake.policy, event, command, newest.as_ref())
+                let is_late = delivery.is_none() && matches!(command, Command::Run { .. });
+                let event = if is_late {
+                    Cow::Owned(self.as_it_is_now(event).await?)
+                } else {
+                    Cow::Borrowed(event)
+                };
+                order::decide(&self.intake.policy, &event, command, newest.as_ref())
             }
         };
         Ok(Decision::one(order::once(event, act)))
+    }
+
+    /// A comment that came long ago, on its issue as that is now: no task begins on one that was closed
+    /// or is gone since.
+    async fn as_it_is_now(&self, event: &CommentEvent) -> Result<CommentEvent, IntakeError> {
+        let now = self.present(&event.repository, event.issue.number).await?;
+        let mut event = event.clone();
+        event.issue.is_open = now.is_some_and(|issue| issue.state == OpenState::Open);
+        Ok(event)
     }
 
     /// Closing an issue calls its task off, unless the task is what closed it.
