@@ -8,6 +8,7 @@ mod coordinator;
 mod demo;
 mod doctor;
 mod migrate;
+mod model;
 mod model_simulator;
 mod output;
 mod queue;
@@ -50,6 +51,8 @@ enum Command {
     Task(task::TaskArgs),
     /// Show, pause and resume parts of the queue.
     Queue(queue::QueueArgs),
+    /// List models with their prices, and import more.
+    Model(model::ModelArgs),
     /// Say what is missing on this host and how to mend it.
     Doctor(doctor::DoctorArgs),
     /// Run a command as tests are run, or say what it would see.
@@ -96,6 +99,7 @@ fn run() -> ExitCode {
             Command::Agent(args) => agent::run(args, output).await,
             Command::Task(args) => task::run(args, output).await,
             Command::Queue(args) => queue::run(args, output).await,
+            Command::Model(args) => model::run(args, output).await,
             Command::Doctor(args) => doctor::run(args, output).await,
             Command::Sandbox(args) => sandbox::run(args, output).await,
             Command::Backup(args) => backup::run(args, output).await,

@@ -13,6 +13,7 @@ mod faults;
 mod fitness;
 mod kills;
 mod metrics;
+mod model;
 mod model_simulator;
 mod operator;
 mod output;
