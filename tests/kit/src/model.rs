@@ -122,9 +122,9 @@ impl Simulator {
         let mut changed = self.shared.changed.subscribe();
         loop {
             changed.mark_unchanged();
-            let state = self.state();
-            if wanted(&state) || changed.changed().await.is_err() {
-                return state;
+            let there = wanted(&self.shared.book().state);
+            if there || changed.changed().await.is_err() {
+                return self.state();
             }
         }
     }

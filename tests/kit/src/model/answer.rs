@@ -89,9 +89,10 @@ impl Answer {
     /// The answer of a turn to a request with that hash.
     pub(crate) fn of(turn: &Turn, asked: &Asked, hash: &str, tokens: u64) -> Self {
         let seed = hash[..16].to_owned();
-        let stop = turn.stop.unwrap_or(match turn.calls.is_empty() {
-            true => Stop::End,
-            false => Stop::Calls,
+        let stop = turn.stop.unwrap_or(if turn.calls.is_empty() {
+            Stop::End
+        } else {
+            Stop::Calls
         });
         let mut calls: Vec<_> = turn.calls.iter().enumerate().collect();
         if turn.wire.calls == CallShape::Duplicated {
@@ -159,11 +160,6 @@ impl Answer {
         }
     }
 
-    /// A text in pieces, or the arguments of a call.
-    pub(crate) fn pieces<'a>(&self, text: &'a str) -> Vec<&'a str> {
-        pieces(text)
-    }
-
     /// The arguments of a call, in pieces or whole.
     pub(crate) fn argument_pieces<'a>(&self, text: &'a str) -> Vec<&'a str> {
         match self.shape.calls {
@@ -222,7 +218,8 @@ fn estimate(turn: &Turn, asked: &Asked, tokens: u64) -> Usage {
     }
 }
 
-fn pieces(text: &str) -> Vec<&str> {
+/// A text in the pieces that a stream says it in.
+pub(crate) fn pieces(text: &str) -> Vec<&str> {
     let size = PIECE.max(text.len() / PIECES);
     let mut rest = text;
     let mut found = Vec::new();

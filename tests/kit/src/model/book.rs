@@ -93,8 +93,9 @@ impl Book {
         self.state.requests.len() - 1
     }
 
-    pub(crate) fn issued(&self, protocol: Protocol) -> HashMap<String, Issued> {
-        self.issued.get(&protocol).cloned().unwrap_or_default()
+    /// What a protocol's models gave out with each call.
+    pub(crate) fn issued(&self, protocol: Protocol) -> Option<&HashMap<String, Issued>> {
+        self.issued.get(&protocol)
     }
 
     pub(crate) fn issue(&mut self, protocol: Protocol, id: &str, issued: Issued) {

@@ -102,9 +102,10 @@ struct Encoder<'a> {
 impl Encoder<'_> {
     fn frame(&self, frame: &Frame, nth: usize, last: usize) -> Bytes {
         let plain = self.plain(frame);
-        let nothing = match self.shape.comments {
-            true => self.nothing(),
-            false => Bytes::new(),
+        let nothing = if self.shape.comments {
+            self.nothing()
+        } else {
+            Bytes::new()
         };
         if self.framing != Framing::Array {
             return [nothing, plain].concat().into();
@@ -235,7 +236,10 @@ fn finish(steps: Vec<Step>, shape: &Shape) -> Vec<Step> {
             continue;
         };
         for piece in bytes.chunks(drip.bytes.max(1)) {
-            dripped.extend([wait.clone(), Step::Send(Bytes::copy_from_slice(piece))]);
+            if drip.milliseconds > 0 {
+                dripped.push(wait.clone());
+            }
+            dripped.push(Step::Send(Bytes::copy_from_slice(piece)));
         }
     }
     dripped

@@ -48,7 +48,7 @@ pub(crate) enum Violation {
 pub(crate) fn check(
     asked: &Asked,
     rules: Rules,
-    issued: &HashMap<String, Issued>,
+    issued: Option<&HashMap<String, Issued>>,
 ) -> Result<(), Violation> {
     let messages = &asked.messages;
     let Some(first) = messages.first() else {
@@ -62,11 +62,11 @@ pub(crate) fn check(
     }
     for (at, message) in messages.iter().enumerate() {
         let before = at.checked_sub(1).map(|at| &messages[at]);
+        pairs(at, before, message)?;
         if rules.alternate && before.is_some_and(|before| before.role == message.role) {
             return Err(Violation::NotAlternating { at });
         }
         content(at, message)?;
-        pairs(at, before, message)?;
     }
     seals(asked, rules, issued)
 }
@@ -114,7 +114,11 @@ fn pairs(at: usize, before: Option<&Message>, message: &Message) -> Result<(), V
 }
 
 /// Sealed parts are genuine everywhere, and complete since the user spoke last.
-fn seals(asked: &Asked, rules: Rules, issued: &HashMap<String, Issued>) -> Result<(), Violation> {
+fn seals(
+    asked: &Asked,
+    rules: Rules,
+    issued: Option<&HashMap<String, Issued>>,
+) -> Result<(), Violation> {
     let spoken = |message: &Message| message.role == Role::User && message.results().count() == 0;
     let current = asked.messages.iter().rposition(spoken).unwrap_or_default();
     for (at, message) in asked.messages.iter().enumerate() {
@@ -141,7 +145,7 @@ fn seals(asked: &Asked, rules: Rules, issued: &HashMap<String, Issued>) -> Resul
         }
         for call in message.calls() {
             let given = issued
-                .get(&call.id)
+                .and_then(|issued| issued.get(&call.id))
                 .filter(|given| given.model == asked.model);
             let seals = given
                 .map(|given| given.seals.as_slice())

@@ -31,6 +31,8 @@ pub(crate) struct Problem {
     pub(crate) parameter: Option<String>,
     /// How and for how long the client is told to wait.
     pub(crate) wait: Option<(Wait, f64)>,
+    /// What `x-should-retry` says.
+    pub(crate) should_retry: Option<bool>,
 }
 
 impl Problem {
@@ -40,6 +42,8 @@ impl Problem {
             message: message.into(),
             parameter: None,
             wait: None,
+            // The same again would be answered the same.
+            should_retry: (kind == Kind::Conflict).then_some(false),
         }
     }
 
@@ -71,9 +75,16 @@ impl Problem {
     /// The refusal that a scripted fault is, if it is one.
     pub(crate) fn of(fault: &Fault, model: &str, context: u64) -> Option<Self> {
         let problem = match fault {
-            Fault::Status { code, message } => {
+            Fault::Status {
+                code,
+                message,
+                should_retry,
+            } => {
                 let words = message.as_deref().unwrap_or("the script says so");
-                Self::new(Kind::Other(*code), words)
+                Self {
+                    should_retry: *should_retry,
+                    ..Self::new(Kind::Other(*code), words)
+                }
             }
             Fault::RateLimit { wait, seconds, .. } => {
                 let mut words = format!("Rate limit reached for {model}.");
@@ -91,9 +102,15 @@ impl Problem {
                 Kind::Quota,
                 "You exceeded your current quota, please check your plan and billing details.",
             ),
-            Fault::Overloaded { .. } => Self::new(Kind::Overloaded, "Overloaded"),
+            Fault::Overloaded { wait, seconds, .. } => Self {
+                wait: Some((*wait, *seconds)),
+                ..Self::new(Kind::Overloaded, "Overloaded")
+            },
             Fault::ServerError { .. } => Self::new(Kind::Server, "Internal server error"),
-            Fault::Unauthorized => Self::new(Kind::Authentication, "invalid x-api-key"),
+            Fault::Unauthorized => Self::new(
+                Kind::Authentication,
+                "API key not valid. Please pass a valid API key.",
+            ),
             Fault::ContextTooLong { .. } => Self::too_long(context + 1, context),
             Fault::Html
             | Fault::Reset

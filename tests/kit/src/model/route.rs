@@ -33,6 +33,20 @@ pub(crate) struct Route {
     pub(crate) framing: Framing,
 }
 
+impl Route {
+    /// Whether the answer is an array of JSON.
+    pub(crate) fn is_array(&self) -> bool {
+        let streams = matches!(
+            self.operation,
+            Operation::Generate {
+                stream: Some(true),
+                ..
+            }
+        );
+        streams && self.framing == Framing::Array
+    }
+}
+
 /// The route of a request, if its path is one of a protocol.
 pub(crate) fn find(parts: &Parts) -> Option<Route> {
     let path = parts.uri.path();
@@ -52,9 +66,10 @@ pub(crate) fn find(parts: &Parts) -> Option<Route> {
         stream: None,
     };
     let count = || Operation::Count { model: None };
-    let listed = match parts.headers.contains_key("anthropic-version") {
-        true => Protocol::Anthropic,
-        false => Protocol::Chat,
+    let listed = if parts.headers.contains_key("anthropic-version") {
+        Protocol::Anthropic
+    } else {
+        Protocol::Chat
     };
     let get = parts.method == Method::GET;
     let (protocol, operation, framing) = match path {

@@ -79,6 +79,7 @@ async fn answer(
         connection,
         protocol: route.protocol,
         path: parts.uri.path().to_owned(),
+        in_array: route.is_array(),
     };
     model_call.answer(&route, &parts, &body).await
 }
@@ -106,6 +107,8 @@ struct Call {
     connection: Connection,
     protocol: Protocol,
     path: String,
+    /// A refusal stands in an array, as an answer would.
+    in_array: bool,
 }
 
 impl Call {
@@ -115,9 +118,9 @@ impl Call {
         }
         let script = &self.shared.script;
         match &route.operation {
-            Operation::Models => self.json(&self.protocol.wire().models(script)),
+            Operation::Models => json_reply(&self.protocol.wire().models(script)),
             Operation::Model(name) => match wire::model(self.protocol, script, name) {
-                Some(model) => self.json(&model),
+                Some(model) => json_reply(&model),
                 None => self.refuse(&unknown_model(name)),
             },
             Operation::Show => {
@@ -125,12 +128,12 @@ impl Call {
                 let name = body["model"].as_str().or(body["name"].as_str());
                 let name = name.unwrap_or_default();
                 match wire::show(script, name) {
-                    Some(shown) => self.json(&shown),
+                    Some(shown) => json_reply(&shown),
                     None => self.refuse(&unknown_model(name)),
                 }
             }
             Operation::Count { model } => match self.count(body, model.as_deref()) {
-                Ok(counted) => self.json(&counted),
+                Ok(counted) => json_reply(&counted),
                 Err(problem) => self.refuse(&problem),
             },
             Operation::Generate { model, stream } => {
@@ -299,7 +302,7 @@ impl Call {
             alternate: !self.shared.script.merge_roles && self.protocol != Protocol::Responses,
             signed: self.protocol == Protocol::Gemini && model.wants_signatures(),
         };
-        history::check(asked, rules, &book.issued(self.protocol))
+        history::check(asked, rules, book.issued(self.protocol))
             .map_err(|violation| self.protocol.wire().violation(&violation))
     }
 
@@ -322,7 +325,6 @@ impl Call {
             Some(Fault::Reset) => return None,
             Some(Fault::RefuseConnections { seconds }) => {
                 self.refuse_connections(*seconds).await;
-                return None;
             }
             Some(Fault::Html) => {
                 let page = "<html><head><title>502 Bad Gateway</title></head><body>\
@@ -364,16 +366,18 @@ impl Call {
         Some(reply(StatusCode::OK, content_type, &headers, body))
     }
 
-    /// Closes the door, and lets it be opened again when the time has come.
+    /// Closes the door, which resets this connection too, and opens it when the time has come: in a
+    /// task of its own, as this one ends with its connection.
     async fn refuse_connections(&self, seconds: f64) {
         let shared = Arc::clone(&self.shared);
-        self.shared.door.close().await;
         let span = std::time::Duration::try_from_secs_f64(seconds).unwrap_or_default();
         self.shared.tasks.spawn(async move {
-            let stop = shared.stop.clone();
-            let _ = stop.run_until_cancelled(tokio::time::sleep(span)).await;
+            shared.door.close().await;
+            let sleep = tokio::time::sleep(span);
+            let _ = shared.stop.run_until_cancelled(sleep).await;
             shared.door.open();
         });
+        std::future::pending::<()>().await;
     }
 
     /// A body that takes its steps, and counts what it sends.
@@ -423,15 +427,6 @@ impl Call {
         Body::from_stream(stream)
     }
 
-    fn json(&self, value: &Value) -> Response {
-        reply(
-            StatusCode::OK,
-            "application/json",
-            &[],
-            value.to_string().into(),
-        )
-    }
-
     fn refuse(&self, problem: &Problem) -> Response {
         let mut refusal = self.protocol.wire().refusal(problem);
         if let Some(name) = self.protocol.request_id_header() {
@@ -439,7 +434,11 @@ impl Call {
         }
         let status =
             StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let body = refusal.body.to_string();
+        let body = if self.in_array {
+            json!([refusal.body]).to_string()
+        } else {
+            refusal.body.to_string()
+        };
         reply(status, "application/json", &refusal.headers, body.into())
     }
 }
@@ -515,8 +514,10 @@ fn key(protocol: Protocol, parts: &Parts, key: &str) -> Result<(), Problem> {
         Some(given) if given == key => Ok(()),
         Some(_) => Err(Problem::new(
             Kind::Authentication,
-            "the API key is not valid",
+            "API key not valid. Please pass a valid API key.",
         )),
+        // Google takes a caller without a key for one without a right.
+        None if protocol == Protocol::Gemini => Err(Problem::new(Kind::Other(403), words)),
         None => Err(Problem::new(Kind::Authentication, words)),
     }
 }
@@ -532,6 +533,11 @@ fn plain(status: StatusCode, words: &str) -> Response {
         &[],
         words.to_owned().into(),
     )
+}
+
+fn json_reply(value: &Value) -> Response {
+    let body = value.to_string();
+    reply(StatusCode::OK, "application/json", &[], body.into())
 }
 
 fn reply(

@@ -128,10 +128,14 @@ fn frame(event: Option<&'static str>, data: &Value) -> Frame {
 
 /// The general headers of waiting; a protocol adds its own for [`Wait::Reset`].
 fn wait_headers(problem: &Problem) -> Vec<(&'static str, String)> {
+    let retry = problem.should_retry.into_iter();
+    let mut headers: Vec<_> = retry
+        .map(|retry| ("x-should-retry", retry.to_string()))
+        .collect();
     let Some((wait, seconds)) = problem.wait else {
-        return Vec::new();
+        return headers;
     };
-    match wait {
+    headers.extend(match wait {
         Wait::RetryAfter => vec![("retry-after", plain(seconds))],
         Wait::RetryAfterMs => vec![("retry-after-ms", plain(seconds * 1000.0))],
         Wait::RetryAfterDate => {
@@ -140,7 +144,8 @@ fn wait_headers(problem: &Problem) -> Vec<(&'static str, String)> {
             vec![("retry-after", date)]
         }
         Wait::None | Wait::Reset | Wait::RetryInfo | Wait::Message => Vec::new(),
-    }
+    });
+    headers
 }
 
 /// A moment that many seconds from now.
@@ -174,7 +179,8 @@ fn openai_refusal(problem: &Problem) -> Refusal {
         Kind::Overloaded => (503, "server_error", Some("server_is_overloaded")),
         Kind::Server => (500, "server_error", Some("server_error")),
         Kind::Conflict => (409, "conflict_error", Some("repeated_request")),
-        Kind::Other(status) => (status, "server_error", None),
+        Kind::Other(status @ 500..) => (status, "server_error", None),
+        Kind::Other(status) => (status, "invalid_request_error", None),
     };
     let mut headers = wait_headers(problem);
     if let Some((Wait::Reset, seconds)) = problem.wait {
@@ -183,9 +189,6 @@ fn openai_refusal(problem: &Problem) -> Refusal {
             ("x-ratelimit-remaining-requests", "0".to_owned()),
             ("x-ratelimit-reset-requests", go_duration(seconds)),
         ]);
-    }
-    if problem.kind == Kind::Conflict {
-        headers.push(("x-should-retry", "false".to_owned()));
     }
     Refusal {
         status,

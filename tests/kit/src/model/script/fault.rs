@@ -13,6 +13,8 @@ pub enum Fault {
         code: u16,
         /// The words.
         message: Option<String>,
+        /// What `x-should-retry` says, if it is there.
+        should_retry: Option<bool>,
     },
     /// Too many requests.
     RateLimit {
@@ -34,6 +36,12 @@ pub enum Fault {
     },
     /// The provider is overloaded: 529 at Anthropic, 503 elsewhere.
     Overloaded {
+        /// How the client is told to wait.
+        #[serde(default)]
+        wait: Wait,
+        /// The time to wait.
+        #[serde(default = "one")]
+        seconds: f64,
         /// After a 200.
         #[serde(default)]
         stream: bool,
@@ -111,7 +119,7 @@ impl Fault {
             self,
             Self::RateLimit { stream: true, .. }
                 | Self::Quota { stream: true }
-                | Self::Overloaded { stream: true }
+                | Self::Overloaded { stream: true, .. }
                 | Self::ServerError { stream: true }
                 | Self::ContextTooLong { stream: true }
         )

@@ -5,6 +5,10 @@ use serde::Deserialize;
 /// The form of an answer; the default is what the provider sends.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a switch of its own in the script"
+)]
 pub struct Shape {
     /// How lines end; NDJSON, where a lone CR ends no line, has LF instead.
     pub line_end: LineEnd,
@@ -28,6 +32,8 @@ pub struct Shape {
     pub drip: Option<Drip>,
     /// How several calls are mixed.
     pub calls: CallShape,
+    /// Calls have no ids, as those of older Geminis and Ollamas have none.
+    pub without_ids: bool,
     /// What is said of the tokens.
     pub usage: UsageReport,
 }

@@ -5,7 +5,7 @@ mod read;
 use serde_json::{Value, json};
 
 use super::{Refusal, Wire, frame, plain, then, wait_headers, words};
-use crate::model::answer::{Answer, Block, Frame, Thought};
+use crate::model::answer::{Answer, Block, Frame, Thought, pieces};
 use crate::model::asked::Asked;
 use crate::model::history::Violation;
 use crate::model::problem::{Kind, Problem};
@@ -79,9 +79,6 @@ impl Wire for Anthropic {
                 ("anthropic-ratelimit-requests-remaining", "0".to_owned()),
                 ("anthropic-ratelimit-requests-reset", reset),
             ]);
-        }
-        if problem.kind == Kind::Conflict {
-            headers.push(("x-should-retry", "false".to_owned()));
         }
         let body = error(problem);
         Refusal {
@@ -242,23 +239,23 @@ fn blocks(answer: &Answer) -> Vec<Block> {
     if let Some(thought) = &answer.thought {
         let index = answer.number(blocks.len());
         let mut content = thinking(thought);
-        let mut pieces = Vec::new();
+        let mut deltas = Vec::new();
         if !thought.redacted {
             content["thinking"] = "".into();
             content["signature"] = "".into();
-            let texts = answer.pieces(&thought.text).into_iter();
-            pieces.extend(
+            let texts = pieces(&thought.text).into_iter();
+            deltas.extend(
                 texts.map(|text| {
                     delta(index, json!({ "type": "thinking_delta", "thinking": text }))
                 }),
             );
             let signature = seal(thought);
-            pieces.push(delta(
+            deltas.push(delta(
                 index,
                 json!({ "type": "signature_delta", "signature": signature }),
             ));
         }
-        blocks.push(block(index, content, pieces));
+        blocks.push(block(index, content, deltas));
     }
     if answer.shape.unknown_block {
         let index = answer.number(blocks.len());
@@ -271,7 +268,7 @@ fn blocks(answer: &Answer) -> Vec<Block> {
     }
     if let Some(text) = &answer.text {
         let index = answer.number(blocks.len());
-        let texts = answer.pieces(text).into_iter();
+        let texts = pieces(text).into_iter();
         let pieces = texts.map(|text| delta(index, json!({ "type": "text_delta", "text": text })));
         let content = json!({ "type": "text", "text": "", "citations": null });
         blocks.push(block(index, content, pieces.collect()));
@@ -336,7 +333,9 @@ fn kind(kind: Kind) -> (u16, &'static str) {
         Kind::Other(status) => (
             status,
             match status {
+                ..400 | 400 => "invalid_request_error",
                 403 => "permission_error",
+                529 => "overloaded_error",
                 504 => "timeout_error",
                 _ => "api_error",
             },

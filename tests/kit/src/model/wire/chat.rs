@@ -5,7 +5,7 @@ mod read;
 use serde_json::{Value, json};
 
 use super::{Refusal, Wire, frame, openai_models, openai_refusal, words};
-use crate::model::answer::{Answer, Block, CallOut, Frame};
+use crate::model::answer::{Answer, Block, CallOut, Frame, pieces};
 use crate::model::asked::Asked;
 use crate::model::history::Violation;
 use crate::model::problem::{Kind, Problem};
@@ -25,7 +25,7 @@ impl Wire for Chat {
             None,
         )];
         if let Some(thought) = answer.thought.iter().find(|thought| !thought.redacted) {
-            let texts = answer.pieces(&thought.text).into_iter();
+            let texts = pieces(&thought.text).into_iter();
             frames.extend(
                 texts.map(|text| chunk(answer, json!({ "reasoning_content": text }), None)),
             );
@@ -35,7 +35,7 @@ impl Wire for Chat {
         }
         if let Some(text) = &answer.text {
             let field = field(answer);
-            let texts = answer.pieces(text).into_iter();
+            let texts = pieces(text).into_iter();
             frames.extend(texts.map(|text| chunk(answer, json!({ field: text }), None)));
         }
         let end = Some(stop(answer.stop));
@@ -192,7 +192,7 @@ fn block(answer: &Answer, nth: usize, call: &CallOut) -> Block {
         "function": { "name": call.name, "arguments": "" },
     }]});
     let text = call.text();
-    let pieces = answer.pieces(&text).into_iter().map(|text| {
+    let pieces = pieces(&text).into_iter().map(|text| {
         let delta =
             json!({ "tool_calls": [{ "index": index, "function": { "arguments": text } }] });
         chunk(answer, delta, None)

@@ -5,7 +5,7 @@ mod read;
 use serde_json::{Value, json};
 
 use super::{Refusal, Wire, frame, plain, wait_headers, words};
-use crate::model::answer::{Answer, CallOut, Frame};
+use crate::model::answer::{Answer, CallOut, Frame, pieces};
 use crate::model::asked::Asked;
 use crate::model::history::Violation;
 use crate::model::problem::{Kind, Problem};
@@ -22,14 +22,14 @@ impl Wire for Gemini {
     fn frames(&self, answer: &Answer) -> Vec<Frame> {
         let mut groups: Vec<Vec<Value>> = Vec::new();
         if let Some(thought) = answer.thought.iter().find(|thought| !thought.redacted) {
-            let texts = answer.pieces(&thought.text).into_iter();
+            let texts = pieces(&thought.text).into_iter();
             groups.extend(texts.map(|text| vec![json!({ "text": text, "thought": true })]));
         }
         if answer.shape.unknown_block {
             groups.push(vec![json!({ "hologram": { "data": "?" } })]);
         }
         if let Some(text) = &answer.text {
-            let texts = answer.pieces(text).into_iter();
+            let texts = pieces(text).into_iter();
             groups.extend(texts.map(|text| vec![json!({ "text": text })]));
         }
         if !answer.calls.is_empty() {
@@ -157,7 +157,10 @@ fn text_signature(answer: &Answer) -> Option<String> {
 fn calls(answer: &Answer) -> Vec<Value> {
     let calls = answer.calls.iter().filter(|call| !call.unfinished);
     let calls = calls.enumerate().map(|(nth, call)| {
-        let function = json!({ "id": call.id, "name": call.name, "args": call.arguments.value() });
+        let mut function = json!({ "name": call.name, "args": call.arguments.value() });
+        if !answer.shape.without_ids {
+            function["id"] = call.id.clone().into();
+        }
         let mut part = json!({ "functionCall": function });
         if nth == 0 {
             part["thoughtSignature"] = signature(answer, call).into();
@@ -212,11 +215,12 @@ fn stop(stop: Stop) -> &'static str {
 
 fn kind(kind: Kind) -> (u16, &'static str) {
     match kind {
-        Kind::Invalid | Kind::UnknownParameter | Kind::Unsupported | Kind::ContextTooLong => {
-            (400, "INVALID_ARGUMENT")
-        }
-        // Google says 400 of a key that it does not know, and 403 of one without a right.
-        Kind::Authentication => (401, "UNAUTHENTICATED"),
+        // Google says so of a key that it does not know, too.
+        Kind::Authentication
+        | Kind::Invalid
+        | Kind::UnknownParameter
+        | Kind::Unsupported
+        | Kind::ContextTooLong => (400, "INVALID_ARGUMENT"),
         Kind::NotFound => (404, "NOT_FOUND"),
         Kind::Conflict => (409, "ABORTED"),
         Kind::TooLarge => (413, "INVALID_ARGUMENT"),
@@ -226,6 +230,7 @@ fn kind(kind: Kind) -> (u16, &'static str) {
         Kind::Other(status) => (
             status,
             match status {
+                401 => "UNAUTHENTICATED",
                 403 => "PERMISSION_DENIED",
                 499 => "CANCELLED",
                 504 => "DEADLINE_EXCEEDED",
@@ -255,6 +260,13 @@ fn error(problem: &Problem) -> Value {
         details.push(json!({
             "@type": "type.googleapis.com/google.rpc.RetryInfo",
             "retryDelay": format!("{}s", plain(seconds)),
+        }));
+    }
+    if problem.kind == Kind::Authentication {
+        details.push(json!({
+            "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+            "reason": "API_KEY_INVALID",
+            "domain": "googleapis.com",
         }));
     }
     let quota = match problem.kind {

@@ -5,7 +5,7 @@ mod read;
 use serde_json::{Value, json};
 
 use super::{Refusal, Wire, frame, wait_headers, words};
-use crate::model::answer::{Answer, Frame};
+use crate::model::answer::{Answer, Frame, pieces};
 use crate::model::asked::Asked;
 use crate::model::history::Violation;
 use crate::model::problem::{Kind, Problem};
@@ -22,14 +22,14 @@ impl Wire for Ollama {
         let mut frames = Vec::new();
         let mut say = |message: Value| frames.push(frame(None, &line(answer, message)));
         if let Some(thought) = answer.thought.iter().find(|thought| !thought.redacted) {
-            for text in answer.pieces(&thought.text) {
+            for text in pieces(&thought.text) {
                 say(json!({ "role": "assistant", "content": "", "thinking": text }));
             }
         }
         if answer.shape.unknown_block {
             say(json!({ "role": "assistant", "content": "", "hologram": { "data": "?" } }));
         }
-        let texts = answer.text.as_deref().map(|text| answer.pieces(text));
+        let texts = answer.text.as_deref().map(|text| pieces(text));
         let mut texts = texts.unwrap_or_default().into_iter();
         let calls = calls(answer);
         // Calls may come in any line, also between two of the text.
@@ -189,7 +189,11 @@ fn calls(answer: &Answer) -> Vec<Value> {
             "name": call.name,
             "arguments": call.arguments.value(),
         });
-        json!({ "id": call.id, "function": function })
+        if answer.shape.without_ids {
+            json!({ "function": function })
+        } else {
+            json!({ "id": call.id, "function": function })
+        }
     });
     calls.collect()
 }

@@ -5,7 +5,7 @@ mod read;
 use serde_json::{Value, json};
 
 use super::{Refusal, Wire, frame, openai_models, openai_refusal, words};
-use crate::model::answer::{Answer, Block, CallOut, Frame, Thought};
+use crate::model::answer::{Answer, Block, CallOut, Frame, Thought, pieces};
 use crate::model::asked::Asked;
 use crate::model::history::Violation;
 use crate::model::problem::{Kind, Problem};
@@ -143,13 +143,14 @@ fn response(answer: &Answer, status: &str, output: &[Value]) -> Value {
         Stop::ContentFilter => Some("content_filter"),
         _ => Some("max_output_tokens"),
     };
-    let failed = status == "failed" && answer.stop == Stop::Context;
-    let error = failed.then(|| {
-        json!({
-            "code": "context_length_exceeded",
-            "message": "Your input exceeds the context window of this model.",
-        })
-    });
+    let (code, message) = match answer.stop {
+        Stop::Context => (
+            "context_length_exceeded",
+            "Your input exceeds the context window of this model.",
+        ),
+        _ => ("server_error", "The model produced invalid content."),
+    };
+    let error = (status == "failed").then(|| json!({ "code": code, "message": message }));
     json!({
         "id": answer.id("resp_", 0),
         "object": "response",
@@ -224,9 +225,10 @@ fn items(answer: &Answer) -> Vec<Value> {
 }
 
 fn reasoning(answer: &Answer, thought: &Thought, whole: bool) -> Value {
-    let summary = match whole && !thought.redacted {
-        true => json!([{ "type": "summary_text", "text": thought.text }]),
-        false => json!([]),
+    let summary = if whole && !thought.redacted {
+        json!([{ "type": "summary_text", "text": thought.text }])
+    } else {
+        json!([])
     };
     let sealed = (whole && answer.sealed).then(|| seal(answer, thought));
     json!({
@@ -333,7 +335,7 @@ fn summary(answer: &Answer, thought: &Thought, index: usize) -> Vec<Frame> {
     let empty = json!({ "part": { "type": "summary_text", "text": "" } });
     let whole = json!({ "part": { "type": "summary_text", "text": thought.text } });
     let mut frames = vec![event("response.reasoning_summary_part.added", place(empty))];
-    let texts = answer.pieces(&thought.text).into_iter();
+    let texts = pieces(&thought.text).into_iter();
     frames.extend(texts.map(|text| {
         event(
             "response.reasoning_summary_text.delta",
@@ -357,19 +359,20 @@ fn text_events(answer: &Answer, text: &str, index: usize) -> Vec<Frame> {
         }
         more
     };
-    let (delta, done, field) = match refused {
-        true => ("response.refusal.delta", "response.refusal.done", "refusal"),
-        false => (
+    let (delta, done, field) = if refused {
+        ("response.refusal.delta", "response.refusal.done", "refusal")
+    } else {
+        (
             "response.output_text.delta",
             "response.output_text.done",
             "text",
-        ),
+        )
     };
     let mut frames = vec![event(
         "response.content_part.added",
         place(json!({ "part": part(answer, "") })),
     )];
-    let texts = answer.pieces(text).into_iter();
+    let texts = pieces(text).into_iter();
     frames.extend(texts.map(|text| event(delta, place(json!({ "delta": text })))));
     if answer.stop != Stop::MaxTokens {
         frames.push(event(done, place(json!({ field: text }))));

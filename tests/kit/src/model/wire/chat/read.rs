@@ -230,7 +230,7 @@ fn said(place: &str, content: Option<&Value>, calls: Vec<Call>) -> Result<Vec<Pa
     if let Some(content) = content.filter(|content| !content.is_null()) {
         let text = text(place, content)?;
         // Beside calls an empty text is usual.
-        if !(text.is_empty() && !calls.is_empty()) {
+        if !text.is_empty() || calls.is_empty() {
             parts.push(Part::Text(text));
         }
     }

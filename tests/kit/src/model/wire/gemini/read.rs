@@ -69,7 +69,8 @@ struct Call {
 struct Response {
     id: Option<String>,
     name: String,
-    response: serde_json::Map<String, Value>,
+    #[serde(rename = "response")]
+    content: serde_json::Map<String, Value>,
     will_continue: Option<bool>,
     scheduling: Option<String>,
     parts: Option<IgnoredAny>,
@@ -225,7 +226,7 @@ fn read_part(
     } else if let Some(response) = part.function_response {
         Part::Result(ResultPart {
             id: ids.of(response.id, &response.name),
-            text: Value::Object(response.response).to_string(),
+            text: Value::Object(response.content).to_string(),
         })
     } else if let Some(text) = part.text {
         // A signature may come on a text that is empty.

@@ -137,7 +137,10 @@ fn push(asked: &mut Asked, at: usize, written: Written) -> Result<(), Problem> {
         }
         "user" => Role::User,
         "assistant" => Role::Assistant,
-        "tool" => return result(asked, at, written),
+        "tool" => {
+            result(asked, at, written);
+            return Ok(());
+        }
         _ => {
             let words = "invalid role: it is one of system, user, assistant, tool";
             return Err(Problem::invalid(&format!("messages[{at}].role"), words));
@@ -153,7 +156,7 @@ fn push(asked: &mut Asked, at: usize, written: Written) -> Result<(), Problem> {
     let Some(message) = asked.messages.last_mut() else {
         return Ok(());
     };
-    if !(written.content.is_empty() && !calls.is_empty()) {
+    if !written.content.is_empty() || calls.is_empty() {
         message.parts.push(Part::Text(written.content));
     }
     for (nth, call) in calls.into_iter().enumerate() {
@@ -168,7 +171,7 @@ fn push(asked: &mut Asked, at: usize, written: Written) -> Result<(), Problem> {
 }
 
 /// A result belongs to the call of its id, else to the next call of its name, else to the next.
-fn result(asked: &mut Asked, at: usize, written: Written) -> Result<(), Problem> {
+fn result(asked: &mut Asked, at: usize, written: Written) {
     let in_row = asked
         .messages
         .last()
@@ -206,5 +209,4 @@ fn result(asked: &mut Asked, at: usize, written: Written) -> Result<(), Problem>
             parts: vec![part],
         }),
     }
-    Ok(())
 }
