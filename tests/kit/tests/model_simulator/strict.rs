@@ -1,5 +1,7 @@
 //! What the simulator refuses, as the providers do.
 
+use std::path::Path;
+
 use patchfleet_testkit::model::Protocol;
 use serde_json::{Value, json};
 
@@ -138,6 +140,75 @@ async fn parameters_models_and_keys_have_to_be_right() {
     }
 }
 
+/// The parameters that a client of a provider has in its types.
+fn parameters(file: &str, interface: &str) -> Vec<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("npm/node_modules")
+        .join(file);
+    let text = std::fs::read_to_string(&path)
+        .unwrap_or_else(|error| panic!("{}: {error}; `make setup` installs it", path.display()));
+    let start = text.find(&format!("interface {interface} {{")).unwrap();
+    let lines = text[start..]
+        .lines()
+        .skip(1)
+        .take_while(|line| !line.starts_with('}'));
+    let names = lines.filter_map(|line| {
+        let line = line.strip_prefix("    ")?;
+        let (name, _) = line.split_once(':')?;
+        let name = name.trim_end_matches('?');
+        let is_name = name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        is_name.then(|| name.to_owned())
+    });
+    names.collect()
+}
+
+#[tokio::test]
+async fn every_parameter_of_the_providers_own_clients_is_known() {
+    let chat = "openai/resources/chat/completions/completions.d.ts";
+    let anthropic = "@anthropic-ai/sdk/resources/messages/messages.d.ts";
+    for (protocol, file, interface, least) in [
+        (
+            Protocol::Anthropic,
+            anthropic,
+            "MessageCreateParamsBase",
+            15,
+        ),
+        (
+            Protocol::Responses,
+            "openai/resources/responses/responses.d.ts",
+            "ResponseCreateParamsBase",
+            25,
+        ),
+        (Protocol::Chat, chat, "ChatCompletionCreateParamsBase", 30),
+        (
+            Protocol::Ollama,
+            "ollama/dist/browser.d.ts",
+            "ChatRequest",
+            8,
+        ),
+    ] {
+        let names = parameters(file, interface);
+        assert!(names.len() > least, "{names:?}");
+        let client = Client::start(SCRIPT).await;
+        for name in names {
+            // These were given up before there were tools.
+            if matches!(name.as_str(), "functions" | "function_call") {
+                continue;
+            }
+            let body = changed(protocol, |body| body[&name] = json!({ "hologram": 1 }));
+            let answer = client.send(protocol, &body, false).await.unwrap();
+            let said = String::from_utf8_lossy(&answer.bytes);
+            // The value may be wrong, the name is not.
+            let unknown = [format!("'{name}'"), format!("{name}: Extra inputs")];
+            let unknown = unknown.iter().any(|words| said.contains(words.as_str()))
+                && (said.contains("Extra inputs") || said.contains("Unknown parameter"));
+            assert!(!unknown, "{protocol:?} {name}: {said}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_key_that_is_missing_or_wrong_is_refused() {
     for protocol in ALL {
@@ -267,6 +338,22 @@ async fn roles_take_turns_and_each_call_has_its_result_directly_after_it() {
         client.nothing_failed();
     }
     insta::assert_snapshot!("histories", seen);
+}
+
+#[tokio::test]
+async fn a_system_message_in_the_middle_belongs_to_no_side() {
+    let client = Client::start(SCRIPT).await;
+    let protocol = Protocol::Anthropic;
+    let body = changed(protocol, |body| {
+        let list = messages(protocol, body);
+        *list = history(protocol, "u c1 r1 a u");
+        list.insert(2, json!({ "role": "system", "content": "Be brief." }));
+        list.push(json!({ "role": "system", "content": "Be briefer." }));
+    });
+    assert_eq!(
+        client.send(protocol, &body, true).await.unwrap().status,
+        200
+    );
 }
 
 #[tokio::test]

@@ -154,6 +154,12 @@ pub(super) fn request(body: &Value) -> Result<Asked, Problem> {
         asked.tools.push(tool.name);
     }
     for (at, written) in request.messages.iter().enumerate() {
+        // What is said to the model in the middle belongs to no side.
+        if written.role == "system" {
+            let text = system(Some(&written.content))?;
+            asked.system = format!("{}\n{text}", asked.system);
+            continue;
+        }
         asked.messages.push(message(at, written)?);
     }
     Ok(asked)
@@ -224,7 +230,7 @@ fn message(at: usize, written: &Written) -> Result<Message, Problem> {
             let name = format!("messages.{at}.role");
             return Err(Problem::invalid(
                 &name,
-                "Input should be 'user' or 'assistant'",
+                "Input should be 'user', 'assistant' or 'system'",
             ));
         }
     };
