@@ -11,6 +11,7 @@
 mod answer;
 mod asked;
 mod book;
+mod cache;
 mod connection;
 mod deliver;
 mod history;

@@ -87,7 +87,7 @@ pub(crate) struct Block {
 
 impl Answer {
     /// The answer of a turn to a request with that hash.
-    pub(crate) fn of(turn: &Turn, asked: &Asked, hash: &str, tokens: u64) -> Self {
+    pub(crate) fn of(turn: &Turn, asked: &Asked, hash: &str, input: Usage) -> Self {
         let seed = hash[..16].to_owned();
         let stop = turn.stop.unwrap_or(if turn.calls.is_empty() {
             Stop::End
@@ -110,7 +110,7 @@ impl Answer {
             })
             .collect();
         Self {
-            usage: turn.usage.unwrap_or_else(|| estimate(turn, asked, tokens)),
+            usage: turn.usage.unwrap_or_else(|| estimate(turn, asked, input)),
             thought: turn.thinking.as_ref().map(|text| Thought {
                 text: text.clone(),
                 redacted: turn.redacted,
@@ -201,7 +201,7 @@ fn call_id(call: &Call, seed: &str, number: usize) -> String {
 }
 
 /// Tokens by the simulator's own measure.
-fn estimate(turn: &Turn, asked: &Asked, tokens: u64) -> Usage {
+fn estimate(turn: &Turn, asked: &Asked, input: Usage) -> Usage {
     let quarter = |text: &str| (text.len() as u64).div_ceil(4);
     let reasoning = turn.thinking.as_deref().map_or(0, quarter);
     let calls = turn.calls.iter();
@@ -211,10 +211,9 @@ fn estimate(turn: &Turn, asked: &Asked, tokens: u64) -> Usage {
     let output = reasoning + turn.text.as_deref().map_or(0, quarter) + calls;
     let output = output.max(1).min(asked.max_output.unwrap_or(u64::MAX));
     Usage {
-        input: tokens,
         output,
         reasoning: reasoning.min(output),
-        ..Usage::default()
+        ..input
     }
 }
 

@@ -22,6 +22,8 @@ pub(crate) struct Asked {
     pub(crate) max_output: Option<u64>,
     /// The window that the request asks for.
     pub(crate) window: Option<u64>,
+    /// What of the prompt is to be cached is marked.
+    pub(crate) cache_marks: bool,
     /// Sampling parameters that are set.
     pub(crate) sampling: Vec<&'static str>,
 }

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use serde::Serialize;
 
 use super::asked::Asked;
+use super::cache::Cache;
 use super::history::Issued;
 use super::problem::{Kind, Problem};
 use super::script::{Fault, Script, Turn, Usage, When};
@@ -76,6 +77,7 @@ pub(crate) struct Book {
     /// Requests that were answered, and whether a fault was the answer.
     answered: HashMap<String, bool>,
     issued: HashMap<Protocol, HashMap<String, Issued>>,
+    pub(crate) cache: Cache,
 }
 
 /// A turn that is to answer.

@@ -139,6 +139,9 @@ pub struct Model {
     /// Takes tools; otherwise they are refused.
     #[serde(default = "yes")]
     pub tools: bool,
+    /// Estimates what its provider's cache had: the start that a prompt shares with an earlier one.
+    #[serde(default)]
+    pub cache: bool,
     /// Insists on the signature of its calls, as Gemini 3 does; so do models named `gemini-3…`.
     #[serde(default)]
     pub signatures: bool,
@@ -152,6 +155,7 @@ impl Model {
             max_output: Self::default_output(),
             sampling: true,
             tools: true,
+            cache: false,
             signatures: false,
         }
     }

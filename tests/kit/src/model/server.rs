@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 use super::answer::{self, Answer};
 use super::asked::{self, Asked};
 use super::book::{Book, RequestRecord};
+use super::cache::Prompt;
 use super::connection::{Connection, Door};
 use super::deliver::{self, Step};
 use super::history::{self, Issued, Rules};
@@ -240,7 +241,8 @@ impl Call {
         record.stream = asked.stream;
         self.judge(&asked, tokens, &mut book)?;
         let taken = book.take(&self.shared.script, &asked, hash)?;
-        let answer = Answer::of(&taken.turn, &asked, hash, tokens);
+        let input = self.input(&asked, body, tokens, &mut book);
+        let answer = Answer::of(&taken.turn, &asked, hash, input);
         let record = &mut book.state.requests[place];
         record.turn = Some(taken.number);
         record.fault.clone_from(&taken.turn.fault);
@@ -304,6 +306,34 @@ impl Call {
         };
         history::check(asked, rules, book.issued(self.protocol))
             .map_err(|violation| self.protocol.wire().violation(&violation))
+    }
+
+    /// The input by class: read from a cache is what an earlier prompt had, and Anthropic writes the
+    /// rest if it is told to cache.
+    fn input(&self, asked: &Asked, body: &Value, tokens: u64, book: &mut Book) -> Usage {
+        let marked = self.protocol == Protocol::Anthropic && asked.cache_marks;
+        let model = self.shared.script.model(&asked.model);
+        let cached = model.is_some_and(|model| model.cache)
+            && (marked || self.protocol != Protocol::Anthropic);
+        let prompt = Prompt {
+            protocol: self.protocol,
+            model: &asked.model,
+            conversation: &asked.first_text(),
+            tokens,
+        };
+        let cache_read = if cached {
+            book.cache.read(&prompt, body)
+        } else {
+            0
+        };
+        let rest = tokens - cache_read;
+        let cache_write = if cached && marked { rest } else { 0 };
+        Usage {
+            input: rest - cache_write,
+            cache_read,
+            cache_write,
+            ..Usage::default()
+        }
     }
 
     fn model(&self, asked: &Asked) -> Result<&super::script::Model, Problem> {

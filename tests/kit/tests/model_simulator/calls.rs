@@ -196,6 +196,61 @@ fn outputs(protocol: Protocol, events: &[Value]) -> Vec<u64> {
 }
 
 #[tokio::test]
+async fn a_cache_has_what_a_prompt_repeats_from_its_start() {
+    let script = "{models: [{name: simulated, cache: true}], turns: [{text: Yes., forever: true}]}";
+    let long = "This is said in each of the requests. ".repeat(20);
+    for protocol in ALL {
+        let client = Client::start(script).await;
+        let mut body = ask(protocol, &long);
+        let mark = |body: &mut Value| {
+            if protocol == Protocol::Anthropic {
+                body["cache_control"] = json!({ "type": "ephemeral" });
+            }
+        };
+        mark(&mut body);
+        client.send(protocol, &body, false).await.unwrap();
+        let (model, more) = if protocol == Protocol::Gemini {
+            let said =
+                |role: &str, text: &str| json!({ "role": role, "parts": [{ "text": text }] });
+            (said("model", "Yes."), said("user", "And?"))
+        } else {
+            let said = |role: &str, text: &str| json!({ "role": role, "content": text });
+            (said("assistant", "Yes."), said("user", "And?"))
+        };
+        messages(protocol, &mut body).extend([model, more]);
+        client.send(protocol, &body, false).await.unwrap();
+        let mut other = ask(protocol, &format!("Now {long}"));
+        mark(&mut other);
+        client.send(protocol, &other, false).await.unwrap();
+        let billed: Vec<_> = client
+            .simulator
+            .state()
+            .requests
+            .iter()
+            .map(|it| it.billed)
+            .collect();
+        assert_eq!(billed[0].cache_read, 0, "{protocol:?}");
+        assert!(
+            billed[1].cache_read > billed[0].prompt() * 3 / 4,
+            "{protocol:?} {billed:?}"
+        );
+        assert!(
+            billed[2].cache_read < billed[2].prompt() / 4,
+            "{protocol:?} {billed:?}"
+        );
+        let written = protocol == Protocol::Anthropic;
+        assert!(
+            billed.iter().all(|it| (it.cache_write > 0) == written),
+            "{billed:?}"
+        );
+        assert!(
+            billed.iter().all(|it| (it.input == 0) == written),
+            "{billed:?}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn usage_is_right_missing_zero_doubled_or_absurd() {
     let reports = ["right", "missing", "zero", "doubled", "absurd"];
     let turn = |report: &str| {

@@ -143,6 +143,7 @@ pub(super) fn request(body: &Value) -> Result<Asked, Problem> {
         thinking: thinking(request.thinking.as_ref(), request.max_tokens)?,
         system: system(request.system.as_ref())?,
         max_output: request.max_tokens,
+        cache_marks: marks > 0,
         sampling: sampling.iter().filter(|it| it.1).map(|it| it.0).collect(),
         ..Asked::default()
     };
