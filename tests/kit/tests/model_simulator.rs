@@ -7,6 +7,8 @@ mod calls;
 mod client;
 #[path = "model_simulator/errors.rs"]
 mod errors;
+#[path = "model_simulator/sample.rs"]
+mod sample;
 #[path = "model_simulator/script.rs"]
 mod script;
 #[path = "model_simulator/strict.rs"]

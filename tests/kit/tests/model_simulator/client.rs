@@ -35,8 +35,13 @@ pub(crate) struct Answer {
 impl Client {
     pub(crate) async fn start(script: &str) -> Self {
         let script = Script::parse("test.yaml", script).unwrap_or_else(|error| panic!("{error}"));
+        Self::of(Simulator::start(script).await.unwrap())
+    }
+
+    /// A client of a simulator that runs.
+    pub(crate) fn of(simulator: Simulator) -> Self {
         Self {
-            simulator: Simulator::start(script).await.unwrap(),
+            simulator,
             http: reqwest::Client::builder()
                 .no_proxy()
                 .timeout(PATIENCE)
