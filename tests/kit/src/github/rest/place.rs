@@ -17,9 +17,8 @@ pub(super) fn find(state: &State, asked: &Asked, actor: &Actor) -> Result<Asked,
             let id = id.map_err(|_| Problem::NotFound)?;
             let known = state.repositories.get(&id).filter(|it| !it.is_deleted);
             let name = known.ok_or(Problem::NotFound)?.full_name();
-            let rest: String = rest.iter().map(|part| format!("/{part}")).collect();
             Asked {
-                path: format!("/repos/{name}{rest}"),
+                path: format!("/repos/{name}{}", below(rest)),
                 ..asked.clone()
             }
         }
@@ -44,10 +43,15 @@ pub(super) fn find(state: &State, asked: &Asked, actor: &Actor) -> Result<Asked,
             Left::Deleted => return Err(Problem::Gone),
             Left::MovedTo(id, number) => (*id, *number),
         };
-        let rest: String = rest.iter().map(|part| format!("/{part}")).collect();
-        return Err(moved(state, asked, (id, &format!("issues/{number}{rest}"))));
+        let rest = format!("issues/{number}{}", below(rest));
+        return Err(moved(state, asked, (id, &rest)));
     }
     Ok(named)
+}
+
+/// Parts of a path, each with a slash before it.
+fn below(parts: &[&str]) -> String {
+    parts.iter().flat_map(|part| ["/", *part]).collect()
 }
 
 fn visible(state: &State, id: RepositoryId, actor: &Actor) -> Result<(), Problem> {
