@@ -7,7 +7,7 @@ CHAOS_HOURLY ?= 0
 SOAK_SECONDS ?= 1800
 FUZZ_SECONDS ?= 60
 
-.PHONY: help setup demo test escape lint fmt bench chaos soak fuzz
+.PHONY: help setup demo test escape lint fmt bench chaos soak fuzz projects
 
 help:
 	@echo 'make demo    a GitHub issue becomes a merged pull request, on this machine (ARGS=--help)'
@@ -19,6 +19,7 @@ help:
 	@echo '             CHAOS_HOURLY=300 has the requests run out that GitHub takes in an hour'
 	@echo 'make soak    a fleet whose weeks pass in SOAK_SECONDS=1800; nothing may grow'
 	@echo 'make fuzz    what strangers write, at random, for FUZZ_SECONDS=60 each (with a nightly compiler)'
+	@echo 'make projects  real releases with a published fix, from their registries (ARGS=--only hex: some)'
 	@echo 'make fmt     format the code'
 	@echo 'make setup   install what the above need and this machine lacks; each of them does it too'
 
@@ -43,6 +44,12 @@ lint: setup
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --workspace --locked
 	cargo deny --locked --log-level error check licenses bans sources
+
+# Needs the registries of Python, Node and Rust.
+projects:
+	@scripts/setup.sh demo
+	@cargo build --locked --bins
+	@python3 tests/projects/run.py --patchfleet target/debug/patchfleet $(ARGS)
 
 fmt:
 	cargo fmt --all
