@@ -15,7 +15,7 @@ use url::Url;
 use crate::nodes::ChangeConfig;
 use crate::sandbox::SandboxConfig;
 use crate::setup::SetupConfig;
-pub use draft::{CliDraftConfig, DraftConfig};
+pub use draft::{CliDraftConfig, DraftConfig, ToolsDraftConfig, ToolsModelConfig};
 pub use repositories::RepositorySettings;
 
 /// One of `[[agents]]`.

@@ -276,6 +276,7 @@ impl Drafter {
             DraftConfig::Replay { replay_dir } => Self::Replay {
                 dir: replay_dir.clone(),
             },
+            DraftConfig::Tools(config) => Self::Tools(Arc::new(ToolsDraft::new(config, sandbox)?)),
             DraftConfig::Cli(config) => Self::Cli {
                 command: config.command.clone(),
                 timeout: config.timeout.0,

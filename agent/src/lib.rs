@@ -44,7 +44,8 @@ use tokio_util::sync::CancellationToken;
 
 pub use config::{
     AgentConfig, CliDraftConfig, CommitConfig, CoordinatorAddress, DraftConfig, HttpConfig,
-    PublishConfig, RepositorySettings, TestsConfig, WorkspaceConfig,
+    PublishConfig, RepositorySettings, TestsConfig, ToolsDraftConfig, ToolsModelConfig,
+    WorkspaceConfig,
 };
 pub use draft::{DraftModel, KeyHeader, ModelConfig, fingerprint};
 

@@ -1,5 +1,8 @@
 //! `[agents.draft]`: how changes are drafted.
 
+mod section;
+mod tools;
+
 use std::path::PathBuf;
 
 use patchfleet_config::{Faults, HumanDuration, Rules, Secret};
@@ -8,6 +11,8 @@ use serde::Deserialize;
 use crate::command_paths::absolute_paths;
 use crate::draft::ModelConfig;
 use crate::sandbox::{Backend, Fact, SandboxConfig};
+use section::Section;
+pub use tools::{ToolsDraftConfig, ToolsModelConfig};
 
 /// How changes are drafted.
 #[derive(Debug, Clone, Deserialize)]
@@ -20,6 +25,8 @@ pub enum DraftConfig {
     },
     /// A command edits the work tree.
     Cli(CliDraftConfig),
+    /// A model edits the work tree by tools.
+    Tools(Box<ToolsDraftConfig>),
 }
 
 /// A command that edits the work tree.
@@ -39,29 +46,6 @@ pub struct CliDraftConfig {
     pub folders: Vec<PathBuf>,
     /// The model that it reaches without any other network.
     pub model: Option<Box<ModelConfig>>,
-}
-
-/// The section as it is written: flat, so that an error names the field that it is about, which
-/// serde's tagged enums can't.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Section {
-    mode: Mode,
-    replay_dir: Option<PathBuf>,
-    command: Option<Vec<String>>,
-    timeout: Option<HumanDuration>,
-    silence: Option<HumanDuration>,
-    pass_env: Option<Vec<String>>,
-    network: Option<bool>,
-    folders: Option<Vec<PathBuf>>,
-    model: Option<Box<ModelConfig>>,
-}
-
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Mode {
-    Replay,
-    Cli,
 }
 
 impl CliDraftConfig {
@@ -154,7 +138,7 @@ impl DraftConfig {
     /// The command that drafts, where one does.
     pub const fn cli(&self) -> Option<&CliDraftConfig> {
         match self {
-            Self::Replay { .. } => None,
+            Self::Replay { .. } | Self::Tools(_) => None,
             Self::Cli(config) => Some(config),
         }
     }
@@ -162,6 +146,9 @@ impl DraftConfig {
     /// What breaks its rules, with the section of the sandbox that it runs in.
     pub(super) fn faults(&self, sandbox: &SandboxConfig) -> Faults {
         let mut faults = Faults::default();
+        if let Self::Tools(tools) = self {
+            faults.section("draft", tools.faults());
+        }
         let Some(cli) = self.cli() else { return faults };
         faults.section("draft", cli.faults());
         let Some(model) = &cli.model else {
@@ -182,56 +169,6 @@ impl DraftConfig {
             "every run may read that file; keep it apart from `read_only`",
         );
         faults
-    }
-}
-
-impl TryFrom<Section> for DraftConfig {
-    type Error = String;
-
-    fn try_from(section: Section) -> Result<Self, String> {
-        match section.mode {
-            Mode::Replay => section.replay(),
-            Mode::Cli => section.cli(),
-        }
-    }
-}
-
-impl Section {
-    fn replay(self) -> Result<DraftConfig, String> {
-        let of_cli = [
-            (self.command.is_some(), "command"),
-            (self.timeout.is_some(), "timeout"),
-            (self.silence.is_some(), "silence"),
-            (self.pass_env.is_some(), "pass_env"),
-            (self.network.is_some(), "network"),
-            (self.folders.is_some(), "folders"),
-            (self.model.is_some(), "model"),
-        ];
-        refuse(of_cli, "replay")?;
-        let replay_dir = self.replay_dir.ok_or("missing field `replay_dir`")?;
-        Ok(DraftConfig::Replay { replay_dir })
-    }
-
-    fn cli(self) -> Result<DraftConfig, String> {
-        refuse([(self.replay_dir.is_some(), "replay_dir")], "cli")?;
-        let usual = CliDraftConfig::new(self.command.ok_or("missing field `command`")?);
-        Ok(DraftConfig::Cli(CliDraftConfig {
-            timeout: self.timeout.unwrap_or(usual.timeout),
-            silence: self.silence.unwrap_or(usual.silence),
-            pass_env: self.pass_env.unwrap_or_default(),
-            network: self.network.unwrap_or_default(),
-            folders: self.folders.unwrap_or_default(),
-            model: self.model,
-            ..usual
-        }))
-    }
-}
-
-/// Refuses fields of another mode.
-fn refuse<const N: usize>(fields: [(bool, &str); N], mode: &str) -> Result<(), String> {
-    match fields.into_iter().find(|(is_there, _)| *is_there) {
-        Some((_, name)) => Err(format!("`{name}` is no field of the mode `{mode}`")),
-        None => Ok(()),
     }
 }
 
@@ -269,6 +206,83 @@ mod tests {
         assert!(error.contains("unknown variant `magic`"), "{error}");
         let error = parsed(json!({"comand": []})).unwrap_err();
         assert!(error.contains("unknown field `comand`"), "{error}");
+    }
+
+    fn tools(more: Value) -> Result<DraftConfig, String> {
+        let mut section = json!({
+            "mode": "tools",
+            "model": {"provider": "anthropic", "model": "no-such-model", "key": "k"},
+        });
+        for (name, value) in more.as_object().into_iter().flatten() {
+            section["model"][name] = value.clone();
+        }
+        let read = serde_json::from_value(section);
+        read.map_err(|error: serde_json::Error| error.to_string())
+    }
+
+    #[test]
+    fn a_model_of_tools_is_read_with_its_own_fields() {
+        let Ok(DraftConfig::Tools(config)) = tools(json!({})) else {
+            panic!("{:?}", tools(json!({})));
+        };
+        let model = &config.model;
+        assert_eq!(
+            (config.max_steps, model.max_output(), model.window()),
+            (50, 16_000, 128_000)
+        );
+        for (more, error) in [
+            (
+                json!({"header": "bearer"}),
+                "`model.header` is no field of the mode `tools`",
+            ),
+            (json!({"provider": "clippy"}), "unknown variant `clippy`"),
+            (json!({"modell": "x"}), "unknown field `modell`"),
+        ] {
+            let found = tools(more).unwrap_err();
+            assert!(found.contains(error), "{found}");
+        }
+        let section = json!({"mode": "tools", "command": ["x"], "model": {}});
+        let error = serde_json::from_value::<DraftConfig>(section).unwrap_err();
+        assert!(
+            error.to_string().contains("`command` is no field"),
+            "{error}"
+        );
+        let section = json!({"mode": "cli", "command": ["x"], "model": {"provider": "ollama"}});
+        let error = serde_json::from_value::<DraftConfig>(section).unwrap_err();
+        assert!(
+            error.to_string().contains("`model.provider` is no field"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_model_that_can_not_work_by_tools_is_refused_by_field() {
+        let usual = SandboxConfig::default();
+        for (more, fields) in [
+            (json!({}), ""),
+            (json!({"model": " "}), "draft.model.model"),
+            (json!({"key": null}), "draft.model.key"),
+            (json!({"key": null, "provider": "ollama"}), ""),
+            (
+                json!({"key": null, "url": "http://127.0.0.1:8080/v1", "provider": "openai-chat"}),
+                "",
+            ),
+            (json!({"url": "http://10.0.0.1/v1"}), "draft.model.url"),
+            (json!({"window": 16_000}), "draft.model.window"),
+            (json!({"max_output": 100}), "draft.model.max_output"),
+            (json!({"max_output": 100_000}), "draft.model.max_output"),
+            (json!({"temperature": 3.0}), "draft.model.temperature"),
+            (
+                json!({"answer_timeout": "0s"}),
+                "draft.model.answer_timeout",
+            ),
+        ] {
+            let faults = tools(more.clone()).unwrap().faults(&usual);
+            let blamed = faults
+                .first()
+                .map_or_else(String::new, |it| it.fields.join(" "));
+            assert_eq!(blamed, fields, "{more}");
+        }
     }
 
     #[test]

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use patchfleet_domain::Money;
 use patchfleet_domain::outcome::Failure;
-use patchfleet_model::{Model, Usage};
+use patchfleet_model::{Entry, Model, Retrying, Usage};
+use patchfleet_resilience::Remote;
 
 use crate::budgeted::{Budgeted, Price};
 use crate::process::OnLine;
@@ -23,14 +24,23 @@ struct Kept {
     turns: Arc<Turns>,
 }
 
+/// A model that is to be asked.
+pub(super) struct Asked {
+    pub(super) model: Arc<dyn Model>,
+    /// Its provider, by which calls are tried again; none are without it.
+    pub(super) remote: Option<Remote>,
+    /// What it costs.
+    pub(super) entry: Option<Entry>,
+}
+
 /// A model whose calls are allowed one by one.
 pub(super) struct Allowed {
     pub(super) model: Arc<dyn Model>,
     budgeted: Option<Arc<Budgeted<Arc<dyn Model>>>>,
 }
 
-/// A model of which nobody knows the price.
-struct Unpriced;
+/// What a model costs by its table; nobody knows where that has no entry for it.
+struct Listed(Option<Entry>);
 
 impl Budgets {
     /// Those that the coordinator keeps for the attempt of this reporter.
@@ -45,19 +55,25 @@ impl Budgets {
         Self(None)
     }
 
-    /// The model behind the budgets, for a round of the draft. What an earlier attempt paid for in that
-    /// round is not asked again.
-    pub(super) fn over(&self, model: Arc<dyn Model>, (round, on_line): (u32, &OnLine)) -> Allowed {
+    /// The model behind the budgets, for a round of the draft: each try of a call is allowed by itself,
+    /// and what an earlier attempt paid for in that round is not asked again.
+    pub(super) fn over(&self, asked: Asked, (round, on_line): (u32, &OnLine)) -> Allowed {
+        let Asked {
+            model,
+            remote,
+            entry,
+        } = asked;
         let Some(Kept { reporter, turns }) = &self.0 else {
+            let model = retrying(model, remote);
             return Allowed {
                 model,
                 budgeted: None,
             };
         };
-        let budgeted = Budgeted::new(model, Box::new(Unpriced), reporter.clone());
+        let budgeted = Budgeted::new(model, Box::new(Listed(entry)), reporter.clone());
         let budgeted = Arc::new(budgeted);
         let recorded = Recorded::new(
-            budgeted.clone(),
+            retrying(budgeted.clone(), remote),
             (round, turns),
             (reporter.clone(), on_line.clone()),
         );
@@ -75,9 +91,17 @@ impl Allowed {
     }
 }
 
-impl Price for Unpriced {
-    fn cost(&self, _usage: &Usage) -> Option<Money> {
-        None
+fn retrying(model: Arc<dyn Model>, remote: Option<Remote>) -> Arc<dyn Model> {
+    match remote {
+        Some(remote) => Arc::new(Retrying::new(model, remote)),
+        None => model,
+    }
+}
+
+impl Price for Listed {
+    fn cost(&self, usage: &Usage) -> Option<Money> {
+        let entry = self.0.as_ref()?;
+        entry.micro_dollars(usage, chrono::Utc::now()).map(Money)
     }
 }
 

@@ -117,6 +117,19 @@ impl DraftModel {
 }
 
 impl ModelConfig {
+    /// A model at an address, with the usual settings and no key.
+    pub(crate) fn at(url: Url) -> Self {
+        Self {
+            url,
+            key: None,
+            header: KeyHeader::default(),
+            variables: usual_variables(),
+            answer_timeout: usual_answer(),
+            request_mib: usual_request(),
+            draft_mib: usual_draft(),
+        }
+    }
+
     /// The variables, with the address that the model has inside of the sandbox.
     pub fn filled_variables(&self) -> impl Iterator<Item = (String, String)> {
         let variables = self.variables.iter();

@@ -9,11 +9,16 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use patchfleet_model::{Model, ModelError, Usage};
+use anyhow::Context as _;
+use patchfleet_model::{Client, Entry, Model, ModelError, POLICY, Settings, Usage};
+use patchfleet_proxy::Proxies;
+use patchfleet_resilience::Remote;
 use serde::{Deserialize, Serialize};
 
+use super::budgets::Asked;
 use super::work_tree::{self, Now};
 use super::{DraftError, DraftRequest, DraftSurroundings, Drafted};
+use crate::config::ToolsDraftConfig;
 use crate::disk;
 use crate::git::{InstalledFiles, ObjectId};
 use crate::sandbox::Sandbox;
@@ -24,6 +29,10 @@ use crate::tools::{Bounds, End, Finish, Scope, Tools, Turns, Worked, prompt_vers
 pub struct ToolsDraft {
     /// Who is asked.
     pub model: Arc<dyn Model>,
+    /// Its provider, by which calls are tried again; none are without it.
+    pub remote: Option<Remote>,
+    /// What the table knows of it, its prices above all.
+    pub entry: Option<Entry>,
     /// What it is besides, in words of the operator.
     pub role: Option<String>,
     /// Most answers of one draft.
@@ -58,6 +67,39 @@ pub struct ModelWork {
 }
 
 impl ToolsDraft {
+    /// The model that a configuration names.
+    ///
+    /// # Errors
+    /// When its key can't be had, or its address can't be used.
+    pub fn new(config: &ToolsDraftConfig, sandbox: &Sandbox) -> anyhow::Result<Self> {
+        let model = &config.model;
+        let mut target = model.target();
+        let key = model
+            .key
+            .as_ref()
+            .map(|key| key.reveal("agents.draft.model.key"));
+        target.key = key.transpose()?;
+        let settings = Settings {
+            timeout: model.answer_timeout.0,
+            idle: model.answer_timeout.0,
+            proxies: Proxies::from_environment()?,
+        };
+        let remote = Remote::new(model.provider.name(), POLICY);
+        let client = Client::new(target, settings).context("agents.draft.model")?;
+        Ok(Self {
+            model: Arc::new(client),
+            remote: Some(remote),
+            entry: model.entry().cloned(),
+            role: model.role.clone(),
+            max_steps: config.max_steps,
+            timeout: config.timeout.0,
+            max_output: model.max_output(),
+            window: model.window(),
+            temperature: model.temperature,
+            sandbox: sandbox.clone(),
+        })
+    }
+
     pub(super) async fn draft(
         &self,
         request: &DraftRequest,
@@ -113,10 +155,13 @@ impl ToolsDraft {
             on_line: surroundings.on_line.clone(),
             cancel: &surroundings.cancel,
         };
-        let allowed = surroundings.budgets.over(
-            Arc::clone(&self.model),
-            (request.round, &surroundings.on_line),
-        );
+        let asked = Asked {
+            model: Arc::clone(&self.model),
+            remote: self.remote.clone(),
+            entry: self.entry.clone(),
+        };
+        let round = (request.round, &surroundings.on_line);
+        let allowed = surroundings.budgets.over(asked, round);
         let mut turns = Turns {
             model: allowed.model.as_ref(),
             bounds: Bounds {

@@ -60,8 +60,13 @@ pub(super) async fn run(tools: &mut Tools<'_>, call: Call<'_>) -> Result<Answer,
         }
         let lines = content.split(|byte| *byte == b'\n').count();
         let lines = lines - usize::from(content.ends_with(b"\n") || content.is_empty());
+        let note = if view.is_ignored(&path)? {
+            "; `.gitignore` leaves it out, so that it will be no part of the change"
+        } else {
+            ""
+        };
         Ok(format!(
-            "`{path}` was made: {lines} lines, blob {}\n",
+            "`{path}` was made: {lines} lines, blob {}{note}\n",
             blob(&content)
         ))
     });

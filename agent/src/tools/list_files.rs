@@ -1,7 +1,6 @@
 //! `list_files`: what the work tree has, folded where it is much.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 
 use globset::{GlobBuilder, GlobMatcher};
 use serde::Deserialize;
@@ -121,10 +120,9 @@ fn at_depth(files: &[Listed], start: usize, depth: usize) -> Vec<String> {
 }
 
 fn line(file: &Listed) -> String {
-    let mut line = String::new();
-    let _ = match file.is_link {
-        true => writeln!(line, "{} (a link)", file.path),
-        false => writeln!(line, "{} ({} bytes)", file.path, file.size),
-    };
-    line
+    if file.is_link {
+        format!("{} (a link)\n", file.path)
+    } else {
+        format!("{} ({} bytes)\n", file.path, file.size)
+    }
 }

@@ -3,6 +3,7 @@
 //! where its words stand in the code.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::sync::LazyLock;
 
 use patchfleet_guard::redact;
@@ -67,7 +68,7 @@ pub(super) async fn first(
         let search = json!({"pattern": name, "literal": true});
         let found = tools.call(("search", &search), 0, FOUND).await?;
         if !found.is_error && !found.text.starts_with("0 ") {
-            text.push_str(&format!("\nWhere `{name}` stands: {}", found.text));
+            let _ = write!(text, "\nWhere `{name}` stands: {}", found.text);
         }
     }
     Ok(redact(&text).into_owned())

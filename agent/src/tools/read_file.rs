@@ -1,5 +1,7 @@
 //! `read_file`: lines of a file, with the name of its content.
 
+use std::fmt::Write as _;
+
 use serde::Deserialize;
 use serde_json::json;
 
@@ -90,11 +92,10 @@ pub(super) async fn run(tools: &mut Tools<'_>, call: Call<'_>) -> Result<Answer,
             seen.path, seen.blob, seen.lines.0, seen.lines.1
         )));
     }
-    let notes: String = file
-        .notes
-        .iter()
-        .map(|note| format!("[{note}]\n"))
-        .collect();
+    let mut notes = String::new();
+    for note in &file.notes {
+        let _ = writeln!(notes, "[{note}]");
+    }
     let title = format!("`{}`, blob {}, {}{notes}", seen.path, seen.blob, page.title);
     tools.seen.push(seen);
     Ok(Answer {
@@ -166,10 +167,7 @@ fn page(text: &str, (start, end): (usize, usize), room: usize) -> Result<Page, S
             last + 1,
             last + 1
         );
-        shown.push_str(&format!(
-            "[the lines from {} on are left out here]\n",
-            last + 1
-        ));
+        let _ = writeln!(shown, "[the lines from {} on are left out here]", last + 1);
     }
     Ok(Page {
         title,

@@ -107,14 +107,18 @@ fn selected(words: &[String], selector: &str) -> Result<Vec<String>, String> {
             .collect()
     };
     Ok(match (last, &names[1.min(names.len())..]) {
-        ("pytest" | "py.test", _) | ("python" | "python3", ["-m", "pytest", ..]) => with(&[]),
         ("python" | "python3", ["-m", "unittest", ..]) => with(&["-k"]),
-        ("cargo", rest) if !rest.contains(&"--") => with(&[]),
         ("go", ["test", ..]) => with(&["-run"]),
         ("npm", rest) if !rest.contains(&"--") => with(&["--"]),
-        ("yarn" | "pnpm" | "jest" | "vitest" | "mocha" | "rspec" | "phpunit", _) => with(&[]),
-        ("npx", ["jest" | "vitest" | "mocha", ..]) => with(&[]),
-        ("mix", ["test", ..]) => with(&[]),
+        ("cargo", rest) if !rest.contains(&"--") => with(&[]),
+        (
+            "pytest" | "py.test" | "yarn" | "pnpm" | "jest" | "vitest" | "mocha" | "rspec"
+            | "phpunit",
+            _,
+        )
+        | ("python" | "python3", ["-m", "pytest", ..])
+        | ("npx", ["jest" | "vitest" | "mocha", ..])
+        | ("mix", ["test", ..]) => with(&[]),
         ("node", ["--test", ..]) => {
             let mut command = words.to_vec();
             command.insert(2, format!("--test-name-pattern={selector}"));

@@ -155,9 +155,9 @@ async fn files_are_listed_and_read_with_their_hash_and_repeated_reads_are_short(
 
 #[tokio::test]
 async fn long_files_are_shown_in_parts_that_say_how_to_go_on() {
-    let long: String = (1..=5000)
-        .map(|number| format!("value_{number} = {number}\n"))
-        .collect();
+    let long = (1..=5000).fold(String::new(), |text, number| {
+        text + &format!("value_{number} = {number}\n")
+    });
     let scene = Scene::with(&[("long.py", &long)]).await;
     let mut tools = scene.tools().await;
     let read = said(&mut tools, "read_file", json!({"path": "long.py"})).await;
@@ -267,6 +267,10 @@ async fn files_are_edited_and_made_by_the_rules_of_drafts() {
             .await
             .contains("`edit_file`")
     );
+    // What no change will have is told at once.
+    let cached = json!({"path": "node_modules/x/index.js", "content": ""});
+    let done = said(&mut tools, "create_file", cached).await;
+    assert!(done.contains("leaves it out"), "{done}");
     std::os::unix::fs::symlink("/tmp/elsewhere", scene.file("dangling")).unwrap();
     let through = json!({"path": "dangling", "content": "x"});
     assert!(

@@ -239,13 +239,13 @@ impl Turns<'_> {
         match said.stop.clone() {
             Stop::Refused(why) => return Ok(Some(End::Broken(ModelError::Refused { why }))),
             Stop::ContextFull => {
-                self.leave_undone(said, going);
+                going.leave_undone(said);
                 let limit = Some(self.bounds.window);
                 let is_over = !self.shrink(going);
                 return Ok(is_over.then_some(End::Broken(ModelError::ContextTooLong { limit })));
             }
             Stop::OutputCut => {
-                self.leave_undone(said, going);
+                going.leave_undone(said);
                 let limit = self.bounds.max_output;
                 let why = format!(
                     "Your answer was cut at {limit} tokens, and nothing of it was executed. Do less \
@@ -258,7 +258,7 @@ impl Turns<'_> {
                     .or_else(|| going.tell(why)));
             }
             Stop::Paused => {
-                self.leave_undone(said, going);
+                going.leave_undone(said);
                 let end = End::Stopped("the model paused again and again".to_owned());
                 let go_on = "Go on.".to_owned();
                 return Ok(going
@@ -269,7 +269,7 @@ impl Turns<'_> {
             Stop::End | Stop::ToolCalls => {}
         }
         if said.calls().is_empty() {
-            self.leave_undone(said, going);
+            going.leave_undone(said);
             let why =
                 "You called no tool. Go on by calling one; call `finish` when the work is done.";
             let end = End::Stopped("the model only talked and called no tool".to_owned());
@@ -280,22 +280,6 @@ impl Turns<'_> {
         }
         going.useless = 0;
         self.execute(said, going).await
-    }
-
-    /// A turn of which nothing is done; its calls are told so.
-    fn leave_undone(&self, said: Said, going: &mut Going) {
-        let turn = said.into_turn();
-        let results = turn.calls().map(|call| Answered {
-            result: ToolResult {
-                call_id: call.id.clone(),
-                content: "not executed: the answer was cut".to_owned(),
-                is_error: true,
-            },
-            tool: call.name.clone(),
-            call: 0,
-        });
-        let results = results.collect();
-        going.transcript.turn(turn, going.step, results);
     }
 
     async fn execute(
@@ -339,7 +323,7 @@ impl Turns<'_> {
         };
         let left = self.bounds.steps - going.step;
         if let Some(last) = answered.last_mut() {
-            let _ = write!(last.result.content, "[{left} steps are left]\n");
+            let _ = writeln!(last.result.content, "[{left} steps are left]");
         }
         going.transcript.turn(turn, going.step, answered);
         Ok(match (finish, judged) {
@@ -442,6 +426,22 @@ impl Going {
     const fn is_useless(&mut self) -> bool {
         self.useless += 1;
         self.useless >= USELESS
+    }
+
+    /// A turn of which nothing is done; its calls are told so.
+    fn leave_undone(&mut self, said: Said) {
+        let turn = said.into_turn();
+        let results = turn.calls().map(|call| Answered {
+            result: ToolResult {
+                call_id: call.id.clone(),
+                content: "not executed: the answer was cut".to_owned(),
+                is_error: true,
+            },
+            tool: call.name.clone(),
+            call: 0,
+        });
+        let results = results.collect();
+        self.transcript.turn(turn, self.step, results);
     }
 
     /// Says something to the model, which is no end.

@@ -230,6 +230,28 @@ impl View {
         Ok(rules)
     }
 
+    /// True for a path that the repository's rules leave out of a change, if it is not tracked.
+    pub(super) fn is_ignored(&self, path: &str) -> Result<bool, String> {
+        let look = || {
+            let ends = path.match_indices('/').map(|(end, _)| (end, true));
+            for (end, is_folder) in ends.chain([(path.len(), false)]) {
+                let part = &path[..end];
+                let around = part.rsplit_once('/').map_or("", |(folder, _)| folder);
+                let rules = self.rules(around)?;
+                let rules = match self.find(around)? {
+                    Found::Folder(level) if around.is_empty() => within(&level, "", rules)?,
+                    Found::Folder(level) => within(&level, &format!("{around}/"), rules)?,
+                    _ => rules,
+                };
+                if rules.ignore(part.as_bytes(), is_folder) {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
+        };
+        look().map_err(|error: io::Error| failed(path, &error))
+    }
+
     fn root(&self) -> io::Result<Level> {
         let open = |path: &PathBuf| Folder::open(path).map(Arc::new);
         Ok(Level {

@@ -18,6 +18,8 @@ async fn modelled(answers: Answers) -> (Rig, Arc<Script>) {
     let script = Arc::new(Script::new(answers));
     rig.drafter = Drafter::Tools(Arc::new(ToolsDraft {
         model: script.clone(),
+        remote: None,
+        entry: None,
         role: None,
         max_steps: 10,
         timeout: Duration::from_mins(10),

@@ -1,0 +1,176 @@
+//! `[agents.draft]` as it is written: flat, so that an error names the field that it is about, which
+//! serde's tagged enums can't.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use patchfleet_config::{HumanDuration, Secret};
+use patchfleet_model::Protocol;
+use serde::Deserialize;
+use url::Url;
+
+use super::{CliDraftConfig, DraftConfig, ToolsDraftConfig, ToolsModelConfig};
+use crate::draft::{KeyHeader, ModelConfig};
+
+/// The section.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Section {
+    mode: Mode,
+    replay_dir: Option<PathBuf>,
+    command: Option<Vec<String>>,
+    timeout: Option<HumanDuration>,
+    silence: Option<HumanDuration>,
+    pass_env: Option<Vec<String>>,
+    network: Option<bool>,
+    folders: Option<Vec<PathBuf>>,
+    max_steps: Option<u32>,
+    model: Option<Box<ModelSection>>,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Mode {
+    Replay,
+    Cli,
+    Tools,
+}
+
+/// `[agents.draft.model]` of either mode.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ModelSection {
+    url: Option<Url>,
+    key: Option<Secret>,
+    answer_timeout: Option<HumanDuration>,
+    header: Option<KeyHeader>,
+    variables: Option<BTreeMap<String, String>>,
+    request_mib: Option<u32>,
+    draft_mib: Option<u32>,
+    provider: Option<Protocol>,
+    model: Option<String>,
+    role: Option<String>,
+    max_output: Option<u32>,
+    window: Option<u64>,
+    temperature: Option<f64>,
+}
+
+impl TryFrom<Section> for DraftConfig {
+    type Error = String;
+
+    fn try_from(section: Section) -> Result<Self, String> {
+        match section.mode {
+            Mode::Replay => section.replay(),
+            Mode::Cli => section.cli(),
+            Mode::Tools => section.tools(),
+        }
+    }
+}
+
+impl Section {
+    fn of_commands(&self) -> [(bool, &'static str); 5] {
+        [
+            (self.command.is_some(), "command"),
+            (self.silence.is_some(), "silence"),
+            (self.pass_env.is_some(), "pass_env"),
+            (self.network.is_some(), "network"),
+            (self.folders.is_some(), "folders"),
+        ]
+    }
+
+    fn replay(self) -> Result<DraftConfig, String> {
+        refuse(self.of_commands(), "replay")?;
+        let of_others = [
+            (self.timeout.is_some(), "timeout"),
+            (self.max_steps.is_some(), "max_steps"),
+            (self.model.is_some(), "model"),
+        ];
+        refuse(of_others, "replay")?;
+        let replay_dir = self.replay_dir.ok_or("missing field `replay_dir`")?;
+        Ok(DraftConfig::Replay { replay_dir })
+    }
+
+    fn cli(self) -> Result<DraftConfig, String> {
+        let of_others = [
+            (self.replay_dir.is_some(), "replay_dir"),
+            (self.max_steps.is_some(), "max_steps"),
+        ];
+        refuse(of_others, "cli")?;
+        let usual = CliDraftConfig::new(self.command.ok_or("missing field `command`")?);
+        let model = self.model.map(|model| model.of_command());
+        Ok(DraftConfig::Cli(CliDraftConfig {
+            timeout: self.timeout.unwrap_or(usual.timeout),
+            silence: self.silence.unwrap_or(usual.silence),
+            pass_env: self.pass_env.unwrap_or_default(),
+            network: self.network.unwrap_or_default(),
+            folders: self.folders.unwrap_or_default(),
+            model: model.transpose()?.map(Box::new),
+            ..usual
+        }))
+    }
+
+    fn tools(self) -> Result<DraftConfig, String> {
+        refuse(self.of_commands(), "tools")?;
+        refuse([(self.replay_dir.is_some(), "replay_dir")], "tools")?;
+        let model = self.model.ok_or("missing field `model`")?;
+        let mut usual = ToolsDraftConfig::new(model.of_tools()?);
+        usual.timeout = self.timeout.unwrap_or(usual.timeout);
+        usual.max_steps = self.max_steps.unwrap_or(usual.max_steps);
+        Ok(DraftConfig::Tools(Box::new(usual)))
+    }
+}
+
+impl ModelSection {
+    fn of_command(self) -> Result<ModelConfig, String> {
+        let of_tools = [
+            (self.provider.is_some(), "model.provider"),
+            (self.model.is_some(), "model.model"),
+            (self.role.is_some(), "model.role"),
+            (self.max_output.is_some(), "model.max_output"),
+            (self.window.is_some(), "model.window"),
+            (self.temperature.is_some(), "model.temperature"),
+        ];
+        refuse(of_tools, "cli")?;
+        let usual = ModelConfig::at(self.url.ok_or("missing field `model.url`")?);
+        Ok(ModelConfig {
+            key: self.key,
+            header: self.header.unwrap_or(usual.header),
+            variables: self.variables.unwrap_or(usual.variables),
+            answer_timeout: self.answer_timeout.unwrap_or(usual.answer_timeout),
+            request_mib: self.request_mib.unwrap_or(usual.request_mib),
+            draft_mib: self.draft_mib.unwrap_or(usual.draft_mib),
+            ..usual
+        })
+    }
+
+    fn of_tools(self) -> Result<ToolsModelConfig, String> {
+        let of_commands = [
+            (self.header.is_some(), "model.header"),
+            (self.variables.is_some(), "model.variables"),
+            (self.request_mib.is_some(), "model.request_mib"),
+            (self.draft_mib.is_some(), "model.draft_mib"),
+        ];
+        refuse(of_commands, "tools")?;
+        let provider = self.provider.ok_or("missing field `model.provider`")?;
+        let model = self.model.ok_or("missing field `model.model`")?;
+        let usual = ToolsModelConfig::new(provider, model);
+        Ok(ToolsModelConfig {
+            url: self.url,
+            key: self.key,
+            role: self.role,
+            max_output: self.max_output,
+            window: self.window,
+            temperature: self.temperature,
+            answer_timeout: self.answer_timeout.unwrap_or(usual.answer_timeout),
+            ..usual
+        })
+    }
+}
+
+/// Refuses fields of another mode.
+fn refuse<const N: usize>(fields: [(bool, &str); N], mode: &str) -> Result<(), String> {
+    match fields.into_iter().find(|(is_there, _)| *is_there) {
+        Some((_, name)) => Err(format!("`{name}` is no field of the mode `{mode}`")),
+        None => Ok(()),
+    }
+}
