@@ -8,6 +8,7 @@ mod commands;
 mod connections;
 mod containers;
 mod deliveries;
+mod drafting_model;
 mod endings;
 mod faults;
 mod fitness;

@@ -65,6 +65,8 @@ pub(crate) struct Plan {
     pub(crate) afterwards: &'static str,
     /// A Python program that drafts instead of the usual shell, with a model at this address.
     pub(crate) model: Option<(String, String)>,
+    /// A model drafts by tools instead of a command: `[agents.draft.model]`.
+    pub(crate) drafting_model: Option<serde_json::Value>,
     /// The agent shows its metrics, at one port of the world's address.
     pub(crate) agent_metrics: bool,
     /// What the repository brings runs in the sandbox, where the host isolates.
@@ -95,6 +97,7 @@ impl Default for Plan {
             disk: None,
             afterwards: "",
             model: None,
+            drafting_model: None,
             agent_metrics: false,
             isolated: true,
             container: None,

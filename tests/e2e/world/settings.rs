@@ -172,7 +172,9 @@ fn trace(world: &World, tree: &mut Value) {
 
 fn agent_tree(world: &World) -> Value {
     let answers = &world.plan.answers;
-    let draft = if let Some((program, url)) = &world.plan.model {
+    let draft = if let Some(model) = &world.plan.drafting_model {
+        json!({"mode": "tools", "model": model})
+    } else if let Some((program, url)) = &world.plan.model {
         let path = world.draft_folder().join("draft.py");
         std::fs::write(&path, program).unwrap();
         json!({
