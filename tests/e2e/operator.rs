@@ -81,7 +81,8 @@ async fn an_installation_is_backed_up_brought_back_and_grows_without_losing_a_ta
     );
     let database = Database::create().await.unwrap();
     let moved = said(&beside(&world, &["migrate", "--to", database.url()]).await);
-    assert_eq!(moved["rows"][1], serde_json::json!(["tasks", 1]));
+    let rows = moved["rows"].as_array().unwrap();
+    assert!(rows.contains(&serde_json::json!(["tasks", 1])), "{moved}");
     world.move_to(database);
     world.start(Part::Coordinator).await;
     world.merge_and_check(issue).await;

@@ -345,7 +345,7 @@ const ROWS: &[(u32, &str, &[Shown])] = &[
         "check-outs through links",
         &[
             Test(
-                "agent/src/git/tests/snapshot.rs",
+                "agent/src/git/tests/work_tree.rs",
                 "a_tree_with_names_that_lead_elsewhere_is_not_checked_out",
             ),
             Test(

@@ -50,7 +50,7 @@ pub(super) fn replace(content: &[u8], old: &str, new: &str) -> Result<Edited, St
     match places.as_slice() {
         [place] => Ok(file.put((*place, old.len()), &new, false)),
         [] => file.shifted(&old, &new),
-        places => Err(file.several(places.iter().map(|place| file.line_of(*place)))),
+        places => Err(several(places.iter().map(|place| file.line_of(*place)))),
     }
 }
 
@@ -94,7 +94,7 @@ impl<'a> Lines<'a> {
     }
 
     fn line_of(&self, place: usize) -> usize {
-        1 + self.text[..place].iter().filter(|it| **it == b'\n').count()
+        self.text[..place].split(|byte| *byte == b'\n').count()
     }
 
     fn put(&self, (place, length): (usize, usize), new: &str, is_shifted: bool) -> Edited {
@@ -124,8 +124,8 @@ impl<'a> Lines<'a> {
         let has_return = match first {
             Some(at) => self.returns.binary_search(&(place + at)).is_ok(),
             None => {
-                let all = self.text.iter().filter(|byte| **byte == b'\n').count();
-                self.returns.len() * 2 > all
+                let lines = self.text.split(|byte| *byte == b'\n').count();
+                self.returns.len() * 2 >= lines
             }
         };
         if has_return { b"\r\n" } else { b"\n" }
@@ -143,9 +143,9 @@ impl<'a> Lines<'a> {
             .filter_map(|(line, window)| Some((line, Shift::between(&wanted, window)?)))
             .collect();
         let (line, shift) = match found.as_slice() {
-            [] => return Err(self.absent(&lines, &wanted)),
+            [] => return Err(absent(&lines, &wanted)),
             [only] => *only,
-            several => return Err(self.several(several.iter().map(|(line, _)| line + 1))),
+            places => return Err(several(places.iter().map(|(line, _)| line + 1))),
         };
         let new = shift.apply(new).ok_or_else(|| {
             format!(
@@ -161,38 +161,39 @@ impl<'a> Lines<'a> {
         let length = length - usize::from(!(ends_line && has_end));
         Ok(self.put((place, length), &new, true))
     }
+}
 
-    fn several(&self, lines: impl Iterator<Item = usize>) -> String {
-        let lines: Vec<_> = lines.collect();
-        let named = lines.iter().take(PLACES).map(ToString::to_string);
-        let named = named.collect::<Vec<_>>().join(", ");
-        let more = match lines.len().saturating_sub(PLACES) {
-            0 => String::new(),
-            more => format!(" and {more} more"),
-        };
-        format!(
-            "`old` stands in {} places, at the lines {named}{more}: give more lines around the one \
-             that is meant, so that it stands once",
-            lines.len()
-        )
-    }
+/// Where a passage stands that should stand once.
+fn several(lines: impl Iterator<Item = usize>) -> String {
+    let lines: Vec<_> = lines.collect();
+    let named = lines.iter().take(PLACES).map(ToString::to_string);
+    let named = named.collect::<Vec<_>>().join(", ");
+    let more = match lines.len().saturating_sub(PLACES) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!(
+        "`old` stands in {} places, at the lines {named}{more}: give more lines around the one \
+         that is meant, so that it stands once",
+        lines.len()
+    )
+}
 
-    /// What stands nearest to what was looked for.
-    fn absent(&self, lines: &[&[u8]], wanted: &[&str]) -> String {
-        let rule = "`old` does not stand in the file, also not with another indentation";
-        let Some(line) = nearest(lines, wanted) else {
-            return format!("{rule}, and nothing in it is like it: read the file again");
-        };
-        let shown = lines[line..].iter().take(wanted.len().clamp(3, SHOWN));
-        let mut text = format!("{rule}. Nearest, from line {}:\n", line + 1);
-        for (number, bytes) in (line + 1..).zip(shown) {
-            let bytes = String::from_utf8_lossy(bytes);
-            let line: String = bytes.chars().take(LINE).collect();
-            text.push_str(&numbered(number, &line));
-        }
-        text.push_str("Copy the lines as they are in the file.");
-        text
+/// What stands nearest to what was looked for.
+fn absent(lines: &[&[u8]], wanted: &[&str]) -> String {
+    let rule = "`old` does not stand in the file, also not with another indentation";
+    let Some(line) = nearest(lines, wanted) else {
+        return format!("{rule}, and nothing in it is like it: read the file again");
+    };
+    let shown = lines[line..].iter().take(wanted.len().clamp(3, SHOWN));
+    let mut text = format!("{rule}. Nearest, from line {}:\n", line + 1);
+    for (number, bytes) in (line + 1..).zip(shown) {
+        let bytes = String::from_utf8_lossy(bytes);
+        let line: String = bytes.chars().take(LINE).collect();
+        text.push_str(&numbered(number, &line));
     }
+    text.push_str("Copy the lines as they are in the file.");
+    text
 }
 
 /// A line as tools show it.

@@ -23,8 +23,8 @@ const USUAL: u64 = 120;
 #[derive(Debug, Deserialize)]
 struct Arguments {
     program: String,
-    #[serde(default)]
-    arguments: Vec<String>,
+    #[serde(default, rename = "arguments")]
+    words: Vec<String>,
     timeout_seconds: Option<u64>,
 }
 
@@ -54,7 +54,7 @@ pub(super) fn definition() -> Definition {
 pub(super) async fn run(tools: &mut Tools<'_>, call: Call<'_>) -> Result<Answer, Failed> {
     let arguments: Arguments = call.read()?;
     let mut command = vec![arguments.program];
-    command.extend(arguments.arguments);
+    command.extend(arguments.words);
     let timeout = Duration::from_secs(arguments.timeout_seconds.unwrap_or(USUAL));
     let scope = &tools.scope;
     let cwd = scope.workspace.layout.repo_clone();

@@ -53,7 +53,7 @@ pub(super) async fn run(tools: &mut Tools<'_>, call: Call<'_>) -> Result<Answer,
         tools.settle().await?;
         title += &ended(command, &ran, tests.timeout());
         if commands.len() > 1 {
-            text += &format!("$ {}\n", command.join(" "));
+            text.extend(["$ ", &command.join(" "), "\n"]);
         }
         text += &output(&ran.finished);
         all.push(TestResults::new(ran, tree.clone()));

@@ -81,6 +81,10 @@ impl Script {
     }
 }
 
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "scripts are made of answers and of breaks"
+)]
 pub(crate) fn said(parts: Vec<Part>, stop: Stop) -> Result<Said, Broken> {
     let usage = Usage {
         input: 100,

@@ -207,13 +207,13 @@ impl Searching {
     fn search(
         &self,
         content: &[u8],
-        context: usize,
+        around: usize,
         sink: impl Sink<Error = io::Error>,
     ) -> io::Result<()> {
         let mut searcher = SearcherBuilder::new()
             .line_number(true)
-            .before_context(context)
-            .after_context(context)
+            .before_context(around)
+            .after_context(around)
             .binary_detection(BinaryDetection::quit(0))
             .build();
         searcher.search_slice(&self.matcher, content, sink)

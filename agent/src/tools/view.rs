@@ -378,9 +378,9 @@ impl Walk<'_> {
                             todo.push((inner, next, rules.clone(), (depth + 1, is_ignored)));
                         }
                     }
-                    Found::Other(_, stat) => {
+                    Found::Other(_, facts) => {
                         if !is_left_out(false) || self.tracked.contains(&inner) {
-                            listing.files.push(Listed::new(&inner, &stat));
+                            listing.files.push(Listed::new(&inner, &facts));
                         }
                     }
                 }

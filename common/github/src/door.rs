@@ -177,7 +177,8 @@ impl GitHub {
     ) -> GitHubResult<(T, Heard)> {
         let timeout = self.shared.timeout;
         let mut heard = Heard::default();
-        let sending = self.send(&caller.octocrab, ask, &mut heard);
+        // Apart, or every future that asks GitHub would hold all of a request's state.
+        let sending = Box::pin(self.send(&caller.octocrab, ask, &mut heard));
         let answer = match tokio::time::timeout(timeout, sending).await {
             Ok(answer) => answer,
             Err(_) => Err(GitHubError::unavailable(format!(

@@ -225,6 +225,27 @@ fn findings(refusal: &octocrab::GitHubError) -> Vec<String> {
         .collect()
 }
 
+/// The error and its causes; libraries tend to hide the reason in the last one.
+pub(crate) fn chain(error: &dyn StdError) -> String {
+    let mut text = first_line(error);
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = first_line(error);
+        if !text.contains(&next) {
+            text.push_str(": ");
+            text.push_str(&next);
+        }
+        cause = error.source();
+    }
+    text
+}
+
+/// Some of octocrab's errors show a backtrace after the first line.
+fn first_line(error: &dyn StdError) -> String {
+    let text = error.to_string();
+    text.lines().next().unwrap_or_default().to_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -254,25 +275,4 @@ mod tests {
         }
         assert!(!GitHubError::NotFound.may_be_taken_back());
     }
-}
-
-/// The error and its causes; libraries tend to hide the reason in the last one.
-pub(crate) fn chain(error: &dyn StdError) -> String {
-    let mut text = first_line(error);
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let next = first_line(error);
-        if !text.contains(&next) {
-            text.push_str(": ");
-            text.push_str(&next);
-        }
-        cause = error.source();
-    }
-    text
-}
-
-/// Some of octocrab's errors show a backtrace after the first line.
-fn first_line(error: &dyn StdError) -> String {
-    let text = error.to_string();
-    text.lines().next().unwrap_or_default().to_owned()
 }

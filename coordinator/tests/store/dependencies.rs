@@ -345,8 +345,8 @@ pub(crate) async fn a_pull_request_is_not_brought_back_beside_another_task(fixtu
     fixture.end(first, pull_request(7)).await;
     fixture.act(closed(1, 7, false)).await;
     let mut again = fixture.new_task(1);
-    again.key.object = "another".to_owned();
-    again.branch = "patchfleet/1-retitled".to_owned();
+    "another".clone_into(&mut again.key.object);
+    "patchfleet/1-retitled".clone_into(&mut again.branch);
     let Acted::Created(second) = fixture.act(Act::Create(Box::new(again))).await else {
         panic!("not created")
     };
@@ -409,7 +409,7 @@ pub(crate) async fn github_says_when_an_issue_without_a_task_is_over(fixture: &F
         assert_eq!(fixture.store.issues_due(again, 10).await.unwrap(), []);
         assert_eq!(
             fixture.store.issues_due(soon, 10).await.unwrap(),
-            [asked.clone()]
+            std::slice::from_ref(&asked)
         );
         let ended = fixture.store.issue_ended(&asked.0, asked.1, end).await;
         assert_eq!(ended.unwrap(), 1);

@@ -102,7 +102,7 @@ impl Base {
             self.free(new, leaving)?;
         }
         let patched = match &diff.binary {
-            Some(patch) => self.binary(diff, patch)?,
+            Some(contents) => self.binary(diff, contents)?,
             None => apply::apply(&original, &diff.hunks).map_err(|misfit| Rejection {
                 hunk: Some(misfit.header),
                 ..Rejection::file(path, misfit.reason)

@@ -166,7 +166,8 @@ impl<'a> Delta<'a> {
         }
         let mut after = Vec::with_capacity(self.after);
         let mut steps = self.steps;
-        while let Some(piece) = step(&mut steps, before) {
+        while !steps.is_empty() {
+            let piece = step(&mut steps, before);
             let piece = piece.filter(|piece| piece.len() <= self.after - after.len());
             after.extend_from_slice(piece.ok_or_else(misfit)?);
         }
@@ -191,14 +192,13 @@ fn length(data: &mut &[u8]) -> Option<usize> {
     None
 }
 
-/// What the next step of a delta adds: nothing at the end, and `Some(None)` for what is no step.
-fn step<'a>(steps: &mut &'a [u8], before: &'a [u8]) -> Option<Option<&'a [u8]>> {
-    let code = take(steps, 1)?[0];
-    Some(match code {
+/// What the next step of a delta adds; nothing when it is no step.
+fn step<'a>(steps: &mut &'a [u8], before: &'a [u8]) -> Option<&'a [u8]> {
+    match take(steps, 1)?[0] {
         0 => None,
-        1..=0x7f => take(steps, usize::from(code)),
-        _ => copied(code, steps, before),
-    })
+        code @ 1..=0x7f => take(steps, usize::from(code)),
+        code => copied(code, steps, before),
+    }
 }
 
 /// A piece of the content before; of its place and its length only bytes that are not 0 are written.

@@ -7,6 +7,8 @@ mod files;
 mod python;
 mod ways;
 
+use std::path::Path;
+
 use super::command::LeftOut;
 use crate::git::{Entry, GitError};
 use crate::workspace::Workspace;
@@ -78,7 +80,7 @@ pub(super) fn has_source_folder(entries: &[Entry]) -> bool {
         match path.split_once('/') {
             // `src` itself is the package.
             None if path == "__init__.py" => return false,
-            None => is_package |= path.ends_with(".py"),
+            None => is_package |= Path::new(path).extension().is_some_and(|it| it == "py"),
             Some((_, name)) => is_package |= name == "__init__.py",
         }
     }

@@ -1,5 +1,6 @@
 //! What a test run said, bound to the tree that was tested.
 
+use std::fmt::Write as _;
 use std::path::Path;
 
 use patchfleet_domain::TestVerdict;
@@ -134,7 +135,7 @@ impl TestResults {
                 let end = end_of(own, room / 2);
                 whole.is_cut |= end.len() < own.len();
                 if !end.is_empty() {
-                    *all += &format!("$ {}\n{end}\n", words.join(" "));
+                    let _ = writeln!(all, "$ {}\n{end}", words.join(" "));
                 }
             }
             whole.duration_ms = whole.duration_ms.saturating_add(results.duration_ms);

@@ -67,6 +67,8 @@ async fn a_tree_that_no_work_tree_can_hold_is_a_fault_of_the_repository_that_nam
 
 #[tokio::test]
 async fn whatever_is_in_the_place_of_the_configuration_is_told() {
+    type Case<'a> = (&'a dyn Fn(&Rig), &'a str);
+
     let bytes = |path: &'static str, content: &'static [u8]| {
         move |rig: &Rig| {
             std::fs::write(rig.bench.origin.work().join(path), content).unwrap();
@@ -83,7 +85,7 @@ async fn whatever_is_in_the_place_of_the_configuration_is_told() {
         std::fs::create_dir(&folder).unwrap();
         std::fs::write(folder.join("x"), "").unwrap();
     };
-    let cases: [(&dyn Fn(&Rig), &str); 5] = [
+    let cases: [Case<'_>; 5] = [
         (&folder, ".patchfleet.yaml: it is a folder"),
         (&link, ".patchfleet.yml: it is a symbolic link"),
         (

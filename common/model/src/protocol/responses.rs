@@ -184,7 +184,8 @@ impl Responses {
         let items = response["output"].as_array();
         let has_text = progress.started();
         for (index, item) in items.into_iter().flatten().enumerate() {
-            if !self.itemized && !(has_text && item["type"] == "message") {
+            let is_known = self.itemized || (has_text && item["type"] == "message");
+            if !is_known {
                 self.item(index as u64, item, progress);
             }
         }

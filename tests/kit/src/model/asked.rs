@@ -7,6 +7,10 @@ use super::problem::Problem;
 
 /// What is asked for.
 #[derive(Debug, Clone, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a field of what is sent"
+)]
 pub(crate) struct Asked {
     pub(crate) model: String,
     pub(crate) stream: bool,

@@ -124,6 +124,10 @@ impl Script {
 /// What a model takes.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a field of what is written"
+)]
 pub struct Model {
     /// Its name in requests.
     pub name: String,

@@ -261,9 +261,11 @@ fn all_languages_are_tested_that_with_most_of_the_code_first() {
 
 #[test]
 fn what_is_not_run_is_named_with_the_reason() {
+    type Case<'a> = (&'a [(&'a str, &'a str)], &'a [&'a str]);
+
     let npm = r#"{"scripts":{"test":"jest"}}"#;
     let apart = "it is no part of the project in the root";
-    let cases: &[(&[(&str, &str)], &[&str])] = &[
+    let cases: &[Case<'_>] = &[
         (
             &[("Cargo.toml", "[package]"), ("fuzz/Cargo.toml", "")],
             &["cargo test --manifest-path fuzz/Cargo.toml"],
