@@ -94,8 +94,8 @@ async fn stale_work_stops_and_nobody_hears_of_it() {
     scene.outcome(next).await;
     // Lines of its log may have been on their way before it heard.
     let said = reports_of(stale, &scene.stub.heard());
-    let said = said.iter().filter_map(Step::of);
-    let last = said.filter(|step| *step != Step::Log).last();
+    let mut said = said.iter().filter_map(Step::of);
+    let last = said.rfind(|step| *step != Step::Log);
     assert_eq!(last, Some(Step::Checkpoint));
     agent.end().await;
 }
