@@ -1,6 +1,8 @@
 //! The providers' own clients talk to the model simulator: whatever they can't read, it wrote wrong,
 //! and whatever it refuses of theirs, it refuses wrongly.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::path::Path;
 use std::process::Stdio;
 

@@ -1,6 +1,8 @@
 //! The model simulator as clients see it: every fault and form of bytes in every protocol, what it
 //! refuses, what it counts.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 #[path = "model_simulator/calls.rs"]
 mod calls;
 #[path = "model_simulator/client.rs"]

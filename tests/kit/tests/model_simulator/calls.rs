@@ -1,5 +1,7 @@
 //! Tools: how calls come, and what is said of the tokens.
 
+use std::fmt::Write as _;
+
 use patchfleet_testkit::model::Protocol;
 use serde_json::{Value, json};
 
@@ -13,10 +15,10 @@ async fn a_stream_has_the_events_of_its_protocol_in_their_order() {
     for protocol in ALL {
         let client = Client::start(script).await;
         let answer = client.ask(protocol, "Hi", true).await;
-        seen += &format!("{protocol:?}\n");
+        let _ = writeln!(seen, "{protocol:?}");
         for mut event in answer.events() {
             blur(&mut event);
-            seen += &format!("  {event}\n");
+            let _ = writeln!(seen, "  {event}");
         }
     }
     insta::assert_snapshot!("streams", seen);
@@ -66,7 +68,8 @@ async fn calls_come_in_order_mixed_with_gaps_twice_or_at_once() {
                 .iter()
                 .filter_map(|event| number(protocol, event))
                 .collect();
-            seen += &format!("{protocol:?} {shape}: {paths:?} {}\n", numbers.join(" "));
+            let numbers = numbers.join(" ");
+            let _ = writeln!(seen, "{protocol:?} {shape}: {paths:?} {numbers}");
         }
         client.nothing_failed();
     }

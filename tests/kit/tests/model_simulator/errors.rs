@@ -1,5 +1,7 @@
 //! Errors in each provider's own form, and how they say when to come again.
 
+use std::fmt::Write as _;
+
 use patchfleet_testkit::model::Protocol;
 use serde_json::Value;
 
@@ -33,11 +35,8 @@ async fn each_error_has_its_providers_own_form() {
             let kind = answer.header("content-type").unwrap();
             let retry = answer.header("x-should-retry");
             assert_eq!(retry.is_some(), fault.contains("should_retry"));
-            seen += &format!(
-                "{protocol:?} {fault}\n  {} {kind}\n  {}\n",
-                answer.status,
-                body.trim_end()
-            );
+            let (status, body) = (answer.status, body.trim_end());
+            let _ = writeln!(seen, "{protocol:?} {fault}\n  {status} {kind}\n  {body}");
         }
         let state = client.simulator.state();
         assert_eq!((state.calls, state.faults), (FAULTS.len(), FAULTS.len()));
@@ -54,7 +53,7 @@ async fn each_error_has_its_providers_own_form() {
 /// Where each way of saying how long to wait is found: a header with its value, or a part of the body.
 fn wait(protocol: Protocol, wait: &str) -> (Option<&'static str>, &'static str) {
     match (wait, protocol) {
-        ("retry_after", _) => (Some("retry-after"), "90"),
+        ("retry_after", _) | ("reset", Protocol::Ollama) => (Some("retry-after"), "90"),
         ("retry_after_ms", _) => (Some("retry-after-ms"), "90000"),
         ("retry_after_date", _) => (Some("retry-after"), " GMT"),
         ("message", _) => (None, "try again in 90s"),
@@ -62,7 +61,6 @@ fn wait(protocol: Protocol, wait: &str) -> (Option<&'static str>, &'static str) 
         ("reset", Protocol::Responses | Protocol::Chat) => {
             (Some("x-ratelimit-reset-requests"), "1m30s")
         }
-        ("reset", Protocol::Ollama) => (Some("retry-after"), "90"),
         ("retry_info" | "reset", Protocol::Gemini) => (None, "\"retryDelay\":\"90s\""),
         // What a provider does not have.
         _ => (None, "Rate limit reached"),
@@ -159,7 +157,8 @@ async fn each_way_to_stop_has_its_providers_own_word() {
         let client = Client::start(&script).await;
         for word in stops {
             let answer = client.ask(protocol, word, false).await;
-            seen += &format!("{protocol:?} {word}: {}\n", stop(protocol, &answer.json()));
+            let said = stop(protocol, &answer.json());
+            let _ = writeln!(seen, "{protocol:?} {word}: {said}");
         }
         client.nothing_failed();
     }

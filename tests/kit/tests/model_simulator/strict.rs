@@ -1,5 +1,6 @@
 //! What the simulator refuses, as the providers do.
 
+use std::fmt::Write as _;
 use std::path::Path;
 
 use patchfleet_testkit::model::Protocol;
@@ -31,40 +32,48 @@ async fn refused(client: &Client, protocol: Protocol, body: &Value, expected: (u
     assert!(said.contains(expected.1), "{protocol:?} {body}: {said}");
 }
 
+/// A list of one tool.
+fn tools(protocol: Protocol) -> Value {
+    match protocol {
+        Protocol::Anthropic => json!([{ "name": "look", "input_schema": {} }]),
+        Protocol::Responses => {
+            json!([{ "type": "function", "name": "look", "parameters": {} }])
+        }
+        Protocol::Chat | Protocol::Ollama => {
+            json!([{ "type": "function", "function": { "name": "look" } }])
+        }
+        Protocol::Gemini => json!([{ "functionDeclarations": [{ "name": "look" }] }]),
+    }
+}
+
+/// What the model `plain` refuses: too long an answer, and a parameter that it has not.
+fn beyond(protocol: Protocol) -> (Value, Value) {
+    match protocol {
+        Protocol::Anthropic => (
+            json!({ "max_tokens": 51 }),
+            json!({ "temperature": 0.2, "max_tokens": 5 }),
+        ),
+        Protocol::Responses => (json!({ "max_output_tokens": 51 }), json!({ "top_p": 0.2 })),
+        Protocol::Chat => (
+            json!({ "max_completion_tokens": 51 }),
+            json!({ "max_tokens": 20 }),
+        ),
+        Protocol::Gemini => (
+            json!({ "generationConfig": { "maxOutputTokens": 51 } }),
+            json!({ "generationConfig": { "topK": 3 } }),
+        ),
+        Protocol::Ollama => (
+            json!({ "options": { "num_predict": 51 } }),
+            json!({ "options": { "top_k": 3 } }),
+        ),
+    }
+}
+
 #[tokio::test]
 async fn parameters_models_and_keys_have_to_be_right() {
     for protocol in ALL {
         let client = Client::start(SCRIPT).await;
-        let tool = json!({ "name": "look", "input_schema": {} });
-        let tools = match protocol {
-            Protocol::Anthropic => json!([tool]),
-            Protocol::Responses => {
-                json!([{ "type": "function", "name": "look", "parameters": {} }])
-            }
-            Protocol::Chat | Protocol::Ollama => {
-                json!([{ "type": "function", "function": { "name": "look" } }])
-            }
-            Protocol::Gemini => json!([{ "functionDeclarations": [{ "name": "look" }] }]),
-        };
-        let (limit, sampling) = match protocol {
-            Protocol::Anthropic => (
-                json!({ "max_tokens": 51 }),
-                json!({ "temperature": 0.2, "max_tokens": 5 }),
-            ),
-            Protocol::Responses => (json!({ "max_output_tokens": 51 }), json!({ "top_p": 0.2 })),
-            Protocol::Chat => (
-                json!({ "max_completion_tokens": 51 }),
-                json!({ "max_tokens": 20 }),
-            ),
-            Protocol::Gemini => (
-                json!({ "generationConfig": { "maxOutputTokens": 51 } }),
-                json!({ "generationConfig": { "topK": 3 } }),
-            ),
-            Protocol::Ollama => (
-                json!({ "options": { "num_predict": 51 } }),
-                json!({ "options": { "top_k": 3 } }),
-            ),
-        };
+        let (limit, sampling) = beyond(protocol);
         let plain = |more: Value| {
             changed(protocol, |body| {
                 body["model"] = "plain".into();
@@ -95,13 +104,13 @@ async fn parameters_models_and_keys_have_to_be_right() {
             ),
             (
                 changed(protocol, |body| {
-                    messages(protocol, body)[0]["hologram"] = 1.into()
+                    messages(protocol, body)[0]["hologram"] = 1.into();
                 }),
                 400,
                 "hologram",
             ),
             (
-                plain(json!({ "tools": tools })),
+                plain(json!({ "tools": tools(protocol) })),
                 400,
                 "does not support tools",
             ),
@@ -120,7 +129,7 @@ async fn parameters_models_and_keys_have_to_be_right() {
         }
         if protocol == Protocol::Anthropic {
             let body = changed(protocol, |body| {
-                drop(body.as_object_mut().unwrap().remove("max_tokens"))
+                body.as_object_mut().unwrap().remove("max_tokens");
             });
             refused(
                 &client,
@@ -271,13 +280,10 @@ fn history(protocol: Protocol, short: &str) -> Vec<Value> {
             (Protocol::Chat, "c") => {
                 json!({ "role": role, "tool_calls": [{ "id": id, "type": "function", "function": { "name": "look", "arguments": "{}" } }] })
             }
-            (Protocol::Chat, "r") => {
-                json!({ "role": "tool", "tool_call_id": id, "content": "seen" })
-            }
             (Protocol::Ollama, "c") => {
                 json!({ "role": role, "content": "", "tool_calls": [{ "id": id, "function": { "name": "look", "arguments": {} } }] })
             }
-            (Protocol::Ollama, "r") => {
+            (Protocol::Chat | Protocol::Ollama, "r") => {
                 json!({ "role": "tool", "tool_call_id": id, "content": "seen" })
             }
             (Protocol::Gemini, "c") => {
@@ -317,7 +323,7 @@ async fn roles_take_turns_and_each_call_has_its_result_directly_after_it() {
                 continue;
             }
             let body = changed(protocol, |body| {
-                *messages(protocol, body) = history(protocol, short)
+                *messages(protocol, body) = history(protocol, short);
             });
             let answer = client.send(protocol, &body, true).await.unwrap();
             assert_eq!(answer.status, 400, "{protocol:?} {short}");
@@ -326,11 +332,11 @@ async fn roles_take_turns_and_each_call_has_its_result_directly_after_it() {
                 .as_str()
                 .or(error["error"].as_str())
                 .unwrap();
-            seen += &format!("{protocol:?} {short}: {words}\n");
+            let _ = writeln!(seen, "{protocol:?} {short}: {words}");
         }
         for short in ["u", "u a u", "u c1 r1", "u c1 r1 a u"] {
             let body = changed(protocol, |body| {
-                *messages(protocol, body) = history(protocol, short)
+                *messages(protocol, body) = history(protocol, short);
             });
             let answer = client.send(protocol, &body, true).await.unwrap();
             assert_eq!(answer.status, 200, "{protocol:?} {short}");
@@ -361,7 +367,7 @@ async fn two_messages_of_one_role_are_taken_where_the_script_says_so() {
     let client = Client::start("{merge_roles: true, turns: [{text: Yes., forever: true}]}").await;
     let protocol = Protocol::Anthropic;
     let body = changed(protocol, |body| {
-        *messages(protocol, body) = history(protocol, "u u")
+        *messages(protocol, body) = history(protocol, "u u");
     });
     assert_eq!(
         client.send(protocol, &body, true).await.unwrap().status,
@@ -489,7 +495,7 @@ async fn reasoning_comes_back_sealed_beside_its_calls() {
         );
     }
     let kept = changed(protocol, |body| {
-        body["previous_response_id"] = "resp_1".into()
+        body["previous_response_id"] = "resp_1".into();
     });
     refused(&client, protocol, &kept, (400, "previous_response_id")).await;
 }
