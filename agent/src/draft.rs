@@ -93,9 +93,9 @@ pub struct DraftSurroundings<'a> {
     pub budgets: Budgets,
     /// What earlier rounds changed.
     pub applied: Vec<Change>,
-    /// Takes output.
+    /// Takes each line of output, for the task's log.
     pub on_line: OnLine,
-    /// Ends the draft.
+    /// Ends the draft when it is cancelled.
     pub cancel: CancellationToken,
 }
 
@@ -126,9 +126,9 @@ pub enum DraftError {
     /// A file can't be read or written.
     #[error("{path}: {source}")]
     File {
-        /// Which.
+        /// The file that failed.
         path: PathBuf,
-        /// Why.
+        /// The error of the operating system.
         source: std::io::Error,
     },
     /// The draft command can't be run.
@@ -163,7 +163,7 @@ pub enum DraftError {
          the folder with its login; it said last:\n{tail}"
     )]
     NotLoggedIn {
-        /// How it ended.
+        /// How the command ended: its exit code, a signal, or a limit.
         how: String,
         /// The end of its output.
         tail: String,
@@ -174,7 +174,7 @@ pub enum DraftError {
          without asking, by its own options in `agents.draft.command`; it said last:\n{tail}"
     )]
     NotPermitted {
-        /// How it ended.
+        /// How the command ended: its exit code, a signal, or a limit.
         how: String,
         /// The end of its output.
         tail: String,
@@ -214,7 +214,7 @@ pub enum DraftError {
     /// The model can't be asked, or gave no usable answer.
     #[error("{model} can't go on: {error}")]
     Model {
-        /// Which.
+        /// The model, as provider and name.
         model: String,
         /// Why.
         #[source]
@@ -229,13 +229,13 @@ pub enum DraftError {
          to be changed and where, or use a stronger model"
     )]
     Stopped {
-        /// Why.
+        /// Why it was stopped, for people.
         why: String,
     },
     /// The model says that nothing has to be changed.
     #[error("the model says that no change is needed: {why}")]
     NotNeeded {
-        /// Its words.
+        /// The reason in the model's words.
         why: String,
     },
     /// The draft has what must not leave the agent.
@@ -245,7 +245,7 @@ pub enum DraftError {
          that secret if the command may have sent it elsewhere"
     )]
     Secret {
-        /// The file.
+        /// The file that holds the secret, relative to the repository's root.
         path: String,
     },
     /// Git failed.

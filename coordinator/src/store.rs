@@ -163,15 +163,15 @@ pub struct TaskFilter {
 /// What a scope has spent, with reservations that are open in full.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ScopeSpending {
-    /// What sort of scope.
+    /// Whether it is a repository, a person or everything.
     pub scope: BudgetScope,
     /// The repository or the login; empty for everything.
     pub name: String,
     /// The day, in UTC.
     pub day: String,
-    /// Money.
+    /// Money spent or reserved.
     pub usd: Money,
-    /// Tokens of all classes.
+    /// Tokens of all classes, used or reserved.
     pub tokens: u64,
     /// The most that it may spend.
     pub limit: Limit,

@@ -13,9 +13,9 @@ pub enum GitError {
     /// The remote repository does not exist, or may not be read.
     #[error("{url} can't be read: {reason}")]
     CloneFailed {
-        /// Where.
+        /// The address of the remote.
         url: String,
-        /// In git's words.
+        /// The reason in git's words, without secrets.
         reason: String,
     },
     /// The remote refused the push.
@@ -30,31 +30,31 @@ pub enum GitError {
     /// Two changes meet in the same place.
     #[error("conflict in {}", paths.join(", "))]
     Conflict {
-        /// Where.
+        /// The paths that are concerned, relative to the repository's root.
         paths: Vec<String>,
     },
     /// The remote did not answer.
     #[error("the git remote is not available: {reason}")]
     Unavailable {
-        /// In git's words.
+        /// The reason in git's words, without secrets.
         reason: String,
     },
     /// The work tree holds what no commit can hold; whoever wrote it there is at fault.
     #[error("the work tree can't become a commit: {reason}")]
     Unfit {
-        /// What, where.
+        /// What is wrong and where, for people.
         reason: String,
     },
     /// A tree holds what can't be a work tree; whoever committed it is at fault, and no new try mends it.
     #[error("the repository can't be worked on: {reason}")]
     Unusable {
-        /// What, where.
+        /// What is wrong and where, for people.
         reason: String,
     },
     /// This host is at fault: its disk, its memory, its programs. It may pass.
     #[error("{what} fails on this host: {reason}")]
     Host {
-        /// The command.
+        /// The git command that failed.
         what: String,
         /// In the system's words.
         reason: String,
@@ -65,7 +65,7 @@ pub enum GitError {
     /// Anything else.
     #[error("{what}: {reason}")]
     Other {
-        /// The command.
+        /// The git command that failed.
         what: String,
         /// In git's words; empty when it had none.
         reason: String,

@@ -15,7 +15,7 @@ use crate::repository_config::RepositoryConfig;
 const MODE: u32 = 0o666;
 const EXECUTABLE: u32 = 0o777;
 
-/// What it takes.
+/// The arguments of `create_file`, as its schema has them.
 #[derive(Debug, Deserialize)]
 struct Arguments {
     path: String,

@@ -16,7 +16,7 @@ const AROUND: usize = 3;
 /// Most lines that are shown of the result.
 const LINES: usize = 60;
 
-/// What it takes.
+/// The arguments of `edit_file`, as its schema has them.
 #[derive(Debug, Deserialize)]
 struct Arguments {
     path: String,

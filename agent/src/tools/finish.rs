@@ -6,7 +6,7 @@ use serde_json::json;
 use super::schema::Definition;
 use super::{Answer, Call, Failed, Finish, Tools};
 
-/// What it takes.
+/// The arguments of `finish`, as its schema has them.
 #[derive(Debug, Deserialize)]
 struct Arguments {
     summary: String,

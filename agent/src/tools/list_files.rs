@@ -13,7 +13,7 @@ use super::{Answer, Call, Tools, as_data, view};
 /// Most lines of a listing.
 const LINES: usize = 300;
 
-/// What it takes.
+/// The arguments of `list_files`, as its schema has them.
 #[derive(Debug, Deserialize)]
 struct Arguments {
     path: Option<String>,

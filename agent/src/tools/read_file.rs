@@ -14,7 +14,7 @@ use super::{Answer, Call, Tools, as_data, view};
 /// Most lines that are shown at once.
 const LINES: usize = 800;
 
-/// What it takes.
+/// The arguments of `read_file`, as its schema has them.
 #[derive(Debug, Deserialize)]
 struct Arguments {
     path: String,

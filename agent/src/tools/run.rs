@@ -19,7 +19,7 @@ const OUTPUT_CAP: usize = 1 << 20;
 const LONGEST: u64 = 600;
 const USUAL: u64 = 120;
 
-/// What it takes.
+/// The arguments of `run`, as its schema has them.
 #[derive(Debug, Deserialize)]
 struct Arguments {
     program: String,

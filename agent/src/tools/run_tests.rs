@@ -9,7 +9,7 @@ use super::schema::Definition;
 use super::{Answer, Call, Failed, Tools, as_data};
 use crate::nodes::TestResults;
 
-/// What it takes.
+/// The arguments of `run_tests`, as its schema has them.
 #[derive(Debug, Deserialize)]
 struct Arguments {
     selector: Option<String>,

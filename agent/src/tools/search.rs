@@ -27,7 +27,7 @@ const PATTERN: usize = 4 << 20;
 /// Longest that a search may take.
 const TIME: Duration = Duration::from_secs(20);
 
-/// What it takes.
+/// The arguments of `search`, as its schema has them.
 #[derive(Debug, Deserialize)]
 struct Arguments {
     pattern: String,

@@ -114,9 +114,9 @@ impl BudgetScope {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limit {
-    /// In money.
+    /// The most in money.
     pub usd: Option<Money>,
-    /// In tokens of all classes.
+    /// The most in tokens of all classes.
     pub tokens: Option<u64>,
 }
 
@@ -124,13 +124,13 @@ pub struct Limit {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Budgets {
-    /// Of a task.
+    /// The limit of each task, over all its attempts.
     pub task: Limit,
-    /// Of a repository in a day.
+    /// The limit of each repository in a day.
     pub repository: Limit,
-    /// Of the person who triggered tasks, in a day.
+    /// The limit of each person who triggers tasks, in a day.
     pub user: Limit,
-    /// Of everything in a day.
+    /// The limit of all tasks together in a day.
     pub day: Limit,
 }
 
@@ -151,9 +151,9 @@ impl Budgets {
 pub struct Reservation {
     /// The call, unique within the attempt; asked for again under the same name it is the same call.
     pub call: String,
-    /// The provider.
+    /// The provider's name, as configured.
     pub provider: String,
-    /// The model.
+    /// The model's name, as the provider has it.
     pub model: String,
     /// Tokens in and out, at most.
     pub tokens: u64,
@@ -187,7 +187,7 @@ pub struct Exceeded {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Spent {
-    /// Calls of models.
+    /// How many calls of models were made.
     pub calls: u64,
     /// Tokens in that no cache had.
     pub input_tokens: u64,
@@ -248,7 +248,7 @@ pub struct Account {
     pub usd: Money,
     /// Tokens spent or reserved.
     pub tokens: u64,
-    /// Its limit.
+    /// The most that the scope may spend.
     pub limit: Limit,
 }
 

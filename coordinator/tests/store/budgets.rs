@@ -254,8 +254,10 @@ pub(crate) async fn a_call_whose_attempt_was_lost_is_shown_as_an_estimate(fixtur
     let queued = fixture.in_queue(work.task).await;
     let next = fixture.claim(&queued, LEASE).await.work;
     fixture.applied(next, 1, WorkEvent::Accepted).await;
-    // The call was perhaps paid for.
+    // The call was perhaps paid for, and people see that also when there is no other one.
     refused(&*store, next, &call("b", 10, 41)).await;
+    let task = fixture.task(work.task).await;
+    assert_eq!((task.spent.calls, task.spent.usd), (1, Money(60 * CENT)));
     granted(&*store, next, &call("b", 10, 40)).await;
     let task = fixture.task(work.task).await;
     assert_eq!((task.spent.calls, task.spent.usd), (1, Money(60 * CENT)));

@@ -12,7 +12,7 @@ use url::Url;
 use super::{CliDraftConfig, DraftConfig, ToolsDraftConfig, ToolsModelConfig};
 use crate::draft::{KeyHeader, ModelConfig};
 
-/// The section.
+/// All fields of the section, of whichever mode.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Section {

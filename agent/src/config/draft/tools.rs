@@ -59,11 +59,11 @@ pub struct ToolsDraftConfig {
 pub struct ToolsModelConfig {
     /// How its server is spoken to.
     pub provider: Protocol,
-    /// Its name there.
+    /// The model's name, as its provider has it.
     pub model: String,
     /// Another server than the provider's own.
     pub url: Option<Url>,
-    /// The key.
+    /// The key that the provider's server wants; a server of one's own may want none.
     pub key: Option<Secret>,
     /// What the operator adds to its instructions.
     pub role: Option<String>,
@@ -71,7 +71,7 @@ pub struct ToolsModelConfig {
     pub max_output: Option<u32>,
     /// Its window in tokens; the table's when absent.
     pub window: Option<u64>,
-    /// How random its choice of tokens is.
+    /// How random the model's choice of tokens is; left to the provider when absent.
     pub temperature: Option<f64>,
     /// How long an answer may take.
     pub answer_timeout: HumanDuration,

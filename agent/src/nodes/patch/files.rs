@@ -14,7 +14,7 @@ use crate::git::{Change, EntryKind};
 /// A file before and after the patch, in memory alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct FileVersions {
-    /// Where.
+    /// The file's path, relative to the repository's root.
     pub(super) path: String,
     /// Its text before; none for a new file, empty for what is no text. What is not UTF-8 has a
     /// character for each byte (`patch/encoding.rs`).
@@ -28,7 +28,7 @@ pub(super) struct FileVersions {
 /// What the context keeps of a file that the patch touches.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PatchedFile {
-    /// Where.
+    /// The file's path, relative to the repository's root.
     pub path: String,
     /// What the patch does to it.
     pub status: Status,

@@ -20,7 +20,7 @@ pub struct TestResults {
     pub stderr: String,
     /// The exit code; `null` when a signal or the timeout ended it.
     pub returncode: Option<i32>,
-    /// Wall time.
+    /// How long the run took by the clock on the wall, in milliseconds.
     pub duration_ms: u64,
     /// The timeout ended it.
     pub timed_out: bool,
@@ -49,7 +49,7 @@ pub struct TestPart {
     pub kind: PartKind,
     /// The exit code; `null` when a signal, a limit or the timeout ended it.
     pub returncode: Option<i32>,
-    /// Wall time.
+    /// How long the run took by the clock on the wall, in milliseconds.
     pub duration_ms: u64,
     /// The timeout ended it.
     pub timed_out: bool,

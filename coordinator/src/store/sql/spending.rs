@@ -5,6 +5,8 @@
 //! What the call did use replaces it when its usage is reported. A call of an attempt that ended without
 //! such a report is counted in full, and shown as an estimate when the task goes on.
 
+mod text;
+
 use std::collections::BTreeMap;
 
 use patchfleet_domain::report::Usage;
@@ -128,7 +130,7 @@ pub(super) async fn reserve(
             let (tokens_left, money_left) = left(account);
             let exceeded = Exceeded {
                 scope,
-                message: refusal((&key, account), call),
+                message: text::refusal((&key, account), call),
                 tokens_left,
                 money_left,
             };
@@ -141,14 +143,11 @@ pub(super) async fn reserve(
             ..account
         };
         if after.percent() >= WARN_AT && warn_once(sql, &key).await? {
-            warnings.push(warning(&key, after));
+            warnings.push(text::warning(&key, after));
         }
     }
-    let lost = close_lost(sql, work, now).await?;
+    show_lost(&mut unit, work).await?;
     if let Some(held) = unit.held(work.task) {
-        for usage in &lost {
-            held.task.spent.add(usage);
-        }
         for warning in &warnings {
             held.note("note", (ACTOR, warning));
             held.changes.tells = true;
@@ -167,6 +166,7 @@ async fn refuse(unit: Unit<'_>, work: Work, exceeded: Exceeded) -> StoreResult<C
         && held.is_live(work)
     {
         held.record("note", (ACTOR, &exceeded.message));
+        show_lost(&mut unit, work).await?;
     }
     unit.commit().await?;
     Ok(Cas::Applied(Reserved::Refused(exceeded)))
@@ -255,6 +255,18 @@ async fn warn_once(sql: &mut Sql, key: &Key) -> StoreResult<bool> {
     .execute(sql)
     .await?;
     Ok(warned.rows_affected() == 1)
+}
+
+/// Counts what calls of the task's earlier attempts may have cost among what the task shows.
+async fn show_lost(unit: &mut Unit<'_>, work: Work) -> StoreResult<()> {
+    let now = unit.now().await?.timestamp_micros();
+    let lost = close_lost(unit.sql().await?, work, now).await?;
+    if let Some(held) = unit.held(work.task) {
+        for usage in &lost {
+            held.task.spent.add(usage);
+        }
+    }
+    Ok(())
 }
 
 /// Calls of the task's earlier attempts that nobody reported the end of: they were perhaps billed, and
@@ -461,61 +473,5 @@ fn left(account: Account) -> (Option<u64>, Option<Money>) {
     (
         tokens.map(|most| most.saturating_sub(account.tokens)),
         money.map(|most| Money(most.0.saturating_sub(account.usd.0))),
-    )
-}
-
-fn whose(key: &Key) -> String {
-    match key.scope {
-        BudgetScope::Task => "this task".to_owned(),
-        BudgetScope::Repository => format!("{} on {}", key.name, key.day),
-        BudgetScope::User => format!("@\u{200b}{} on {}", key.name, key.day),
-        BudgetScope::Day => format!("all tasks on {}", key.day),
-    }
-}
-
-fn used(account: Account) -> String {
-    let money = account
-        .limit
-        .usd
-        .map(|most| format!("{} of {most}", account.usd));
-    let tokens = account
-        .limit
-        .tokens
-        .map(|most| format!("{} of {most} tokens", account.tokens));
-    let parts: Vec<_> = money.into_iter().chain(tokens).collect();
-    parts.join(", ")
-}
-
-fn warning(key: &Key, account: Account) -> String {
-    format!(
-        "{} % of the budget of {} are used or reserved: {}",
-        account.percent(),
-        whose(key),
-        used(account)
-    )
-}
-
-fn refusal((key, account): (&Key, Account), call: &Reservation) -> String {
-    if account.limit.usd.is_some() && call.cost.is_none() {
-        return format!(
-            "the price of model `{}` ({}) is not known, and the budget of {} is in money: give the \
-             model a price (`free` is one), or limit tokens",
-            call.model,
-            call.provider,
-            whose(key)
-        );
-    }
-    let wanted = call
-        .cost
-        .filter(|_| account.limit.usd.is_some())
-        .map_or_else(
-            || format!("{} tokens", call.tokens),
-            |cost| format!("{cost} ({} tokens)", call.tokens),
-        );
-    format!(
-        "the budget of {} is spent: {} are used or reserved, and the next call of `{}` may take {wanted}",
-        whose(key),
-        used(account),
-        call.model
     )
 }
