@@ -393,3 +393,26 @@ fn absent_is_well(removed: nix::Result<()>) -> io::Result<()> {
         Err(error) => Err(error.into()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn a_link_is_opened_as_nothing() {
+        let place = tempfile::tempdir().unwrap();
+        std::fs::create_dir(place.path().join("folder")).unwrap();
+        std::fs::write(place.path().join("folder/file"), "secret").unwrap();
+        symlink("folder", place.path().join("to-folder")).unwrap();
+        symlink("folder/file", place.path().join("to-file")).unwrap();
+        let here = Folder::open(place.path()).unwrap();
+        assert!(here.enter(OsStr::new("folder")).is_ok());
+        let (to_folder, to_file) = (OsStr::new("to-folder"), OsStr::new("to-file"));
+        assert!(here.enter(to_folder).is_err());
+        assert!(here.look_into(to_folder).is_err());
+        assert!(here.open_file(to_file).is_err());
+        assert!(Folder::open(&place.path().join("to-folder")).is_err());
+    }
+}
