@@ -4,40 +4,31 @@
 use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
-use patchfleet_domain::outcome::{Failure, FailureKind};
-use patchfleet_domain::{BudgetScope, Exceeded, Money, Reservation, Reserved};
-use patchfleet_model::{Answer, Broken, Conversation, Model, ModelError, Origin, Usage};
+use patchfleet_domain::Exceeded;
+use patchfleet_domain::outcome::Failure;
+use patchfleet_model::{Answer, Broken, Conversation, Model, ModelError, Origin};
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
+use crate::charges::{Charges, Price, most_tokens, spent};
 use crate::session::reporter::Reporter;
 
 /// An answer shorter than this is not worth asking for, in tokens.
 const LEAST_OUTPUT: u32 = 4096;
-/// Fewer bytes make no token of text that people and programs write; an estimate to the safe side.
-const BYTES_PER_TOKEN: u64 = 2;
-
-/// What a model's calls cost.
-pub(crate) trait Price: Send + Sync {
-    /// What so much usage costs, rounded up; `None` when nobody knows.
-    fn cost(&self, usage: &Usage) -> Option<Money>;
-}
 
 /// A model behind the budgets. It belongs below whatever tries again: each try is a call of its own.
 pub(crate) struct Budgeted<M> {
     model: M,
-    price: Box<dyn Price>,
-    reporter: Reporter,
+    charges: Charges,
     stopped: Mutex<Option<Failure>>,
 }
 
 impl<M: Model> Budgeted<M> {
     /// A model whose calls are reserved and settled for the attempt of that reporter.
-    pub(crate) const fn new(model: M, price: Box<dyn Price>, reporter: Reporter) -> Self {
+    pub(crate) fn new(model: M, price: Box<dyn Price>, reporter: Reporter) -> Self {
+        let charges = Charges::new(model.origin().clone(), price, reporter);
         Self {
             model,
-            price,
-            reporter,
+            charges,
             stopped: Mutex::new(None),
         }
     }
@@ -53,43 +44,14 @@ impl<M: Model> Budgeted<M> {
         let prompt = prompt_tokens(conversation);
         let mut output = conversation.max_output;
         loop {
-            let call = self.at_most(prompt, output);
-            match self.reporter.reserve(&call).await? {
-                Reserved::Granted => return Ok((call.call, output)),
-                Reserved::Refused(exceeded) => match self.smaller((prompt, output), &exceeded) {
+            match self.charges.reserve(prompt, u64::from(output)).await? {
+                Ok(call) => return Ok((call, output)),
+                Err(exceeded) => match self.smaller((prompt, output), &exceeded) {
                     Some(smaller) => output = smaller,
                     None => return Err(spent(exceeded)),
                 },
             }
         }
-    }
-
-    /// The call with so many tokens in, of whichever class is the dearest, and so many out.
-    fn at_most(&self, prompt: u64, output: u32) -> Reservation {
-        let Origin { provider, model } = self.model.origin().clone();
-        Reservation {
-            call: Uuid::now_v7().to_string(),
-            provider,
-            model,
-            tokens: prompt.saturating_add(u64::from(output)),
-            cost: self.dearest(prompt, output),
-        }
-    }
-
-    fn dearest(&self, prompt: u64, output: u32) -> Option<Money> {
-        let plain = Usage {
-            input: prompt,
-            output: u64::from(output),
-            ..Usage::default()
-        };
-        let cached = Usage {
-            input: 0,
-            cache_write: prompt,
-            ..plain
-        };
-        let plain = self.price.cost(&plain)?;
-        // A class that has no price of its own is not used.
-        Some(self.price.cost(&cached).map_or(plain, |it| it.max(plain)))
     }
 
     /// A shorter answer that fits what is left, if one does that is worth asking for.
@@ -98,7 +60,7 @@ impl<M: Model> Budgeted<M> {
             let tokens = prompt.saturating_add(u64::from(output));
             let fits_tokens = left.tokens_left.is_none_or(|left| tokens <= left);
             let fits_money = left.money_left.is_none_or(|left| {
-                let cost = self.dearest(prompt, output);
+                let cost = self.charges.dearest(prompt, u64::from(output));
                 cost.is_some_and(|cost| cost <= left)
             });
             fits_tokens && fits_money
@@ -108,25 +70,6 @@ impl<M: Model> Budgeted<M> {
             smaller /= 2;
         }
         (smaller >= LEAST_OUTPUT).then_some(smaller)
-    }
-
-    async fn settle(&self, call: String, usage: Usage) {
-        let Origin { provider, model } = self.model.origin().clone();
-        let cost = self.price.cost(&usage);
-        let usage = patchfleet_domain::Usage {
-            call,
-            provider,
-            model,
-            input_tokens: usage.input,
-            cache_read_tokens: usage.cache_read,
-            cache_write_tokens: usage.cache_write,
-            output_tokens: usage.output,
-            reasoning_tokens: usage.reasoning,
-            estimated: usage.estimated,
-            cost,
-        };
-        // When the attempt is gone the reservation stays in full, and the next attempt shows it.
-        let _ = self.reporter.usage(usage).await;
     }
 }
 
@@ -162,7 +105,7 @@ impl<M: Model> Model for Budgeted<M> {
             Ok(answer) => answer.usage,
             Err(broken) => broken.usage_so_far,
         };
-        self.settle(call, usage).await;
+        self.charges.settle(call, usage).await;
         answered
     }
 }
@@ -170,29 +113,16 @@ impl<M: Model> Model for Budgeted<M> {
 /// Tokens of a request, estimated to the safe side.
 fn prompt_tokens(conversation: &Conversation) -> u64 {
     let bytes = serde_json::to_vec(conversation).map_or(usize::MAX, |it| it.len());
-    u64::try_from(bytes).unwrap_or(u64::MAX) / BYTES_PER_TOKEN + 1
-}
-
-fn spent(exceeded: Exceeded) -> Failure {
-    let kind = match exceeded.scope {
-        BudgetScope::Task => FailureKind::BudgetSpent,
-        BudgetScope::Repository | BudgetScope::User | BudgetScope::Day => {
-            FailureKind::DailyBudgetSpent
-        }
-    };
-    Failure {
-        kind,
-        message: exceeded.message,
-        retryable: false,
-        discard_checkpoints: false,
-    }
+    most_tokens(u64::try_from(bytes).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
-    use patchfleet_model::Stop;
+    use patchfleet_domain::Money;
+    use patchfleet_domain::outcome::FailureKind;
+    use patchfleet_model::{Stop, Usage};
     use patchfleet_proto::v1;
     use patchfleet_proto::v1::reservation::Answer as Allowed;
 

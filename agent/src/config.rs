@@ -15,6 +15,7 @@ use url::Url;
 use crate::nodes::ChangeConfig;
 use crate::sandbox::SandboxConfig;
 use crate::setup::SetupConfig;
+pub(crate) use draft::known_model;
 pub use draft::{CliDraftConfig, DraftConfig, ToolsDraftConfig, ToolsModelConfig};
 pub use repositories::RepositorySettings;
 

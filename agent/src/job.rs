@@ -22,6 +22,7 @@ use crate::fitness::Attempted;
 use crate::git::{Author, Remote};
 use crate::job::github::TaskGitHub;
 use crate::job::watch::Watch;
+use crate::kept_work::KeptWork;
 use crate::member::Member;
 use crate::nodes::{self, NodeDeps, Publishing, TaskFacts, TaskLog, TestPolicy};
 use crate::process::find_program;
@@ -287,7 +288,13 @@ async fn run_flow(
         },
         // Nobody delivers comments to a running attempt yet.
         follow_ups: FollowUps::default(),
-        budgets: Budgets::of(job.reporter.clone(), Turns::among(&job.assign.checkpoints)),
+        budgets: Budgets::of(
+            job.reporter.clone(),
+            (
+                Turns::among(&job.assign.checkpoints),
+                KeptWork::among(&job.assign.checkpoints),
+            ),
+        ),
         log,
     };
     let engine = Engine::new(nodes::coding_flow(), nodes::registry(deps))

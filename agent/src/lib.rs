@@ -6,12 +6,14 @@
 //! phases installed.
 
 mod budgeted;
+mod charges;
 mod command_paths;
 mod config;
 mod fitness;
 mod host;
 mod host_paths;
 mod http;
+mod kept_work;
 mod member;
 mod recorded;
 mod session;
@@ -24,6 +26,7 @@ pub mod repository_config;
 pub mod setup;
 
 pub mod draft;
+mod gateway;
 pub mod nodes;
 mod tools;
 

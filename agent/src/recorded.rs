@@ -18,6 +18,7 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
 
+use crate::kept_work::is_kept_work;
 use crate::process::OnLine;
 use crate::session::reporter::{NotKept, Reporter};
 
@@ -44,7 +45,10 @@ impl Turns {
     /// The turns among an assignment's checkpoints. What can't be read is left out: it is paid for again.
     pub(crate) fn among(checkpoints: &[v1::Checkpoint]) -> Self {
         let mut turns = Self::default();
-        for checkpoint in checkpoints.iter().filter(|it| is_turn(it)) {
+        let all = checkpoints
+            .iter()
+            .filter(|it| is_turn(it) && !is_kept_work(it));
+        for checkpoint in all {
             match serde_json::from_str(&checkpoint.output) {
                 Ok(turn) => {
                     let round = turns.0.entry(checkpoint.node.clone()).or_default();

@@ -279,7 +279,7 @@ async fn a_draft_asks_its_model_with_a_key_that_it_never_sees_and_reaches_nothin
     let expected = (
         "/v1/messages".parse::<Uri>().unwrap(),
         key,
-        Bytes::from("{\"round\": 1}"),
+        Bytes::from("{\"model\": \"m\", \"round\": 1}"),
     );
     assert_eq!(asked[..], [expected]);
 }

@@ -12,6 +12,7 @@ use crate::command_paths::absolute_paths;
 use crate::draft::ModelConfig;
 use crate::sandbox::{Backend, Fact, SandboxConfig};
 use section::Section;
+pub(crate) use tools::known_model;
 pub use tools::{ToolsDraftConfig, ToolsModelConfig};
 
 /// How changes are drafted.

@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use patchfleet_domain::Money;
 use patchfleet_domain::outcome::Failure;
-use patchfleet_model::{Entry, Model, Retrying, Usage};
+use patchfleet_model::{Entry, Model, Origin, Retrying, Usage};
 use patchfleet_resilience::Remote;
 
-use crate::budgeted::{Budgeted, Price};
+use crate::budgeted::Budgeted;
+use crate::charges::{Charges, Price};
+use crate::kept_work::{self, KeptWork};
 use crate::process::OnLine;
 use crate::recorded::{Recorded, Turns};
 use crate::session::reporter::Reporter;
@@ -22,6 +24,8 @@ struct Kept {
     reporter: Reporter,
     /// What earlier attempts were answered.
     turns: Arc<Turns>,
+    /// What commands of earlier attempts had changed.
+    work: Arc<KeptWork>,
 }
 
 /// A model that is to be asked.
@@ -44,15 +48,39 @@ struct Listed(Option<Entry>);
 
 impl Budgets {
     /// Those that the coordinator keeps for the attempt of this reporter.
-    pub(crate) fn of(reporter: Reporter, turns: Turns) -> Self {
-        let turns = Arc::new(turns);
-        Self(Some(Kept { reporter, turns }))
+    pub(crate) fn of(reporter: Reporter, (turns, work): (Turns, KeptWork)) -> Self {
+        let (turns, work) = (Arc::new(turns), Arc::new(work));
+        Self(Some(Kept {
+            reporter,
+            turns,
+            work,
+        }))
     }
 
     /// None: every call is allowed.
     #[cfg(test)]
     pub(crate) const fn none() -> Self {
         Self(None)
+    }
+
+    /// The diff against the base that a round of an earlier attempt was stopped with.
+    pub(crate) fn kept_work(&self, round: u32) -> Option<&str> {
+        self.0.as_ref()?.work.of(round)
+    }
+
+    /// Keeps what a round is stopped with.
+    pub(super) async fn keep_work(&self, work: (u32, &str), on_line: &OnLine) {
+        if let Some(Kept { reporter, .. }) = &self.0 {
+            kept_work::keep(reporter, work, on_line).await;
+        }
+    }
+
+    /// What the calls of a model are charged that another program makes; nothing where there are no
+    /// budgets.
+    pub(crate) fn charges(&self, origin: Origin, entry: Option<Entry>) -> Option<Charges> {
+        let Kept { reporter, .. } = self.0.as_ref()?;
+        let price = Box::new(Listed(entry));
+        Some(Charges::new(origin, price, reporter.clone()))
     }
 
     /// The model behind the budgets, for a round of the draft: each try of a call is allowed by itself,
@@ -63,7 +91,10 @@ impl Budgets {
             remote,
             entry,
         } = asked;
-        let Some(Kept { reporter, turns }) = &self.0 else {
+        let Some(Kept {
+            reporter, turns, ..
+        }) = &self.0
+        else {
             let model = retrying(model, remote);
             return Allowed {
                 model,

@@ -13,20 +13,24 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use patchfleet_model::ModelError;
+
 use super::silence::Silence;
 use super::words::{Cause, Words};
 use super::{
-    DraftError, DraftNetwork, DraftRequest, DraftSurroundings, Drafted, environment, named,
-    work_tree,
+    Budgets, DraftError, DraftNetwork, DraftRequest, DraftSurroundings, Drafted, ModelWork,
+    environment, named, work_tree,
 };
 use crate::disk;
+use crate::gateway::{Gateway, ModelUse};
 use crate::git::ObjectId;
 use crate::process::{OnLine, SpawnError};
-use crate::sandbox::egress::ModelProxy;
 use crate::sandbox::{Exceeded, Isolation, Ran, Reach, Run, Sandbox, SandboxError};
 
 /// Longest text that fits into a variable on Linux, with room to spare.
 const VARIABLE_CAP: usize = 96 * 1024;
+/// How long a command may go on that is allowed no further call of its model.
+const FAREWELL: Duration = Duration::from_secs(15);
 
 pub(super) struct CliDraft<'a> {
     pub(super) command: &'a [String],
@@ -58,13 +62,15 @@ impl CliDraft<'_> {
         let written = written(&workspace.layout.implementation(), request).await?;
         let private = workspace.layout.draft_private();
         let installed = workspace.put_dependencies(&private).await?;
-        let model = self.open_model(&workspace.layout.implementation())?;
+        let budgets = surroundings.budgets.clone();
+        let model = self.open_model(&workspace.layout.implementation(), budgets)?;
         let ran = self
             .run(surroundings, (&private, written), model.as_ref())
             .await;
-        if let Some(proxy) = model {
-            report_use(proxy, &surroundings.on_line).await;
-        }
+        let used = match model {
+            Some(gateway) => report_use(gateway, &surroundings.on_line).await,
+            None => ModelUse::default(),
+        };
         if let Err(left @ DraftError::Left(_)) = ran {
             return Err(left);
         }
@@ -72,22 +78,48 @@ impl CliDraft<'_> {
         if let Err(error) = disk::remove_in_background(&private).await {
             tracing::warn!(folder = %private.display(), %error, "the draft command's home stays");
         }
+        let is_called_off = surroundings.cancel.is_cancelled();
+        if let Some(failure) = used.stopped.clone().filter(|_| !is_called_off) {
+            let now = work_tree::now(workspace, installed, &surroundings.on_line).await?;
+            if now.tree != *start {
+                let work = (request.round, now.diff.as_str());
+                let keeping = surroundings.budgets.keep_work(work, &surroundings.on_line);
+                keeping.await;
+            }
+            return Err(DraftError::OverBudget(failure));
+        }
+        let cause = |error| because(error, used.error.as_ref());
         let ran = ran?;
-        let words = self.judge(&ran)?;
+        let words = self.judge(&ran).map_err(cause)?;
         let now = work_tree::now(workspace, installed, &surroundings.on_line).await?;
         let (tree, diff) = (now.tree, now.diff);
-        if tree == *start || diff.is_empty() {
+        // What an earlier attempt did may have been all.
+        let is_unchanged = tree == *start && !request.continued;
+        if is_unchanged || diff.is_empty() {
             let how = "ended well but changed no file".to_owned();
-            return Err(match fruitless(how.clone(), &words) {
+            return Err(cause(match fruitless(how.clone(), &words) {
                 DraftError::CommandFailed { tail, .. } => DraftError::Unchanged { tail },
                 told => told,
-            });
+            }));
         }
         let isolation = Some(Isolation::of_run(&ran, self.network.kind()));
         Ok(Drafted {
             diff,
             isolation,
-            model: None,
+            model: self.work_of_model(&used),
+        })
+    }
+
+    /// How the models worked that the command asked, for the record.
+    fn work_of_model(&self, used: &ModelUse) -> Option<ModelWork> {
+        let names: Vec<_> = used.models.keys().cloned().collect();
+        (!names.is_empty()).then(|| ModelWork {
+            model: names.join(", "),
+            prompt: self.command.first().cloned().unwrap_or_default(),
+            steps: used.models.values().map(|it| it.calls).sum(),
+            usage: used.models.values().map(|it| it.usage).sum(),
+            summary: None,
+            stopped: None,
         })
     }
 
@@ -119,13 +151,13 @@ impl CliDraft<'_> {
         &self,
         surroundings: &DraftSurroundings<'_>,
         (private, request): (&Path, Written),
-        model: Option<&ModelProxy>,
+        model: Option<&Gateway>,
     ) -> Result<Ran, DraftError> {
         let layout = &surroundings.workspace.layout;
-        let record = model.map(ModelProxy::record);
-        let silence = Silence::new(self.silence, layout.root().to_owned(), record);
+        let record = model.map(Gateway::record);
+        let silence = Silence::new(self.silence, layout.root().to_owned(), record.clone());
         let reach = match model {
-            Some(proxy) => Reach::Model(proxy.socket()),
+            Some(gateway) => Reach::Model(gateway.socket()),
             None if matches!(self.network, DraftNetwork::Host) => Reach::Host,
             None => Reach::Nothing,
         };
@@ -152,6 +184,13 @@ impl CliDraft<'_> {
             ..Run::new(self.command, &cwd, private)
         };
         let stop = surroundings.cancel.child_token();
+        let no_budget = async {
+            match record {
+                Some(record) => record.is_stopped().await,
+                None => std::future::pending().await,
+            }
+            tokio::time::sleep(FAREWELL).await;
+        };
         let running = self.sandbox.run_trusted(run, &stop);
         tokio::pin!(running);
         let (ended, hung) = tokio::select! {
@@ -160,6 +199,10 @@ impl CliDraft<'_> {
                 // The group is dead when the run returns.
                 stop.cancel();
                 (running.await, true)
+            }
+            () = no_budget => {
+                stop.cancel();
+                (running.await, false)
             }
         };
         match ended {
@@ -179,10 +222,13 @@ impl CliDraft<'_> {
         }
     }
 
-    /// Starts the proxy to the model, where the command has one.
-    fn open_model(&self, folder: &Path) -> Result<Option<ModelProxy>, DraftError> {
+    /// Starts the gateway to the model, where the command has one.
+    fn open_model(&self, folder: &Path, budgets: Budgets) -> Result<Option<Gateway>, DraftError> {
         match self.network {
-            DraftNetwork::Model(model) => model.open(folder).map(Some).map_err(DraftError::NoModel),
+            DraftNetwork::Model(model) => {
+                let opened = model.open(folder, budgets);
+                opened.map(Some).map_err(DraftError::NoModel)
+            }
             DraftNetwork::Nothing | DraftNetwork::Host => Ok(None),
         }
     }
@@ -199,12 +245,35 @@ impl CliDraft<'_> {
     }
 }
 
-/// Ends the proxy to the model, and says what it was used for.
-async fn report_use(proxy: ModelProxy, on_line: &OnLine) {
-    let used = proxy.close().await;
+/// Ends the gateway to the model, and says what it was used for.
+async fn report_use(gateway: Gateway, on_line: &OnLine) -> ModelUse {
+    let used = gateway.close().await;
     on_line(&format!("requests to the model: {}", used.requests));
+    for (model, spent) in &used.models {
+        on_line(&format!("{model}: {spent}"));
+    }
     for refused in &used.refused {
         on_line(&format!("not sent to the model: {refused}"));
+    }
+    used
+}
+
+/// The error of a command that failed, or what its model answered last where that was an error: the
+/// command says it in words of its own, or not at all.
+fn because(error: DraftError, of_model: Option<&(String, ModelError)>) -> DraftError {
+    let is_of_command = matches!(
+        error,
+        DraftError::CommandFailed { .. }
+            | DraftError::NotLoggedIn { .. }
+            | DraftError::NotPermitted { .. }
+            | DraftError::Unchanged { .. }
+    );
+    match of_model.filter(|(_, error)| *error != ModelError::Cancelled) {
+        Some((model, error)) if is_of_command => DraftError::Model {
+            model: model.clone(),
+            error: error.clone(),
+        },
+        _ => error,
     }
 }
 

@@ -1,8 +1,8 @@
 //! The model that a draft command reaches, and nothing else: `[agents.draft.model]`.
 //!
 //! The command speaks HTTP to a port of its sandbox's own loopback. A unix socket leads from there
-//! to a reverse proxy of the agent's, which sends what may be sent to one fixed address and adds
-//! the key. Neither the key nor the address is in the sandbox. Absent: a ledger of what was used.
+//! to the agent's [gateway](crate::gateway), which sends what may be sent to one fixed address, adds
+//! the key and counts. Neither the key nor the address is in the sandbox.
 
 use std::collections::BTreeMap;
 use std::fs::DirBuilder;
@@ -16,9 +16,9 @@ use patchfleet_proxy::Proxies;
 use serde::Deserialize;
 use url::Url;
 
-use crate::sandbox::egress::{
-    self, Credential, Model, ModelLimits, ModelProxy, ModelUpstream, URL_PLACEHOLDER,
-};
+use super::Budgets;
+use crate::gateway::{Credential, Gateway, Model, ModelLimits, ModelUpstream};
+use crate::sandbox::egress::{self, URL_PLACEHOLDER};
 use crate::sandbox::{Fact, MODEL_URL};
 
 /// The section, with its defaults.
@@ -56,6 +56,8 @@ pub enum KeyHeader {
     XApiKey,
     /// `authorization: Bearer KEY`.
     Bearer,
+    /// `x-goog-api-key: KEY`.
+    XGoogApiKey,
 }
 
 /// The model of one agent's draft commands. Cheap to clone.
@@ -77,6 +79,7 @@ impl DraftModel {
             (None, _) => Credential::None,
             (Some(key), KeyHeader::XApiKey) => Credential::ApiKey(key),
             (Some(key), KeyHeader::Bearer) => Credential::Bearer(key),
+            (Some(key), KeyHeader::XGoogApiKey) => Credential::GoogleKey(key),
         };
         let upstream = ModelUpstream::new(&config.url, credential).context("agents.draft.model")?;
         let limits = ModelLimits {
@@ -99,8 +102,8 @@ impl DraftModel {
         &self.variables
     }
 
-    /// Starts the proxy of one draft, on a socket in a folder that keeps other users out.
-    pub(super) fn open(&self, folder: &Path) -> io::Result<ModelProxy> {
+    /// Starts the gateway of one draft, on a socket in a folder that keeps other users out.
+    pub(super) fn open(&self, folder: &Path, budgets: Budgets) -> io::Result<Gateway> {
         let folder = folder.join("model");
         DirBuilder::new()
             .recursive(true)
@@ -112,7 +115,7 @@ impl DraftModel {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        ModelProxy::bind(&socket, self.model.clone())
+        Gateway::bind(&socket, self.model.clone(), budgets)
     }
 }
 
@@ -151,6 +154,9 @@ impl ModelConfig {
             }
             (Some(_), KeyHeader::Bearer) => {
                 "with the operator's key as `authorization: Bearer`, added outside"
+            }
+            (Some(_), KeyHeader::XGoogApiKey) => {
+                "with the operator's key as `x-goog-api-key`, added outside"
             }
         };
         let Self {

@@ -49,6 +49,9 @@ pub struct DraftRequest {
     pub findings: Vec<Finding>,
     /// The draft of the round before.
     pub previous_diff: Option<String>,
+    /// An attempt before this one was stopped in the middle of this round; what it had changed is in
+    /// the files.
+    pub continued: bool,
     /// What may be changed; everything, when empty.
     pub allowed_paths: Vec<String>,
 }
@@ -66,6 +69,12 @@ impl DraftRequest {
         self.rules(&mut text);
         self.tests(&mut text);
         self.found(&mut text);
+        if self.continued {
+            text.push_str(
+                "\n## So far\n\nAn attempt before this one was stopped in the middle. What it had \
+                 changed is in the files: look at it (`git diff HEAD`) and go on from there.\n",
+            );
+        }
         self.files(&mut text);
         text
     }

@@ -17,8 +17,8 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::Notify;
 
 use crate::disk::{Folder, Kind, walk};
+use crate::gateway::ModelRecord;
 use crate::process::{Meter, OnLine};
-use crate::sandbox::egress::ModelRecord;
 
 /// How many of the last lines count as the same thing said again.
 const REPEATED: usize = 8;

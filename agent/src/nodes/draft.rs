@@ -20,16 +20,22 @@ pub(super) struct Draft(pub(super) Arc<NodeDeps>);
 impl Node for Draft {
     async fn run(&self, call: NodeCall<'_>) -> Result<Value, NodeError> {
         let deps = &self.0;
-        let request = request(deps, call.ctx, call.visit)?;
+        let mut request = request(deps, call.ctx, call.visit)?;
         let tests = TestCommand::chosen(deps, call.ctx).await?;
+        let kept = deps.budgets.kept_work(call.visit);
+        let applied = match kept {
+            Some(diff) => patch::changes(deps, diff).await?,
+            // A later round goes on from what was applied last.
+            None => patch::accepted(deps, call.ctx).await?,
+        };
+        request.continued = kept.is_some();
         let surroundings = DraftSurroundings {
             workspace: &deps.workspace,
             config: &deps.config,
             tests: tests.run_of(deps).await?,
             follow_ups: deps.follow_ups.clone(),
             budgets: deps.budgets.clone(),
-            // A later round goes on from what was applied last.
-            applied: patch::accepted(deps, call.ctx).await?,
+            applied,
             on_line: deps.log.for_output(),
             cancel: call.cancel.clone(),
         };
@@ -72,6 +78,7 @@ fn request(deps: &NodeDeps, ctx: &Context, round: u32) -> Result<DraftRequest, N
             Vec::new()
         },
         previous_diff: previous.map(|diff| without_contents(&diff).into_owned()),
+        continued: false,
         allowed_paths: deps.config.allowed_paths.patterns().to_vec(),
     })
 }

@@ -137,11 +137,16 @@ pub(super) async fn accepted(deps: &NodeDeps, ctx: &Context) -> Result<Vec<Chang
         None if ctx.get("workspace.files").is_some() => optional(ctx, "diff.proposed")?,
         diff => diff,
     };
-    let Some(diff) = diff else {
-        return Ok(Vec::new());
-    };
+    match diff {
+        Some(diff) => changes(deps, &diff).await,
+        None => Ok(Vec::new()),
+    }
+}
+
+/// The changes that a diff against the base is.
+pub(super) async fn changes(deps: &NodeDeps, diff: &str) -> Result<Vec<Change>, NodeError> {
     let rejected = |rejections| Err(refused(Vec::new(), rejections));
-    let diffs = match parse::parse(&diff) {
+    let diffs = match parse::parse(diff) {
         Ok(diffs) => diffs,
         Err(error) => return rejected(vec![Rejection::whole(error.to_string())]),
     };

@@ -3,7 +3,7 @@
 //! - [`ConnectProxy`] lets the setup phase reach the hosts of an allow-list, and nothing else: the
 //!   name is compared before it is resolved, only public addresses are dialled, and the TLS
 //!   handshake that passes has to name the same host. Nothing is decrypted; there is no CA.
-//! - [`ModelProxy`] forwards a model's interface to one fixed upstream and adds the key there.
+//! - The [`gateway`](crate::gateway) leads to a model, on a socket of the same kind.
 //! - [`Bridge`] runs inside the sandbox: a loopback port whose connections go to such a socket. It
 //!   decides nothing; the socket is the boundary.
 //!
@@ -18,8 +18,6 @@ mod ecosystems;
 mod environment;
 mod forward;
 mod headers;
-mod mask;
-mod model;
 mod name;
 mod network;
 mod refusals;
@@ -27,22 +25,22 @@ mod socket;
 mod splice;
 mod target;
 
-pub use address::{AddressRules, NetworkError, is_public};
+pub use address::{AddressRules, NetworkError, is_public, is_this_host};
 pub use allow::{AllowList, Entry, EntryError};
 pub use bridge::Bridge;
 pub use client_hello::{ClientHelloReader, HelloError};
+pub(crate) use connect::{Body, REASON_HEADER};
 pub use connect::{ConnectProxy, Limits, Policy};
 pub use ecosystems::Ecosystem;
 pub use environment::{URL_PLACEHOLDER, model_variables, proxy_variables};
+pub(crate) use headers::{normalized, retain, strip_hop_by_hop, strip_host};
 pub use ipnet::IpNet;
-pub use model::{
-    Credential, Model, ModelLimits, ModelProxy, ModelRecord, ModelUpstream, ModelUpstreamError,
-    ModelUse, is_this_host,
-};
 pub use name::{HostName, NameError};
 pub use network::{HostNetwork, Network};
 pub use refusals::{Phase, Reason, Refusal, Refusals};
 pub(super) use socket::listen;
+pub(crate) use socket::{Served, Serving};
+pub(crate) use splice::Allowance;
 pub use target::{Target, TargetError};
 
 #[cfg(test)]

@@ -190,9 +190,7 @@ impl Client {
             self.stream(&mut reader, &target, sent).await
         } else {
             let body = reader.all().await.map_err(tried)?;
-            Err(Broken::new(refusal(
-                status, &headers, &body, advice, &target,
-            )))
+            Err(Broken::new(refusal(status, &headers, &body, &target)))
         };
         ended.map_err(|mut broken| {
             broken.tries = 1;
@@ -364,11 +362,10 @@ fn tried(error: ModelError) -> Broken {
 }
 
 /// The error of a response whose status is none of success.
-fn refusal(
+pub(crate) fn refusal(
     status: StatusCode,
     headers: &HeaderMap,
     body: &[u8],
-    advice: Advice,
     target: &Target,
 ) -> ModelError {
     if status.is_redirection() {
@@ -388,7 +385,7 @@ fn refusal(
     }
     let mut report = said(body);
     report.status = Some(status.as_u16());
-    report.wait = advice.wait.or(report.wait);
+    report.wait = Advice::of(headers, Utc::now()).wait.or(report.wait);
     report.error(&target.origin.model, &target.takes)
 }
 

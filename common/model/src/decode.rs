@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 
 use crate::failure::Report;
 use crate::frames::{Cut, Frames};
+use crate::protocol::report;
 use crate::{
     Answer, Arguments, Broken, Event, ModelError, Opaque, Origin, Part, Stop, ToolCall, Usage,
 };
@@ -27,6 +28,10 @@ const LONGEST_BODY: u64 = 128 * 1024 * 1024;
 pub(crate) trait Grammar: Send {
     /// Reads one message.
     fn read(&mut self, message: &str, progress: &mut Progress) -> Result<(), ModelError>;
+
+    /// Reads an answer that is one document and no stream, for what it used: the parts of a document
+    /// are not asked for.
+    fn document(&mut self, document: &Value, progress: &mut Progress) -> Result<(), ModelError>;
 
     /// Why the model stopped, once the protocol's terminal event was read.
     fn stop(&self) -> Option<Stop>;
@@ -110,6 +115,29 @@ impl Decoder {
             self.note(pushed);
         }
         std::mem::take(&mut self.progress.events)
+    }
+
+    /// Takes the whole of an answer that is one document and no stream.
+    pub(crate) fn document(&mut self, body: &[u8]) {
+        let Ok(document) = serde_json::from_slice::<Value>(body) else {
+            // What was received of it was generated.
+            self.progress.unseen(&String::from_utf8_lossy(body), false);
+            let transport = "the answer ended in the middle of its JSON".to_owned();
+            return self.fail(ModelError::Away { transport });
+        };
+        // Gemini's streams are a list of documents, if nothing else is asked for.
+        let alone = std::slice::from_ref(&document);
+        for part in document.as_array().map_or(alone, Vec::as_slice) {
+            let read = if part["error"].is_null() {
+                self.grammar.document(part, &mut self.progress)
+            } else {
+                self.progress.refused();
+                Err(self.progress.error(report(part)))
+            };
+            if let Err(error) = read {
+                self.fail(error);
+            }
+        }
     }
 
     /// True when the rest of the body does not matter.

@@ -15,7 +15,7 @@ HOST, PORT = UPSTREAM.removeprefix("http://").split(":")
 
 def ask(path, base=BASE):
     headers = {"x-api-key": os.environ["ANTHROPIC_API_KEY"]}
-    request = urllib.request.Request(base + path, b'{"round": 1}', headers)
+    request = urllib.request.Request(base + path, b'{"model": "m", "round": 1}', headers)
     with urllib.request.urlopen(request, timeout=30) as answer:
         return answer.read()
 

@@ -43,6 +43,11 @@ fn own_table() -> Result<Option<Table>, String> {
     }
 }
 
+/// What the table knows of a model.
+pub(crate) fn known_model(target: &Target) -> Option<&'static Entry> {
+    TABLE.0.lookup(target)
+}
+
 /// The mode `tools`.
 #[derive(Debug, Clone)]
 pub struct ToolsDraftConfig {
@@ -141,7 +146,7 @@ impl ToolsModelConfig {
             Some(url) => target.at(url.clone()),
             None => target,
         };
-        TABLE.0.lookup(&target)
+        known_model(&target)
     }
 
     /// Its window in tokens.

@@ -37,7 +37,7 @@ use super::splice::{Allowance, Times, splice};
 use super::target::{Target, TargetError};
 
 /// The header field that says why something was refused.
-pub(super) const REASON_HEADER: &str = "x-patchfleet-refused";
+pub(crate) const REASON_HEADER: &str = "x-patchfleet-refused";
 /// Most bytes of a request's head.
 const MAX_HEAD: usize = 16 * 1024;
 /// Most header fields of a request.
@@ -48,7 +48,7 @@ const MAX_ADDRESSES: usize = 4;
 const ACCESS_DENIED: [u8; 7] = [21, 3, 3, 0, 2, 2, 49];
 
 /// The body of an answer.
-pub(super) type Body = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
+pub(crate) type Body = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
 
 /// What one sandbox may do in one phase.
 #[derive(Debug, Clone)]

@@ -17,12 +17,12 @@ const HOP_BY_HOP: &[&str] = &[
 ];
 
 /// A field's name as the servers compare it that take `-`, `_` and `.` for one: with `-`.
-pub(super) fn normalized(name: &HeaderName) -> String {
+pub(crate) fn normalized(name: &HeaderName) -> String {
     name.as_str().replace(['_', '.'], "-")
 }
 
 /// Removes the fields of the connection, and those that it names as its own.
-pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {
+pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     let named: Vec<String> = headers
         .get_all(CONNECTION)
         .iter()
@@ -36,7 +36,7 @@ pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {
 }
 
 /// Keeps the fields whose normalized name passes.
-pub(super) fn retain(headers: &mut HeaderMap, keep: impl Fn(&str) -> bool) {
+pub(crate) fn retain(headers: &mut HeaderMap, keep: impl Fn(&str) -> bool) {
     let names: Vec<HeaderName> = headers.keys().cloned().collect();
     for name in names {
         if !keep(&normalized(&name)) {
@@ -54,7 +54,7 @@ pub(super) fn size(headers: &HeaderMap) -> usize {
 }
 
 /// Removes what names the host, in any spelling.
-pub(super) fn strip_host(headers: &mut HeaderMap) {
+pub(crate) fn strip_host(headers: &mut HeaderMap) {
     retain(headers, |name| {
         name != HOST.as_str() && !name.starts_with("x-forwarded-") && name != "forwarded"
     });

@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 
 /// A socket that answers until it is closed or dropped; its file is gone then.
 #[derive(Debug)]
-pub(super) struct Served {
+pub(crate) struct Served {
     path: PathBuf,
     tracker: TaskTracker,
     cancel: CancellationToken,
@@ -23,17 +23,17 @@ pub(super) struct Served {
 
 /// What a connection's task is given besides the connection.
 #[derive(Debug, Clone)]
-pub(super) struct Serving {
+pub(crate) struct Serving {
     /// Where tasks of the connection go.
-    pub(super) tracker: TaskTracker,
+    pub(crate) tracker: TaskTracker,
     /// When they end.
-    pub(super) cancel: CancellationToken,
+    pub(crate) cancel: CancellationToken,
 }
 
 impl Served {
     /// Binds the socket and answers each connection with `answer`, at most `most` at once; more
     /// wait in the listener's queue.
-    pub(super) fn bind<F, A>(path: &Path, most: usize, answer: A) -> io::Result<Self>
+    pub(crate) fn bind<F, A>(path: &Path, most: usize, answer: A) -> io::Result<Self>
     where
         A: Fn(UnixStream, Serving) -> F + Send + Sync + 'static,
         F: Future<Output = ()> + Send + 'static,
@@ -60,12 +60,12 @@ impl Served {
     }
 
     /// Where it listens.
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// Ends all connections and waits for them.
-    pub(super) async fn close(self) {
+    pub(crate) async fn close(self) {
         self.cancel.cancel();
         self.tracker.close();
         self.tracker.wait().await;

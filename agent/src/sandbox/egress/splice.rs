@@ -13,15 +13,15 @@ use super::refusals::Reason;
 
 /// How many bytes a sandbox may still exchange, all its connections together.
 #[derive(Debug, Clone)]
-pub(super) struct Allowance(Arc<AtomicU64>);
+pub(crate) struct Allowance(Arc<AtomicU64>);
 
 impl Allowance {
-    pub(super) fn new(bytes: u64) -> Self {
+    pub(crate) fn new(bytes: u64) -> Self {
         Self(Arc::new(AtomicU64::new(bytes)))
     }
 
     /// Takes bytes away; false when there are not as many.
-    pub(super) fn take(&self, bytes: usize) -> bool {
+    pub(crate) fn take(&self, bytes: usize) -> bool {
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
         let less = |left: u64| left.checked_sub(bytes);
         self.0
@@ -30,12 +30,12 @@ impl Allowance {
     }
 
     /// Takes away what is left.
-    pub(super) fn use_up(&self) {
+    pub(crate) fn use_up(&self) {
         self.0.store(0, Ordering::Release);
     }
 
     /// True when nothing is left.
-    pub(super) fn is_used_up(&self) -> bool {
+    pub(crate) fn is_used_up(&self) -> bool {
         self.0.load(Ordering::Acquire) == 0
     }
 }

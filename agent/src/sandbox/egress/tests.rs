@@ -1,4 +1,3 @@
 mod connect;
 mod forward;
-mod model;
 mod rig;

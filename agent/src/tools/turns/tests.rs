@@ -25,6 +25,7 @@ fn request(scene: &Scene) -> DraftRequest {
         tests_before: None,
         findings: Vec::new(),
         previous_diff: None,
+        continued: false,
         allowed_paths: Vec::new(),
     }
 }

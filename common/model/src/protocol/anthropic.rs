@@ -205,6 +205,18 @@ impl Grammar for Messages {
         Ok(())
     }
 
+    fn document(&mut self, document: &Value, progress: &mut Progress) -> Result<(), ModelError> {
+        for block in document["content"].as_array().into_iter().flatten() {
+            let is_thinking = block["type"] != "text" && block["type"] != "tool_use";
+            progress.unseen(&block.to_string(), is_thinking);
+        }
+        let reason = document["stop_reason"].as_str().unwrap_or_default();
+        self.stop = Some(stop(reason, &document["stop_details"]));
+        self.used(&document["usage"], progress);
+        self.ended = true;
+        Ok(())
+    }
+
     fn stop(&self) -> Option<Stop> {
         self.stop.clone().filter(|_| self.ended)
     }

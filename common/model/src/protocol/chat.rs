@@ -165,6 +165,18 @@ impl Grammar for Chat {
         Ok(())
     }
 
+    fn document(&mut self, document: &Value, progress: &mut Progress) -> Result<(), ModelError> {
+        let choices = document["choices"].as_array().into_iter().flatten();
+        for choice in choices {
+            progress.unseen(&choice["message"].to_string(), false);
+        }
+        let reason = document["choices"][0]["finish_reason"].as_str();
+        self.stop = Some(stop(reason.unwrap_or_default()));
+        used(&document["usage"], progress);
+        self.ended = true;
+        Ok(())
+    }
+
     fn stop(&self) -> Option<Stop> {
         self.stop.clone().filter(|_| self.ended)
     }

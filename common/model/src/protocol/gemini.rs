@@ -197,6 +197,11 @@ impl Grammar for Gemini {
         Ok(())
     }
 
+    /// It has the form of a piece of a stream.
+    fn document(&mut self, document: &Value, progress: &mut Progress) -> Result<(), ModelError> {
+        self.read(&document.to_string(), progress)
+    }
+
     fn stop(&self) -> Option<Stop> {
         self.stop.clone()
     }

@@ -139,6 +139,11 @@ impl Grammar for Ollama {
         Ok(())
     }
 
+    /// It has the form of the only line of a stream.
+    fn document(&mut self, document: &Value, progress: &mut Progress) -> Result<(), ModelError> {
+        self.read(&document.to_string(), progress)
+    }
+
     fn stop(&self) -> Option<Stop> {
         self.stop.clone()
     }

@@ -168,6 +168,18 @@ impl Grammar for Responses {
         Ok(())
     }
 
+    fn document(&mut self, document: &Value, progress: &mut Progress) -> Result<(), ModelError> {
+        for item in document["output"].as_array().into_iter().flatten() {
+            progress.unseen(&item.to_string(), item["type"] == "reasoning");
+        }
+        used(&document["usage"], progress);
+        self.stop = Some(match document["status"].as_str() {
+            Some("incomplete") => incomplete(&document["incomplete_details"]["reason"]),
+            _ => Stop::End,
+        });
+        Ok(())
+    }
+
     fn stop(&self) -> Option<Stop> {
         self.stop.clone()
     }

@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 
-use crate::sandbox::egress::splice::Allowance;
+use crate::sandbox::egress::Allowance;
 
 /// A body that ends in an error when the allowance does not cover it.
 pub(super) struct Metered<B> {

@@ -3,12 +3,6 @@
 //! A server that quotes a request's headers would otherwise hand the key to the sandbox. Masks are
 //! as long as the key, so that lengths stay right; what can't be the key's beginning passes at once.
 
-use std::pin::Pin;
-use std::task::{Context, Poll};
-
-use bytes::Bytes;
-use hyper::body::Frame;
-
 /// Masks a key in pieces of a stream.
 #[derive(Default)]
 pub(super) struct KeyMask {
@@ -50,51 +44,6 @@ impl KeyMask {
     /// What is left at the end, which is no key.
     pub(super) fn finish(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.pending)
-    }
-}
-
-/// A body in which a key is masked. Trailers are left out.
-pub(super) struct Masked {
-    body: reqwest::Body,
-    mask: KeyMask,
-    is_ended: bool,
-}
-
-impl Masked {
-    pub(super) fn new(body: reqwest::Body, mask: KeyMask) -> Self {
-        Self {
-            body,
-            mask,
-            is_ended: false,
-        }
-    }
-}
-
-impl hyper::body::Body for Masked {
-    type Data = Bytes;
-    type Error = Box<dyn std::error::Error + Send + Sync>;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        while !self.is_ended {
-            let bytes = match std::task::ready!(Pin::new(&mut self.body).poll_frame(cx)) {
-                Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) => self.mask.push(&data),
-                    Err(_) => continue,
-                },
-                Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
-                None => {
-                    self.is_ended = true;
-                    self.mask.finish()
-                }
-            };
-            if !bytes.is_empty() {
-                return Poll::Ready(Some(Ok(Frame::data(bytes.into()))));
-            }
-        }
-        Poll::Ready(None)
     }
 }
 

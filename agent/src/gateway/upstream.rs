@@ -5,11 +5,15 @@ use hyper::header::{AUTHORIZATION, HeaderValue};
 use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
 
+use crate::sandbox::egress::is_this_host;
+
 /// How the upstream is shown the key.
 #[derive(Debug, Clone)]
-pub enum Credential {
+pub(crate) enum Credential {
     /// The key goes in the header `x-api-key`.
     ApiKey(SecretString),
+    /// The key goes in the header `x-goog-api-key`.
+    GoogleKey(SecretString),
     /// The key goes in the header `authorization`, as a bearer token.
     Bearer(SecretString),
     /// The upstream wants no key.
@@ -18,14 +22,14 @@ pub enum Credential {
 
 /// A model's address and key.
 #[derive(Debug, Clone)]
-pub struct ModelUpstream {
-    pub(super) base: String,
+pub(crate) struct ModelUpstream {
+    url: Url,
     credential: Credential,
 }
 
 /// An upstream that can't be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ModelUpstreamError {
+pub(crate) enum ModelUpstreamError {
     /// Not HTTP, or more than a base.
     #[error(
         "`{0}` is not a model's address; write `https://HOST`, with a path where the interface has one"
@@ -44,7 +48,7 @@ impl ModelUpstream {
     ///
     /// # Errors
     /// When the address is no base of one, or the key would be readable on the way.
-    pub fn new(base: &Url, credential: Credential) -> Result<Self, ModelUpstreamError> {
+    pub(crate) fn new(base: &Url, credential: Credential) -> Result<Self, ModelUpstreamError> {
         let is_base = matches!(base.scheme(), "http" | "https")
             && base.has_host()
             && base.query().is_none()
@@ -59,16 +63,28 @@ impl ModelUpstream {
             return Err(ModelUpstreamError::NotEncrypted(base.clone()));
         }
         let upstream = Self {
-            base: base.as_str().trim_end_matches('/').to_owned(),
+            url: base.clone(),
             credential,
         };
         upstream.show(&mut HeaderMap::new())?;
         Ok(upstream)
     }
 
+    /// The address below which the interface's paths are.
+    pub(super) const fn url(&self) -> &Url {
+        &self.url
+    }
+
+    /// The same, for a path to follow.
+    pub(super) fn base(&self) -> &str {
+        self.url.as_str().trim_end_matches('/')
+    }
+
     pub(super) fn key(&self) -> &str {
         match &self.credential {
-            Credential::ApiKey(key) | Credential::Bearer(key) => key.expose_secret(),
+            Credential::ApiKey(key) | Credential::GoogleKey(key) | Credential::Bearer(key) => {
+                key.expose_secret()
+            }
             Credential::None => "",
         }
     }
@@ -77,6 +93,7 @@ impl ModelUpstream {
     pub(super) fn show(&self, headers: &mut HeaderMap) -> Result<(), ModelUpstreamError> {
         let (name, value) = match &self.credential {
             Credential::ApiKey(key) => ("x-api-key", key.expose_secret().to_owned()),
+            Credential::GoogleKey(key) => ("x-goog-api-key", key.expose_secret().to_owned()),
             Credential::Bearer(key) => (
                 AUTHORIZATION.as_str(),
                 format!("Bearer {}", key.expose_secret()),
@@ -87,15 +104,5 @@ impl ModelUpstream {
         value.set_sensitive(true);
         headers.insert(name, value);
         Ok(())
-    }
-}
-
-/// True for an address of the loopback.
-pub fn is_this_host(url: &Url) -> bool {
-    match url.host() {
-        Some(url::Host::Domain(name)) => name == "localhost",
-        Some(url::Host::Ipv4(address)) => address.is_loopback(),
-        Some(url::Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
     }
 }

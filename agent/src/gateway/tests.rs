@@ -1,4 +1,6 @@
-//! The model's reverse proxy against a server that quotes what it was sent.
+//! The gateway against a server that quotes what it was sent.
+
+mod calls;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -15,9 +17,9 @@ use tokio::net::{TcpListener, UnixStream};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use url::Url;
 
-use crate::sandbox::egress::{
-    Credential, Model, ModelLimits, ModelProxy, ModelUpstream, ModelUpstreamError,
-};
+use super::upstream::ModelUpstreamError;
+use super::{Credential, Gateway, Model, ModelLimits, ModelUpstream};
+use crate::draft::Budgets;
 
 const KEY: &str = "sk-own-0123456789abcdef";
 
@@ -30,8 +32,10 @@ struct Asked {
 }
 
 struct Rig {
-    proxy: ModelProxy,
+    gateway: Gateway,
     asked: Arc<Asked>,
+    /// Where the server is.
+    base: String,
     _server: AbortOnDropHandle<()>,
     _folder: tempfile::TempDir,
 }
@@ -49,10 +53,11 @@ impl Rig {
         let server = TaskTracker::new().spawn(async move {
             axum::serve(listener, router).await.unwrap();
         });
-        let (proxy, folder) = proxy(&base, limits);
+        let (gateway, folder) = gateway(&base, limits, Budgets::none());
         Self {
-            proxy,
+            gateway,
             asked,
+            base,
             _server: AbortOnDropHandle::new(server),
             _folder: folder,
         }
@@ -60,7 +65,7 @@ impl Rig {
 
     /// The answer to a request, whole.
     async fn answer(&self, request: &str) -> String {
-        answer(self.proxy.socket(), request).await
+        answer(self.gateway.socket(), request).await
     }
 
     fn requests(&self) -> usize {
@@ -68,13 +73,18 @@ impl Rig {
     }
 }
 
-fn proxy(base: &str, limits: ModelLimits) -> (ModelProxy, tempfile::TempDir) {
+fn gateway(base: &str, limits: ModelLimits, budgets: Budgets) -> (Gateway, tempfile::TempDir) {
     let credential = Credential::ApiKey(SecretString::from(KEY));
     let upstream = ModelUpstream::new(&Url::parse(base).unwrap(), credential).unwrap();
     let model = Model::new(upstream, limits, &Proxies::default()).unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let proxy = ModelProxy::bind(&folder.path().join("model.sock"), model);
-    (proxy.unwrap(), folder)
+    let gateway = Gateway::bind(&folder.path().join("model.sock"), model, budgets);
+    (gateway.unwrap(), folder)
+}
+
+/// A question of a model that the server answers with a status.
+fn asks(status: u16) -> String {
+    format!("{{\"model\":\"m\",\"status\":{status}}}")
 }
 
 async fn answer(socket: &Path, request: &str) -> String {
@@ -103,7 +113,9 @@ async fn quote(State(asked): State<Arc<Asked>>, request: Request) -> Response {
         .lock()
         .unwrap()
         .push((uri, head.headers.clone(), body.clone()));
-    let status = StatusCode::from_bytes(&body).unwrap_or(StatusCode::OK);
+    let wanted: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
+    let wanted = wanted["status"].as_u64().unwrap_or(200);
+    let status = StatusCode::from_u16(wanted.try_into().unwrap()).unwrap();
     if let Some(pieces) = asked.pieces.lock().unwrap().take() {
         let stream = tokio_stream::wrappers::ReceiverStream::new(pieces);
         return axum::body::Body::from_stream(stream).into_response();
@@ -128,14 +140,14 @@ async fn requests_go_to_the_upstream_with_the_agents_key_alone() {
                    OpenAI-Organization: f\r\nX-Forwarded-For: g\r\nX-Forwarded_Host: h\r\nTE: trailers\r\n\
                    anthropic-version: 2023-06-01\r\nanthropic-beta: tools\r\n";
     let answer = rig
-        .answer(&post("/v1/messages?beta=true", headers, "{}"))
+        .answer(&post("/v1/messages?beta=true", headers, &asks(200)))
         .await;
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     let requests = rig.asked.requests.lock().unwrap();
     let (uri, headers, body) = &requests[0];
     assert_eq!(
         (uri.as_str(), &body[..]),
-        ("/v1/messages?beta=true", &b"{}"[..])
+        ("/v1/messages?beta=true", asks(200).as_bytes())
     );
     let mut names: Vec<_> = headers.keys().map(axum::http::HeaderName::as_str).collect();
     names.sort_unstable();
@@ -156,8 +168,9 @@ async fn requests_go_to_the_upstream_with_the_agents_key_alone() {
 #[tokio::test]
 async fn the_key_can_not_be_read_from_answers() {
     let rig = Rig::new().await;
-    for status in ["200", "400", "401", "500", "302", "307"] {
-        let answer = rig.answer(&post("/v1/responses", "", status)).await;
+    for status in [200, 400, 401, 500, 302, 307] {
+        let answer = rig.answer(&post("/v1/responses", "", &asks(status))).await;
+        let status = status.to_string();
         assert!(
             !answer.contains(KEY) && !answer.contains("0123456789abcdef"),
             "{answer}"
@@ -165,7 +178,7 @@ async fn the_key_can_not_be_read_from_answers() {
         let passed = if status.starts_with('3') {
             "502"
         } else {
-            status
+            &status
         };
         assert!(
             answer.starts_with(&format!("HTTP/1.1 {passed} ")),
@@ -175,7 +188,7 @@ async fn the_key_can_not_be_read_from_answers() {
             assert!(!answer.contains(name), "{name} in {answer}");
         }
     }
-    let answer = rig.answer(&post("/v1/responses", "", "200")).await;
+    let answer = rig.answer(&post("/v1/responses", "", &asks(200))).await;
     assert!(answer.contains("the key is ***"), "{answer}");
     assert!(answer.contains("x-request-id: request-1\r\n"), "{answer}");
     assert!(
@@ -188,7 +201,7 @@ async fn the_key_can_not_be_read_from_answers() {
 async fn only_the_models_paths_are_forwarded() {
     let rig = Rig::new().await;
     for request in [
-        "GET /v1/models HTTP/1.1\r\n",
+        "GET /v1/files HTTP/1.1\r\n",
         "GET /v1/messages HTTP/1.1\r\n",
         "DELETE /v1/messages HTTP/1.1\r\n",
         "TRACE /v1/messages HTTP/1.1\r\n",
@@ -220,9 +233,13 @@ async fn only_the_models_paths_are_forwarded() {
         "/v1/responses",
         "/v1/chat/completions",
     ] {
-        let answer = rig.answer(&post(path, "", "{}")).await;
+        let answer = rig.answer(&post(path, "", &asks(200))).await;
         assert!(answer.starts_with("HTTP/1.1 200 "), "{path}: {answer}");
     }
+    let list = "GET /v1/models?limit=7 HTTP/1.1\r\nconnection: close\r\n\r\n";
+    let answer = rig.answer(list).await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    assert_eq!(rig.asked.requests.lock().unwrap()[4].0, "/v1/models");
 }
 
 #[tokio::test]
@@ -230,9 +247,9 @@ async fn an_answer_is_passed_on_while_it_is_made() {
     let rig = Rig::new().await;
     let (sender, pieces) = tokio::sync::mpsc::channel(4);
     *rig.asked.pieces.lock().unwrap() = Some(pieces);
-    let mut client = UnixStream::connect(rig.proxy.socket()).await.unwrap();
+    let mut client = UnixStream::connect(rig.gateway.socket()).await.unwrap();
     client
-        .write_all(post("/v1/messages", "", "{}").as_bytes())
+        .write_all(post("/v1/messages", "", &asks(200)).as_bytes())
         .await
         .unwrap();
     let mut text = String::new();
@@ -247,7 +264,7 @@ async fn an_answer_is_passed_on_while_it_is_made() {
         }
     }
     // One who waits for the rest of an answer is known to wait.
-    let record = rig.proxy.record();
+    let record = rig.gateway.record();
     assert_eq!(record.requests(), (1, 1));
     drop(sender);
     client.read_to_end(&mut Vec::new()).await.unwrap();
@@ -260,8 +277,8 @@ async fn an_upstream_that_is_away_is_said_without_its_address() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let base = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
-    let (proxy, _folder) = proxy(&base, ModelLimits::default());
-    let answer = answer(proxy.socket(), &post("/v1/messages", "", "{}")).await;
+    let (gateway, _folder) = gateway(&base, ModelLimits::default(), Budgets::none());
+    let answer = answer(gateway.socket(), &post("/v1/messages", "", &asks(200))).await;
     assert!(answer.starts_with("HTTP/1.1 502 "), "{answer}");
     assert!(
         answer.contains("the model's server can't be reached"),
@@ -274,7 +291,7 @@ async fn an_upstream_that_is_away_is_said_without_its_address() {
 async fn a_request_that_is_too_long_is_refused() {
     let rig = Rig::new().await;
     let length = 33 << 20;
-    let mut client = UnixStream::connect(rig.proxy.socket()).await.unwrap();
+    let mut client = UnixStream::connect(rig.gateway.socket()).await.unwrap();
     let head = format!("POST /v1/messages HTTP/1.1\r\ncontent-length: {length}\r\n\r\n");
     client.write_all(head.as_bytes()).await.unwrap();
     let (mut reading, mut writing) = client.into_split();
@@ -299,11 +316,12 @@ async fn a_request_that_is_too_long_is_refused() {
 #[tokio::test]
 async fn what_a_sandbox_exchanges_with_its_model_is_bounded_as_a_whole() {
     let limits = ModelLimits {
-        bytes_up: 40,
+        bytes_up: 75,
         ..ModelLimits::default()
     };
     let rig = Rig::with(limits).await;
-    let body = "x".repeat(15);
+    let body = asks(200);
+    assert!(body.len() * 2 < 75 && body.len() * 3 > 75);
     for passes in [true, true, false, false] {
         let answer = rig.answer(&post("/v1/messages", "", &body)).await;
         let status = if passes { "200" } else { "413" };
@@ -321,7 +339,7 @@ async fn what_a_sandbox_exchanges_with_its_model_is_bounded_as_a_whole() {
     let whole = "the key is ".len() + KEY.len() + ".".len();
     assert!(whole < 40 && 2 * whole > 40);
     for (status, is_whole) in [("200", true), ("200", false), ("413", false)] {
-        let answer = rig.answer(&post("/v1/messages", "", "{}")).await;
+        let answer = rig.answer(&post("/v1/messages", "", &asks(200))).await;
         assert!(
             answer.starts_with(&format!("HTTP/1.1 {status} ")) || answer.is_empty(),
             "{answer}"
@@ -334,11 +352,11 @@ async fn what_a_sandbox_exchanges_with_its_model_is_bounded_as_a_whole() {
 #[tokio::test]
 async fn what_was_asked_and_what_was_refused_is_known_afterwards() {
     let rig = Rig::new().await;
-    rig.answer(&post("/v1/messages", "", "{}")).await;
+    rig.answer(&post("/v1/messages", "", &asks(200))).await;
     for _ in 0..3 {
         rig.answer(&post("/v1/files", "", "{}")).await;
     }
-    let asked = rig.proxy.close().await;
+    let asked = rig.gateway.close().await;
     assert_eq!(asked.requests, 1);
     let refused: Vec<_> = asked.refused.into_iter().collect();
     assert_eq!(refused, ["POST /v1/files is not forwarded to the model"]);
