@@ -21,6 +21,7 @@ use std::time::Duration;
 use patchfleet_domain::FailureKind;
 use patchfleet_domain::outcome::Failure;
 use patchfleet_model::ModelError;
+use patchfleet_repository::RepositoryConfig;
 use tokio_util::sync::CancellationToken;
 
 pub use budgets::Budgets;
@@ -33,7 +34,6 @@ use crate::config::DraftConfig;
 use crate::git::{Change, GitError};
 use crate::nodes::TestRun;
 use crate::process::OnLine;
-use crate::repository_config::RepositoryConfig;
 use crate::sandbox::{Exceeded, Isolation, Network, Sandbox, SandboxError};
 pub use crate::tools::FollowUps;
 use crate::workspace::Workspace;

@@ -48,7 +48,7 @@ pub(crate) use work_tree::{
     IGNORE_FILE, IgnoreRules, LfsContents, Replaced, is_git_name, note_replaced,
 };
 pub use work_tree::{InstalledFiles, LfsFile, Pointer, Snapshot, Template};
-pub use write::{Author, Change};
+pub use write::Change;
 
 use crate::process::{Finished, Input, Spawn};
 use error::Talk;

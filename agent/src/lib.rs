@@ -22,7 +22,6 @@ mod job;
 
 pub mod workspace;
 
-pub mod repository_config;
 pub mod setup;
 
 pub mod draft;

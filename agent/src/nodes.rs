@@ -28,6 +28,7 @@ pub(crate) use test::properties as test_properties;
 
 use patchfleet_domain::{AgentType, IssueNumber, RepositoryName, Work};
 use patchfleet_flow::{Flow, Registry};
+use patchfleet_repository::RepositoryConfig;
 
 pub use ending::{failure, outcome, pinned_base};
 pub use finding::{Finding, Source};
@@ -40,7 +41,6 @@ pub use test::{TestPart, TestPolicy, TestResults};
 
 use self::traced::Traced;
 use crate::draft::{Budgets, Drafter};
-use crate::repository_config::RepositoryConfig;
 use crate::tools::FollowUps;
 use crate::workspace::Workspace;
 

@@ -5,9 +5,10 @@
 
 use std::time::Duration;
 
+use patchfleet_repository::RepositoryConfig;
+
 use crate::git::work_tree_properties;
 use crate::nodes::{patch_properties, test_properties};
-use crate::repository_config::RepositoryConfig;
 use crate::sandbox::egress::{AllowList, ClientHelloReader, Entry, HostName, Target};
 use crate::sandbox::properties as sandbox_properties;
 

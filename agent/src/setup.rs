@@ -24,6 +24,7 @@ use std::time::Duration;
 
 use patchfleet_domain::outcome::Failure;
 use patchfleet_domain::{FailureKind, RepositoryName};
+use patchfleet_repository::RepositoryConfig;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -34,7 +35,6 @@ pub use settings::SetupConfig;
 use crate::git::{Entry, GitError};
 use crate::nodes::TaskLog;
 use crate::process::SpawnError;
-use crate::repository_config::RepositoryConfig;
 use crate::sandbox::egress::{
     self, AddressRules, AllowList, ConnectProxy, IpNet, Network, Policy, Refusals,
 };

@@ -31,6 +31,7 @@ use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
 use patchfleet_guard::{delimit_untrusted, redact};
+use patchfleet_repository::RepositoryConfig;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
@@ -39,7 +40,6 @@ use crate::draft::DraftError;
 use crate::git::{GitError, InstalledFiles, ObjectId};
 use crate::nodes::TestRun;
 use crate::process::OnLine;
-use crate::repository_config::RepositoryConfig;
 use crate::sandbox::Sandbox;
 use crate::workspace::Workspace;
 use cap::Outputs;

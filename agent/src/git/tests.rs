@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 
+use patchfleet_repository::Author;
 use secrecy::SecretString;
 use tempfile::TempDir;
 

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use git2::{ObjectType, Oid, RepositoryInitOptions, Signature, Tree};
+use patchfleet_repository::Author;
 
 use super::folder::{self, Extent};
 use super::local::failed;
@@ -26,21 +27,10 @@ pub struct Change {
 /// A place of a tree and what it becomes; `None` takes the file away.
 pub(super) type Update<'a> = (&'a [u8], Option<Blob>);
 
-/// Who a commit is by.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Author {
-    /// The name that commits show as author and committer.
-    pub name: String,
-    /// The e-mail address beside it, by which GitHub finds the account.
-    pub email: String,
-}
-
-impl Author {
-    /// Without what the format of commits can't hold, as git leaves it out.
-    fn signature(&self) -> Result<Signature<'static>, GitError> {
-        let clean = |text: &str| text.replace(['<', '>', '\n', '\0'], "");
-        Signature::now(&clean(&self.name), &clean(&self.email)).map_err(failed(WRITING))
-    }
+/// Without what the format of commits can't hold, as git leaves it out.
+fn signature(author: &Author) -> Result<Signature<'static>, GitError> {
+    let clean = |text: &str| text.replace(['<', '>', '\n', '\0'], "");
+    Signature::now(&clean(&author.name), &clean(&author.email)).map_err(failed(WRITING))
 }
 
 impl Git {
@@ -110,7 +100,7 @@ impl Repository {
             if !message.ends_with('\n') {
                 message.push('\n');
             }
-            let signature = author.signature()?;
+            let signature = signature(&author)?;
             let tree = repository
                 .find_tree(tree.to_oid()?)
                 .map_err(failed(WRITING))?;

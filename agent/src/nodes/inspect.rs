@@ -4,6 +4,7 @@
 //! No single file stops it: what can't be shown is listed with the reason.
 
 mod files;
+mod ineffective;
 mod language;
 
 use std::sync::Arc;
@@ -98,7 +99,7 @@ impl Node for Inspect {
             },
             "tests": tests,
             "configuration": {
-                "without_effect": deps.config.without_effect(&deps.agent_type, &deps.tests),
+                "without_effect": ineffective::without_effect(&deps.config, &deps.agent_type, &deps.tests),
             },
         }))
     }

@@ -24,6 +24,7 @@ use async_trait::async_trait;
 use patchfleet_domain::FailureKind;
 use patchfleet_flow::{Context, Node, NodeCall, NodeError};
 use patchfleet_guard::{SecretKind, find_secrets, has_registered_secret};
+use patchfleet_repository::RepositoryConfig;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -37,7 +38,6 @@ use super::NodeDeps;
 use super::context::{optional, permanent, required};
 use super::finding::{Finding, Source};
 use crate::git::{Change, EntryKind};
-use crate::repository_config::RepositoryConfig;
 use parse::{FileDiff, Line};
 
 /// Largest file that a draft may touch, in bytes.

@@ -10,15 +10,12 @@
 //! Absent: SOCKS, UDP, name resolution for the sandbox, and any way to another loopback service.
 
 mod address;
-mod allow;
 mod bridge;
 mod client_hello;
 mod connect;
-mod ecosystems;
 mod environment;
 mod forward;
 mod headers;
-mod name;
 mod network;
 mod refusals;
 mod socket;
@@ -26,17 +23,17 @@ mod splice;
 mod target;
 
 pub use address::{AddressRules, NetworkError, is_public, is_this_host};
-pub use allow::{AllowList, Entry, EntryError};
 pub use bridge::Bridge;
 pub use client_hello::{ClientHelloReader, HelloError};
 pub(crate) use connect::{Body, REASON_HEADER};
 pub use connect::{ConnectProxy, Limits, Policy};
-pub use ecosystems::Ecosystem;
 pub use environment::{URL_PLACEHOLDER, model_variables, proxy_variables};
 pub(crate) use headers::{normalized, retain, strip_hop_by_hop, strip_host};
 pub use ipnet::IpNet;
-pub use name::{HostName, NameError};
 pub use network::{HostNetwork, Network};
+pub use patchfleet_repository::hosts::{
+    AllowList, Ecosystem, Entry, EntryError, HostName, NameError,
+};
 pub use refusals::{Phase, Reason, Refusal, Refusals};
 pub(super) use socket::listen;
 pub(crate) use socket::{Served, Serving};

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use crate::repository_config::RepositoryConfig;
+use patchfleet_repository::RepositoryConfig;
+
 use crate::sandbox::egress::{AllowList, Ecosystem, Entry};
 use crate::sandbox::setup::{SetupStep, detect};
 

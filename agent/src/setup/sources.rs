@@ -262,9 +262,9 @@ fn parent(folder: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::repository_config::RepositoryConfig;
     use crate::sandbox::egress::AllowList;
     use crate::setup::commands::choose;
+    use patchfleet_repository::RepositoryConfig;
 
     const PACKAGE: &str =
         r#"{"dependencies": {"a": "^1.0.0", "b": "npm:@c/d@~2"}, "scripts": {"test": "x"}}"#;

@@ -1,6 +1,7 @@
 //! `create_file`: a new file, where nothing is.
 
 use patchfleet_guard::find_secrets;
+use patchfleet_repository::RepositoryConfig;
 use serde::Deserialize;
 use serde_json::json;
 
@@ -9,7 +10,6 @@ use super::schema::Definition;
 use super::text::MASK;
 use super::{Answer, Call, Failed, Tools, view};
 use crate::nodes::path_refusal;
-use crate::repository_config::RepositoryConfig;
 
 /// Rights of a new file, less what the agent's umask takes.
 const MODE: u32 = 0o666;

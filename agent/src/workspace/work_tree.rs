@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use patchfleet_domain::outcome::Failure;
+use patchfleet_repository::{Author, ConfigError, FILES, Found, RepositoryConfig};
 
 use super::{Dependencies, Workspace, disk};
-use crate::git::{Author, GitError, InstalledFiles, ObjectId};
-use crate::repository_config::{ConfigError, FILES, RepositoryConfig};
+use crate::git::{Entry, EntryKind, GitError, InstalledFiles, ObjectId};
 use crate::sandbox::egress::AllowList;
 
 impl Workspace {
@@ -185,10 +185,20 @@ impl Workspace {
             _ => return Err(ConfigError::doubled().into_failure()),
         };
         let failure = |error: ConfigError| error.in_file(file).into_failure();
-        ConfigError::check_entry(file, entry).map_err(failure)?;
+        ConfigError::check_place(file, found_at(file, entry)).map_err(failure)?;
         let texts = self.repository.blobs(std::slice::from_ref(&entry.id)).await;
         let texts = texts.map_err(GitError::into_failure)?;
         let text = ConfigError::check_text(&texts.concat()).map_err(failure)?;
         RepositoryConfig::parse_within(&text, allowed).map_err(failure)
+    }
+}
+
+/// What the repository has at the file's place, where this entry is at or below it.
+fn found_at(file: &str, entry: &Entry) -> Found {
+    match entry.kind {
+        _ if entry.path != file => Found::Folder,
+        EntryKind::Symlink => Found::Symlink,
+        EntryKind::Submodule => Found::Submodule,
+        EntryKind::File | EntryKind::Executable => Found::File { size: entry.size },
     }
 }

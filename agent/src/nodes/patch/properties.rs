@@ -2,10 +2,11 @@
 
 use std::path::{Component, Path};
 
+use patchfleet_repository::RepositoryConfig;
+
 use super::parse::parse;
 use super::{ChangeConfig, read, rules};
 use crate::git::EntryKind;
-use crate::repository_config::RepositoryConfig;
 
 /// Reads a draft, as the node does, and whether it was taken as far as that goes without a base.
 pub(crate) fn draft(text: &str) -> bool {

@@ -3,8 +3,9 @@
 use std::fmt::Write as _;
 use std::sync::LazyLock;
 
+use patchfleet_repository::{FILES, Globs, RepositoryConfig};
+
 use crate::git::MAX_DEPTH;
-use crate::repository_config::{self, Globs, RepositoryConfig};
 
 /// Files that run without anybody asking for it, or that say what runs or what agents are told:
 /// whoever merges a change to code does not expect it to change these. Compared in lower case,
@@ -109,7 +110,7 @@ const PROTECTED: &[&str] = &[
 const NAMED: usize = 20;
 
 /// What no configuration opens: it would open everything else.
-const NEVER_OPENED: [&str; 2] = repository_config::FILES;
+const NEVER_OPENED: [&str; 2] = FILES;
 
 static ALWAYS_PROTECTED: LazyLock<Globs> = LazyLock::new(|| {
     let patterns = PROTECTED

@@ -30,7 +30,7 @@ impl TestRun {
     #[cfg(test)]
     pub(crate) fn new(
         words: Vec<String>,
-        config: &crate::repository_config::RepositoryConfig,
+        config: &patchfleet_repository::RepositoryConfig,
         policy: &super::TestPolicy,
     ) -> Self {
         Self {

@@ -6,12 +6,13 @@ use std::time::Duration;
 use patchfleet_domain::outcome::Failure;
 use patchfleet_domain::{AgentType, IssueNumber, PullRequestRef, TaskId};
 use patchfleet_flow::{Checkpoint, Context, Engine, NodeError, Observer, Report, Run, RunError};
+use patchfleet_repository::Author;
 use secrecy::SecretString;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::draft::{Budgets, DraftNetwork, Drafter, fingerprint};
-use crate::git::{Author, Remote};
+use crate::git::Remote;
 use crate::nodes::{
     ChangeConfig, NodeDeps, Publishing, PullRequestDraft, PullRequests, TaskFacts, TaskLog,
     TestPolicy, coding_flow, failure, pinned_base, registry,

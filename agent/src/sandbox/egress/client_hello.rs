@@ -6,7 +6,7 @@
 use rustls::server::Acceptor;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
-use super::name::HostName;
+use super::HostName;
 
 /// How long a first message may be. Post-quantum ones have less than 2 KiB.
 pub(super) const MAX_BYTES: usize = 16 * 1024;

@@ -26,15 +26,15 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
+use super::AllowList;
 use super::address::AddressRules;
-use super::allow::AllowList;
 use super::client_hello::{self, HelloError};
-use super::name::{HostName, NameError};
 use super::network::Network;
 use super::refusals::{Phase, Reason, Refusals};
 use super::socket::{Served, Serving};
 use super::splice::{Allowance, Times, splice};
 use super::target::{Target, TargetError};
+use super::{HostName, NameError};
 
 /// The header field that says why something was refused.
 pub(crate) const REASON_HEADER: &str = "x-patchfleet-refused";

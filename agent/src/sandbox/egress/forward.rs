@@ -16,10 +16,10 @@ use tokio::time::timeout;
 
 use super::connect::{Body, Proxy, Refused};
 use super::headers::{size, strip_hop_by_hop, strip_host};
-use super::name::{HostName, NameError};
 use super::refusals::{Reason, Refusals};
 use super::socket::Serving;
 use super::splice::Allowance;
+use super::{HostName, NameError};
 
 impl Proxy {
     /// Fetches from an allowed host over a connection of its own.

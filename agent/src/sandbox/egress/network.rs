@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use async_trait::async_trait;
 use tokio::net::TcpStream;
 
-use super::name::HostName;
+use super::HostName;
 
 /// Resolving a name, and dialling an address that was judged. A trait, because tests answer for
 /// names that would lead inwards.

@@ -1,6 +1,6 @@
 //! What a client asks to be connected to: `host:port`, read once.
 
-use super::name::{HostName, NameError};
+use super::{HostName, NameError};
 
 /// The port of HTTPS, the only one that is tunnelled to.
 const HTTPS: u16 = 443;

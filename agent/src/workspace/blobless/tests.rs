@@ -1,7 +1,8 @@
 use patchfleet_domain::{FailureKind, TaskId};
+use patchfleet_repository::Author;
 
 use crate::git::tests::Origin;
-use crate::git::{Author, Change, EntryKind, ObjectId};
+use crate::git::{Change, EntryKind, ObjectId};
 use crate::workspace::tests::Bench;
 use crate::workspace::{Checkout, CloneMode, Workspace};
 

@@ -5,7 +5,7 @@ use std::cell::Cell;
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use serde::{Deserialize, Deserializer};
 
-use super::ListOf;
+use super::text::ListOf;
 
 /// Path patterns, as written and compiled. `*` stays within a folder, `**` does not. A pattern after
 /// `!` takes out what those before it match; the last one that matches decides.
