@@ -1,8 +1,10 @@
 //! `patchfleet demo`: an issue becomes a merged pull request, on this machine.
 //!
 //! The GitHub simulator runs in this process; coordinator and agents are processes of this very
-//! program and take the product's own path, webhooks and gRPC included. Only GitHub is played.
+//! program and take the product's own path, webhooks, gRPC and tools of a model included. Only GitHub
+//! is played, and the model where none is named.
 
+mod author;
 mod fleet;
 mod scene;
 mod settings;
@@ -14,11 +16,12 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use clap::Args;
+use clap::{ArgGroup, Args};
 use patchfleet_agent::sandbox::{Sandbox, SandboxConfig};
 use patchfleet_domain::{Task, TaskState};
 use secrecy::SecretString;
 
+use crate::demo::author::{Author, ModelArgs};
 use crate::demo::fleet::Fleet;
 use crate::demo::scene::Scene;
 use crate::demo::timeline::Timeline;
@@ -27,6 +30,7 @@ use crate::runtime;
 
 /// What to show.
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("author").args(["provider", "replay", "draft_command"]))]
 pub(crate) struct DemoArgs {
     /// Leave everything running afterwards, and say where.
     #[arg(long)]
@@ -39,8 +43,13 @@ pub(crate) struct DemoArgs {
         hide_env_values = true
     )]
     postgres: Option<SecretString>,
-    /// Have this command write the change, instead of the recorded answer. It runs in the
-    /// worktree; the request is in the file `$PATCHFLEET_REQUEST_FILE`.
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Replay a recorded answer, without any model.
+    #[arg(long)]
+    replay: bool,
+    /// Have this command write the change, instead of a model. It runs in the worktree; the
+    /// request is in the file `$PATCHFLEET_REQUEST_FILE`.
     #[arg(long, value_name = "CMD")]
     draft_command: Option<String>,
     /// Let the command that writes the change use the network, as to reach a model.
@@ -54,7 +63,7 @@ pub(crate) struct DemoArgs {
     #[arg(long, value_name = "NETWORK")]
     setup_open: Vec<String>,
     /// Use this git repository instead of the sample.
-    #[arg(long, value_name = "PATH_OR_URL", requires_all = ["issue", "draft_command"])]
+    #[arg(long, value_name = "PATH_OR_URL", requires_all = ["issue", "author"], conflicts_with = "replay")]
     repository: Option<String>,
     /// The issue, as GitHub's `issues` webhook sends it.
     #[arg(long, value_name = "FILE", requires = "repository")]
@@ -71,8 +80,9 @@ pub(crate) struct DemoArgs {
 pub(crate) async fn run(args: DemoArgs, output: Output) -> anyhow::Result<ExitCode> {
     let shutdown = runtime::shutdown_on_signal()?;
     let isolates = isolates(&args, output).await?;
+    let author = Author::of(&args).await?;
     let scene = Scene::set(&args).await?;
-    let mut fleet = Fleet::start(&args, &scene, isolates).await?;
+    let mut fleet = Fleet::start((&args, &author), &scene, isolates).await?;
     let deadline = Duration::from_secs(args.timeout);
     let shown = tokio::time::timeout(deadline, show(&scene, &mut fleet, output));
     let good = tokio::select! {
@@ -132,7 +142,13 @@ async fn show(scene: &Scene, fleet: &mut Fleet, output: Output) -> anyhow::Resul
         scene.repository()
     ));
     output.line("");
-    let settled = [TaskState::Review, TaskState::Failed, TaskState::Cancelled];
+    let settled = [
+        TaskState::Review,
+        TaskState::Failed,
+        TaskState::Cancelled,
+        // Nobody is there who would mend what it waits for.
+        TaskState::Waiting,
+    ];
     let labelled = ("issues", "labeled");
     let mut task = timeline
         .follow(issue, &settled, (scene, fleet, labelled))

@@ -14,6 +14,7 @@ use url::Url;
 
 use crate::client::ApiClient;
 use crate::demo::DemoArgs;
+use crate::demo::author::Author;
 use crate::demo::scene::Scene;
 use crate::demo::settings::{self, Secrets};
 use crate::output::{Line, Output, Tone};
@@ -31,6 +32,8 @@ pub(super) struct Fleet {
     ready: Ready,
     client: ApiClient,
     secrets: Secrets,
+    /// Who writes the change, for people.
+    author: (&'static str, String),
 }
 
 #[derive(Debug, Deserialize)]
@@ -41,11 +44,11 @@ struct AgentList {
 impl Fleet {
     /// Starts all and waits until every agent is idle.
     pub(super) async fn start(
-        args: &DemoArgs,
+        (args, author): (&DemoArgs, &Author),
         scene: &Scene,
         isolates: bool,
     ) -> anyhow::Result<Self> {
-        let secrets = Secrets::make(scene.bot_token(), args.postgres.as_ref());
+        let secrets = Secrets::make(scene.bot_token(), args.postgres.as_ref(), author.key());
         let folder = scene.folder();
         let program = std::env::current_exe().context("can't find this program's own file")?;
         let config = settings::coordinator(folder, scene.api_url())?;
@@ -63,7 +66,7 @@ impl Fleet {
         for (name, specialty) in AGENTS {
             let config = settings::agent(
                 scene,
-                args,
+                (args, author),
                 settings::Place {
                     name,
                     specialty,
@@ -84,6 +87,7 @@ impl Fleet {
             ready,
             client,
             secrets,
+            author: author.describe(),
         };
         tokio::time::timeout(CONNECT_DEADLINE, fleet.all_idle())
             .await
@@ -156,12 +160,14 @@ impl Fleet {
         output.object(&serde_json::json!({
             "event": "fleet_ready", "github": scene.api_url(), "coordinator": self.ready.http,
             "fleet": self.ready.fleet, "folder": scene.folder(), "processes": processes,
+            "author": { "kind": self.author.0, "name": self.author.1 },
         }));
         let say = |what: &str, text: String| {
             output.line(Line::toned(Tone::Quiet, format!("{what:<18}")).and(format!(" {text}")));
         };
         say("github (simulated)", scene.api_url().to_string());
         say("coordinator", format!("http://{}", self.ready.http));
+        say(self.author.0, self.author.1.clone());
         for process in &self.processes {
             let pid = process.pid().unwrap_or_default();
             say("process", format!("{} (pid {pid})", process.name()));

@@ -14,7 +14,7 @@ use serde_json::Value;
 use crate::demo::DemoArgs;
 use crate::demo::fleet::Fleet;
 
-/// The sample repository, its issue and the recorded answer.
+/// The sample repository, its issue, the recorded answer and the script of the simulated model.
 #[derive(Embed)]
 #[folder = "../tests/kit/sample"]
 #[exclude = "**/__pycache__/*"]
@@ -224,13 +224,7 @@ fn issue_payload(args: &DemoArgs) -> anyhow::Result<Value> {
                 .with_context(|| format!("can't read the issue {}", file.display()))?;
             (text, file.display().to_string())
         }
-        None => {
-            let file = Sample::get("issue.json").context("the sample has no issue")?;
-            (
-                String::from_utf8(file.data.into_owned())?,
-                "the sample".to_owned(),
-            )
-        }
+        None => (sample("issue.json")?, "the sample".to_owned()),
     };
     let payload: Value =
         serde_json::from_str(&text).with_context(|| format!("{origin} is not valid JSON"))?;
@@ -242,6 +236,12 @@ fn issue_payload(args: &DemoArgs) -> anyhow::Result<Value> {
         }
     }
     Ok(payload)
+}
+
+/// A file of the sample.
+pub(super) fn sample(name: &str) -> anyhow::Result<String> {
+    let file = Sample::get(name).with_context(|| format!("the sample has no {name}"))?;
+    Ok(String::from_utf8(file.data.into_owned())?)
 }
 
 /// Why a delivery led to nothing; none when it led to something.

@@ -3,13 +3,16 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
+use patchfleet_agent::AgentConfig;
+use patchfleet_config::Rules as _;
 use rand::Rng as _;
 use rand::distr::Alphanumeric;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
 
 use crate::demo::DemoArgs;
+use crate::demo::author::{Author, MODEL_KEY, option_of};
 use crate::demo::scene::Scene;
 
 const GITHUB_TOKEN: &str = "PATCHFLEET_DEMO_GITHUB_TOKEN";
@@ -26,6 +29,7 @@ pub(super) struct Secrets {
     api: SecretString,
     fleet: SecretString,
     postgres: Option<SecretString>,
+    model: Option<SecretString>,
 }
 
 /// Which agent, where.
@@ -52,7 +56,11 @@ fn random() -> SecretString {
 
 impl Secrets {
     /// New keys, beside the given ones.
-    pub(super) fn make(github: SecretString, postgres: Option<&SecretString>) -> Self {
+    pub(super) fn make(
+        github: SecretString,
+        postgres: Option<&SecretString>,
+        model: Option<&SecretString>,
+    ) -> Self {
         let (webhook, api, fleet) = (random(), random(), random());
         Self {
             github,
@@ -60,6 +68,7 @@ impl Secrets {
             api,
             fleet,
             postgres: postgres.cloned(),
+            model: model.cloned(),
         }
     }
 
@@ -69,19 +78,24 @@ impl Secrets {
             Some(url) => url.expose_secret().to_owned(),
             None => format!("sqlite:{}", folder.join("patchfleet.db").display()),
         };
-        let mut all = self.for_agent();
-        all.extend([
+        vec![
+            self.fleet(),
             (GITHUB_TOKEN, self.github.expose_secret().to_owned()),
             (WEBHOOK_SECRET, self.webhook.expose_secret().to_owned()),
             (API_KEY, self.api.expose_secret().to_owned()),
             (DATABASE_URL, database),
-        ]);
-        all
+        ]
     }
 
-    /// What an agent has to know: the fleet's key and nothing else.
+    /// What an agent has to know: the fleet's key, that of its model, and nothing else.
     pub(super) fn for_agent(&self) -> Vec<(&'static str, String)> {
-        vec![(FLEET_KEY, self.fleet.expose_secret().to_owned())]
+        let model = self.model.as_ref();
+        let model = model.map(|key| (MODEL_KEY, key.expose_secret().to_owned()));
+        std::iter::once(self.fleet()).chain(model).collect()
+    }
+
+    fn fleet(&self) -> (&'static str, String) {
+        (FLEET_KEY, self.fleet.expose_secret().to_owned())
     }
 
     /// The key of the API.
@@ -114,29 +128,36 @@ pub(super) fn coordinator(folder: &Path, api_url: &str) -> anyhow::Result<String
 }
 
 /// Writes an agent's file and gives its path.
-pub(super) fn agent(scene: &Scene, args: &DemoArgs, place: Place<'_>) -> anyhow::Result<String> {
-    let draft = match &args.draft_command {
-        Some(command) => json!({
-            "mode": "cli",
-            "command": command_words(command),
-            "network": args.draft_network,
-        }),
-        None => json!({ "mode": "replay", "replay_dir": scene.answers() }),
-    };
+pub(super) fn agent(
+    scene: &Scene,
+    (args, author): (&DemoArgs, &Author),
+    place: Place<'_>,
+) -> anyhow::Result<String> {
     let mut agent = json!({
         "id": place.name,
         "type": place.specialty,
         "capabilities": [place.specialty, "python"],
         "coordinator": { "url": format!("http://{}", place.fleet), "key": { "env": FLEET_KEY } },
         "workspace": { "root": scene.folder().join("workspaces") },
-        "draft": draft,
+        "draft": author.section(&scene.answers()),
         "sandbox": { "required": place.isolates, "read_only": read_only(args)? },
         "setup": { "open": args.setup_open },
     });
     if let Some(command) = &args.test_command {
         agent["tests"] = json!({ "command": command_words(command) });
     }
+    check(&agent)?;
     write(scene.folder(), place.name, &json!({ "agents": [agent] }))
+}
+
+/// Refuses what an agent would refuse, by the names of the demo's own options.
+fn check(agent: &Value) -> anyhow::Result<()> {
+    let config: AgentConfig = serde_json::from_value(agent.clone())?;
+    if let Some(fault) = config.faults().first() {
+        let options: Vec<_> = fault.fields.iter().map(|it| option_of(it)).collect();
+        bail!("{}: {}", options.join(", "), fault.message);
+    }
+    Ok(())
 }
 
 /// What commands may read, by absolute paths.
@@ -149,7 +170,7 @@ fn read_only(args: &DemoArgs) -> anyhow::Result<Vec<PathBuf>> {
 }
 
 /// A command line as a shell would run it.
-fn command_words(command: &str) -> Vec<String> {
+pub(super) fn command_words(command: &str) -> Vec<String> {
     vec!["sh".to_owned(), "-c".to_owned(), command.to_owned()]
 }
 

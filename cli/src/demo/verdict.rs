@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use patchfleet_domain::{Task, TaskState, TestVerdict};
+use patchfleet_domain::{Spent, Task, TaskState, TestVerdict};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -11,10 +11,12 @@ use crate::demo::fleet::Fleet;
 use crate::demo::scene::Scene;
 use crate::output::{Line, Output, Tone};
 
-/// Attempts of a task, as far as they are shown.
+/// A task with its attempts, as far as they are shown.
 #[derive(Debug, Default, Deserialize)]
-struct Attempts {
+struct Detail {
     attempts: Vec<Attempt>,
+    #[serde(default)]
+    spent: Spent,
 }
 
 #[derive(Debug, Default, Clone, Deserialize)]
@@ -36,6 +38,7 @@ pub(super) async fn show_change(
         output.line(Line::toned(Tone::Bad, failure.kind.as_str()).and(message));
         output.line(failure.kind.advice());
     }
+    show_wait(task, output);
     let Some(pull_request) = &task.pull_request else {
         return Ok(());
     };
@@ -50,7 +53,7 @@ pub(super) async fn show_change(
     for line in diff.lines() {
         output.line(paint_diff(&line.replace('\t', "    ")));
     }
-    let last = last_attempt(fleet, task).await?;
+    let last = detail(fleet, task).await?.last();
     output.line("");
     for (when, verdict) in [("before", &last.tests_before), ("after", &last.tests_after)] {
         output.object(&json!({
@@ -97,12 +100,44 @@ fn describe(line: Line, verdict: Option<&TestVerdict>) -> Line {
     ))
 }
 
-async fn last_attempt(fleet: &Fleet, task: &Task) -> anyhow::Result<Attempt> {
-    let detail: Attempts = fleet
-        .client()
-        .get(&format!("api/v1/tasks/{}", task.id))
-        .await?;
-    Ok(detail.attempts.last().cloned().unwrap_or_default())
+/// Why a task waits, and what each agent says that gave it back.
+fn show_wait(task: &Task, output: Output) {
+    let Some(reason) = task.wait_reason else {
+        return;
+    };
+    output.line("");
+    output.line(Line::toned(Tone::Bad, "waiting").and(format!(": {}", reason.as_str())));
+    for returned in &task.returns.by {
+        output.line(format!("{}: {}", returned.agent, returned.reason));
+    }
+}
+
+async fn detail(fleet: &Fleet, task: &Task) -> anyhow::Result<Detail> {
+    let path = format!("api/v1/tasks/{}", task.id);
+    fleet.client().get(&path).await
+}
+
+impl Detail {
+    fn last(&self) -> Attempt {
+        self.attempts.last().cloned().unwrap_or_default()
+    }
+}
+
+/// What models used, and what it cost where all prices are known.
+fn usage(spent: &Spent) -> Value {
+    let dollars = spent.usd.to_string();
+    let cost: Option<f64> = dollars.trim_start_matches('$').parse().ok();
+    let cost = cost.filter(|_| spent.unpriced_calls == 0);
+    json!({
+        "calls": spent.calls,
+        "input_tokens": spent.input_tokens,
+        "cache_read_tokens": spent.cache_read_tokens,
+        "cache_write_tokens": spent.cache_write_tokens,
+        "output_tokens": spent.output_tokens,
+        "reasoning_tokens": spent.reasoning_tokens,
+        "estimated": spent.estimated,
+        "cost_usd": cost,
+    })
 }
 
 /// Prints the last object and says whether all went as it should: one attempt chain that ended in
@@ -116,7 +151,8 @@ pub(super) async fn finish(
     if let Some(issue) = task.issue.filter(|_| task.state == TaskState::Completed) {
         scene.told(issue).await;
     }
-    let last = last_attempt(fleet, task).await?;
+    let detail = detail(fleet, task).await?;
+    let last = detail.last();
     let code = |verdict: &Option<TestVerdict>| verdict.as_ref().and_then(|it| it.returncode);
     let (before, after) = (code(&last.tests_before), code(&last.tests_after));
     let pull_request = pull_request(scene, task)?;
@@ -129,8 +165,10 @@ pub(super) async fn finish(
     output.object(&json!({
         "event": "demo_finished",
         "task": { "id": task.id, "state": task.state, "attempts": task.attempt },
+        "failure": task.failure, "wait": wait(task),
         "pull_request": pull_request,
         "tests": { "before": { "returncode": before }, "after": { "returncode": after } },
+        "usage": usage(&detail.spent),
         "duration_ms": millis, "github_requests": scene.requests(),
     }));
     let word = if good {
@@ -139,8 +177,40 @@ pub(super) async fn finish(
         Line::toned(Tone::Bad, task.state.as_str())
     };
     output.line("");
-    output.line(word.and(format!(" in {:.1} s", took.as_secs_f64())));
+    output.line(word.and(format!(
+        " in {:.1} s{}",
+        took.as_secs_f64(),
+        told(&detail.spent)
+    )));
     Ok(good)
+}
+
+/// What models used, for people.
+fn told(spent: &Spent) -> String {
+    if spent.is_nothing() {
+        return String::new();
+    }
+    let about = if spent.estimated { "about " } else { "" };
+    let price = if spent.unpriced_calls == 0 {
+        spent.usd.to_string()
+    } else {
+        "price not known".to_owned()
+    };
+    let input = spent.tokens().saturating_sub(spent.output_tokens);
+    format!(
+        "; {} calls of the model, {about}{input} tokens in ({} of them read from its cache), {} out, {price}",
+        spent.calls, spent.cache_read_tokens, spent.output_tokens
+    )
+}
+
+/// What the task waits for, and what each agent says that gave it back.
+fn wait(task: &Task) -> Value {
+    let Some(reason) = task.wait_reason else {
+        return Value::Null;
+    };
+    let returns = task.returns.by.iter();
+    let returns = returns.map(|it| json!({ "agent": it.agent, "reason": it.reason }));
+    json!({ "reason": reason, "returns": returns.collect::<Vec<_>>() })
 }
 
 /// The pull request as GitHub has it, not as the task remembers it; but for `draft`, which says

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod models;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -12,14 +14,18 @@ fn kit() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/kit")
 }
 
-/// A program that ends by itself.
-fn run(program: impl AsRef<std::ffi::OsStr>, args: &[&str]) -> Output {
+/// A program to be run.
+fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
     #[expect(
         clippy::disallowed_methods,
         reason = "this test's one door to spawning"
     )]
-    let mut command = Command::new(program);
-    command.args(args).output().unwrap()
+    Command::new(program)
+}
+
+/// A program that ends by itself.
+fn run(program: impl AsRef<std::ffi::OsStr>, args: &[&str]) -> Output {
+    command(program).args(args).output().unwrap()
 }
 
 /// The sample as a git repository, and its issue with the trigger's label on it.
@@ -82,6 +88,11 @@ fn assert_merged(objects: &[Value]) {
 fn an_issue_becomes_a_merged_pull_request() {
     let objects = demo(&[]);
     assert_merged(&objects);
+    let usage = &objects.last().unwrap()["usage"];
+    assert_eq!(usage["calls"], 4, "the script of the model has four turns");
+    assert!(usage["input_tokens"].as_u64().unwrap() > 1000, "{usage}");
+    assert!(usage["output_tokens"].as_u64().unwrap() > 100, "{usage}");
+    assert_eq!(usage["estimated"], false, "{usage}");
     let diff = objects
         .iter()
         .find(|object| object["event"] == "diff")
@@ -92,6 +103,17 @@ fn an_issue_becomes_a_merged_pull_request() {
             "{file} is not in {diff}"
         );
     }
+}
+
+#[test]
+fn a_recorded_answer_needs_no_model() {
+    let objects = demo(&["--replay"]);
+    assert_merged(&objects);
+    let usage = &objects.last().unwrap()["usage"];
+    assert_eq!(
+        (&usage["calls"], &usage["cost_usd"]),
+        (&0.into(), &0.0.into())
+    );
 }
 
 #[tokio::test]
