@@ -3,6 +3,7 @@
 //! Absent: the mode `diff`, which asks a model once; it will be a further variant of [`Drafter`].
 
 mod budgets;
+mod check;
 mod cli;
 mod environment;
 mod model;
@@ -25,6 +26,7 @@ use patchfleet_repository::RepositoryConfig;
 use tokio_util::sync::CancellationToken;
 
 pub use budgets::Budgets;
+pub use check::{CheckedModel, ModelFault, check_model};
 pub use model::{DraftModel, KeyHeader, ModelConfig};
 pub use replay::fingerprint;
 pub use request::{DraftRequest, FileFacts};

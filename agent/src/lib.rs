@@ -49,7 +49,9 @@ pub use config::{
     PublishConfig, RepositorySettings, TestsConfig, ToolsDraftConfig, ToolsModelConfig,
     WorkspaceConfig,
 };
-pub use draft::{DraftModel, KeyHeader, ModelConfig, fingerprint};
+pub use draft::{
+    CheckedModel, DraftModel, KeyHeader, ModelConfig, ModelFault, check_model, fingerprint,
+};
 
 use http::Http;
 use member::Member;

@@ -4,6 +4,7 @@ mod agents;
 mod check;
 mod fleet;
 mod host;
+mod model;
 mod sandbox;
 
 use std::process::ExitCode;

@@ -9,15 +9,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
-use patchfleet_model::{Client, Entry, Model, ModelError, POLICY, Settings, Usage};
-use patchfleet_proxy::Proxies;
+use patchfleet_model::{Entry, Model, ModelError, POLICY, Usage};
 use patchfleet_resilience::Remote;
 use serde::{Deserialize, Serialize};
 
 use super::budgets::Asked;
 use super::work_tree::{self, Now};
-use super::{DraftError, DraftRequest, DraftSurroundings, Drafted};
+use super::{DraftError, DraftRequest, DraftSurroundings, Drafted, check};
 use crate::config::ToolsDraftConfig;
 use crate::disk;
 use crate::git::{InstalledFiles, ObjectId};
@@ -73,19 +71,8 @@ impl ToolsDraft {
     /// When its key can't be had, or its address can't be used.
     pub fn new(config: &ToolsDraftConfig, sandbox: &Sandbox) -> anyhow::Result<Self> {
         let model = &config.model;
-        let mut target = model.target();
-        let key = model
-            .key
-            .as_ref()
-            .map(|key| key.reveal("agents.draft.model.key"));
-        target.key = key.transpose()?;
-        let settings = Settings {
-            timeout: model.answer_timeout.0,
-            idle: model.answer_timeout.0,
-            proxies: Proxies::from_environment()?,
-        };
+        let client = check::client(model, model.answer_timeout.0)?;
         let remote = Remote::new(model.provider.name(), POLICY);
-        let client = Client::new(target, settings).context("agents.draft.model")?;
         Ok(Self {
             model: Arc::new(client),
             remote: Some(remote),

@@ -1,4 +1,4 @@
-//! What the configuration needs: secrets, database, GitHub, folders, commands, the coordinator.
+//! What the configuration needs: secrets, database, GitHub, folders, commands, models, the coordinator.
 
 use std::path::Path;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use anyhow::{Context as _, anyhow, bail};
 use chrono::TimeDelta;
 use patchfleet_agent::process::find_program;
 use patchfleet_agent::sandbox::{Backend, Sandbox};
-use patchfleet_agent::{AgentConfig, DraftModel};
+use patchfleet_agent::{AgentConfig, DraftConfig, DraftModel};
 use patchfleet_coordinator::config::{CoordinatorConfig, GitHubConfig};
 use patchfleet_coordinator::store::Address;
 use tokio::net::TcpStream;
@@ -15,7 +15,7 @@ use url::Host;
 
 use crate::config::Config;
 use crate::doctor::check::Check;
-use crate::doctor::{agents, sandbox};
+use crate::doctor::{agents, model, sandbox};
 
 /// How far this host's clock may be from GitHub's.
 const CLOCKS_DIFFER: TimeDelta = TimeDelta::seconds(30);
@@ -195,6 +195,9 @@ async fn agent_checks(config: &AgentConfig) -> Vec<Check> {
         let usable = DraftModel::new(model).map(|_| model.url.to_string());
         let mend = "put the key where the configuration says, or mend agents.draft.model";
         checks.push(Check::of(named("model"), usable, mend));
+    }
+    if let DraftConfig::Tools(tools) = &config.draft {
+        checks.extend(model::checks(named("model"), &tools.model).await);
     }
     checks
 }

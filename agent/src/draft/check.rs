@@ -1,0 +1,235 @@
+//! One cheap call of a configured model, before any task depends on it.
+//!
+//! It is asked to call a tool of no effect, which shows the address, the key, the model's name and
+//! whether it takes tools at once. Nothing is tried again: whoever asks wants to know how it is now.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use chrono::Utc;
+use patchfleet_model::{Client, Conversation, Model as _, ModelError, Settings, Stop, Tool, Usage};
+use patchfleet_proxy::Proxies;
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::ToolsModelConfig;
+
+/// How long the answer may take; a server of one's own loads its model first.
+const PATIENCE: Duration = Duration::from_mins(1);
+/// Room for an answer of a few words after some thinking.
+const MOST_OUTPUT: u32 = 1024;
+/// The tool that is offered.
+const TOOL: &str = "ready";
+
+/// What a model showed of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CheckedModel {
+    /// What the call used.
+    pub usage: Usage,
+    /// What it cost in millionths of a US dollar; nothing when its price is not known.
+    pub micro_dollars: Option<u64>,
+    /// Whether it called the tool; nothing when its answer was cut before it could.
+    pub calls_tools: Option<bool>,
+}
+
+/// A model that can't be used as it is configured.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelFault {
+    /// It can't even be asked.
+    #[error("{0:#}")]
+    Setup(anyhow::Error),
+    /// It was asked and gave no answer.
+    #[error("{0}")]
+    Call(#[from] ModelError),
+}
+
+/// Asks a model once.
+///
+/// # Errors
+/// [`ModelFault`] with what has to be mended.
+pub async fn check_model(config: &ToolsModelConfig) -> Result<CheckedModel, ModelFault> {
+    let client = client(config, PATIENCE).map_err(ModelFault::Setup)?;
+    let mut conversation = Conversation::question(
+        "You are asked whether you can be reached.",
+        format!("Call the tool `{TOOL}` now, and do nothing else."),
+        MOST_OUTPUT,
+    );
+    conversation.tools.push(Tool {
+        name: TOOL.to_owned(),
+        description: "Says that you are ready.".to_owned(),
+        parameters: json!({ "type": "object", "properties": {}, "additionalProperties": false }),
+    });
+    let never = CancellationToken::new();
+    let answer = client.answer(&conversation, &never).await;
+    let answer = answer.map_err(|broken| broken.error)?;
+    let calls_tools = match &answer.stop {
+        Stop::End | Stop::ToolCalls => Some(!answer.calls().is_empty()),
+        Stop::OutputCut | Stop::Paused => None,
+        stop @ (Stop::ContextFull | Stop::Refused(_)) => {
+            return Err(stop.error().map_or_else(
+                || ModelFault::Setup(anyhow::anyhow!("it ended without a reason")),
+                ModelFault::Call,
+            ));
+        }
+    };
+    let price = config.entry();
+    Ok(CheckedModel {
+        usage: answer.usage,
+        micro_dollars: price.and_then(|it| it.micro_dollars(&answer.usage, Utc::now())),
+        calls_tools,
+    })
+}
+
+/// The client of a model, whose answers may take so long.
+pub(super) fn client(config: &ToolsModelConfig, patience: Duration) -> anyhow::Result<Client> {
+    let mut target = config.target();
+    let key = config.key.as_ref();
+    let key = key.map(|key| key.reveal("agents.draft.model.key"));
+    target.key = key.transpose()?;
+    let settings = Settings {
+        timeout: patience,
+        idle: patience,
+        proxies: Proxies::from_environment()?,
+    };
+    Client::new(target, settings).context("agents.draft.model")
+}
+
+impl ModelFault {
+    /// What the operator can do about it.
+    pub fn mend(&self) -> &'static str {
+        let Self::Call(error) = self else {
+            return "put the key where the configuration says, or mend agents.draft.model";
+        };
+        match error {
+            ModelError::Authentication { .. } => {
+                "put a key that the provider accepts where agents.draft.model.key says, or mend that"
+            }
+            ModelError::UnknownModel { .. } => {
+                "write the provider's own name for the model into agents.draft.model.model (of Ollama: \
+                 `ollama pull NAME` first), or mend agents.draft.model.url"
+            }
+            ModelError::Unsupported { parameter } if parameter == "tools" => {
+                "choose a model that calls tools, or another agents.draft.mode"
+            }
+            ModelError::Malformed { .. } => {
+                "mend agents.draft.model.url and agents.draft.model.provider: what is there speaks \
+                 another protocol, or is no server of models"
+            }
+            ModelError::Away { .. } => {
+                "start the server, or mend agents.draft.model.url; and HTTPS_PROXY and NO_PROXY, if there \
+                 is a proxy between"
+            }
+            ModelError::Quota { .. } => {
+                "raise it at the provider, or choose another model; until then drafts wait"
+            }
+            ModelError::RateLimited { .. } | ModelError::Overloaded { .. } => {
+                "nothing, if it passes: drafts wait and try again"
+            }
+            ModelError::ContextTooLong { .. } => {
+                "give the server a larger window (agents.draft.model.window has to say the same), or \
+                 choose another model"
+            }
+            ModelError::Refused { .. }
+            | ModelError::Unsupported { .. }
+            | ModelError::Rejected { .. }
+            | ModelError::History { .. }
+            | ModelError::OutputCut
+            | ModelError::Budget { .. }
+            | ModelError::Cancelled => {
+                "mend agents.draft.model as the provider says, or choose another model"
+            }
+        }
+    }
+
+    /// True when it may pass by itself, and tasks wait for that.
+    pub const fn may_pass(&self) -> bool {
+        matches!(
+            self,
+            Self::Call(ModelError::RateLimited { .. } | ModelError::Overloaded { .. })
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use patchfleet_model::Protocol;
+    use patchfleet_testkit::model::{Script, Simulator};
+
+    use super::*;
+
+    async fn checked(script: &str, model: &str) -> Result<CheckedModel, ModelFault> {
+        let script = Script::parse("script", script).unwrap();
+        let simulator = Simulator::start(script).await.unwrap();
+        let mut config = ToolsModelConfig::new(Protocol::Anthropic, model.to_owned());
+        config.url = Some(simulator.base_url().parse().unwrap());
+        config.key = serde_json::from_value(json!(simulator.key())).unwrap();
+        check_model(&config).await
+    }
+
+    #[tokio::test]
+    async fn a_model_that_calls_the_tool_is_told_from_one_that_talks() {
+        let usage = "usage: {input: 1000, output: 100}";
+        let calls = format!("turns: [{{calls: [{{name: ready}}], {usage}}}]");
+        let found = checked(&calls, "simulated").await.unwrap();
+        assert_eq!((found.calls_tools, found.micro_dollars), (Some(true), None));
+        assert_eq!((found.usage.input, found.usage.output), (1000, 100));
+        let priced = format!("models: [{{name: claude-opus-5}}]\n{calls}");
+        let found = checked(&priced, "claude-opus-5").await.unwrap();
+        assert_eq!(found.micro_dollars, Some(1000 * 5 + 100 * 25));
+        let talks = "turns: [{text: I am ready.}]";
+        assert_eq!(
+            checked(talks, "simulated").await.unwrap().calls_tools,
+            Some(false)
+        );
+        let cut = "turns: [{text: Let me, stop: max_tokens}]";
+        assert_eq!(checked(cut, "simulated").await.unwrap().calls_tools, None);
+    }
+
+    #[tokio::test]
+    async fn each_fault_is_found_in_one_call_with_its_remedy() {
+        let turns = |turn: &str| format!("turns: [{turn}]");
+        let no_tools = format!(
+            "models: [{{name: simulated, tools: false}}]\n{}",
+            turns("{text: no}")
+        );
+        for (script, model, mend) in [
+            (turns("{text: no}"), "imagined", "ollama pull NAME"),
+            (
+                turns("{fault: unauthorized}"),
+                "simulated",
+                "a key that the provider accepts",
+            ),
+            (no_tools, "simulated", "a model that calls tools"),
+            (
+                turns("{fault: {quota: {}}}"),
+                "simulated",
+                "raise it at the provider",
+            ),
+            (turns("{fault: reset}"), "simulated", "start the server"),
+            (
+                turns("{stop: refusal}"),
+                "simulated",
+                "choose another model",
+            ),
+            (
+                turns("{fault: {overloaded: {}}}"),
+                "simulated",
+                "nothing, if it passes",
+            ),
+            (
+                turns("{fault: {context_too_long: {}}}"),
+                "simulated",
+                "a larger window",
+            ),
+        ] {
+            let fault = checked(&script, model).await.unwrap_err();
+            assert!(
+                fault.mend().contains(mend),
+                "{script}: {fault}: {}",
+                fault.mend()
+            );
+            let may_pass = mend.starts_with("nothing");
+            assert_eq!(fault.may_pass(), may_pass, "{fault}");
+        }
+    }
+}
