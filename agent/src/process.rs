@@ -46,9 +46,6 @@ const GRACE: Duration = Duration::from_secs(2);
 /// again meanwhile; only those that hang in the kernel, or start others faster than they are
 /// killed, need it.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long is waited for the end of the outputs once nobody is left to write any.
-const DRAIN: Duration = Duration::from_secs(2);
-
 /// Called with every line of output, as it comes; must not block.
 pub type OnLine = Arc<dyn Fn(&str) + Send + Sync>;
 
@@ -284,10 +281,10 @@ impl Spawn {
             meter.begin(child.id());
         }
         let (stdout, stderr) = child.outputs();
-        let mut io = JoinSet::new();
-        let stdout = self.capture((stdout, self.on_line.clone()), &mut io);
+        let (mut io, gone) = (JoinSet::new(), CancellationToken::new());
+        let stdout = self.capture((stdout, self.on_line.clone()), (&mut io, &gone));
         let on_error_line = self.on_error_line.clone().or_else(|| self.on_line.clone());
-        let stderr = self.capture((stderr, on_error_line), &mut io);
+        let stderr = self.capture((stderr, on_error_line), (&mut io, &gone));
 
         let enough = async {
             tokio::select! {
@@ -306,8 +303,8 @@ impl Spawn {
             .gone(PATIENCE + self.linger)
             .await
             .map_err(|why| self.left(why))?;
-        let drain = async { while io.join_next().await.is_some() {} };
-        let _ = tokio::time::timeout(DRAIN, drain).await;
+        gone.cancel();
+        while io.join_next().await.is_some() {}
         if enough == Some(Enough::Cancelled) {
             return Err(SpawnError::Cancelled);
         }
@@ -360,14 +357,14 @@ impl Spawn {
     fn capture<R>(
         &self,
         (pipe, on_line): (Option<R>, Option<OnLine>),
-        io: &mut JoinSet<()>,
+        (io, gone): (&mut JoinSet<()>, &CancellationToken),
     ) -> Capture
     where
         R: tokio::io::AsyncRead + Unpin + Send + 'static,
     {
         let capture = Capture::new(self.output_cap, self.redacted);
         if let Some(pipe) = pipe {
-            io.spawn(capture.clone().read(pipe, on_line));
+            io.spawn(capture.clone().read(pipe, on_line, gone.clone()));
         }
         capture
     }

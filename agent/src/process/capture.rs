@@ -2,14 +2,20 @@
 
 use std::borrow::Cow;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use patchfleet_guard::StreamRedactor;
 use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio_util::sync::CancellationToken;
 
 use super::OnLine;
 
 /// Longest line that is reported; the rest of a longer one is reported as lines of its own.
 const LINE_CAP: usize = 4096;
+/// How long a pipe may be silent once nobody of the child is left: whoever still holds it is a stranger.
+const SILENCE: Duration = Duration::from_secs(2);
+/// Most bytes that are read from then on: as many as a pipe can hold (`pipe(7)`, `pipe-max-size`).
+const PIPE: usize = 1 << 20;
 
 /// Keeps the last `cap` bytes; shared, so that what was read is there even if reading never ends.
 #[derive(Clone)]
@@ -72,11 +78,28 @@ impl Capture {
         }
     }
 
-    /// Reads to the end.
-    pub(super) async fn read(self, mut pipe: impl AsyncRead + Unpin, on_line: Option<OnLine>) {
+    /// Reads to the end. Once the child and all of its descendants are `gone`, what is left is what
+    /// the pipe holds; a stranger who has it open keeps nobody waiting.
+    pub(super) async fn read(
+        self,
+        mut pipe: impl AsyncRead + Unpin,
+        on_line: Option<OnLine>,
+        gone: CancellationToken,
+    ) {
         let mut chunk = vec![0; 16 * 1024];
         let mut lines = on_line.map(Lines::new);
-        while let Ok(count @ 1..) = pipe.read(&mut chunk).await {
+        let mut left = PIPE;
+        loop {
+            let read = tokio::select! {
+                biased;
+                read = pipe.read(&mut chunk) => read,
+                () = silence(&gone) => break,
+            };
+            let Ok(count @ 1..) = read else { break };
+            if gone.is_cancelled() {
+                let Some(rest) = left.checked_sub(count) else { break };
+                left = rest;
+            }
             let clean = self.lock().read(&chunk[..count]);
             if let Some(lines) = &mut lines {
                 lines.push(&clean);
@@ -103,6 +126,13 @@ impl Capture {
     fn lock(&self) -> std::sync::MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Ends when nothing came for a while after the end of everybody who should write.
+#[expect(clippy::disallowed_methods, reason = "a pipe tells nobody who holds it")]
+async fn silence(gone: &CancellationToken) {
+    gone.cancelled().await;
+    tokio::time::sleep(SILENCE).await;
 }
 
 struct Lines {
@@ -142,7 +172,7 @@ impl Lines {
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use tokio::io::repeat;
+    use tokio::io::{AsyncWriteExt as _, repeat};
 
     use super::*;
 
@@ -159,9 +189,50 @@ mod tests {
         });
         let chunks = 16;
         let output = repeat(b'x').take(chunks * 16 * 1024);
-        Capture::new(1024, false).read(output, None).await;
+        let gone = CancellationToken::new();
+        Capture::new(1024, false).read(output, None, gone).await;
         heartbeat.abort();
         let turns = turns.load(Ordering::Relaxed);
         assert!(turns >= 16, "{turns} turns");
+    }
+
+    /// What is kept of a pipe that is written to by `write` after all of the child are gone.
+    async fn kept<W: Future<Output = ()>>(
+        capacity: usize,
+        write: impl FnOnce(tokio::io::DuplexStream) -> W,
+    ) -> usize {
+        let (ours, theirs) = tokio::io::duplex(capacity);
+        let gone = CancellationToken::new();
+        gone.cancel();
+        let capture = Capture::new(2 * PIPE, false);
+        tokio::select! {
+            biased;
+            () = capture.clone().read(ours, None, gone) => {}
+            () = async { write(theirs).await; std::future::pending().await } => {}
+        }
+        capture.take().0.len()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_pipe_holds_is_read_however_long_it_takes_and_a_stranger_keeps_nobody() {
+        let in_pieces = async |mut pipe: tokio::io::DuplexStream| {
+            for _ in 0..5 {
+                #[expect(clippy::disallowed_methods, reason = "time is paused")]
+                tokio::time::sleep(SILENCE / 4 * 3).await;
+                pipe.write_all(&[b'x'; 1000]).await.unwrap();
+            }
+        };
+        assert_eq!(kept(16, in_pieces).await, 5000);
+        // Open and silent for good.
+        let held = async |mut pipe: tokio::io::DuplexStream| {
+            pipe.write_all(b"last words").await.unwrap();
+            std::future::pending().await
+        };
+        assert_eq!(kept(16, held).await, 10);
+        // Written to for good.
+        let endless = async |mut pipe: tokio::io::DuplexStream| {
+            while pipe.write_all(&[b'x'; 1000]).await.is_ok() {}
+        };
+        assert!(kept(1 << 16, endless).await <= PIPE);
     }
 }
