@@ -1,9 +1,10 @@
 //! A model that drafts by tools: from an issue to a pull request over the model's own wire.
 
+use patchfleet_testkit::model::script::Fault;
 use patchfleet_testkit::model::{Script, Simulator};
 use serde_json::{Value, json};
 
-use crate::world::{Plan, World};
+use crate::world::{Part, Plan, World};
 
 /// The model finds the faults of the sample, sees them, mends them and tests.
 const SCRIPT: &str = r#"
@@ -27,20 +28,24 @@ turns:
     usage: {input: 2400, output: 40}
 "#;
 
-async fn drafted_by(provider: &str, path: &str) {
-    let script = Script::parse("script", SCRIPT).unwrap();
-    let models = Simulator::start(script).await.unwrap();
+async fn world_with(models: &Simulator, provider: &str, path: &str) -> World {
     let model: Value = json!({
         "provider": provider,
         "model": "simulated",
         "url": format!("{}{path}", models.base_url()),
         "key": models.key(),
     });
-    let world = World::with(Plan {
+    World::with(Plan {
         drafting_model: Some(model),
         ..Plan::default()
     })
-    .await;
+    .await
+}
+
+async fn drafted_by(provider: &str, path: &str) {
+    let script = Script::parse("script", SCRIPT).unwrap();
+    let models = Simulator::start(script).await.unwrap();
+    let world = world_with(&models, provider, path).await;
     let issue = world.open();
     world.label(issue);
     world.merge_and_check(issue).await;
@@ -57,4 +62,42 @@ async fn an_issue_becomes_a_pull_request_by_a_model_of_anthropics_protocol() {
 #[tokio::test]
 async fn an_issue_becomes_a_pull_request_by_a_model_of_a_compatible_server() {
     drafted_by("openai-chat", "/v1").await;
+}
+
+/// Each turn is asked for in vain first, for as long as somebody waits.
+fn stalling(mut script: Script) -> Script {
+    let in_vain = Fault::Stall {
+        after: 0,
+        pings: false,
+        seconds: None,
+    };
+    let turns = script.turns.into_iter().flat_map(|turn| {
+        let mut first = turn.clone();
+        first.fault = Some(in_vain.clone());
+        [first, turn]
+    });
+    script.turns = turns.collect();
+    script
+}
+
+#[tokio::test]
+async fn an_agent_killed_between_any_two_turns_goes_on_and_pays_for_none_twice() {
+    let script = Script::parse("script", SCRIPT).unwrap();
+    let turns = script.turns.len();
+    let models = Simulator::start(stalling(script)).await.unwrap();
+    let mut world = world_with(&models, "anthropic", "").await;
+    let issue = world.open();
+    world.label(issue);
+    for killed in 1..=turns {
+        // It waits for the answer after those that it has.
+        models.wait(|state| state.faults == killed).await;
+        world.kill(Part::Agent).await;
+        world.start(Part::Agent).await;
+    }
+    world.merge_and_check(issue).await;
+    let state = models.state();
+    assert!(state.failures.is_empty(), "{state:?}");
+    let given = state.requests.iter().filter(|it| it.fault.is_none());
+    let given: Vec<_> = given.filter_map(|it| it.turn).collect();
+    assert_eq!((given.len(), state.faults), (turns, turns), "{state:?}");
 }
