@@ -6,7 +6,7 @@ use tempfile::TempDir;
 
 use super::*;
 
-mod oracle;
+pub(crate) mod oracle;
 mod origin;
 mod pack;
 mod snapshot;

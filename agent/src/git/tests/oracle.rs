@@ -7,7 +7,7 @@ use super::*;
 use crate::git::tree::EntryKind;
 
 /// Runs a property on this many cases, or on as many as `PROPTEST_CASES` says.
-pub(super) fn check<S: Strategy>(
+pub(crate) fn check<S: Strategy>(
     cases: u32,
     strategy: &S,
     property: impl Fn(&tokio::runtime::Runtime, S::Value) -> Result<(), TestCaseError>,

@@ -11,6 +11,7 @@ use crate::nodes::tests::Rig;
 use crate::process::Spawn;
 
 mod binary;
+mod round_trip;
 mod size;
 
 /// Texts that are apt to confuse: few different lines, so that hunks fit in many places, and
