@@ -51,6 +51,7 @@ impl Charges {
             model,
             tokens: prompt.saturating_add(output),
             cost: self.dearest(prompt, output),
+            task_limit: self.reporter.task_limit(),
         };
         Ok(match self.reporter.reserve(&call).await? {
             Reserved::Granted => Ok(call.call),

@@ -272,6 +272,7 @@ async fn run_flow(
         job.reporter.clone(),
         facts.repository.clone(),
     ));
+    let budget = config.budget;
     let deps = NodeDeps {
         task: facts,
         workspace,
@@ -289,7 +290,7 @@ async fn run_flow(
         // Nobody delivers comments to a running attempt yet.
         follow_ups: FollowUps::default(),
         budgets: Budgets::of(
-            job.reporter.clone(),
+            job.reporter.clone().within(budget),
             (
                 Turns::among(&job.assign.checkpoints),
                 KeptWork::among(&job.assign.checkpoints),

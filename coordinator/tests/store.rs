@@ -173,6 +173,7 @@ on_both!(
     retention::what_is_over_goes_and_what_is_not_stays,
     retention::replicas_may_remove_at_once,
     budgets::a_call_counts_in_full_until_its_usage_is_known,
+    budgets::a_repository_only_tightens_the_budget_of_its_tasks,
     budgets::asked_again_it_is_the_same_call,
     budgets::every_scope_has_a_budget_of_its_own,
     budgets::a_call_without_a_price_is_refused_by_a_budget_in_money,

@@ -97,7 +97,9 @@ impl Capture {
             };
             let Ok(count @ 1..) = read else { break };
             if gone.is_cancelled() {
-                let Some(rest) = left.checked_sub(count) else { break };
+                let Some(rest) = left.checked_sub(count) else {
+                    break;
+                };
                 left = rest;
             }
             let clean = self.lock().read(&chunk[..count]);
@@ -129,7 +131,10 @@ impl Capture {
 }
 
 /// Ends when nothing came for a while after the end of everybody who should write.
-#[expect(clippy::disallowed_methods, reason = "a pipe tells nobody who holds it")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a pipe tells nobody who holds it"
+)]
 async fn silence(gone: &CancellationToken) {
     gone.cancelled().await;
     tokio::time::sleep(SILENCE).await;

@@ -375,7 +375,7 @@ impl Desk {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use patchfleet_domain::AttemptNumber;
+    use patchfleet_domain::{AttemptNumber, Limit};
 
     fn work() -> Work {
         Work {
@@ -476,6 +476,7 @@ mod tests {
             model: "m".to_owned(),
             tokens: 1,
             cost: None,
+            task_limit: Limit::default(),
         };
         let mut allowed = desk.reserve(work, &call);
         let is_call = |body: &v1::agent_message::Body| matches!(body, v1::agent_message::Body::ReservationRequest(it) if it.call == "call-1");

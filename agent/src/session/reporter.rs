@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use patchfleet_domain::outcome::{Failure, FailureKind, Outcome};
 use patchfleet_domain::report::{Checkpoint, Report, WorkEvent};
-use patchfleet_domain::{Phase, Reservation, Reserved, Usage, Work};
+use patchfleet_domain::{Limit, Phase, Reservation, Reserved, Usage, Work};
 use patchfleet_proto::{MAX_MESSAGE_BYTES, encoded_len, v1};
 use secrecy::SecretString;
 
@@ -52,11 +52,27 @@ pub(crate) struct Reporter {
     desk: Arc<Desk>,
     paths: Arc<HostPaths>,
     work: Work,
+    task_limit: Limit,
 }
 
 impl Reporter {
-    pub(crate) const fn new(desk: Arc<Desk>, paths: Arc<HostPaths>, work: Work) -> Self {
-        Self { desk, paths, work }
+    pub(crate) fn new(desk: Arc<Desk>, paths: Arc<HostPaths>, work: Work) -> Self {
+        Self {
+            desk,
+            paths,
+            work,
+            task_limit: Limit::default(),
+        }
+    }
+
+    /// The same voice, for a task of a repository that lets it spend no more than that.
+    pub(crate) fn within(self, task_limit: Limit) -> Self {
+        Self { task_limit, ..self }
+    }
+
+    /// What the repository lets the task spend in all its attempts.
+    pub(crate) const fn task_limit(&self) -> Limit {
+        self.task_limit
     }
 
     /// Whose voice it is.

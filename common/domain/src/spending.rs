@@ -120,6 +120,24 @@ pub struct Limit {
     pub tokens: Option<u64>,
 }
 
+impl Limit {
+    /// The limit that keeps both.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        /// The lesser of those that are there.
+        fn least<T: Ord>(one: Option<T>, other: Option<T>) -> Option<T> {
+            match (one, other) {
+                (Some(one), Some(other)) => Some(one.min(other)),
+                (one, other) => one.or(other),
+            }
+        }
+        Self {
+            usd: least(self.usd, other.usd),
+            tokens: least(self.tokens, other.tokens),
+        }
+    }
+}
+
 /// The limits of all scopes, as the configuration says.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -159,6 +177,8 @@ pub struct Reservation {
     pub tokens: u64,
     /// What it costs at most, at the dearest class that can apply; `None` when nobody knows the price.
     pub cost: Option<Money>,
+    /// What the repository lets a task spend in all its attempts; it only tightens the operator's limit.
+    pub task_limit: Limit,
 }
 
 /// What becomes of a reservation.
@@ -327,8 +347,24 @@ mod tests {
     }
 
     #[test]
+    fn of_two_limits_both_are_kept() {
+        let limit = |usd: Option<u64>, tokens| Limit {
+            usd: usd.map(Money),
+            tokens,
+        };
+        let both = limit(Some(5), None).and(limit(Some(3), Some(7)));
+        assert_eq!(both, limit(Some(3), Some(7)));
+        assert_eq!(
+            limit(None, Some(2)).and(limit(Some(0), Some(4))),
+            limit(Some(0), Some(2))
+        );
+        assert_eq!(Limit::default().and(Limit::default()), Limit::default());
+    }
+
+    #[test]
     fn a_call_fits_until_the_last_millionth() {
         let call = |tokens, cost| Reservation {
+            task_limit: Limit::default(),
             call: "1".to_owned(),
             provider: "p".to_owned(),
             model: "m".to_owned(),

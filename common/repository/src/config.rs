@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use patchfleet_domain::AgentType;
+use patchfleet_domain::{AgentType, Limit};
 use serde::Deserialize;
 
 use super::author::{Author, author};
+use super::budget::budget;
 use super::commands::{commands, tests};
 use super::fields::{AGENT_TYPE, HOSTS, agent_type, duration, network};
 use super::hosts::{AllowList, Entry};
@@ -51,6 +52,10 @@ pub struct RepositoryConfig {
     /// The agent type that tasks of this repository want.
     #[serde(default, deserialize_with = "agent_type")]
     pub agent_type: Option<AgentType>,
+    /// The most that models may cost a task in all its attempts, where that is less than the operator
+    /// allows.
+    #[serde(default, deserialize_with = "budget")]
+    pub budget: Limit,
     /// Who commits are by.
     #[serde(default, deserialize_with = "author")]
     pub author: Option<Author>,

@@ -3,10 +3,11 @@
 //! Unknown fields and values that can't be are errors that name line, column and field; a default
 //! never silently takes the place of what was written. An absent file means defaults.
 //!
-//! Absent: where the file is read from, and fields for triggers, budget, reviewers and flow, which come
+//! Absent: where the file is read from, and fields for triggers, reviewers and flow, which come
 //! with their stages.
 
 mod author;
+mod budget;
 mod command;
 mod commands;
 mod config;

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use patchfleet_domain::FailureKind;
+use patchfleet_domain::{FailureKind, Limit};
 
 use super::hosts::{AllowList, Entry};
 use super::{ConfigError, DEFAULT_TEST_TIMEOUT, RepositoryConfig};
@@ -17,6 +17,7 @@ allowed_paths: ['orders/**', '*.md']
 protected_paths: [orders/secret/**]
 unprotected_paths: [.vscode/**]
 agent_type: backend
+budget: {usd: 5, tokens: 500000}
 author: Orders Bot <bot@example.com>
 ";
     let config = RepositoryConfig::parse(text).unwrap();
@@ -107,6 +108,26 @@ fn a_list_is_taken_as_words() {
 }
 
 #[test]
+fn a_budget_is_dollars_or_dollars_and_tokens() {
+    let limit = |usd: Option<&str>, tokens| Limit {
+        usd: usd.map(|usd| usd.parse().unwrap()),
+        tokens,
+    };
+    for (written, read) in [
+        ("5", limit(Some("5"), None)),
+        ("2.50", limit(Some("2.50"), None)),
+        ("$0.07", limit(Some("0.07"), None)),
+        ("{tokens: 500000}", limit(None, Some(500_000))),
+        ("{usd: 0, tokens: 7}", limit(Some("0"), Some(7))),
+    ] {
+        let config = RepositoryConfig::parse(&format!("budget: {written}\n")).unwrap();
+        assert_eq!(config.budget, read, "{written}");
+    }
+    let config = RepositoryConfig::parse("test: make\n").unwrap();
+    assert_eq!(config.budget, Limit::default());
+}
+
+#[test]
 fn errors_name_line_column_and_field() {
     let cases = [
         ("test: x\ntests: y\n", Some((2, 1)), "unknown field `tests`"),
@@ -160,6 +181,26 @@ fn errors_name_line_column_and_field() {
             "author: nobody\n",
             Some((1, 9)),
             "author: `nobody` is not of the form",
+        ),
+        (
+            "test: x\nbudget: -1\n",
+            Some((2, 9)),
+            "budget: `-1` is no amount of money",
+        ),
+        (
+            "budget: [5]\n",
+            Some((1, 9)),
+            "budget: invalid type: sequence, expected dollars such as `5`",
+        ),
+        (
+            "budget:\n  usd: lots\n",
+            Some((2, 8)),
+            "budget.usd: `lots` is no amount of money",
+        ),
+        (
+            "budget: {euro: 5}\n",
+            Some((1, 10)),
+            "budget: unknown field `euro`, expected `usd` or `tokens`",
         ),
         ("test: [a\n", Some((2, 1)), ""),
     ];

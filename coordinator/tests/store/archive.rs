@@ -7,7 +7,9 @@ use patchfleet_coordinator::store::{
     Act, Acted, Address, Cas, Checkpoint, Commanded, Exclusive, Look, Reply, Scope, SeenRepository,
     SqlStore, Store, TaskFilter, WorkEvent, migrate,
 };
-use patchfleet_domain::{Agent, IssueNumber, Reservation, Reserved, SessionId, Task, TaskState};
+use patchfleet_domain::{
+    Agent, IssueNumber, Limit, Reservation, Reserved, SessionId, Task, TaskState,
+};
 use patchfleet_testkit::postgres::Database;
 use sqlx::{Connection as _, Executor as _, PgConnection};
 use tokio::sync::OnceCell;
@@ -41,6 +43,7 @@ async fn grown() -> Fixture {
         model: "double".to_owned(),
         tokens: 100,
         cost: None,
+        task_limit: Limit::default(),
     };
     let reserved = fixture.store.reserve(work, &call).await.unwrap();
     assert_eq!(reserved, Cas::Applied(Reserved::Granted));

@@ -33,6 +33,7 @@ fn call(name: &str, tokens: u64, cost: u64) -> Reservation {
         model: "sonnet".to_owned(),
         tokens,
         cost: Some(Money(cost * CENT)),
+        task_limit: Limit::default(),
     }
 }
 
@@ -104,6 +105,38 @@ pub(crate) async fn a_call_counts_in_full_until_its_usage_is_known(fixture: &Fix
         event.kind == "note" && event.detail.contains("the budget of this task is spent")
     };
     assert_eq!(history.iter().filter(told).count(), 1);
+}
+
+pub(crate) async fn a_repository_only_tightens_the_budget_of_its_tasks(fixture: &Fixture) {
+    let store = per_task(fixture, cents(100)).await;
+    let work = fixture.started(1).await;
+    let within = |name: &str, cost: u64, most: Limit| Reservation {
+        task_limit: most,
+        ..call(name, 10, cost)
+    };
+    let left = refused(&*store, work, &within("a", 60, cents(50))).await;
+    assert_eq!(
+        (left.scope, left.money_left),
+        (BudgetScope::Task, Some(Money(50 * CENT)))
+    );
+    assert!(left.message.contains("of $0.50"), "{}", left.message);
+    granted(&*store, work, &within("b", 50, cents(50))).await;
+    // What a person adds is added to that limit too.
+    let raised = store
+        .allow(work.task, cents(10), "maintainer")
+        .await
+        .unwrap();
+    assert!(matches!(raised, Commanded::Done(_)), "{raised:?}");
+    granted(&*store, work, &within("c", 10, cents(50))).await;
+    refused(&*store, work, &within("d", 1, cents(50))).await;
+    // A limit above the operator's is none, and tokens are limited beside money.
+    refused(&*store, work, &within("e", 51, cents(1000))).await;
+    let tokens = Limit {
+        usd: None,
+        tokens: Some(29),
+    };
+    refused(&*store, work, &within("f", 1, tokens)).await;
+    granted(&*store, work, &within("g", 50, cents(1000))).await;
 }
 
 pub(crate) async fn asked_again_it_is_the_same_call(fixture: &Fixture) {

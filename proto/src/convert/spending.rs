@@ -1,6 +1,6 @@
 //! Reservations of model calls.
 
-use patchfleet_domain::{Exceeded, Money, Reservation, Reserved, Work};
+use patchfleet_domain::{Exceeded, Limit, Money, Reservation, Reserved, Work};
 
 use super::{InvalidMessage, parse, present};
 use crate::v1;
@@ -18,6 +18,8 @@ pub fn reservation_request(work: Work, call: &Reservation) -> v1::ReservationReq
         model: call.model.clone(),
         tokens: call.tokens,
         cost_micros: call.cost.map(|cost| cost.0),
+        task_cost_micros: call.task_limit.usd.map(|usd| usd.0),
+        task_tokens: call.task_limit.tokens,
     }
 }
 
@@ -32,6 +34,10 @@ impl TryFrom<v1::ReservationRequest> for (Work, Reservation) {
             model: name("reservation_request.model", request.model)?,
             tokens: request.tokens,
             cost: request.cost_micros.map(Money),
+            task_limit: Limit {
+                usd: request.task_cost_micros.map(Money),
+                tokens: request.task_tokens,
+            },
         };
         Ok((work, reservation))
     }
@@ -83,7 +89,9 @@ mod tests {
     proptest! {
         #[test]
         fn a_reservation_survives_the_wire(
-            (call, tokens, cost) in (".{1,60}", any::<u64>(), any::<Option<u64>>())
+            (call, tokens, cost, usd, most) in (
+                ".{1,60}", any::<u64>(), any::<Option<u64>>(), any::<Option<u64>>(), any::<Option<u64>>()
+            )
         ) {
             prop_assume!(call.len() <= LONGEST_NAME && !call.contains('\0'));
             let work = Work { task: TaskId::new(), attempt: AttemptNumber(3) };
@@ -93,6 +101,7 @@ mod tests {
                 model: "a model".to_owned(),
                 tokens,
                 cost: cost.map(Money),
+                task_limit: Limit { usd: usd.map(Money), tokens: most },
             };
             let back: (Work, Reservation) = reservation_request(work, &made).try_into().unwrap();
             prop_assert_eq!(back, (work, made));
@@ -130,6 +139,7 @@ mod tests {
                 model: "m".to_owned(),
                 tokens: 1,
                 cost_micros: None,
+                ..v1::ReservationRequest::default()
             };
             let error = <(Work, Reservation)>::try_from(request)
                 .unwrap_err()

@@ -309,6 +309,12 @@ pub struct ReservationRequest {
     /// Millionths of a US dollar; absent when nobody knows the price.
     #[prost(uint64, optional, tag = "6")]
     pub cost_micros: ::core::option::Option<u64>,
+    /// What the repository's own configuration lets the task spend in all its attempts, in millionths of a
+    /// US dollar and in tokens; absent where it sets no limit. The coordinator's own limits stay.
+    #[prost(uint64, optional, tag = "7")]
+    pub task_cost_micros: ::core::option::Option<u64>,
+    #[prost(uint64, optional, tag = "8")]
+    pub task_tokens: ::core::option::Option<u64>,
 }
 /// The process ends; it works on nothing any more and needs no grace.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

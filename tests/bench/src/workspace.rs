@@ -1,6 +1,7 @@
 //! A large work tree: how long until it is there, is made known again, and is read.
 
 mod ready;
+mod start;
 
 use std::path::Path;
 use std::time::Instant;
@@ -61,7 +62,7 @@ pub(crate) async fn measure() -> anyhow::Result<()> {
     let tree = generated(&store, &small, 20).await?;
     commit(&small, &tree).await?;
     ready::hundred(&small).await?;
-    ready::sandbox_start().await
+    start::measure().await
 }
 
 /// What any walk through a work tree costs that looks at each file.

@@ -125,7 +125,11 @@ pub(super) async fn reserve(
     let mut warnings = Vec::new();
     for &scope in BudgetScope::ALL {
         let key = payer.key(scope);
-        let account = account(sql, &key, database.budgets.of(scope)).await?;
+        let mut limit = database.budgets.of(scope);
+        if scope == BudgetScope::Task {
+            limit = limit.and(call.task_limit);
+        }
+        let account = account(sql, &key, limit).await?;
         if !account.admits(call) {
             let (tokens_left, money_left) = left(account);
             let exceeded = Exceeded {

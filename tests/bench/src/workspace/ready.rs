@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::{Context as _, ensure};
 use futures::{StreamExt as _, TryStreamExt as _};
 use patchfleet_agent::git::Remote;
-use patchfleet_agent::sandbox::{Backend, Run, Sandbox, SandboxConfig};
+use patchfleet_agent::sandbox::{Sandbox, SandboxConfig};
 use patchfleet_agent::workspace::{Checkout, CloneMode, Retention, Workspace, Workspaces};
 use patchfleet_domain::{AttemptNumber, TaskId, Work};
 use tokio_util::sync::CancellationToken;
@@ -18,7 +18,6 @@ use crate::figures::{distribution, ratio, value};
 const RUNS: usize = 3;
 const CHANGES: usize = 10;
 const HUNDRED: usize = 100;
-const STARTS: usize = 50;
 
 /// A workspace of a large repository whose mirror is there, as a check-out of its own and over a
 /// template, beside git's own check-out.
@@ -123,35 +122,6 @@ pub(super) async fn hundred(origin: &Path) -> anyhow::Result<()> {
     let theirs = millis(started);
     value("hundred_git_clones_shared_ms", theirs, &of);
     ratio("hundred workspaces, git clone --shared", theirs, own);
-    Ok(())
-}
-
-/// A command that does nothing, isolated and not.
-pub(super) async fn sandbox_start() -> anyhow::Result<()> {
-    let folder = tempfile::tempdir()?;
-    let (work, private) = (folder.path().join("work"), folder.path().join("private"));
-    std::fs::create_dir(&work)?;
-    for backend in [Backend::Namespace, Backend::None] {
-        let config = SandboxConfig {
-            backend,
-            ..SandboxConfig::default()
-        };
-        let sandbox = Sandbox::new(&config, []);
-        let of = format!("start and end of `true`, backend `{backend}`");
-        if let Err(error) = sandbox.check().await {
-            value("sandbox_start_ms", f64::NAN, &format!("{of}: {error}"));
-            continue;
-        }
-        let command = ["/bin/true".to_owned()];
-        let mut times = Vec::new();
-        for _ in 0..STARTS {
-            let started = Instant::now();
-            let run = Run::new(&command, &work, &private);
-            sandbox.run_trusted(run, &CancellationToken::new()).await?;
-            times.push(millis(started));
-        }
-        distribution("sandbox_start_ms", times, &of);
-    }
     Ok(())
 }
 
