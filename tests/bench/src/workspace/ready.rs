@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::{Context as _, ensure};
 use futures::{StreamExt as _, TryStreamExt as _};
 use patchfleet_agent::git::Remote;
-use patchfleet_agent::sandbox::{Sandbox, SandboxConfig};
+use patchfleet_agent::sandbox::{Run, Sandbox, SandboxConfig};
 use patchfleet_agent::workspace::{Checkout, CloneMode, Retention, Workspace, Workspaces};
 use patchfleet_domain::{AttemptNumber, TaskId, Work};
 use tokio_util::sync::CancellationToken;
