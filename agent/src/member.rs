@@ -198,7 +198,9 @@ impl Member {
         let Some(cancel) = self.desk.open(work, refusal.is_none()) else {
             return Ok(());
         };
+        let spent = assign.spent.as_ref().map(Into::into).unwrap_or_default();
         let reporter = Reporter::new(Arc::clone(&self.desk), Arc::clone(&self.paths), work);
+        let reporter = reporter.after(spent);
         if let Some(reason) = refusal {
             tracing::info!(task.id = %work.task, attempt = work.attempt.0, reason, "refused");
             reporter.refuse(reason);

@@ -170,18 +170,8 @@ async fn show(client: &ApiClient, id: TaskId, output: Output) -> anyhow::Result<
     if let Some(pull_request) = &task.pull_request {
         output.line(format!("  pull request  {}", pull_request.url));
     }
-    let spent = &task.spent;
-    if !spent.is_nothing() {
-        let about = if spent.estimated { "about " } else { "" };
-        output.line(format!(
-            "  models        {about}{} in {} calls ({} without a known price); {} tokens in, {} of them from the cache, {} out",
-            spent.usd,
-            spent.calls,
-            spent.unpriced_calls,
-            spent.tokens().saturating_sub(spent.output_tokens),
-            spent.cache_read_tokens,
-            spent.output_tokens
-        ));
+    if let Some(spent) = task.spent.words() {
+        output.line(format!("  models        {spent}"));
     }
     show_returns(&task, output);
     if let Some(failure) = &task.failure {

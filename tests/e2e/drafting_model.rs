@@ -48,6 +48,9 @@ async fn drafted_by(provider: &str, path: &str) {
     let world = world_with(&models, provider, path).await;
     let issue = world.open();
     world.label(issue);
+    let text = world.pull_request().await.body.unwrap_or_default();
+    let cost = "in 3 calls, 3 of them without a known price; 5100 tokens in";
+    assert!(text.contains(cost), "{text}");
     world.merge_and_check(issue).await;
     let state = models.state();
     assert_eq!(state.calls, 3, "{state:?}");

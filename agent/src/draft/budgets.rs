@@ -3,8 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use patchfleet_domain::Money;
 use patchfleet_domain::outcome::Failure;
+use patchfleet_domain::{Money, Spent};
 use patchfleet_model::{Entry, Model, Origin, Retrying, Usage};
 use patchfleet_resilience::Remote;
 
@@ -61,6 +61,12 @@ impl Budgets {
     #[cfg(test)]
     pub(crate) const fn none() -> Self {
         Self(None)
+    }
+
+    /// What the task used of models so far, in this attempt and those before it.
+    pub(crate) fn spent(&self) -> Spent {
+        let kept = self.0.as_ref();
+        kept.map(|it| it.reporter.spent()).unwrap_or_default()
     }
 
     /// The diff against the base that a round of an earlier attempt was stopped with.

@@ -130,6 +130,7 @@ impl Node for Publish {
             risks: &risks,
             setup: setup.as_ref(),
             drafted: drafted.as_ref(),
+            spent: deps.budgets.spent(),
         });
         let mut draft = pull_request::of(&deps.task, &summary, deps.publishing.draft);
         draft.base.clone_from(&candidate.base_branch);

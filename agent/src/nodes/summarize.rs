@@ -42,6 +42,7 @@ impl Node for Summarize {
             risks: &risks,
             setup: setup.as_ref(),
             drafted: drafted.as_ref(),
+            spent: self.0.budgets.spent(),
         });
         let report = if files.is_empty() {
             FALLBACK.to_owned()

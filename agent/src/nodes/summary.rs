@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use patchfleet_domain::Spent;
 use serde::{Deserialize, Serialize};
 
 use super::TaskFacts;
@@ -30,6 +31,8 @@ pub(super) struct Facts<'a> {
     pub(super) setup: Option<&'a SetupReport>,
     /// How the draft command was kept apart, where there was one.
     pub(super) drafted: Option<&'a Isolation>,
+    /// What the task used of models so far.
+    pub(super) spent: Spent,
 }
 
 /// `ctx.summary.json`.
@@ -43,6 +46,9 @@ pub(super) struct Summary {
     /// What ran where, in a line; `null` when nothing ran.
     #[serde(default)]
     pub(super) isolation: Option<String>,
+    /// What models cost the task so far; `null` when none was asked.
+    #[serde(default)]
+    pub(super) models: Option<String>,
 }
 
 /// What the tests said.
@@ -69,6 +75,7 @@ impl Summary {
             risks: facts.risks.to_vec(),
             next_actions: next_actions(facts),
             isolation: isolation(facts),
+            models: facts.spent.words(),
         }
     }
 
@@ -81,6 +88,9 @@ impl Summary {
         text.push('\n');
         if let Some(isolation) = &self.isolation {
             let _ = writeln!(text, "{isolation}\n");
+        }
+        if let Some(models) = &self.models {
+            let _ = writeln!(text, "### Models\n\n{models}\n");
         }
         section(&mut text, "Risks", &self.risks);
         section(&mut text, "Next", &self.next_actions);

@@ -1,11 +1,11 @@
 //! How a job talks to the coordinator: reports, checkpoints, tokens.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use patchfleet_domain::outcome::{Failure, FailureKind, Outcome};
 use patchfleet_domain::report::{Checkpoint, Report, WorkEvent};
-use patchfleet_domain::{Limit, Phase, Reservation, Reserved, Usage, Work};
+use patchfleet_domain::{Limit, Phase, Reservation, Reserved, Spent, Usage, Work};
 use patchfleet_proto::{MAX_MESSAGE_BYTES, encoded_len, v1};
 use secrecy::SecretString;
 
@@ -53,6 +53,8 @@ pub(crate) struct Reporter {
     paths: Arc<HostPaths>,
     work: Work,
     task_limit: Limit,
+    /// What the task used of models, as far as this agent knows.
+    spent: Arc<Mutex<Spent>>,
 }
 
 impl Reporter {
@@ -62,7 +64,19 @@ impl Reporter {
             paths,
             work,
             task_limit: Limit::default(),
+            spent: Arc::default(),
         }
+    }
+
+    /// The same voice, for a task whose earlier attempts have used that of models.
+    pub(crate) fn after(self, spent: Spent) -> Self {
+        let spent = Arc::new(Mutex::new(spent));
+        Self { spent, ..self }
+    }
+
+    /// What the task used of models so far, in this attempt and those before it.
+    pub(crate) fn spent(&self) -> Spent {
+        *self.spent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The same voice, for a task of a repository that lets it spend no more than that.
@@ -198,6 +212,10 @@ impl Reporter {
     /// What a call of a model used. Returns when that is durable, so that the next call is reserved
     /// against what is left.
     pub(crate) async fn usage(&self, usage: Usage) -> Result<(), Gone> {
+        {
+            let mut spent = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
+            spent.add(&usage);
+        }
         self.durably(WorkEvent::Usage(usage)).await
     }
 

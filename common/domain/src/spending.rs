@@ -241,6 +241,29 @@ impl Spent {
             .saturating_add(self.output_tokens)
     }
 
+    /// What people read of it; nothing before the first call.
+    pub fn words(&self) -> Option<String> {
+        if self.is_nothing() {
+            return None;
+        }
+        let about = if self.estimated { "about " } else { "" };
+        let unpriced = match self.unpriced_calls {
+            0 => String::new(),
+            count => format!(", {count} of them without a known price"),
+        };
+        let calls = match self.calls {
+            1 => "1 call".to_owned(),
+            count => format!("{count} calls"),
+        };
+        Some(format!(
+            "{about}{} in {calls}{unpriced}; {} tokens in ({} from the cache), {} out",
+            self.usd,
+            self.tokens().saturating_sub(self.output_tokens),
+            self.cache_read_tokens,
+            self.output_tokens
+        ))
+    }
+
     /// Adds what one call used.
     pub const fn add(&mut self, usage: &Usage) {
         self.calls = self.calls.saturating_add(1);
@@ -344,6 +367,30 @@ mod tests {
         assert_eq!(read("\"2.50\"").unwrap(), Money(2_500_000));
         assert!(read("-1").is_err());
         assert!(read("\"much\"").is_err());
+    }
+
+    #[test]
+    fn what_was_spent_is_said_with_what_is_not_known() {
+        assert_eq!(Spent::default().words(), None);
+        let mut spent = Spent::default();
+        let usage = Usage {
+            input_tokens: 100,
+            cache_read_tokens: 20,
+            output_tokens: 3,
+            cost: Some(money("0.0125")),
+            ..Usage::default()
+        };
+        spent.add(&usage);
+        let said = "$0.0125 in 1 call; 120 tokens in (20 from the cache), 3 out";
+        assert_eq!(spent.words().as_deref(), Some(said));
+        spent.add(&Usage {
+            cost: None,
+            estimated: true,
+            ..usage
+        });
+        let said = "about $0.0125 in 2 calls, 1 of them without a known price; 240 tokens in (40 from the \
+                    cache), 6 out";
+        assert_eq!(spent.words().as_deref(), Some(said));
     }
 
     #[test]

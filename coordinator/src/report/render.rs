@@ -5,9 +5,7 @@ use std::fmt::Write as _;
 
 use patchfleet_domain::outcome::Failure;
 use patchfleet_domain::task::task_mark;
-use patchfleet_domain::{
-    FailureKind, PullRequestRef, Spent, Task, TaskState, TestVerdict, WaitReason,
-};
+use patchfleet_domain::{FailureKind, PullRequestRef, Task, TaskState, TestVerdict, WaitReason};
 
 use super::markdown::{block, link, quiet, shortened};
 use super::returns;
@@ -129,7 +127,7 @@ fn push_table(text: &mut String, told: Told<'_>) {
             .as_ref()
             .map(|one| ("Pull request", pull_request_cell(task, one))),
     );
-    rows.extend(spent_cell(&task.spent).map(|cell| ("Models", cell)));
+    rows.extend(task.spent.words().map(|cell| ("Models", cell)));
     text.push_str("| | |\n| --- | --- |\n");
     for (name, cell) in rows {
         let _ = writeln!(text, "| {name} | {cell} |");
@@ -189,29 +187,6 @@ const fn verdict(tests: &TestVerdict) -> &'static str {
     } else {
         "failed"
     }
-}
-
-/// What models cost so far; nothing before the first call.
-fn spent_cell(spent: &Spent) -> Option<String> {
-    if spent.is_nothing() {
-        return None;
-    }
-    let about = if spent.estimated { "about " } else { "" };
-    let unpriced = match spent.unpriced_calls {
-        0 => String::new(),
-        count => format!(" and {count} without a known price"),
-    };
-    let calls = match spent.calls {
-        1 => "1 call".to_owned(),
-        count => format!("{count} calls"),
-    };
-    Some(format!(
-        "{about}{} in {calls}{unpriced}; {} tokens in ({} from the cache), {} out",
-        spent.usd,
-        spent.tokens().saturating_sub(spent.output_tokens),
-        spent.cache_read_tokens,
-        spent.output_tokens
-    ))
 }
 
 fn pull_request_cell(task: &Task, pull_request: &PullRequestRef) -> String {

@@ -1,6 +1,6 @@
-//! Reservations of model calls.
+//! Reservations of model calls, and what they used.
 
-use patchfleet_domain::{Exceeded, Limit, Money, Reservation, Reserved, Work};
+use patchfleet_domain::{Exceeded, Limit, Money, Reservation, Reserved, Spent, Work};
 
 use super::{InvalidMessage, parse, present};
 use crate::v1;
@@ -80,6 +80,38 @@ impl TryFrom<v1::BudgetExceeded> for Exceeded {
     }
 }
 
+impl From<&Spent> for v1::Spent {
+    fn from(spent: &Spent) -> Self {
+        Self {
+            calls: spent.calls,
+            input_tokens: spent.input_tokens,
+            cache_read_tokens: spent.cache_read_tokens,
+            cache_write_tokens: spent.cache_write_tokens,
+            output_tokens: spent.output_tokens,
+            reasoning_tokens: spent.reasoning_tokens,
+            cost_micros: spent.usd.0,
+            estimated: spent.estimated,
+            unpriced_calls: spent.unpriced_calls,
+        }
+    }
+}
+
+impl From<&v1::Spent> for Spent {
+    fn from(spent: &v1::Spent) -> Self {
+        Self {
+            calls: spent.calls,
+            input_tokens: spent.input_tokens,
+            cache_read_tokens: spent.cache_read_tokens,
+            cache_write_tokens: spent.cache_write_tokens,
+            output_tokens: spent.output_tokens,
+            reasoning_tokens: spent.reasoning_tokens,
+            usd: Money(spent.cost_micros),
+            estimated: spent.estimated,
+            unpriced_calls: spent.unpriced_calls,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -119,6 +151,22 @@ mod tests {
             };
             prop_assert_eq!(Exceeded::try_from(wire).unwrap(), said);
         }
+    }
+
+    #[test]
+    fn what_was_spent_survives_the_wire() {
+        let spent = Spent {
+            calls: 1,
+            input_tokens: 2,
+            cache_read_tokens: 3,
+            cache_write_tokens: 4,
+            output_tokens: 5,
+            reasoning_tokens: 6,
+            usd: Money(7),
+            estimated: true,
+            unpriced_calls: 8,
+        };
+        assert_eq!(Spent::from(&v1::Spent::from(&spent)), spent);
     }
 
     #[test]

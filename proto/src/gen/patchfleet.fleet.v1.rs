@@ -346,6 +346,32 @@ pub struct Assign {
     /// W3C trace context of the task; empty when it is not traced.
     #[prost(string, tag = "5")]
     pub traceparent: ::prost::alloc::string::String,
+    /// What earlier attempts of the task used of models; absent before the first call.
+    #[prost(message, optional, tag = "6")]
+    pub spent: ::core::option::Option<Spent>,
+}
+/// Calls of models, summed up; classes of tokens as in `Usage`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Spent {
+    #[prost(uint64, tag = "1")]
+    pub calls: u64,
+    #[prost(uint64, tag = "2")]
+    pub input_tokens: u64,
+    #[prost(uint64, tag = "3")]
+    pub cache_read_tokens: u64,
+    #[prost(uint64, tag = "4")]
+    pub cache_write_tokens: u64,
+    #[prost(uint64, tag = "5")]
+    pub output_tokens: u64,
+    #[prost(uint64, tag = "6")]
+    pub reasoning_tokens: u64,
+    /// Millionths of a US dollar, of the calls whose price is known.
+    #[prost(uint64, tag = "7")]
+    pub cost_micros: u64,
+    #[prost(bool, tag = "8")]
+    pub estimated: bool,
+    #[prost(uint64, tag = "9")]
+    pub unpriced_calls: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Task {

@@ -77,7 +77,7 @@ fn one_line(text: &str, limit: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use patchfleet_domain::{AttemptNumber, IssueNumber, Work};
+    use patchfleet_domain::{AttemptNumber, IssueNumber, Money, Spent, Work};
 
     use super::*;
     use crate::nodes::summary::Facts;
@@ -164,6 +164,14 @@ mod tests {
             risks: &["Files are deleted: `orders/old.py`".to_owned()],
             setup: None,
             drafted: None,
+            spent: Spent {
+                calls: 12,
+                input_tokens: 34_000,
+                cache_read_tokens: 120_000,
+                output_tokens: 5600,
+                usd: Money(420_000),
+                ..Spent::default()
+            },
         }));
     }
 
@@ -182,6 +190,7 @@ mod tests {
             risks: &["The repository has no test command; nothing was tested".to_owned()],
             setup: None,
             drafted: None,
+            spent: Spent::default(),
         }));
     }
 
@@ -218,6 +227,7 @@ mod tests {
             risks: &[],
             setup: None,
             drafted: None,
+            spent: Spent::default(),
         }));
     }
 

@@ -25,6 +25,9 @@ pub(super) fn message(assignment: &Assignment) -> v1::Assign {
         task: Some(v1::Task::from(&assignment.task)),
         checkpoints,
         traceparent: assignment.task.traceparent.clone().unwrap_or_default(),
+        spent: Some(&assignment.task.spent)
+            .filter(|it| !it.is_nothing())
+            .map(Into::into),
     }
 }
 
