@@ -112,6 +112,7 @@ fn of_kind(kind: FailureKind, message: String) -> Failure {
             | FailureKind::TestsFailed
             | FailureKind::TestsTimedOut
             | FailureKind::TestsOverLimit
+            | FailureKind::ReviewRefused
     );
     Failure {
         kind,

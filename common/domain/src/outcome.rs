@@ -27,6 +27,8 @@ words! {
         TestsTimedOut = "tests_timed_out",
         /// The tests used up the memory or the disk of their sandbox after all rounds.
         TestsOverLimit = "tests_over_limit",
+        /// The review by a model refuses the change after all rounds.
+        ReviewRefused = "review_refused",
         /// What a step of the work produced is more than one message to the coordinator may have.
         ResultTooLarge = "result_too_large",
         /// GitHub refused the push.
@@ -120,6 +122,9 @@ impl FailureKind {
             }
             Self::TestsOverLimit => {
                 "Have the tests use less memory or disk (fewer at a time, smaller data), or ask the operator to raise the agent's limit that is named, then comment `/patchfleet retry`."
+            }
+            Self::ReviewRefused => {
+                "Read what the review found below, say in the issue what is wanted, then comment `/patchfleet retry`."
             }
             Self::ResultTooLarge => {
                 "Split the request into smaller ones, or take generated and very large files out of it, then comment `/patchfleet retry`."

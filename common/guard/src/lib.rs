@@ -3,9 +3,11 @@
 //!
 //! Detection goes by known formats first and by names such as `password =` with a random-looking
 //! value second; commit hashes and UUIDs are left alone. Secrets that the process itself holds are
-//! registered and masked whatever they look like. Absent: policy. What to do about a
+//! registered and masked whatever they look like. Passages that speak to a model are marked for whoever
+//! judges a change. Absent: policy. What to do about a
 //! finding is the caller's decision.
 
+mod injection;
 mod known;
 mod markdown;
 mod pattern;
@@ -14,6 +16,7 @@ mod stream;
 mod untrusted;
 mod visible;
 
+pub use injection::{InjectionMark, injection_marks};
 pub use known::{has_registered_secret, register_secret, register_temporary_secret};
 pub use markdown::{Passage, PassageKind, Span, passages, strip_hidden_markdown};
 pub use pattern::{Finding, SecretKind, find_secrets};
