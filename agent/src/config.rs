@@ -1,6 +1,7 @@
 //! An agent's section of the configuration, with its defaults.
 
 mod draft;
+mod model;
 mod repositories;
 
 use std::collections::BTreeSet;
@@ -15,8 +16,10 @@ use url::Url;
 use crate::nodes::ChangeConfig;
 use crate::sandbox::SandboxConfig;
 use crate::setup::SetupConfig;
-pub(crate) use draft::known_model;
-pub use draft::{CliDraftConfig, DraftConfig, ToolsDraftConfig, ToolsModelConfig};
+pub use draft::{CliDraftConfig, DiffDraftConfig, DraftConfig, ToolsDraftConfig};
+use model::Purpose;
+pub(crate) use model::known_model;
+pub use model::{LanguageModelConfig, SecondModelConfig};
 pub use repositories::RepositorySettings;
 
 /// One of `[[agents]]`.
@@ -43,6 +46,12 @@ pub struct AgentConfig {
     pub workspace: WorkspaceConfig,
     /// `[agents.draft]`.
     pub draft: DraftConfig,
+    /// `[agents.review]`: a model that reviews what the rules let pass; rules alone when absent.
+    #[serde(default)]
+    pub review: Option<SecondModelConfig>,
+    /// `[agents.summary]`: a model that puts changes into words; none when absent.
+    #[serde(default)]
+    pub summary: Option<SecondModelConfig>,
     /// `[agents.change]`.
     #[serde(default)]
     pub change: ChangeConfig,
@@ -200,6 +209,14 @@ impl Rules for AgentConfig {
         );
         faults.section("sandbox", self.sandbox.faults());
         faults.all(self.draft.faults(&self.sandbox));
+        for (section, config, purpose) in [
+            ("review", &self.review, Purpose::Review),
+            ("summary", &self.summary, Purpose::Summary),
+        ] {
+            if let Some(config) = config {
+                faults.section(section, config.faults(purpose));
+            }
+        }
         faults.section("change", self.change.faults());
         faults.section("setup", self.setup.faults());
         faults.section("repositories", repositories::faults(&self.repositories));
@@ -332,6 +349,43 @@ mod tests {
         }
         let unknown = config(json!({"repositories": [{"name": "acme/a", "depth": 1}]}));
         assert!(unknown.is_err());
+    }
+
+    #[test]
+    fn second_models_have_the_form_of_the_one_that_drafts() {
+        let of = |review: serde_json::Value| config(json!({"review": {"model": review}}));
+        let right = json!({"provider": "openai", "model": "gpt-5.4-mini", "key": "k"});
+        let both = json!({"review": {"model": right}, "summary": {"model": right}});
+        assert!(config(both).unwrap().faults().first().is_none());
+        let none = config(json!({})).unwrap();
+        assert!(none.review.is_none() && none.summary.is_none());
+        for (model, field, words) in [
+            (
+                json!({"provider": "openai", "model": "gpt-5.4-mini"}),
+                "review.model.key",
+                "wants a key",
+            ),
+            (
+                json!({"provider": "ollama", "model": "small", "window": 2048}),
+                "review.model.window",
+                "2048 tokens, and a review needs 8000",
+            ),
+        ] {
+            let faults = of(model).unwrap().faults();
+            let fault = faults.first().unwrap();
+            assert_eq!(fault.fields, [field]);
+            assert!(fault.message.contains(words), "{fault:?}");
+        }
+        let error = of(json!({"provider": "openai", "modell": "x"})).unwrap_err();
+        assert!(
+            error.to_string().contains("unknown field `modell`"),
+            "{error}"
+        );
+        let error = config(json!({"review": {}})).unwrap_err();
+        assert!(
+            error.to_string().contains("missing field `model`"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! Where drafts come from: a unified diff against the base, for one request and one round.
-//!
-//! Absent: the mode `diff`, which asks a model once; it will be a further variant of [`Drafter`].
 
+mod blocks;
 mod budgets;
 mod check;
 mod cli;
+mod diff;
 mod environment;
 mod model;
 mod named;
@@ -27,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use budgets::Budgets;
 pub use check::{CheckedModel, ModelFault, check_model};
+pub use diff::DiffDraft;
 pub use model::{DraftModel, KeyHeader, ModelConfig};
 pub use replay::fingerprint;
 pub use request::{DraftRequest, FileFacts};
@@ -67,6 +68,8 @@ pub enum Drafter {
     },
     /// A model edits the work tree by tools; the diff is taken from git.
     Tools(Arc<ToolsDraft>),
+    /// A model writes its change in one answer.
+    Diff(Arc<DiffDraft>),
 }
 
 /// What a draft command reaches of the network.
@@ -104,8 +107,10 @@ pub struct DraftSurroundings<'a> {
 /// The answer to a request.
 #[derive(Debug, Clone)]
 pub struct Drafted {
-    /// A unified diff against the base.
+    /// A unified diff against the base; empty when it is refused.
     pub diff: String,
+    /// Why there is none that applies, for the next round.
+    pub refused: Option<String>,
     /// The isolation of the draft command, where there is one.
     pub isolation: Option<Isolation>,
     /// How a model worked, where one did.
@@ -240,6 +245,17 @@ pub enum DraftError {
         /// The reason in the model's words.
         why: String,
     },
+    /// The model answered twice without a change.
+    #[error(
+        "{model} answered twice without a change that can be read: choose a stronger model, or the \
+         mode `tools` for one that calls tools; it said last:\n{said}"
+    )]
+    NoBlocks {
+        /// The model, as provider and name.
+        model: String,
+        /// What it said.
+        said: String,
+    },
     /// The draft has what must not leave the agent.
     #[error(
         "the draft of `{path}` holds a secret of this agent, such as its model key; the draft was \
@@ -279,6 +295,7 @@ impl Drafter {
                 dir: replay_dir.clone(),
             },
             DraftConfig::Tools(config) => Self::Tools(Arc::new(ToolsDraft::new(config, sandbox)?)),
+            DraftConfig::Diff(config) => Self::Diff(Arc::new(DiffDraft::new(config, sandbox)?)),
             DraftConfig::Cli(config) => Self::Cli {
                 command: config.command.clone(),
                 timeout: config.timeout.0,
@@ -307,10 +324,12 @@ impl Drafter {
         match self {
             Self::Replay { dir } => Ok(Drafted {
                 diff: replay::draft(dir, request).await?,
+                refused: None,
                 isolation: None,
                 model: None,
             }),
             Self::Tools(tools) => tools.draft(request, surroundings).await,
+            Self::Diff(diff) => diff.draft(request, surroundings).await,
             Self::Cli {
                 command,
                 timeout,
@@ -359,6 +378,7 @@ impl DraftError {
             | Self::NotPermitted { .. }
             | Self::Stopped { .. }
             | Self::NotNeeded { .. }
+            | Self::NoBlocks { .. }
             | Self::Unchanged { .. }
             | Self::Secret { .. }
             | Self::Hung { .. }
@@ -376,7 +396,7 @@ impl DraftError {
 }
 
 /// The task's failure that an error of a model is.
-const fn of_model(error: &ModelError) -> FailureKind {
+pub(crate) const fn of_model(error: &ModelError) -> FailureKind {
     match error {
         ModelError::RateLimited { .. }
         | ModelError::Overloaded { .. }

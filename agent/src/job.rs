@@ -289,6 +289,8 @@ async fn run_flow(
         },
         // Nobody delivers comments to a running attempt yet.
         follow_ups: FollowUps::default(),
+        reviewer: job.member.reviewer.clone(),
+        summarizer: job.member.summarizer.clone(),
         budgets: Budgets::of(
             job.reporter.clone().within(budget),
             (

@@ -10,13 +10,19 @@ mod charges;
 mod command_paths;
 mod config;
 mod fitness;
+mod fixed_answer;
 mod host;
 mod host_paths;
 mod http;
 mod kept_work;
+mod language_model;
 mod member;
 mod recorded;
+mod reviewer;
+mod schema;
 mod session;
+mod subject;
+mod summarizer;
 
 mod job;
 
@@ -45,13 +51,14 @@ use patchfleet_resilience::{watch, watch_endless};
 use tokio_util::sync::CancellationToken;
 
 pub use config::{
-    AgentConfig, CliDraftConfig, CommitConfig, CoordinatorAddress, DraftConfig, HttpConfig,
-    PublishConfig, RepositorySettings, TestsConfig, ToolsDraftConfig, ToolsModelConfig,
-    WorkspaceConfig,
+    AgentConfig, CliDraftConfig, CommitConfig, CoordinatorAddress, DiffDraftConfig, DraftConfig,
+    HttpConfig, LanguageModelConfig, PublishConfig, RepositorySettings, SecondModelConfig,
+    TestsConfig, ToolsDraftConfig, WorkspaceConfig,
 };
 pub use draft::{
     CheckedModel, DraftModel, KeyHeader, ModelConfig, ModelFault, check_model, fingerprint,
 };
+pub use language_model::LanguageModel;
 
 use http::Http;
 use member::Member;

@@ -17,10 +17,12 @@ use crate::fitness::Fitness;
 use crate::host::HostLoad;
 use crate::host_paths::HostPaths;
 use crate::job::{self, Job};
+use crate::reviewer::Reviewer;
 use crate::sandbox::Sandbox;
 use crate::session::ShowKey;
 use crate::session::desk::Desk;
 use crate::session::reporter::Reporter;
+use crate::summarizer::Summarizer;
 use crate::workspace::Workspaces;
 
 /// One agent's state, shared by its session and its jobs.
@@ -39,6 +41,10 @@ pub(crate) struct Member {
     pub(crate) paths: Arc<HostPaths>,
     /// Where drafts come from.
     pub(crate) drafter: Drafter,
+    /// A second model that reviews what the rules let pass.
+    pub(crate) reviewer: Option<Reviewer>,
+    /// A second model that puts changes into words.
+    pub(crate) summarizer: Option<Summarizer>,
     /// Where commands of repositories run.
     pub(crate) sandbox: Sandbox,
     instance: Uuid,
@@ -75,6 +81,8 @@ impl Member {
             instance: Uuid::now_v7(),
             paths: Arc::new(HostPaths::of(&config)),
             drafter: Drafter::new(&config.draft, &sandbox)?,
+            reviewer: config.review.as_ref().map(Reviewer::new).transpose()?,
+            summarizer: config.summary.as_ref().map(Summarizer::new).transpose()?,
             fitness: Fitness::of(&config, sandbox.clone()),
             sandbox,
             draining: AtomicBool::new(false),

@@ -4,8 +4,6 @@
 //! What the next node needs stands in the context, never only on disk: a checkpoint that is
 //! replayed on another host has to be enough. Errors carry a word of
 //! [`FailureKind`](patchfleet_domain::FailureKind) as their code.
-//!
-//! Absent: a review by a model.
 
 mod context;
 mod draft;
@@ -41,6 +39,8 @@ pub use test::{TestPart, TestPolicy, TestResults};
 
 use self::traced::Traced;
 use crate::draft::{Budgets, Drafter};
+use crate::reviewer::Reviewer;
+use crate::summarizer::Summarizer;
 use crate::tools::FollowUps;
 use crate::workspace::Workspace;
 
@@ -88,6 +88,10 @@ pub struct NodeDeps {
     pub publishing: Publishing,
     /// Comments of people that come while a model works.
     pub follow_ups: FollowUps,
+    /// A second model that reviews what the rules let pass.
+    pub reviewer: Option<Reviewer>,
+    /// A second model that puts changes into words.
+    pub summarizer: Option<Summarizer>,
     /// Allows the calls of a model.
     pub budgets: Budgets,
     /// Where output goes, line by line.
@@ -116,7 +120,7 @@ pub fn registry(deps: NodeDeps) -> Registry {
         .with("draft", Traced::stage("code_generation", draft))
         .with("patch", Traced::node(patch::Patch(Arc::clone(&deps))))
         .with("test", Traced::stage("testing", test))
-        .with("review", Traced::node(review::Review))
+        .with("review", Traced::node(review::Review(Arc::clone(&deps))))
         .with("route", Traced::node(route::Route))
         .with("publish", Traced::stage("git_operations", publish))
         .with("summarize", Traced::node(summarize::Summarize(deps)))

@@ -22,7 +22,7 @@ use crate::kept_work::is_kept_work;
 use crate::process::OnLine;
 use crate::session::reporter::{NotKept, Reporter};
 
-/// How the nodes of turns begin; the round of the draft follows.
+/// How the nodes of turns begin; the stage of the work follows, such as the round of the draft.
 const NODE: &str = "turn/";
 /// Most bytes of the turns of one draft: all of them come with the next assignment, in one message.
 const MOST_BYTES: usize = 4 * 1024 * 1024;
@@ -37,7 +37,7 @@ struct Turn {
     answer: Answer,
 }
 
-/// Turns of earlier attempts, by the round of the draft and the turn in it.
+/// Turns of earlier attempts, by the stage of the work and the turn in it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Turns(BTreeMap<String, BTreeMap<u32, Turn>>);
 
@@ -85,13 +85,13 @@ struct Place {
 }
 
 impl<M: Model> Recorded<M> {
-    /// The model of a round of the draft, with what earlier attempts have of that round.
+    /// The model of a stage of the work, with what earlier attempts have of that stage.
     pub(crate) fn new(
         model: M,
-        (round, turns): (u32, &Turns),
+        (stage, turns): (&str, &Turns),
         (reporter, on_line): (Reporter, OnLine),
     ) -> Self {
-        let node = format!("{NODE}{round}");
+        let node = format!("{NODE}{stage}");
         let known = turns.0.get(&node).cloned().unwrap_or_default();
         Self {
             model,
@@ -262,7 +262,8 @@ mod tests {
         let known = Turns::among(&known);
         let asking = async |reporter| {
             let on_line: OnLine = Arc::new(|_| {});
-            let recorded = Recorded::new(Arc::clone(model), (round, &known), (reporter, on_line));
+            let stage = round.to_string();
+            let recorded = Recorded::new(Arc::clone(model), (&stage, &known), (reporter, on_line));
             let mut said = Vec::new();
             let mut conversation = Conversation::question("system", issue, 1000);
             for _ in 0..turns {

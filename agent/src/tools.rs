@@ -7,6 +7,7 @@
 //! Absent: deleting and moving files by a tool of their own, which a program can do by `run`.
 
 mod cap;
+mod contents;
 mod create_file;
 mod edit;
 mod edit_file;
@@ -17,7 +18,6 @@ mod prompt;
 mod read_file;
 mod run;
 mod run_tests;
-mod schema;
 #[cfg(test)]
 pub(crate) mod script;
 mod search;
@@ -25,6 +25,7 @@ mod text;
 mod transcript;
 mod turns;
 mod view;
+mod whole_file;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -33,7 +34,7 @@ use std::sync::{Arc, LazyLock};
 use patchfleet_guard::{delimit_untrusted, redact};
 use patchfleet_repository::RepositoryConfig;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tokio_util::sync::CancellationToken;
 
 use crate::draft::DraftError;
@@ -41,12 +42,13 @@ use crate::git::{GitError, InstalledFiles, ObjectId};
 use crate::nodes::TestRun;
 use crate::process::OnLine;
 use crate::sandbox::Sandbox;
+use crate::schema::Schema;
 use crate::workspace::Workspace;
 use cap::Outputs;
 use read_file::Seen;
-use schema::{Definition, Schema};
 use view::View;
 
+pub(crate) use contents::Contents;
 pub(crate) use prompt::version as prompt_version;
 pub use turns::FollowUps;
 pub(crate) use turns::{Bounds, End, Turns, Worked};
@@ -84,6 +86,17 @@ pub(crate) struct Tools<'a> {
     /// Paths and contents that were read at any time.
     read: BTreeSet<(String, String)>,
     calls: u32,
+}
+
+/// A tool as the model is told of it.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Definition {
+    /// What it is called by.
+    pub(crate) name: &'static str,
+    /// What it does.
+    pub(crate) description: &'static str,
+    /// What it takes, as a JSON Schema of an object.
+    pub(crate) parameters: Value,
 }
 
 /// What came of a call.
@@ -155,7 +168,7 @@ static TOOLS: LazyLock<Vec<(Tool, Definition, Schema)>> = LazyLock::new(|| {
         (Tool::Finish, finish::definition()),
     ];
     let with_schema = |(tool, definition): (Tool, Definition)| {
-        let schema = Schema::new(&definition);
+        let schema = Schema::new(&definition.parameters);
         (tool, definition, schema)
     };
     all.map(with_schema).into()
@@ -227,6 +240,36 @@ impl<'a> Tools<'a> {
         })
     }
 
+    /// Replaces whole lines of a file, which have to stand in it exactly and once.
+    ///
+    /// # Errors
+    /// As for [`Self::call`]. What the model can mend is the inner error, in words for it.
+    pub(crate) async fn replace_lines(
+        &self,
+        path: &str,
+        (old, new): (&str, &str),
+    ) -> Result<Result<(), String>, DraftError> {
+        let texts = (path, old.to_owned(), new.to_owned());
+        told(edit_file::apply(self, texts, edit::Unit::Lines).await)
+    }
+
+    /// Writes all of a file, in the place of one that is there unless it has to be new.
+    ///
+    /// # Errors
+    /// As for [`Self::replace_lines`].
+    pub(crate) async fn write_file(
+        &self,
+        path: &str,
+        (content, is_new): (&str, bool),
+    ) -> Result<Result<(), String>, DraftError> {
+        let content = content.to_owned();
+        told(if is_new {
+            create_file::make(self, (path, content), create_file::MODE).await
+        } else {
+            whole_file::write(self, path, content).await
+        })
+    }
+
     /// The results of these calls are no more in what the model sees.
     pub(crate) fn forget(&mut self, calls: &BTreeSet<u32>) {
         self.seen.retain(|it| !calls.contains(&it.call));
@@ -285,6 +328,15 @@ impl<'a> Tools<'a> {
     }
 }
 
+/// What a model is told of a refusal; what it can do nothing about ends the draft.
+fn told(answer: Result<Answer, Failed>) -> Result<Result<(), String>, DraftError> {
+    match answer {
+        Ok(_) => Ok(Ok(())),
+        Err(Failed::Refused(why)) => Ok(Err(redact(&why).into_owned())),
+        Err(Failed::Ended(error)) => Err(error),
+    }
+}
+
 /// Text of the repository, or of what ran in it, marked as data.
 fn as_data(text: &str) -> String {
     format!("{}\n", delimit_untrusted(text.trim_end_matches('\n')))
@@ -304,7 +356,15 @@ impl Answer {
 
 impl Call<'_> {
     fn read<T: DeserializeOwned>(&self) -> Result<T, String> {
-        self.schema.read(self.arguments)
+        // No arguments at all are what some models send for none.
+        let none = Value::Object(Map::new());
+        let arguments = if self.arguments.is_null() {
+            &none
+        } else {
+            self.arguments
+        };
+        let read = self.schema.read(arguments);
+        read.map_err(|why| format!("the arguments are refused: {why}"))
     }
 }
 

@@ -23,6 +23,7 @@ mod places;
 mod proxies;
 mod rounds;
 mod sandbox;
+mod second_models;
 mod secrets;
 mod simulator;
 mod traces;

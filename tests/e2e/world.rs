@@ -65,8 +65,16 @@ pub(crate) struct Plan {
     pub(crate) afterwards: &'static str,
     /// A Python program that drafts instead of the usual shell, with a model at this address.
     pub(crate) model: Option<(String, String)>,
-    /// A model drafts by tools instead of a command: `[agents.draft.model]`.
+    /// A model drafts instead of a command: `[agents.draft.model]`.
     pub(crate) drafting_model: Option<serde_json::Value>,
+    /// The mode in which that model drafts.
+    pub(crate) drafting_mode: &'static str,
+    /// A second model reviews: `[agents.review.model]`.
+    pub(crate) reviewing_model: Option<serde_json::Value>,
+    /// A second model summarizes: `[agents.summary.model]`.
+    pub(crate) summarizing_model: Option<serde_json::Value>,
+    /// How many tokens one task may use.
+    pub(crate) task_tokens: Option<u64>,
     /// The agent shows its metrics, at one port of the world's address.
     pub(crate) agent_metrics: bool,
     /// What the repository brings runs in the sandbox, where the host isolates.
@@ -98,6 +106,10 @@ impl Default for Plan {
             afterwards: "",
             model: None,
             drafting_model: None,
+            drafting_mode: "tools",
+            reviewing_model: None,
+            summarizing_model: None,
+            task_tokens: None,
             agent_metrics: false,
             isolated: true,
             container: None,

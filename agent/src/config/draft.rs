@@ -12,8 +12,7 @@ use crate::command_paths::absolute_paths;
 use crate::draft::ModelConfig;
 use crate::sandbox::{Backend, Fact, SandboxConfig};
 use section::Section;
-pub(crate) use tools::known_model;
-pub use tools::{ToolsDraftConfig, ToolsModelConfig};
+pub use tools::{DiffDraftConfig, ToolsDraftConfig};
 
 /// How changes are drafted.
 #[derive(Debug, Clone, Deserialize)]
@@ -28,6 +27,8 @@ pub enum DraftConfig {
     Cli(CliDraftConfig),
     /// A model edits the work tree by tools.
     Tools(Box<ToolsDraftConfig>),
+    /// A model writes its change in one answer.
+    Diff(Box<DiffDraftConfig>),
 }
 
 /// A command that edits the work tree.
@@ -139,7 +140,7 @@ impl DraftConfig {
     /// The command that drafts, where one does.
     pub const fn cli(&self) -> Option<&CliDraftConfig> {
         match self {
-            Self::Replay { .. } | Self::Tools(_) => None,
+            Self::Replay { .. } | Self::Tools(_) | Self::Diff(_) => None,
             Self::Cli(config) => Some(config),
         }
     }
@@ -147,8 +148,10 @@ impl DraftConfig {
     /// What breaks its rules, with the section of the sandbox that it runs in.
     pub(super) fn faults(&self, sandbox: &SandboxConfig) -> Faults {
         let mut faults = Faults::default();
-        if let Self::Tools(tools) = self {
-            faults.section("draft", tools.faults());
+        match self {
+            Self::Tools(tools) => faults.section("draft", tools.faults()),
+            Self::Diff(diff) => faults.section("draft", diff.faults()),
+            Self::Replay { .. } | Self::Cli(_) => {}
         }
         let Some(cli) = self.cli() else { return faults };
         faults.section("draft", cli.faults());
@@ -284,6 +287,55 @@ mod tests {
                 .map_or_else(String::new, |it| it.fields.join(" "));
             assert_eq!(blamed, fields, "{more}");
         }
+    }
+
+    #[test]
+    fn a_model_of_diff_has_the_same_form_and_needs_less() {
+        let read = |more: Value| {
+            let mut section = json!({
+                "mode": "diff",
+                "model": {"provider": "ollama", "model": "small", "window": 8_000},
+            });
+            for (name, value) in more.as_object().into_iter().flatten() {
+                section[name] = value.clone();
+            }
+            let read = serde_json::from_value::<DraftConfig>(section);
+            read.map_err(|error| error.to_string())
+        };
+        let config = read(json!({})).unwrap();
+        assert!(config.faults(&SandboxConfig::default()).first().is_none());
+        let DraftConfig::Diff(diff) = &config else {
+            panic!("{config:?}");
+        };
+        assert_eq!(diff.model.max_output(), 2_000);
+        for (more, error) in [
+            (
+                json!({"max_steps": 3}),
+                "`max_steps` is no field of the mode `diff`",
+            ),
+            (
+                json!({"timeout": "1h"}),
+                "`timeout` is no field of the mode `diff`",
+            ),
+            (
+                json!({"command": ["x"]}),
+                "`command` is no field of the mode `diff`",
+            ),
+        ] {
+            let found = read(more).unwrap_err();
+            assert!(found.contains(error), "{found}");
+        }
+        let small = json!({"provider": "ollama", "model": "small", "window": 4_000});
+        let faults = read(json!({"model": small})).unwrap();
+        let faults = faults.faults(&SandboxConfig::default());
+        let fault = faults.first().unwrap();
+        assert_eq!(fault.fields, ["draft.model.window"]);
+        assert!(
+            fault
+                .message
+                .contains("4000 tokens, and the mode `diff` needs 8000"),
+            "{fault:?}"
+        );
     }
 
     #[test]

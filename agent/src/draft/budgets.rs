@@ -11,6 +11,7 @@ use patchfleet_resilience::Remote;
 use crate::budgeted::Budgeted;
 use crate::charges::{Charges, Price};
 use crate::kept_work::{self, KeptWork};
+use crate::language_model::LanguageModel;
 use crate::process::OnLine;
 use crate::recorded::{Recorded, Turns};
 use crate::session::reporter::Reporter;
@@ -28,18 +29,9 @@ struct Kept {
     work: Arc<KeptWork>,
 }
 
-/// A model that is to be asked.
-pub(super) struct Asked {
-    pub(super) model: Arc<dyn Model>,
-    /// Its provider, by which calls are tried again; none are without it.
-    pub(super) remote: Option<Remote>,
-    /// What it costs.
-    pub(super) entry: Option<Entry>,
-}
-
 /// A model whose calls are allowed one by one.
-pub(super) struct Allowed {
-    pub(super) model: Arc<dyn Model>,
+pub(crate) struct Allowed {
+    pub(crate) model: Arc<dyn Model>,
     budgeted: Option<Arc<Budgeted<Arc<dyn Model>>>>,
 }
 
@@ -89,14 +81,15 @@ impl Budgets {
         Some(Charges::new(origin, price, reporter.clone()))
     }
 
-    /// The model behind the budgets, for a round of the draft: each try of a call is allowed by itself,
-    /// and what an earlier attempt paid for in that round is not asked again.
-    pub(super) fn over(&self, asked: Asked, (round, on_line): (u32, &OnLine)) -> Allowed {
-        let Asked {
+    /// The model behind the budgets, for a stage of the work such as a round of the draft: each try of a
+    /// call is allowed by itself, and what an earlier attempt paid for in that stage is not asked again.
+    pub(crate) fn over(&self, asked: &LanguageModel, (stage, on_line): (&str, &OnLine)) -> Allowed {
+        let LanguageModel {
             model,
             remote,
             entry,
-        } = asked;
+            ..
+        } = asked.clone();
         let Some(Kept {
             reporter, turns, ..
         }) = &self.0
@@ -111,7 +104,7 @@ impl Budgets {
         let budgeted = Arc::new(budgeted);
         let recorded = Recorded::new(
             retrying(budgeted.clone(), remote),
-            (round, turns),
+            (stage, turns),
             (reporter.clone(), on_line.clone()),
         );
         Allowed {
@@ -123,7 +116,7 @@ impl Budgets {
 
 impl Allowed {
     /// How the attempt ends, if a call was not allowed.
-    pub(super) fn stopped(&self) -> Option<Failure> {
+    pub(crate) fn stopped(&self) -> Option<Failure> {
         self.budgeted.as_ref()?.stopped()
     }
 }

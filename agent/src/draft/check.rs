@@ -5,14 +5,13 @@
 
 use std::time::Duration;
 
-use anyhow::Context as _;
 use chrono::Utc;
-use patchfleet_model::{Client, Conversation, Model as _, ModelError, Settings, Stop, Tool, Usage};
-use patchfleet_proxy::Proxies;
+use patchfleet_model::{Conversation, Model as _, ModelError, Stop, Tool, Usage};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::ToolsModelConfig;
+use crate::config::LanguageModelConfig;
+use crate::language_model;
 
 /// How long the answer may take; a server of one's own loads its model first.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -47,8 +46,9 @@ pub enum ModelFault {
 ///
 /// # Errors
 /// [`ModelFault`] with what has to be mended.
-pub async fn check_model(config: &ToolsModelConfig) -> Result<CheckedModel, ModelFault> {
-    let client = client(config, PATIENCE).map_err(ModelFault::Setup)?;
+pub async fn check_model(config: &LanguageModelConfig) -> Result<CheckedModel, ModelFault> {
+    let client = language_model::client(config, "agents.draft.model", PATIENCE);
+    let client = client.map_err(ModelFault::Setup)?;
     let mut conversation = Conversation::question(
         "You are asked whether you can be reached.",
         format!("Call the tool `{TOOL}` now, and do nothing else."),
@@ -78,20 +78,6 @@ pub async fn check_model(config: &ToolsModelConfig) -> Result<CheckedModel, Mode
         micro_dollars: price.and_then(|it| it.micro_dollars(&answer.usage, Utc::now())),
         calls_tools,
     })
-}
-
-/// The client of a model, whose answers may take so long.
-pub(super) fn client(config: &ToolsModelConfig, patience: Duration) -> anyhow::Result<Client> {
-    let mut target = config.target();
-    let key = config.key.as_ref();
-    let key = key.map(|key| key.reveal("agents.draft.model.key"));
-    target.key = key.transpose()?;
-    let settings = Settings {
-        timeout: patience,
-        idle: patience,
-        proxies: Proxies::from_environment()?,
-    };
-    Client::new(target, settings).context("agents.draft.model")
 }
 
 impl ModelFault {
@@ -160,7 +146,7 @@ mod tests {
     async fn checked(script: &str, model: &str) -> Result<CheckedModel, ModelFault> {
         let script = Script::parse("script", script).unwrap();
         let simulator = Simulator::start(script).await.unwrap();
-        let mut config = ToolsModelConfig::new(Protocol::Anthropic, model.to_owned());
+        let mut config = LanguageModelConfig::new(Protocol::Anthropic, model.to_owned());
         config.url = Some(simulator.base_url().parse().unwrap());
         config.key = serde_json::from_value(json!(simulator.key())).unwrap();
         check_model(&config).await

@@ -105,6 +105,7 @@ impl CliDraft<'_> {
         let isolation = Some(Isolation::of_run(&ran, self.network.kind()));
         Ok(Drafted {
             diff,
+            refused: None,
             isolation,
             model: self.work_of_model(&used),
         })

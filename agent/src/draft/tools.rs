@@ -4,45 +4,30 @@
 //! middle has changed something perhaps, which goes to the tests like any other draft, with a word
 //! on why it was stopped.
 
-use std::fmt;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
-use patchfleet_model::{Entry, Model, ModelError, POLICY, Usage};
-use patchfleet_resilience::Remote;
+use patchfleet_model::{ModelError, Usage};
 use serde::{Deserialize, Serialize};
 
-use super::budgets::Asked;
 use super::work_tree::{self, Now};
-use super::{DraftError, DraftRequest, DraftSurroundings, Drafted, check};
+use super::{DraftError, DraftRequest, DraftSurroundings, Drafted};
 use crate::config::ToolsDraftConfig;
 use crate::disk;
 use crate::git::{InstalledFiles, ObjectId};
+use crate::language_model::LanguageModel;
 use crate::sandbox::Sandbox;
 use crate::tools::{Bounds, End, Finish, Scope, Tools, Turns, Worked, prompt_version};
 
 /// A model, and how far it may go.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct ToolsDraft {
     /// Who is asked.
-    pub model: Arc<dyn Model>,
-    /// Its provider, by which calls are tried again; none are without it.
-    pub remote: Option<Remote>,
-    /// What the table knows of it, its prices above all.
-    pub entry: Option<Entry>,
-    /// What it is besides, in words of the operator.
-    pub role: Option<String>,
+    pub model: LanguageModel,
     /// Most answers of one draft.
     pub max_steps: u32,
     /// How long one draft may take.
     pub timeout: Duration,
-    /// Most tokens of an answer.
-    pub max_output: u32,
-    /// The model's window in tokens.
-    pub window: u64,
-    /// How random its choice of tokens is; left to the provider when absent.
-    pub temperature: Option<f64>,
     /// The rules for children.
     pub sandbox: Sandbox,
 }
@@ -70,19 +55,10 @@ impl ToolsDraft {
     /// # Errors
     /// When its key can't be had, or its address can't be used.
     pub fn new(config: &ToolsDraftConfig, sandbox: &Sandbox) -> anyhow::Result<Self> {
-        let model = &config.model;
-        let client = check::client(model, model.answer_timeout.0)?;
-        let remote = Remote::new(model.provider.name(), POLICY);
         Ok(Self {
-            model: Arc::new(client),
-            remote: Some(remote),
-            entry: model.entry().cloned(),
-            role: model.role.clone(),
+            model: LanguageModel::new(&config.model, "agents.draft.model")?,
             max_steps: config.max_steps,
             timeout: config.timeout.0,
-            max_output: model.max_output(),
-            window: model.window(),
-            temperature: model.temperature,
             sandbox: sandbox.clone(),
         })
     }
@@ -121,6 +97,7 @@ impl ToolsDraft {
         }
         Ok(Drafted {
             diff: now.diff,
+            refused: None,
             isolation: None,
             model: Some(record),
         })
@@ -142,23 +119,19 @@ impl ToolsDraft {
             on_line: surroundings.on_line.clone(),
             cancel: &surroundings.cancel,
         };
-        let asked = Asked {
-            model: Arc::clone(&self.model),
-            remote: self.remote.clone(),
-            entry: self.entry.clone(),
-        };
-        let round = (request.round, &surroundings.on_line);
-        let allowed = surroundings.budgets.over(asked, round);
+        let stage = request.round.to_string();
+        let stage = (stage.as_str(), &surroundings.on_line);
+        let allowed = surroundings.budgets.over(&self.model, stage);
         let mut turns = Turns {
             model: allowed.model.as_ref(),
             bounds: Bounds {
                 steps: self.max_steps,
                 time: self.timeout,
-                max_output: self.max_output,
-                window: self.window,
+                max_output: self.model.max_output,
+                window: self.model.window,
             },
-            role: self.role.as_deref(),
-            temperature: self.temperature,
+            role: self.model.role.as_deref(),
+            temperature: self.model.temperature,
             tools: Tools::new(scope, start.clone()).await?,
             follow_ups: surroundings.follow_ups.clone(),
             on_line: surroundings.on_line.clone(),
@@ -192,26 +165,18 @@ impl ToolsDraft {
                     error @ (ModelError::OutputCut | ModelError::ContextTooLong { .. }),
                 ) if is_changed => (None, Some(error.to_string())),
                 End::Broken(error) => {
-                    let model = self.model.origin().to_string();
+                    let model = self.model.name();
                     return Err(DraftError::Model { model, error });
                 }
             };
         Ok(ModelWork {
-            model: self.model.origin().to_string(),
+            model: self.model.name(),
             prompt: format!("draft-tools {}", prompt_version()),
             steps: worked.steps,
             usage: worked.usage,
             summary,
             stopped,
         })
-    }
-}
-
-impl fmt::Debug for ToolsDraft {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ToolsDraft")
-            .field("model", self.model.origin())
-            .finish_non_exhaustive()
     }
 }
 

@@ -40,7 +40,7 @@ impl SelfTest {
         let (recordings, folders) = match &config.draft {
             DraftConfig::Replay { replay_dir } => (Some(replay_dir.clone()), Vec::new()),
             DraftConfig::Cli(cli) => (None, cli.folders.clone()),
-            DraftConfig::Tools(_) => (None, Vec::new()),
+            DraftConfig::Tools(_) | DraftConfig::Diff(_) => (None, Vec::new()),
         };
         let is_isolated = sandbox.backend() != Backend::None;
         let user = config.sandbox.owner().filter(|_| is_isolated);

@@ -42,6 +42,7 @@ impl Node for Draft {
         let drafted = deps.drafter.draft(&request, surroundings).await;
         let Drafted {
             diff,
+            refused,
             isolation,
             model,
         } = drafted.map_err(|error| node_error(&error))?;
@@ -50,7 +51,7 @@ impl Node for Draft {
             return Err(node_error(&DraftError::Secret { path }));
         }
         // `patch` refuses it then, and the next round is told.
-        let refused = patch::too_long(&diff, deps.change);
+        let refused = refused.or_else(|| patch::too_long(&diff, deps.change));
         let proposed = if refused.is_some() { "" } else { &diff };
         Ok(json!({
             "diff": { "proposed": proposed, "refused": refused, "round": call.visit },

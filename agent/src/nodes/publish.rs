@@ -27,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 use super::NodeDeps;
 use super::context::{failed, git, optional, permanent, required};
 use super::patch::{self, PatchedFile};
+use super::review::ModelReview;
 use super::summary::{Facts, Summary};
 use super::test::{TestCommand, TestResults};
 use crate::git::{Change, GitError, ObjectId, Remote};
@@ -119,6 +120,7 @@ impl Node for Publish {
         let risks: Option<Vec<String>> = optional(ctx, "review.risks")?;
         let setup: Option<SetupReport> = optional(ctx, "setup")?;
         let drafted: Option<Isolation> = optional(ctx, "draft.isolation")?;
+        let review: Option<ModelReview> = optional(ctx, "review.model")?;
         let mut risks = risks.unwrap_or_default();
         risks.extend(candidate.untested_base());
         let summary = Summary::of(&Facts {
@@ -131,6 +133,7 @@ impl Node for Publish {
             setup: setup.as_ref(),
             drafted: drafted.as_ref(),
             spent: deps.budgets.spent(),
+            review: review.as_ref(),
         });
         let mut draft = pull_request::of(&deps.task, &summary, deps.publishing.draft);
         draft.base.clone_from(&candidate.base_branch);

@@ -7,10 +7,12 @@ use serde::{Deserialize, Serialize};
 
 use super::TaskFacts;
 use super::patch::{PatchedFile, Status};
+use super::review::ModelReview;
 use super::test::count::Count;
 use super::test::{TestPart, TestResults, names};
 use crate::sandbox::Isolation;
 use crate::setup::SetupReport;
+use crate::summarizer::Words;
 
 /// Most tests that are named.
 const NAMED: usize = 30;
@@ -33,6 +35,8 @@ pub(super) struct Facts<'a> {
     pub(super) drafted: Option<&'a Isolation>,
     /// What the task used of models so far.
     pub(super) spent: Spent,
+    /// What a second model said of the change, where one did.
+    pub(super) review: Option<&'a ModelReview>,
 }
 
 /// `ctx.summary.json`.
@@ -49,6 +53,9 @@ pub(super) struct Summary {
     /// What models cost the task so far; `null` when none was asked.
     #[serde(default)]
     pub(super) models: Option<String>,
+    /// What a second model says of the change; `null` when none reviewed it.
+    #[serde(default)]
+    pub(super) review: Option<String>,
 }
 
 /// What the tests said.
@@ -76,7 +83,17 @@ impl Summary {
             next_actions: next_actions(facts),
             isolation: isolation(facts),
             models: facts.spent.words(),
+            review: facts.review.and_then(ModelReview::words),
         }
+    }
+
+    /// Adds what a model says of the change, made inert; what the tests said stays the machine's.
+    pub(super) fn put_into_words(&mut self, words: &Words) {
+        self.title = prose(&words.title);
+        let said = words.changes.iter().map(|change| prose(change));
+        self.changes.splice(0..0, said);
+        let left = words.next_actions.iter().map(|action| prose(action));
+        self.next_actions.extend(left);
     }
 
     /// The summary as Markdown; redacted.
@@ -92,6 +109,7 @@ impl Summary {
         if let Some(models) = &self.models {
             let _ = writeln!(text, "### Models\n\n{models}\n");
         }
+        section(&mut text, "Review", self.review.as_slice());
         section(&mut text, "Risks", &self.risks);
         section(&mut text, "Next", &self.next_actions);
         bounded(patchfleet_guard::redact(&text).into_owned(), LONGEST)
@@ -211,6 +229,15 @@ fn part_ending(part: &TestPart) -> String {
     }
 }
 
+/// How the tests ended before and after a change, as the machine knows it.
+pub(super) fn endings(before: Option<&TestResults>, after: Option<&TestResults>) -> Vec<String> {
+    let line =
+        |when: &str, results: &TestResults| format!("{when} the change: {}", ending(results));
+    let before = before.map(|results| line("before", results));
+    let after = after.map(|results| line("after", results));
+    before.into_iter().chain(after).collect()
+}
+
 fn ending(results: &TestResults) -> String {
     let seconds = std::time::Duration::from_millis(results.duration_ms).as_secs_f64();
     if let Some(limit) = results.void() {
@@ -267,4 +294,13 @@ pub(super) fn code(text: &str) -> String {
     let visible = patchfleet_guard::visible_line(text);
     let visible = visible.replace('`', "'").replace("<!--", "<\u{200B}!--");
     patchfleet_guard::without_references(&visible)
+}
+
+/// Words of a model as a line of ours: it refers to nothing, embeds nothing and hides nothing.
+pub(super) fn prose(text: &str) -> String {
+    let bare = patchfleet_guard::strip_hidden(text).text;
+    let words: Vec<_> = bare.split_whitespace().collect();
+    let visible = patchfleet_guard::visible_line(&words.join(" ")).into_owned();
+    let plain = visible.replace('<', "\\<").replace('[', "\\[");
+    patchfleet_guard::without_references(&plain)
 }

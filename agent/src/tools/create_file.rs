@@ -6,13 +6,12 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::read_file::blob;
-use super::schema::Definition;
 use super::text::MASK;
-use super::{Answer, Call, Failed, Tools, view};
+use super::{Answer, Call, Definition, Failed, Tools, view};
 use crate::nodes::path_refusal;
 
 /// Rights of a new file, less what the agent's umask takes.
-const MODE: u32 = 0o666;
+pub(super) const MODE: u32 = 0o666;
 const EXECUTABLE: u32 = 0o777;
 
 /// The arguments of `create_file`, as its schema has them.
@@ -42,15 +41,28 @@ pub(super) fn definition() -> Definition {
 }
 
 pub(super) async fn run(tools: &mut Tools<'_>, call: Call<'_>) -> Result<Answer, Failed> {
-    let arguments: Arguments = call.read()?;
-    let path = writable(&arguments.path, tools.scope.config)?;
-    without_secrets(&arguments.content)?;
-    let mode = if arguments.executable.unwrap_or_default() {
+    let Arguments {
+        path,
+        content,
+        executable,
+    } = call.read()?;
+    let mode = if executable.unwrap_or_default() {
         EXECUTABLE
     } else {
         MODE
     };
-    let content = arguments.content.into_bytes();
+    make(tools, (&path, content), mode).await
+}
+
+/// Makes a file where nothing is, and says what it is.
+pub(super) async fn make(
+    tools: &Tools<'_>,
+    (path, content): (&str, String),
+    mode: u32,
+) -> Result<Answer, Failed> {
+    let path = writable(path, tools.scope.config)?;
+    without_secrets(&content)?;
+    let content = content.into_bytes();
     let written = tools.on_disk(move |view| {
         view.is_free(&path)?;
         view.write(&path, &content, mode)?;

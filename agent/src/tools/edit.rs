@@ -26,8 +26,21 @@ pub(super) struct Edited {
     pub(super) is_shifted: bool,
 }
 
+/// Where a passage may begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unit {
+    /// Anywhere.
+    Text,
+    /// At the beginning of a line: what is looked for are whole lines.
+    Lines,
+}
+
 /// Puts `new` in the place of `old`; the error says in words which rule failed.
-pub(super) fn replace(content: &[u8], old: &str, new: &str) -> Result<Edited, String> {
+pub(super) fn replace(
+    content: &[u8],
+    (old, new): (&str, &str),
+    unit: Unit,
+) -> Result<Edited, String> {
     let (old, new) = (old.replace("\r\n", "\n"), new.replace("\r\n", "\n"));
     if old.is_empty() {
         return Err(
@@ -46,7 +59,10 @@ pub(super) fn replace(content: &[u8], old: &str, new: &str) -> Result<Edited, St
         );
     }
     let file = Lines::new(content);
-    let places = file.places(old.as_bytes());
+    let mut places = file.places(old.as_bytes());
+    if unit == Unit::Lines {
+        places.retain(|place| *place == 0 || file.text[place - 1] == b'\n');
+    }
     match places.as_slice() {
         [place] => Ok(file.put((*place, old.len()), &new, false)),
         [] => file.shifted(&old, &new),
@@ -298,8 +314,23 @@ mod tests {
     use super::*;
 
     fn edited(content: &str, old: &str, new: &str) -> Result<String, String> {
-        let edited = replace(content.as_bytes(), old, new)?;
+        let edited = replace(content.as_bytes(), (old, new), Unit::Text)?;
         Ok(String::from_utf8(edited.content).unwrap())
+    }
+
+    #[test]
+    fn whole_lines_are_not_found_within_others() {
+        let text = "def add(a, b):\n    x = a\n    max = a\n";
+        let (old, new) = ("x = a\n", "x = b\n");
+        let error = edited(text, old, new).unwrap_err();
+        assert!(error.contains("in 2 places"), "{error}");
+        let done = replace(text.as_bytes(), (old, new), Unit::Lines).unwrap();
+        assert_eq!(
+            done.content,
+            text.replace("    x = a", "    x = b").into_bytes()
+        );
+        let last = replace(b"a\nb", ("b\n", "c\n"), Unit::Lines).unwrap();
+        assert_eq!(last.content, b"a\nc\n");
     }
 
     #[test]
@@ -314,7 +345,7 @@ mod tests {
             edited(text, "2\nc", "2\n\nc").unwrap(),
             "a = 1\nb = 2\n\nc = 3\n"
         );
-        let place = replace(text.as_bytes(), "b = 2\n", "x\ny\n").unwrap();
+        let place = replace(text.as_bytes(), ("b = 2\n", "x\ny\n"), Unit::Text).unwrap();
         assert_eq!((place.line, place.count, place.is_shifted), (2, 2, false));
     }
 
@@ -353,7 +384,11 @@ mod tests {
         let new = "        def f(self):\n            return 2";
         let expected = text.replace("return 1", "return 2");
         assert_eq!(edited(text, old, new).unwrap(), expected);
-        assert!(replace(text.as_bytes(), old, new).unwrap().is_shifted);
+        assert!(
+            replace(text.as_bytes(), (old, new), Unit::Text)
+                .unwrap()
+                .is_shifted
+        );
         let error = edited(text, old, "def f(self): pass").unwrap_err();
         assert!(error.contains("at line 2"), "{error}");
     }
@@ -395,9 +430,9 @@ mod tests {
         let mixed = "a\r\nb\nc\r\n";
         assert_eq!(edited(mixed, "b\nc", "b\nd").unwrap(), "a\r\nb\nd\r\n");
         let latin = b"caf\xe9 = 1\nb = 2\n";
-        let done = replace(latin, "b = 2", "b = 3").unwrap();
+        let done = replace(latin, ("b = 2", "b = 3"), Unit::Text).unwrap();
         assert_eq!(done.content, b"caf\xe9 = 1\nb = 3\n");
-        let error = replace(latin, "b = 2", "b = '\u{e9}'").unwrap_err();
+        let error = replace(latin, ("b = 2", "b = '\u{e9}'"), Unit::Text).unwrap_err();
         assert!(error.contains("ASCII"), "{error}");
     }
 

@@ -5,11 +5,10 @@ use serde_json::json;
 
 use super::cap::cut_line;
 use super::create_file::{without_secrets, writable};
-use super::edit::{self, numbered};
+use super::edit::{self, Unit, numbered};
 use super::read_file::blob;
-use super::schema::Definition;
 use super::text::shown;
-use super::{Answer, Call, Failed, Tools, as_data};
+use super::{Answer, Call, Definition, Failed, Tools, as_data};
 
 /// Lines that are shown around what is new.
 const AROUND: usize = 3;
@@ -45,13 +44,22 @@ pub(super) fn definition() -> Definition {
 
 pub(super) async fn run(tools: &mut Tools<'_>, call: Call<'_>) -> Result<Answer, Failed> {
     let Arguments { path, old, new } = call.read()?;
-    let path = writable(&path, tools.scope.config)?;
+    apply(tools, (&path, old, new), Unit::Text).await
+}
+
+/// Replaces a passage of a file, and says what the file is now.
+pub(super) async fn apply(
+    tools: &Tools<'_>,
+    (path, old, new): (&str, String, String),
+    unit: Unit,
+) -> Result<Answer, Failed> {
+    let path = writable(path, tools.scope.config)?;
     without_secrets(&new)?;
     let edited = tools.on_disk(move |view| {
         let source = view.read(&path)?;
         // What is shown of a file is what can be asked for.
         shown(&path, &source.content)?;
-        let done = edit::replace(&source.content, &old, &new);
+        let done = edit::replace(&source.content, (&old, &new), unit);
         let done = done.map_err(|why| format!("`{path}` was not changed: {why}"))?;
         view.write(&path, &done.content, source.mode)?;
         let now = view.read(&path)?;

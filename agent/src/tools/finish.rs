@@ -3,8 +3,7 @@
 use serde::Deserialize;
 use serde_json::json;
 
-use super::schema::Definition;
-use super::{Answer, Call, Failed, Finish, Tools};
+use super::{Answer, Call, Definition, Failed, Finish, Tools};
 
 /// The arguments of `finish`, as its schema has them.
 #[derive(Debug, Deserialize)]

@@ -6,9 +6,8 @@ use globset::{GlobBuilder, GlobMatcher};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::schema::Definition;
 use super::view::Listed;
-use super::{Answer, Call, Tools, as_data, view};
+use super::{Answer, Call, Definition, Tools, as_data, view};
 
 /// Most lines of a listing.
 const LINES: usize = 300;

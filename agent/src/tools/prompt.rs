@@ -12,6 +12,7 @@ use serde_json::json;
 
 use super::Tools;
 use crate::draft::{DraftError, DraftRequest};
+use crate::language_model::{self, instructed};
 
 /// The instructions, with their version in the first line.
 const INSTRUCTIONS: &str = include_str!("../../prompts/draft-tools.md");
@@ -32,17 +33,12 @@ static NAME: LazyLock<Regex> = LazyLock::new(|| {
 
 /// The version of the instructions, for the record of a draft.
 pub(crate) fn version() -> &'static str {
-    let first = INSTRUCTIONS.lines().next().unwrap_or_default();
-    first.trim_start_matches("Version: ")
+    language_model::version(INSTRUCTIONS)
 }
 
 /// The instructions, with what the operator adds.
 pub(super) fn system(role: Option<&str>) -> String {
-    let (_, text) = INSTRUCTIONS.split_once('\n').unwrap_or_default();
-    match role {
-        Some(role) => format!("{}\n\nFrom the operator:\n{role}", text.trim()),
-        None => text.trim().to_owned(),
-    }
+    instructed(INSTRUCTIONS, role)
 }
 
 /// The request, and what of the repository is about it.
@@ -75,7 +71,7 @@ pub(super) async fn first(
 }
 
 /// The names of code in a text, in its order.
-fn names(text: &str) -> Vec<String> {
+pub(super) fn names(text: &str) -> Vec<String> {
     let mut seen = BTreeSet::new();
     let found = NAME.captures_iter(text).filter_map(|found| {
         let name = found.get(1).or_else(|| found.get(2))?.as_str();

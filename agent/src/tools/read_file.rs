@@ -7,9 +7,8 @@ use serde_json::json;
 
 use super::cap::cut_line;
 use super::edit::numbered;
-use super::schema::Definition;
 use super::text::shown;
-use super::{Answer, Call, Tools, as_data, view};
+use super::{Answer, Call, Definition, Tools, as_data, view};
 
 /// Most lines that are shown at once.
 const LINES: usize = 800;

@@ -7,8 +7,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::cap::Keep;
-use super::schema::Definition;
-use super::{Answer, Call, Failed, Tools, as_data};
+use super::{Answer, Call, Definition, Failed, Tools, as_data};
 use crate::draft::DraftError;
 use crate::process::{Finished, SpawnError};
 use crate::sandbox::{Ran, Run, SandboxError, test_environment};

@@ -5,8 +5,7 @@ use serde_json::json;
 
 use super::cap::Keep;
 use super::run::{ended, failed, output};
-use super::schema::Definition;
-use super::{Answer, Call, Failed, Tools, as_data};
+use super::{Answer, Call, Definition, Failed, Tools, as_data};
 use crate::nodes::TestResults;
 
 /// The arguments of `run_tests`, as its schema has them.

@@ -1,7 +1,7 @@
 //! A double of a model for tests: it answers by a script and remembers what it was asked.
 
 use std::collections::VecDeque;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use patchfleet_model::{
@@ -10,6 +10,8 @@ use patchfleet_model::{
 };
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
+
+use crate::language_model::LanguageModel;
 
 /// A model that answers by a script, and remembers what it was asked.
 pub(crate) struct Script {
@@ -51,6 +53,19 @@ impl Script {
             },
             answers: Mutex::new(answers.into_iter().collect()),
             asked: Mutex::default(),
+        }
+    }
+
+    /// The script as an agent's model.
+    pub(crate) fn language_model(self: &Arc<Self>) -> LanguageModel {
+        LanguageModel {
+            model: Arc::clone(self) as Arc<dyn Model>,
+            remote: None,
+            entry: None,
+            role: None,
+            max_output: 16_000,
+            window: 128_000,
+            temperature: None,
         }
     }
 

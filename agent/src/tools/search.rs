@@ -13,10 +13,9 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::list_files::{glob, is_match};
-use super::schema::Definition;
 use super::text::shown;
 use super::view::View;
-use super::{Answer, Call, Tools, as_data, view};
+use super::{Answer, Call, Definition, Tools, as_data, view};
 
 /// Most matching lines that are shown.
 const MATCHES: usize = 100;

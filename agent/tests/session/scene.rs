@@ -104,6 +104,8 @@ impl Scene {
                 backend: Backend::None,
                 ..SandboxConfig::default()
             },
+            review: None,
+            summary: None,
             change: ChangeConfig::default(),
             setup: SetupConfig::default(),
             repositories: Vec::new(),

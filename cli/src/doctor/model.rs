@@ -1,14 +1,14 @@
 //! Whether the model of an agent answers, by one cheap call.
 
 use chrono::Utc;
-use patchfleet_agent::{CheckedModel, ToolsModelConfig, check_model};
+use patchfleet_agent::{CheckedModel, LanguageModelConfig, check_model};
 use patchfleet_domain::Money;
 use patchfleet_model::Entry;
 
 use crate::doctor::check::Check;
 
 /// The findings of one model: whether it answers, and whether its price is known.
-pub(super) async fn checks(name: String, model: &ToolsModelConfig) -> Vec<Check> {
+pub(super) async fn checks(name: String, model: &LanguageModelConfig) -> Vec<Check> {
     let what = format!(
         "{} of {} at {}",
         model.model,
@@ -49,7 +49,7 @@ fn answers(name: String, what: &str, found: &CheckedModel) -> Check {
 }
 
 /// Whether what it costs is known.
-fn price(name: String, model: &ToolsModelConfig) -> Check {
+fn price(name: String, model: &LanguageModelConfig) -> Check {
     let entry = model.entry();
     if entry.is_some_and(Entry::is_free) {
         return Check::good(name, "free");

@@ -141,6 +141,9 @@ pub(super) fn coordinator(world: &World) -> String {
         tree["coordinator"]["fleet"]["lease"] = json!(lease);
         tree["coordinator"]["fleet"]["heartbeat"] = json!("200ms");
     }
+    if let Some(tokens) = world.plan.task_tokens {
+        tree["coordinator"]["budgets"] = json!({"task": {"tokens": tokens}});
+    }
     trace(world, &mut tree);
     if world.plan.together {
         tree["agents"] = json!([agent_tree(world)]);
@@ -173,7 +176,7 @@ fn trace(world: &World, tree: &mut Value) {
 fn agent_tree(world: &World) -> Value {
     let answers = &world.plan.answers;
     let draft = if let Some(model) = &world.plan.drafting_model {
-        json!({"mode": "tools", "model": model})
+        json!({"mode": world.plan.drafting_mode, "model": model})
     } else if let Some((program, url)) = &world.plan.model {
         let path = world.draft_folder().join("draft.py");
         std::fs::write(&path, program).unwrap();
@@ -201,6 +204,12 @@ fn agent_tree(world: &World) -> Value {
         "workspace": {"root": world.folder().join("workspaces")},
         "draft": draft,
     });
+    if let Some(model) = &world.plan.reviewing_model {
+        agent["review"] = json!({ "model": model });
+    }
+    if let Some(model) = &world.plan.summarizing_model {
+        agent["summary"] = json!({ "model": model });
+    }
     if let Some(slots) = world.plan.slots {
         agent["slots"] = json!(slots);
     }

@@ -9,7 +9,8 @@ use patchfleet_model::Protocol;
 use serde::Deserialize;
 use url::Url;
 
-use super::{CliDraftConfig, DraftConfig, ToolsDraftConfig, ToolsModelConfig};
+use super::{CliDraftConfig, DiffDraftConfig, DraftConfig, ToolsDraftConfig};
+use crate::config::LanguageModelConfig;
 use crate::draft::{KeyHeader, ModelConfig};
 
 /// All fields of the section, of whichever mode.
@@ -34,9 +35,10 @@ enum Mode {
     Replay,
     Cli,
     Tools,
+    Diff,
 }
 
-/// `[agents.draft.model]` of either mode.
+/// `[agents.draft.model]` of whichever mode.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ModelSection {
@@ -63,6 +65,7 @@ impl TryFrom<Section> for DraftConfig {
             Mode::Replay => section.replay(),
             Mode::Cli => section.cli(),
             Mode::Tools => section.tools(),
+            Mode::Diff => section.diff(),
         }
     }
 }
@@ -113,16 +116,29 @@ impl Section {
         refuse(self.of_commands(), "tools")?;
         refuse([(self.replay_dir.is_some(), "replay_dir")], "tools")?;
         let model = self.model.ok_or("missing field `model`")?;
-        let mut usual = ToolsDraftConfig::new(model.of_tools()?);
+        let mut usual = ToolsDraftConfig::new(model.asked("tools")?);
         usual.timeout = self.timeout.unwrap_or(usual.timeout);
         usual.max_steps = self.max_steps.unwrap_or(usual.max_steps);
         Ok(DraftConfig::Tools(Box::new(usual)))
+    }
+
+    fn diff(self) -> Result<DraftConfig, String> {
+        refuse(self.of_commands(), "diff")?;
+        let of_others = [
+            (self.replay_dir.is_some(), "replay_dir"),
+            (self.max_steps.is_some(), "max_steps"),
+            (self.timeout.is_some(), "timeout"),
+        ];
+        refuse(of_others, "diff")?;
+        let model = self.model.ok_or("missing field `model`")?;
+        let model = model.asked("diff")?;
+        Ok(DraftConfig::Diff(Box::new(DiffDraftConfig { model })))
     }
 }
 
 impl ModelSection {
     fn of_command(self) -> Result<ModelConfig, String> {
-        let of_tools = [
+        let of_asked = [
             (self.provider.is_some(), "model.provider"),
             (self.model.is_some(), "model.model"),
             (self.role.is_some(), "model.role"),
@@ -130,7 +146,7 @@ impl ModelSection {
             (self.window.is_some(), "model.window"),
             (self.temperature.is_some(), "model.temperature"),
         ];
-        refuse(of_tools, "cli")?;
+        refuse(of_asked, "cli")?;
         let usual = ModelConfig::at(self.url.ok_or("missing field `model.url`")?);
         Ok(ModelConfig {
             key: self.key,
@@ -143,18 +159,19 @@ impl ModelSection {
         })
     }
 
-    fn of_tools(self) -> Result<ToolsModelConfig, String> {
+    /// The model that the agent asks itself.
+    fn asked(self, mode: &str) -> Result<LanguageModelConfig, String> {
         let of_commands = [
             (self.header.is_some(), "model.header"),
             (self.variables.is_some(), "model.variables"),
             (self.request_mib.is_some(), "model.request_mib"),
             (self.draft_mib.is_some(), "model.draft_mib"),
         ];
-        refuse(of_commands, "tools")?;
+        refuse(of_commands, mode)?;
         let provider = self.provider.ok_or("missing field `model.provider`")?;
         let model = self.model.ok_or("missing field `model.model`")?;
-        let usual = ToolsModelConfig::new(provider, model);
-        Ok(ToolsModelConfig {
+        let usual = LanguageModelConfig::new(provider, model);
+        Ok(LanguageModelConfig {
             url: self.url,
             key: self.key,
             role: self.role,

@@ -17,15 +17,9 @@ async fn modelled(answers: Answers) -> (Rig, Arc<Script>) {
     let mut rig = Rig::with(REPOSITORY).await;
     let script = Arc::new(Script::new(answers));
     rig.drafter = Drafter::Tools(Arc::new(ToolsDraft {
-        model: script.clone(),
-        remote: None,
-        entry: None,
-        role: None,
+        model: script.language_model(),
         max_steps: 10,
         timeout: Duration::from_mins(10),
-        max_output: 16_000,
-        window: 128_000,
-        temperature: None,
         sandbox: Sandbox::default(),
     }));
     (rig, script)

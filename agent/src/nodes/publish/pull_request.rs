@@ -172,6 +172,7 @@ mod tests {
                 usd: Money(420_000),
                 ..Spent::default()
             },
+            review: None,
         }));
     }
 
@@ -191,6 +192,7 @@ mod tests {
             setup: None,
             drafted: None,
             spent: Spent::default(),
+            review: None,
         }));
     }
 
@@ -228,6 +230,7 @@ mod tests {
             setup: None,
             drafted: None,
             spent: Spent::default(),
+            review: None,
         }));
     }
 

@@ -17,8 +17,10 @@ use crate::nodes::{
     ChangeConfig, NodeDeps, Publishing, PullRequestDraft, PullRequests, TaskFacts, TaskLog,
     TestPolicy, coding_flow, failure, pinned_base, registry,
 };
+use crate::reviewer::Reviewer;
 use crate::sandbox::Sandbox;
 use crate::setup::SetupConfig;
+use crate::summarizer::Summarizer;
 use crate::tools::FollowUps;
 use crate::workspace::Workspace;
 use crate::workspace::tests::Bench;
@@ -90,6 +92,8 @@ pub(crate) struct Rig {
     pub(crate) url: String,
     pub(crate) notes: Notes,
     pub(crate) drafter: Drafter,
+    pub(crate) reviewer: Option<Reviewer>,
+    pub(crate) summarizer: Option<Summarizer>,
     pub(crate) task: TaskId,
     pub(crate) title: String,
     pub(crate) body: String,
@@ -105,6 +109,8 @@ impl Rig {
             drafter: Drafter::Replay {
                 dir: bench.root.path().join("answers"),
             },
+            reviewer: None,
+            summarizer: None,
             desk: Arc::new(Desk {
                 token: SecretString::from("ghs_test"),
                 drafts: Mutex::default(),
@@ -192,6 +198,8 @@ impl Rig {
                 pull_requests: self.desk.clone(),
             },
             follow_ups: FollowUps::default(),
+            reviewer: self.reviewer.clone(),
+            summarizer: self.summarizer.clone(),
             budgets: Budgets::none(),
             log: self.log.clone(),
         })
