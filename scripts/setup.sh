@@ -152,6 +152,9 @@ fi
 cargo_tool cargo-nextest
 cargo_tool cargo-deny
 npm_packages tests/kit/npm "GitHub's published examples and API description, the clients of model providers" package-lock.json ci
+# Without them their tests say so and are skipped.
+(npm_packages tests/kit/command-lines "the coding command lines of the end-to-end tests" package-lock.json ci) ||
+    say "the tests of coding command lines are skipped"
 tests/kit/real/fetch.sh
 [ "$purpose" = bench ] || exit 0
 # Their versions are exact; a lock file of theirs would not hold on another platform.

@@ -8,6 +8,7 @@ mod diff;
 mod environment;
 mod model;
 mod named;
+mod profile;
 mod replay;
 mod request;
 mod silence;
@@ -29,6 +30,7 @@ pub use budgets::Budgets;
 pub use check::{CheckedModel, ModelFault, check_model};
 pub use diff::DiffDraft;
 pub use model::{DraftModel, KeyHeader, ModelConfig};
+pub use profile::Profile;
 pub use replay::fingerprint;
 pub use request::{DraftRequest, FileFacts};
 pub use tools::{ModelWork, ToolsDraft};
@@ -53,6 +55,8 @@ pub enum Drafter {
     Cli {
         /// The program and its arguments.
         command: Vec<String>,
+        /// What is known of the program, where it is a known one.
+        profile: Option<Profile>,
         /// How long it may take.
         timeout: Duration,
         /// How long it may say nothing, change nothing, use no processor and ask no model.
@@ -141,6 +145,36 @@ pub enum DraftError {
     /// The draft command can't be run.
     #[error("the draft command can't be run: {0}")]
     NotRun(#[source] SandboxError),
+    /// A known program is not there.
+    #[error(
+        "`{program}`, which the profile `{}` runs, is not on the agent's host: install it (`{}`), or \
+         name its path by `agents.draft.command`; where it lies in a home or below /opt, show its \
+         folder by `agents.sandbox.read_only`",
+        .profile.name(),
+        .profile.install()
+    )]
+    NotInstalled {
+        /// The program that was looked for.
+        program: String,
+        /// Its profile.
+        profile: Profile,
+    },
+    /// A known program does not know what it is asked.
+    #[error(
+        "`{program}` does not take the arguments of the profile `{}`: it needs {} or newer (`{}`); it \
+         said:\n{tail}",
+        .profile.name(),
+        .profile.oldest(),
+        .profile.install()
+    )]
+    WrongVersion {
+        /// The program.
+        program: String,
+        /// Its profile.
+        profile: Profile,
+        /// The end of its output.
+        tail: String,
+    },
     /// The proxy to the draft command's model can't be started.
     #[error("the proxy to the draft command's model can't be started: {0}")]
     NoModel(#[source] std::io::Error),
@@ -298,6 +332,7 @@ impl Drafter {
             DraftConfig::Diff(config) => Self::Diff(Arc::new(DiffDraft::new(config, sandbox)?)),
             DraftConfig::Cli(config) => Self::Cli {
                 command: config.command.clone(),
+                profile: config.profile,
                 timeout: config.timeout.0,
                 silence: config.silence.0,
                 pass_env: config.pass_env.clone(),
@@ -332,6 +367,7 @@ impl Drafter {
             Self::Diff(diff) => diff.draft(request, surroundings).await,
             Self::Cli {
                 command,
+                profile,
                 timeout,
                 silence,
                 pass_env,
@@ -341,6 +377,7 @@ impl Drafter {
             } => {
                 let command = cli::CliDraft {
                     command,
+                    profile: *profile,
                     timeout: *timeout,
                     silence: *silence,
                     pass_env,
@@ -365,6 +402,8 @@ impl DraftError {
             // Says nothing about the task: whatever it asks for would end like this here.
             Self::NotLoggedIn { .. }
             | Self::NotRun(_)
+            | Self::NotInstalled { .. }
+            | Self::WrongVersion { .. }
             | Self::NoModel(_)
             | Self::Left(_)
             | Self::OverLimit {

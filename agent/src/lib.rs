@@ -56,7 +56,7 @@ pub use config::{
     TestsConfig, ToolsDraftConfig, WorkspaceConfig,
 };
 pub use draft::{
-    CheckedModel, DraftModel, KeyHeader, ModelConfig, ModelFault, check_model, fingerprint,
+    CheckedModel, DraftModel, KeyHeader, ModelConfig, ModelFault, Profile, check_model, fingerprint,
 };
 pub use language_model::LanguageModel;
 

@@ -121,6 +121,8 @@ pub struct Run<'a> {
     pub meter: Option<Meter>,
     /// How long it may take.
     pub timeout: Duration,
+    /// Ends it when it fires. Unlike a run that is called off it has a result: that of a killed one.
+    pub enough: CancellationToken,
     /// How much of the end of each output is kept.
     pub output_cap: usize,
     /// Has each line reported.
@@ -160,6 +162,7 @@ impl<'a> Run<'a> {
             reach: Reach::Nothing,
             meter: None,
             timeout: Duration::from_mins(2),
+            enough: CancellationToken::new(),
             output_cap: 64 * 1024,
             on_line: None,
             on_error_line: None,
@@ -177,6 +180,7 @@ impl<'a> Run<'a> {
         let folders = own.into_iter().chain(self.folders.iter().cloned());
         Written {
             folders: folders.collect(),
+            enough: self.enough.clone(),
             meter: self.meter.get_or_insert_default().clone(),
         }
     }
@@ -202,6 +206,7 @@ impl<'a> Run<'a> {
     fn attach(self, spawn: Spawn) -> Spawn {
         let mut spawn = spawn
             .timeout(self.timeout)
+            .stop(self.enough)
             .output_cap(self.output_cap)
             .redacted();
         if let Some(on_line) = self.on_line {

@@ -2,6 +2,7 @@
 
 mod agents;
 mod check;
+mod command_line;
 mod fleet;
 mod host;
 mod model;

@@ -75,6 +75,10 @@ pub(crate) struct Plan {
     pub(crate) summarizing_model: Option<serde_json::Value>,
     /// How many tokens one task may use.
     pub(crate) task_tokens: Option<u64>,
+    /// `[agents.draft]` as a whole, instead of any of these.
+    pub(crate) draft: Option<serde_json::Value>,
+    /// `[coordinator.budgets]`.
+    pub(crate) budgets: Option<serde_json::Value>,
     /// The agent shows its metrics, at one port of the world's address.
     pub(crate) agent_metrics: bool,
     /// What the repository brings runs in the sandbox, where the host isolates.
@@ -110,6 +114,8 @@ impl Default for Plan {
             reviewing_model: None,
             summarizing_model: None,
             task_tokens: None,
+            draft: None,
+            budgets: None,
             agent_metrics: false,
             isolated: true,
             container: None,

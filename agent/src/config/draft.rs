@@ -9,7 +9,7 @@ use patchfleet_config::{Faults, HumanDuration, Rules, Secret};
 use serde::Deserialize;
 
 use crate::command_paths::absolute_paths;
-use crate::draft::ModelConfig;
+use crate::draft::{ModelConfig, Profile};
 use crate::sandbox::{Backend, Fact, SandboxConfig};
 use section::Section;
 pub use tools::{DiffDraftConfig, ToolsDraftConfig};
@@ -36,6 +36,8 @@ pub enum DraftConfig {
 pub struct CliDraftConfig {
     /// The program and its arguments.
     pub command: Vec<String>,
+    /// What is known of the program, where it is a known one.
+    pub profile: Option<Profile>,
     /// How long it may take.
     pub timeout: HumanDuration,
     /// How long it may say nothing new, change no file and use no processor.
@@ -55,6 +57,7 @@ impl CliDraftConfig {
     pub fn new(command: Vec<String>) -> Self {
         Self {
             command,
+            profile: None,
             timeout: HumanDuration::from_secs(600),
             silence: HumanDuration::from_secs(300),
             pass_env: Vec::new(),
@@ -181,6 +184,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::draft::KeyHeader;
 
     fn parsed(more: Value) -> Result<DraftConfig, String> {
         let mut section = json!({"mode": "cli", "command": ["tool"]});
@@ -210,6 +214,98 @@ mod tests {
         assert!(error.contains("unknown variant `magic`"), "{error}");
         let error = parsed(json!({"comand": []})).unwrap_err();
         assert!(error.contains("unknown field `comand`"), "{error}");
+    }
+
+    fn profiled(profile: &str, model: Value) -> Result<DraftConfig, String> {
+        let section = json!({"mode": "cli", "profile": profile, "model": model});
+        let read = serde_json::from_value(section);
+        read.map_err(|error: serde_json::Error| error.to_string())
+    }
+
+    #[test]
+    fn a_profile_fills_in_command_address_header_and_variables() {
+        let model = |url: Value| json!({"model": "m-1", "key": "k", "url": url});
+        for (profile, program, url, header) in [
+            (
+                "claude-code",
+                "claude",
+                "https://api.anthropic.com/",
+                KeyHeader::XApiKey,
+            ),
+            (
+                "codex",
+                "codex",
+                "https://api.openai.com/",
+                KeyHeader::Bearer,
+            ),
+            (
+                "opencode",
+                "opencode",
+                "https://api.openai.com/",
+                KeyHeader::Bearer,
+            ),
+            (
+                "aider",
+                "aider",
+                "https://api.openai.com/",
+                KeyHeader::Bearer,
+            ),
+            (
+                "gemini",
+                "gemini",
+                "https://generativelanguage.googleapis.com/",
+                KeyHeader::XGoogApiKey,
+            ),
+        ] {
+            let config = profiled(profile, model(Value::Null)).unwrap();
+            let cli = config.cli().unwrap();
+            assert_eq!(cli.command[0], program);
+            assert!(cli.command.iter().any(|it| it.ends_with("m-1")), "{cli:?}");
+            let asked = cli.model.as_ref().unwrap();
+            assert_eq!((asked.url.as_str(), asked.header), (url, header));
+            let faults = config.faults(&SandboxConfig::default());
+            assert!(faults.first().is_none(), "{profile}");
+        }
+        let own = json!("http://127.0.0.1:8080/v1");
+        let config = profiled("codex", model(own)).unwrap();
+        let asked = config.cli().unwrap().model.as_ref().unwrap().url.clone();
+        assert_eq!(asked.as_str(), "http://127.0.0.1:8080/");
+        let section = json!({"mode": "cli", "profile": "codex", "command": ["/opt/codex", "--search"],
+            "model": {"model": "m", "key": "k"}});
+        let config: DraftConfig = serde_json::from_value(section).unwrap();
+        let command = &config.cli().unwrap().command;
+        assert_eq!(
+            (command[0].as_str(), command.last().unwrap().as_str()),
+            ("/opt/codex", "--search")
+        );
+    }
+
+    #[test]
+    fn what_a_profile_can_not_use_is_named() {
+        for (profile, model, why) in [
+            (
+                "emacs",
+                json!({"model": "m", "key": "k"}),
+                "unknown variant `emacs`",
+            ),
+            ("codex", json!({"key": "k"}), "missing field `model.model`"),
+            ("codex", json!({"model": "m"}), "missing field `model.key`"),
+            (
+                "codex",
+                json!({"model": "m", "key": "k", "provider": "anthropic"}),
+                "the profile `codex` can't use `provider = \"anthropic\"`; it takes openai",
+            ),
+            (
+                "codex",
+                json!({"model": "m", "key": "k", "window": 7}),
+                "`model.window` is no field of the profile `codex`",
+            ),
+        ] {
+            let error = profiled(profile, model).unwrap_err();
+            assert!(error.contains(why), "{error}");
+        }
+        let error = profiled("codex", Value::Null).unwrap_err();
+        assert!(error.contains("missing field `model`"), "{error}");
     }
 
     fn tools(more: Value) -> Result<DraftConfig, String> {

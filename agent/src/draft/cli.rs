@@ -14,26 +14,29 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use patchfleet_model::ModelError;
+use tokio_util::sync::CancellationToken;
 
+use super::profile::{Ending, REQUEST_PLACEHOLDER, Transcript};
 use super::silence::Silence;
 use super::words::{Cause, Words};
 use super::{
     Budgets, DraftError, DraftNetwork, DraftRequest, DraftSurroundings, Drafted, ModelWork,
-    environment, named, work_tree,
+    Profile, environment, named, work_tree,
 };
 use crate::disk;
-use crate::gateway::{Gateway, ModelUse};
+use crate::gateway::{Gateway, ModelRecord, ModelUse};
 use crate::git::ObjectId;
 use crate::process::{OnLine, SpawnError};
 use crate::sandbox::{Exceeded, Isolation, Ran, Reach, Run, Sandbox, SandboxError};
 
 /// Longest text that fits into a variable on Linux, with room to spare.
 const VARIABLE_CAP: usize = 96 * 1024;
-/// How long a command may go on that is allowed no further call of its model.
+/// How long a command may go on that is allowed no further call of its model, or says that it is done.
 const FAREWELL: Duration = Duration::from_secs(15);
 
 pub(super) struct CliDraft<'a> {
     pub(super) command: &'a [String],
+    pub(super) profile: Option<Profile>,
     pub(super) timeout: Duration,
     pub(super) silence: Duration,
     pub(super) pass_env: &'a [String],
@@ -64,8 +67,13 @@ impl CliDraft<'_> {
         let installed = workspace.put_dependencies(&private).await?;
         let budgets = surroundings.budgets.clone();
         let model = self.open_model(&workspace.layout.implementation(), budgets)?;
+        let transcript = self.profile.map(Transcript::new);
         let ran = self
-            .run(surroundings, (&private, written), model.as_ref())
+            .run(
+                surroundings,
+                (&private, written),
+                (model.as_ref(), transcript.as_ref()),
+            )
             .await;
         let used = match model {
             Some(gateway) => report_use(gateway, &surroundings.on_line).await,
@@ -90,7 +98,10 @@ impl CliDraft<'_> {
         }
         let cause = |error| because(error, used.error.as_ref());
         let ran = ran?;
-        let words = self.judge(&ran).map_err(cause)?;
+        let ended = transcript
+            .as_ref()
+            .map(|it| (it.says_its_end(), it.ended()));
+        let words = self.judge(&ran, ended).map_err(cause)?;
         let now = work_tree::now(workspace, installed, &surroundings.on_line).await?;
         let (tree, diff) = (now.tree, now.diff);
         // What an earlier attempt did may have been all.
@@ -116,7 +127,7 @@ impl CliDraft<'_> {
         let names: Vec<_> = used.models.keys().cloned().collect();
         (!names.is_empty()).then(|| ModelWork {
             model: names.join(", "),
-            prompt: self.command.first().cloned().unwrap_or_default(),
+            prompt: self.program(),
             steps: used.models.values().map(|it| it.calls).sum(),
             usage: used.models.values().map(|it| it.usage).sum(),
             summary: None,
@@ -124,13 +135,24 @@ impl CliDraft<'_> {
         })
     }
 
-    /// What the command said, when it ended well.
-    fn judge(&self, ran: &Ran) -> Result<Words, DraftError> {
+    /// What the command said, when it ended well. A known program's own word on its end counts for more
+    /// than its exit code, and for nothing when it met a limit.
+    fn judge(&self, ran: &Ran, ended: Option<(bool, Option<Ending>)>) -> Result<Words, DraftError> {
         let finished = &ran.finished;
         let words = Words::read(&finished.stdout_text(), &finished.stderr_text());
-        // A command that goes on when a process of its own was killed knows best.
-        if finished.succeeded() {
-            return Ok(words);
+        match ended {
+            Some((_, Some(Ending::Done))) => return Ok(words),
+            Some((_, Some(Ending::Failed(why)))) => {
+                let how = format!("says that it failed: {why}");
+                return Err(fruitless(how, &words));
+            }
+            Some((true, None)) if finished.succeeded() => {
+                let how = "ended with exit code 0 before it said that it was done".to_owned();
+                return Err(fruitless(how, &words));
+            }
+            // A command that goes on when a process of its own was killed knows best.
+            _ if finished.succeeded() => return Ok(words),
+            _ => {}
         }
         if let Some(limit) = ran.exceeded.clone().filter(Exceeded::voids_result) {
             let tail = words.tail();
@@ -139,6 +161,18 @@ impl CliDraft<'_> {
         if finished.timed_out {
             let (time, tail) = (self.timeout, words.tail());
             return Err(DraftError::TimedOut { time, tail });
+        }
+        if let Some(profile) = self.profile.filter(|_| finished.returncode == Some(127)) {
+            let program = self.program();
+            return Err(DraftError::NotInstalled { program, profile });
+        }
+        if let Some(profile) = self.profile.filter(|_| words.are_about_arguments()) {
+            let (program, tail) = (self.program(), words.tail());
+            return Err(DraftError::WrongVersion {
+                program,
+                profile,
+                tail,
+            });
         }
         let how = match (finished.returncode, finished.signal) {
             (Some(code), _) => format!("failed with exit code {code}"),
@@ -152,7 +186,7 @@ impl CliDraft<'_> {
         &self,
         surroundings: &DraftSurroundings<'_>,
         (private, request): (&Path, Written),
-        model: Option<&Gateway>,
+        (model, transcript): (Option<&Gateway>, Option<&Transcript>),
     ) -> Result<Ran, DraftError> {
         let layout = &surroundings.workspace.layout;
         let record = model.map(Gateway::record);
@@ -172,8 +206,19 @@ impl CliDraft<'_> {
         let mut shown = request.files;
         shown.extend(named::files(self.command, self.folders));
         shown.extend(surroundings.workspace.borrowed_objects().await);
+        let on_line = surroundings.on_line.clone();
+        let on_line = transcript.map_or_else(|| on_line.clone(), |it| it.listen(on_line.clone()));
+        let command = self.words(&request.path);
+        let enough = CancellationToken::new();
+        let reads_input = self.profile.is_some_and(Profile::reads_input);
         let run = Run {
             env,
+            input: if reads_input {
+                request.markdown.into_bytes()
+            } else {
+                Vec::new()
+            },
+            enough: enough.clone(),
             over: surroundings.workspace.layers(),
             shown,
             folders: self.folders.to_vec(),
@@ -181,17 +226,11 @@ impl CliDraft<'_> {
             meter: Some(silence.meter()),
             timeout: self.timeout,
             output_cap: 64 * 1024,
-            on_line: Some(silence.listen(lines.listen(surroundings.on_line.clone()))),
-            ..Run::new(self.command, &cwd, private)
+            on_line: Some(silence.listen(lines.listen(on_line))),
+            ..Run::new(&command, &cwd, private)
         };
         let stop = surroundings.cancel.child_token();
-        let no_budget = async {
-            match record {
-                Some(record) => record.is_stopped().await,
-                None => std::future::pending().await,
-            }
-            tokio::time::sleep(FAREWELL).await;
-        };
+        let is_over = is_over(record, transcript);
         let running = self.sandbox.run_trusted(run, &stop);
         tokio::pin!(running);
         let (ended, hung) = tokio::select! {
@@ -201,8 +240,8 @@ impl CliDraft<'_> {
                 stop.cancel();
                 (running.await, true)
             }
-            () = no_budget => {
-                stop.cancel();
+            () = is_over => {
+                enough.cancel();
                 (running.await, false)
             }
         };
@@ -213,6 +252,12 @@ impl CliDraft<'_> {
             }),
             Err(SandboxError::NotRun(SpawnError::Cancelled)) => Err(DraftError::Interrupted),
             Err(left @ SandboxError::Left { .. }) => Err(DraftError::Left(left)),
+            Err(SandboxError::NotRun(SpawnError::NotFound { program }))
+                if self.profile.is_some() =>
+            {
+                let profile = self.profile.unwrap_or(Profile::ClaudeCode);
+                Err(DraftError::NotInstalled { program, profile })
+            }
             Err(other) => Err(DraftError::NotRun(other)),
             Ok(ran) => {
                 if let Some(limit) = &ran.exceeded {
@@ -234,6 +279,24 @@ impl CliDraft<'_> {
         }
     }
 
+    /// The command, with the path of the request's file where that is to stand, and with what prepares it.
+    fn words(&self, request: &Path) -> Vec<String> {
+        let request = text(request);
+        let words = self.command.iter();
+        let words = words.map(|word| word.replace(REQUEST_PLACEHOLDER, &request));
+        match self.profile.and_then(Profile::preparation) {
+            Some(script) => {
+                let shell = ["sh", "-c", &script, "sh"].map(str::to_owned);
+                shell.into_iter().chain(words).collect()
+            }
+            None => words.collect(),
+        }
+    }
+
+    fn program(&self) -> String {
+        self.command.first().cloned().unwrap_or_default()
+    }
+
     fn passed(&self) -> impl Iterator<Item = (String, String)> {
         let names = self.pass_env.iter();
         names.filter_map(|name| {
@@ -244,6 +307,28 @@ impl CliDraft<'_> {
             Some((name.clone(), value))
         })
     }
+}
+
+/// Returns when a command has no more to do: a while after it may ask its model no more, or has said that
+/// it is done. Children of some programs keep them from ending.
+async fn is_over(record: Option<ModelRecord>, transcript: Option<&Transcript>) {
+    let no_budget = async {
+        match record {
+            Some(record) => record.is_stopped().await,
+            None => std::future::pending().await,
+        }
+    };
+    let is_done = async {
+        match transcript {
+            Some(transcript) => transcript.is_over().await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = no_budget => {}
+        () = is_done => {}
+    }
+    tokio::time::sleep(FAREWELL).await;
 }
 
 /// Ends the gateway to the model, and says what it was used for.
@@ -315,6 +400,9 @@ impl LastLines {
 
 /// The request as the command gets it.
 struct Written {
+    markdown: String,
+    /// Where the same lies as a file.
+    path: PathBuf,
     files: Vec<PathBuf>,
     env: Vec<(String, String)>,
 }
@@ -331,14 +419,19 @@ async fn written(folder: &Path, request: &DraftRequest) -> Result<Written, Draft
         ("PATCHFLEET_TASK_ID".to_owned(), request.task.to_string()),
         ("PATCHFLEET_ROUND".to_owned(), request.round.to_string()),
     ];
-    files.push(path);
+    files.push(path.clone());
     if request.round > 1 {
         let json = serde_json::to_vec_pretty(&request.findings).unwrap_or_default();
         let path = write(folder.join("findings.json"), &json).await?;
         env.push(("PATCHFLEET_FINDINGS_FILE".to_owned(), text(&path)));
         files.push(path);
     }
-    Ok(Written { files, env })
+    Ok(Written {
+        markdown,
+        path,
+        files,
+        env,
+    })
 }
 
 /// Whatever the agent's umask is, the user that the command runs as may read the file: whoever else

@@ -110,6 +110,7 @@ async fn a_draft_of_which_processes_may_live_is_the_hosts_fault_and_its_folders_
 async fn a_command_that_is_slow_is_a_typed_failure() {
     let mut rig = Rig::with(REPOSITORY).await;
     rig.drafter = Drafter::Cli {
+        profile: None,
         command: ["sleep", "600"].map(str::to_owned).into(),
         timeout: Duration::from_secs(1),
         silence: Duration::from_secs(20),
@@ -136,6 +137,7 @@ async fn a_command_that_is_absent_or_not_logged_in_is_the_hosts_fault() {
         (&["sh", "-c", not_logged_in], "`agents.draft.pass_env`"),
     ] {
         rig.drafter = Drafter::Cli {
+            profile: None,
             command: command.iter().map(|&word| word.to_owned()).collect(),
             timeout: Duration::from_secs(20),
             silence: Duration::from_secs(20),

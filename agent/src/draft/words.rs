@@ -43,6 +43,14 @@ static PERMISSION: LazyLock<Regex> = LazyLock::new(|| {
     .expect("a test compiles the pattern")
 });
 
+static ARGUMENTS: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(concat!(
+        r"(?i)unknown (?:option|argument|command|flag)|unrecognized (?:option|argument|subcommand)",
+        r"|unexpected argument|invalid (?:option|choice|value) .*--|no such option",
+    ))
+    .expect("a test compiles the pattern")
+});
+
 /// What a command said in both of its outputs.
 pub(super) struct Words {
     /// The last things said, the newest last.
@@ -78,6 +86,12 @@ impl Words {
         let text = self.said.join("\n");
         let skipped = text.chars().count().saturating_sub(LENGTH);
         text.chars().skip(skipped).collect()
+    }
+
+    /// True when the last words are about arguments that the tool does not know.
+    pub(super) fn are_about_arguments(&self) -> bool {
+        let mut last = self.said.iter().rev().take(DECISIVE);
+        last.any(|text| ARGUMENTS.is_match(text))
     }
 
     /// What the last words mean.
@@ -169,6 +183,18 @@ mod tests {
             assert_eq!(words(output).cause(), cause, "{output}");
             assert_eq!(words(output).tail(), tail);
         }
+    }
+
+    #[test]
+    fn a_tool_that_does_not_know_its_arguments_is_of_another_version() {
+        for said in [
+            "error: unknown option '--strict-mcp-config'\n",
+            "error: unexpected argument '--json' found\n\nUsage: codex [OPTIONS]\n",
+            "aider: error: unrecognized arguments: --no-show-release-notes\n",
+        ] {
+            assert!(Words::read("", said).are_about_arguments(), "{said}");
+        }
+        assert!(!words("the option is unknown to me").are_about_arguments());
     }
 
     #[test]

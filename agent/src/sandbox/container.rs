@@ -174,7 +174,7 @@ impl Container {
     ) -> Result<Ran, SandboxError> {
         let program = run.command.first().cloned().unwrap_or_default();
         let prepared = self.prepare(&run).await?;
-        let written = run.written();
+        let (written, enough) = (run.written(), run.enough.clone());
         let watch = Watch {
             allowance: self.allowance(),
             meter: written.meter.clone(),
@@ -200,7 +200,8 @@ impl Container {
             SandboxError::Left { why }
         })?;
         let mut finished = finished?;
-        self.judge(program, (&mut finished, &report), disk.is_some())?;
+        let is_ended = disk.is_some() || enough.is_cancelled();
+        self.judge(program, (&mut finished, &report), is_ended)?;
         let end = End {
             succeeded: finished.succeeded(),
             timed_out: finished.timed_out,
@@ -221,10 +222,10 @@ impl Container {
         &self,
         program: String,
         (finished, report): (&mut Finished, &Report),
-        is_over_disk: bool,
+        is_ended: bool,
     ) -> Result<(), SandboxError> {
         match Verdict::read(&report.text) {
-            _ if finished.timed_out || is_over_disk => verdict::put_killed(finished),
+            _ if finished.timed_out || is_ended => verdict::put_killed(finished),
             Verdict::Ended(code) => verdict::put(code, finished),
             Verdict::Fault(fault) if fault.is_not_found => {
                 return Err(SpawnError::NotFound { program }.into());

@@ -179,7 +179,7 @@ impl Namespace {
                 spawn = spawn.env(name, value);
             }
         }
-        let written = run.written();
+        let (written, enough) = (run.written(), run.enough.clone());
         let spawn = run.into_spawn(spawn);
         let (finished, disk) = watch::watched(spawn, (written, self.disk_mib), cancel).await;
         // Both say whether all of it is dead, each by means of its own: the process namespace's end,
@@ -198,7 +198,7 @@ impl Namespace {
         read.map_err(|error| broken(error.to_string()))?;
         match Verdict::read(&text) {
             _ if finished.timed_out => {}
-            _ if disk.is_some() => verdict::put_killed(&mut finished),
+            _ if disk.is_some() || enough.is_cancelled() => verdict::put_killed(&mut finished),
             Verdict::Ended(code) => verdict::put(code, &mut finished),
             Verdict::Fault(fault) if fault.is_not_found => {
                 let program = plan.command.into_iter().next().unwrap_or_default();

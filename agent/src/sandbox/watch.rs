@@ -37,6 +37,8 @@ pub(super) struct Written {
     pub(super) folders: Vec<PathBuf>,
     /// Its processes.
     pub(super) meter: Meter,
+    /// Ends the run when it fires.
+    pub(super) enough: CancellationToken,
 }
 
 /// Runs a child to its end, and ends it when it has written more MiB than it may.
@@ -45,7 +47,7 @@ pub(super) async fn watched(
     (written, disk_mib): (Written, u64),
     cancel: &CancellationToken,
 ) -> (Result<Finished, SpawnError>, Option<Exceeded>) {
-    let (full, limit) = (CancellationToken::new(), disk_mib << 20);
+    let (full, limit) = (written.enough.child_token(), disk_mib << 20);
     let look = watch(written, limit, &full);
     let mut found = None;
     let running = spawn.stop(full.clone()).run(cancel);
@@ -68,7 +70,7 @@ async fn watch(written: Written, limit: u64, full: &CancellationToken) -> Exceed
         let started = Instant::now();
         let looked = Arc::clone(&written);
         let look = tokio::task::spawn_blocking(move || {
-            let Written { folders, meter } = &*looked;
+            let Written { folders, meter, .. } = &*looked;
             let is_full = folders.iter().any(|folder| is_disk_full(folder));
             let unnamed = unnamed::size(&meter.processes(), folders);
             (used(folders, limit).saturating_add(unnamed), is_full)

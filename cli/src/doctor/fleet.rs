@@ -15,7 +15,7 @@ use url::Host;
 
 use crate::config::Config;
 use crate::doctor::check::Check;
-use crate::doctor::{agents, model, sandbox};
+use crate::doctor::{agents, command_line, model, sandbox};
 
 /// How far this host's clock may be from GitHub's.
 const CLOCKS_DIFFER: TimeDelta = TimeDelta::seconds(30);
@@ -176,11 +176,15 @@ async fn agent_checks(config: &AgentConfig) -> Vec<Check> {
     checks.push(sandbox::check(config, &sandbox).await);
     if let Some(program) = config.draft.program() {
         let found = find(&sandbox, program).await;
-        checks.push(Check::of(
-            named("draft command"),
-            found,
-            "install it, or mend agents.draft.command",
-        ));
+        let profile = config.draft.cli().and_then(|cli| cli.profile);
+        checks.push(match profile {
+            Some(profile) => command_line::check(named("draft command"), found, profile).await,
+            None => Check::of(
+                named("draft command"),
+                found,
+                "install it, or mend agents.draft.command",
+            ),
+        });
     }
     if config.repositories.iter().any(|it| it.lfs) {
         let found = find(&sandbox, "git-lfs").await;

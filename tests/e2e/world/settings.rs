@@ -137,6 +137,9 @@ pub(super) fn coordinator(world: &World) -> String {
         // It is to be swept although nothing was ever heard of it.
         tree["coordinator"]["intake"]["repositories"] = json!([REPOSITORY]);
     }
+    if let Some(budgets) = &world.plan.budgets {
+        tree["coordinator"]["budgets"] = budgets.clone();
+    }
     if let Some(lease) = world.plan.lease {
         tree["coordinator"]["fleet"]["lease"] = json!(lease);
         tree["coordinator"]["fleet"]["heartbeat"] = json!("200ms");
@@ -175,7 +178,9 @@ fn trace(world: &World, tree: &mut Value) {
 
 fn agent_tree(world: &World) -> Value {
     let answers = &world.plan.answers;
-    let draft = if let Some(model) = &world.plan.drafting_model {
+    let draft = if let Some(draft) = &world.plan.draft {
+        draft.clone()
+    } else if let Some(model) = &world.plan.drafting_model {
         json!({"mode": world.plan.drafting_mode, "model": model})
     } else if let Some((program, url)) = &world.plan.model {
         let path = world.draft_folder().join("draft.py");

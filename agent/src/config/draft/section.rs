@@ -11,7 +11,7 @@ use url::Url;
 
 use super::{CliDraftConfig, DiffDraftConfig, DraftConfig, ToolsDraftConfig};
 use crate::config::LanguageModelConfig;
-use crate::draft::{KeyHeader, ModelConfig};
+use crate::draft::{KeyHeader, ModelConfig, Profile};
 
 /// All fields of the section, of whichever mode.
 #[derive(Debug, Deserialize)]
@@ -19,6 +19,7 @@ use crate::draft::{KeyHeader, ModelConfig};
 pub(super) struct Section {
     mode: Mode,
     replay_dir: Option<PathBuf>,
+    profile: Option<Profile>,
     command: Option<Vec<String>>,
     timeout: Option<HumanDuration>,
     silence: Option<HumanDuration>,
@@ -71,8 +72,9 @@ impl TryFrom<Section> for DraftConfig {
 }
 
 impl Section {
-    fn of_commands(&self) -> [(bool, &'static str); 5] {
+    fn of_commands(&self) -> [(bool, &'static str); 6] {
         [
+            (self.profile.is_some(), "profile"),
             (self.command.is_some(), "command"),
             (self.silence.is_some(), "silence"),
             (self.pass_env.is_some(), "pass_env"),
@@ -99,15 +101,33 @@ impl Section {
             (self.max_steps.is_some(), "max_steps"),
         ];
         refuse(of_others, "cli")?;
-        let usual = CliDraftConfig::new(self.command.ok_or("missing field `command`")?);
-        let model = self.model.map(|model| model.of_command());
+        let (command, model) = match self.profile {
+            None => {
+                let command = self.command.ok_or("missing field `command`")?;
+                (
+                    command,
+                    self.model.map(|model| model.of_command()).transpose()?,
+                )
+            }
+            Some(profile) => {
+                let missing = "missing field `model`: a profile asks the model that it names";
+                let (model, arguments) = self.model.ok_or(missing)?.of_profile(profile)?;
+                let own = self.command.unwrap_or_default();
+                let mut own = own.into_iter();
+                let program = own.next().unwrap_or_else(|| profile.program().to_owned());
+                let command = std::iter::once(program).chain(arguments).chain(own);
+                (command.collect(), Some(model))
+            }
+        };
+        let usual = CliDraftConfig::new(command);
         Ok(DraftConfig::Cli(CliDraftConfig {
+            profile: self.profile,
             timeout: self.timeout.unwrap_or(usual.timeout),
             silence: self.silence.unwrap_or(usual.silence),
             pass_env: self.pass_env.unwrap_or_default(),
             network: self.network.unwrap_or_default(),
             folders: self.folders.unwrap_or_default(),
-            model: model.transpose()?.map(Box::new),
+            model: model.map(Box::new),
             ..usual
         }))
     }
@@ -159,6 +179,54 @@ impl ModelSection {
         })
     }
 
+    /// The model that a known program asks, and the program's arguments.
+    fn of_profile(self, profile: Profile) -> Result<(ModelConfig, Vec<String>), String> {
+        let of_others = [
+            (self.variables.is_some(), "model.variables"),
+            (self.role.is_some(), "model.role"),
+            (self.max_output.is_some(), "model.max_output"),
+            (self.window.is_some(), "model.window"),
+            (self.temperature.is_some(), "model.temperature"),
+        ];
+        let name = profile.name();
+        if let Some((_, field)) = of_others.into_iter().find(|(is_there, _)| *is_there) {
+            return Err(format!("`{field}` is no field of the profile `{name}`"));
+        }
+        let protocols = profile.protocols();
+        let protocol = self.provider.unwrap_or(protocols[0]);
+        if !protocols.contains(&protocol) {
+            let names: Vec<_> = protocols.iter().map(|it| it.name()).collect();
+            return Err(format!(
+                "the profile `{name}` can't use `provider = \"{protocol}\"`; it takes {}",
+                names.join(" and ")
+            ));
+        }
+        let model = self.model.filter(|model| !model.trim().is_empty());
+        let model = model.ok_or("missing field `model.model`")?;
+        if self.key.is_none() && self.url.is_none() {
+            return Err(format!(
+                "missing field `model.key`: the server of `{protocol}` wants one"
+            ));
+        }
+        let url = self.url.unwrap_or_else(|| protocol.default_base_url());
+        let usual = ModelConfig::at(without_version(url));
+        let header = match protocol {
+            Protocol::Anthropic => KeyHeader::XApiKey,
+            Protocol::Gemini => KeyHeader::XGoogApiKey,
+            Protocol::Responses | Protocol::Chat | Protocol::Ollama => KeyHeader::Bearer,
+        };
+        let config = ModelConfig {
+            key: self.key,
+            header: self.header.unwrap_or(header),
+            variables: profile.variables(protocol, &model).into_iter().collect(),
+            answer_timeout: self.answer_timeout.unwrap_or(usual.answer_timeout),
+            request_mib: self.request_mib.unwrap_or(usual.request_mib),
+            draft_mib: self.draft_mib.unwrap_or(usual.draft_mib),
+            ..usual
+        };
+        Ok((config, profile.arguments(protocol, &model)))
+    }
+
     /// The model that the agent asks itself.
     fn asked(self, mode: &str) -> Result<LanguageModelConfig, String> {
         let of_commands = [
@@ -182,6 +250,15 @@ impl ModelSection {
             ..usual
         })
     }
+}
+
+/// An address without the version of the interface at its end, which stands in each request's path.
+fn without_version(mut url: Url) -> Url {
+    let path = url.path().trim_end_matches('/');
+    if let Some(rest) = path.strip_suffix("/v1").map(str::to_owned) {
+        url.set_path(&rest);
+    }
+    url
 }
 
 /// Refuses fields of another mode.

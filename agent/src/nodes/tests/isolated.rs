@@ -21,6 +21,7 @@ impl Rig {
         let folder = self.bench.root.path().display().to_string();
         let script = script.replace(FOLDER, &folder);
         self.drafter = Drafter::Cli {
+            profile: None,
             command: ["sh", "-c", &script].map(str::to_owned).into(),
             timeout: Duration::from_mins(1),
             silence,

@@ -146,6 +146,7 @@ impl Rig {
     pub(crate) async fn commanding(files: &[(&str, &str)], script: &str) -> Self {
         let mut rig = Self::with(files).await;
         rig.drafter = Drafter::Cli {
+            profile: None,
             command: ["sh", "-c", script].map(str::to_owned).into(),
             timeout: Duration::from_secs(30),
             silence: Duration::from_secs(20),
