@@ -29,24 +29,23 @@ turns:
     usage: {input: 2400, output: 40}
 "#;
 
-async fn world_with(models: &Simulator, provider: &str, path: &str) -> World {
+fn plan(models: &Simulator, provider: &str, path: &str) -> Plan {
     let model: Value = json!({
         "provider": provider,
         "model": "simulated",
         "url": format!("{}{path}", models.base_url()),
         "key": models.key(),
     });
-    World::with(Plan {
+    Plan {
         drafting_model: Some(model),
         ..Plan::default()
-    })
-    .await
+    }
 }
 
 async fn drafted_by(provider: &str, path: &str) {
     let script = Script::parse("script", SCRIPT).unwrap();
     let models = Simulator::start(script).await.unwrap();
-    let world = world_with(&models, provider, path).await;
+    let world = World::with(plan(&models, provider, path)).await;
     let issue = world.open();
     world.label(issue);
     let text = world.pull_request().await.body.unwrap_or_default();
@@ -89,7 +88,12 @@ async fn an_agent_killed_between_any_two_turns_goes_on_and_pays_for_none_twice()
     let script = Script::parse("script", SCRIPT).unwrap();
     let turns = script.turns.len();
     let models = Simulator::start(stalling(script)).await.unwrap();
-    let mut world = world_with(&models, "anthropic", "").await;
+    let mut world = World::with(Plan {
+        // Each of the killed agent's is one.
+        max_attempts: u32::try_from(turns).unwrap() + 1,
+        ..plan(&models, "anthropic", "")
+    })
+    .await;
     let issue = world.open();
     world.label(issue);
     for killed in 1..=turns {

@@ -93,6 +93,8 @@ pub(crate) struct Plan {
     pub(crate) sweep: &'static str,
     /// How many files the coordinator may have open; as many as the tests when left out.
     pub(crate) files: Option<u32>,
+    /// How often a task is tried.
+    pub(crate) max_attempts: u32,
     /// How long an attempt lives without a sign of life; heartbeats come five times as often.
     pub(crate) lease: Option<&'static str>,
 }
@@ -122,6 +124,7 @@ impl Default for Plan {
             together: false,
             traces: None,
             sweep: NEVER,
+            max_attempts: 3,
             lease: None,
             files: None,
         }

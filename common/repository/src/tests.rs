@@ -185,7 +185,7 @@ fn errors_name_line_column_and_field() {
         (
             "test: x\nbudget: -1\n",
             Some((2, 9)),
-            "budget: `-1` is no amount of money",
+            "budget: `-1` is not a valid amount of money",
         ),
         (
             "budget: [5]\n",
@@ -194,8 +194,8 @@ fn errors_name_line_column_and_field() {
         ),
         (
             "budget:\n  usd: lots\n",
-            Some((2, 8)),
-            "budget.usd: `lots` is no amount of money",
+            Some((2, 3)),
+            "budget: `lots` is not a valid amount of money",
         ),
         (
             "budget: {euro: 5}\n",

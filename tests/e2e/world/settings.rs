@@ -131,7 +131,7 @@ pub(super) fn coordinator(world: &World) -> String {
             "webhook_secrets": [{"env": "E2E_WEBHOOK_SECRET"}],
         },
         "api": {"key": {"env": "E2E_API_KEY"}},
-        "intake": {"sweep": world.plan.sweep},
+        "intake": {"sweep": world.plan.sweep, "max_attempts": world.plan.max_attempts},
     }});
     if world.plan.sweep != NEVER {
         // It is to be swept although nothing was ever heard of it.
