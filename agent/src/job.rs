@@ -26,6 +26,7 @@ use crate::job::watch::Watch;
 use crate::kept_work::KeptWork;
 use crate::member::Member;
 use crate::nodes::{self, NodeDeps, Publishing, TaskFacts, TaskLog, TestPolicy};
+use crate::patience::Patience;
 use crate::process::find_program;
 use crate::recorded::{Turns, is_turn};
 use crate::sandbox::Sandbox;
@@ -163,9 +164,8 @@ async fn work_on(job: &Job, log: TaskLog) -> Result<Outcome, Option<Failure>> {
     job.reporter
         .progress(Phase::Workspace, format!("clone {}", task.repository));
     let facts = facts(job, &task)?;
-    let remote = remote(job, &task).await?;
     let setup = tracing::info_span!(target: trace::TARGET, "workspace_setup");
-    let workspace = prepare(job, &facts, &remote, &checkpoints)
+    let (remote, workspace) = prepare_patiently(job, (&task, &facts), &checkpoints)
         .instrument(setup)
         .await?;
     let task = (facts, task, remote);
@@ -220,6 +220,38 @@ async fn remote(job: &Job, task: &v1::Task) -> Result<Remote, Option<Failure>> {
         None
     };
     Remote::new(&task.clone_url, token).map_err(|error| Some(error.into_failure()))
+}
+
+/// The remote and the workspace, once a remote that refuses for now does so no more.
+async fn prepare_patiently(
+    job: &Job,
+    (task, facts): (&v1::Task, &TaskFacts),
+    checkpoints: &[Checkpoint],
+) -> Result<(Remote, Workspace), Option<Failure>> {
+    let mut patience = Patience::default();
+    loop {
+        // A token may end while a refusal lasts.
+        let remote = remote(job, task).await?;
+        let failure = match prepare(job, facts, &remote, checkpoints).await {
+            Ok(workspace) => return Ok((remote, workspace)),
+            Err(Some(failure)) if may_pass(&failure) => failure,
+            Err(ended) => return Err(ended),
+        };
+        let Some(wait) = patience.after_refusal() else {
+            return Err(Some(failure));
+        };
+        let again = (chrono::Utc::now() + wait).format("%H:%M:%S UTC");
+        let detail = format!("{}; tried again at {again}", failure.message);
+        job.reporter.progress(Phase::Workspace, detail);
+        let pause = tokio::time::sleep(wait);
+        job.cancel.run_until_cancelled(pause).await.ok_or(None)?;
+    }
+}
+
+/// True of a remote's refusal that may be taken back: of what can't be cloned nothing else is worth
+/// another try.
+fn may_pass(failure: &Failure) -> bool {
+    failure.kind == FailureKind::CloneFailed && failure.retryable
 }
 
 async fn prepare(

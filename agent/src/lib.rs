@@ -17,6 +17,7 @@ mod http;
 mod kept_work;
 mod language_model;
 mod member;
+mod patience;
 mod recorded;
 mod reviewer;
 mod schema;

@@ -231,7 +231,8 @@ impl Workspaces {
                 let broken = (&mirror, error);
                 let mirror = self.mirrors.replace(&git, (name, remote), broken).await;
                 let mirror = mirror.map_err(GitError::into_failure)?;
-                self.build(&git, &mirror, (checkout, &base), &lock).await
+                let built = self.build(&git, &mirror, (checkout, &base), &lock).await;
+                built.map_err(GitError::of_repository)
             }
             result => result,
         };

@@ -2,8 +2,8 @@
 //!
 //! Nothing is only here. A delivery that Redis knows is looked up in the store before it counts as
 //! known; presence lies over what the store says of agents; a hint that is lost costs a poll; what
-//! GitHub answered counts when GitHub says that it is still so; and buckets that can't be asked are
-//! kept in this process instead. While Redis is away its calls are not made, which
+//! GitHub answered counts when GitHub says that it is still so, and is kept in this process where there
+//! is no Redis; and buckets that can't be asked are kept in this process instead. While Redis is away its calls are not made, which
 //! [`patchfleet_resilience`] sees to, so that nobody waits for it twice.
 //!
 //! Absent: a cache of what the API reads from the store, which finds a task by its key in one round
@@ -27,6 +27,7 @@ use patchfleet_telemetry::Metrics;
 use redis::RedisResult;
 use redis::aio::MultiplexedConnection;
 
+use self::answers::Answers;
 use self::connection::Connection;
 pub use buckets::{Buckets, Rate};
 pub(crate) use check::check;
@@ -48,6 +49,8 @@ const POLICY: Policy = Policy {
 #[derive(Debug, Clone, Default)]
 pub struct Cache {
     redis: Option<Arc<Redis>>,
+    /// What GitHub answered, where there is no Redis.
+    answers: Arc<Answers>,
 }
 
 #[derive(Debug)]
@@ -90,6 +93,7 @@ impl Cache {
         };
         Self {
             redis: Some(Arc::new(redis)),
+            answers: Arc::default(),
         }
     }
 

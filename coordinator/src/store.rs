@@ -26,6 +26,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use patchfleet_domain::outcome::Failure;
 pub use patchfleet_domain::report::{Checkpoint, Report, WorkEvent};
 use patchfleet_domain::{
     Agent, AgentId, AgentState, AttemptNumber, BudgetScope, IssueNumber, Limit, Money,
@@ -309,8 +310,8 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     async fn logs(&self, task: TaskId, after: i64) -> StoreResult<LogPage>;
     /// Calls a task off: any state that is not final and not `failed` → `cancelled`.
     async fn cancel(&self, task: TaskId, actor: &str) -> StoreResult<Commanded>;
-    /// Puts a failed task back to `queued` with its failures forgotten, or one that waits for an agent
-    /// to take it.
+    /// Puts a failed task back to `queued` with its failures forgotten, or to `analyzing` when it failed
+    /// for what its repository says; or one that waits for an agent to take it.
     async fn retry(&self, task: TaskId, actor: &str) -> StoreResult<Commanded>;
 
     /// Tasks in `pending` or `analyzing` (left there by a crash), oldest first.
@@ -323,6 +324,9 @@ pub trait Store: Send + Sync + std::fmt::Debug {
         let done = self.analyzed_all(&[(task, analysis.clone())]).await?;
         Ok(done.into_iter().next().unwrap_or(Cas::Stale))
     }
+    /// Ends a task that can't be analyzed, for what its repository says: by way of `analyzing` to `failed`.
+    /// Retried, it is analyzed anew.
+    async fn refuse(&self, task: TaskId, failure: &Failure) -> StoreResult<Cas>;
     /// Has tasks that wait for an issue wait for the task that is at work on it by now, or go on when
     /// that one is over.
     async fn follow_issues(&self) -> StoreResult<()>;

@@ -149,6 +149,7 @@ impl Parts<'_> {
                 on_dependency_failure: self.config.intake.on_dependency_failure,
                 ..analysis::AnalysisPolicy::default()
             },
+            Some(analysis::Configurations::new(self.github.clone())),
             stop(),
         );
         let waiting = analysis::awaited::run(Arc::clone(store), self.github.clone(), stop());

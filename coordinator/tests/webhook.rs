@@ -8,6 +8,8 @@ mod again;
 mod bad_input;
 #[path = "webhook/commands.rs"]
 mod commands;
+#[path = "webhook/configuration.rs"]
+mod configuration;
 #[path = "webhook/conversation.rs"]
 mod conversation;
 #[path = "webhook/deferred.rs"]

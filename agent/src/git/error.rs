@@ -18,6 +18,17 @@ pub enum GitError {
         /// The reason in git's words, without secrets.
         reason: String,
     },
+    /// The remote refuses for a reason that may be taken back without a change of what was granted: the
+    /// account's network rules, or a suspended App.
+    #[error("{url} refuses for now: {reason}")]
+    Refused {
+        /// The address of the remote.
+        url: String,
+        /// It refused to be pushed to.
+        is_push: bool,
+        /// In the remote's words.
+        reason: String,
+    },
     /// The remote refused the push.
     #[error("the push was refused: {reason}")]
     PushRefused {
@@ -62,7 +73,17 @@ pub enum GitError {
     /// The caller called it off.
     #[error("it was called off")]
     Interrupted,
-    /// Anything else.
+    /// A fetch that failed for a reason which is not known here: the remote's answer made no sense, or what
+    /// is fetched into is damaged.
+    #[error("{url} can't be fetched: {reason}")]
+    Fetch {
+        /// The address of the remote.
+        url: String,
+        /// In git's words; empty when it had none.
+        reason: String,
+    },
+    /// Anything else that a repository of this host's can't do: what was stored there is damaged, or was
+    /// never sound.
     #[error("{what}: {reason}")]
     Other {
         /// The git command that failed.
@@ -88,6 +109,8 @@ const UNAVAILABLE: &[&str] = &[
     "connection refused",
     "connection reset",
     "connection timed out",
+    "connect tunnel failed",
+    "from proxy after connect",
     "operation timed out",
     "operation too slow",
     "early eof",
@@ -120,6 +143,10 @@ const HOST: &[&str] = &[
     "resource temporarily unavailable",
     ".lock': file exists",
     "unable to create temporary file",
+    "unable to create directory",
+    "unable to write",
+    "cannot lock ref",
+    "permission denied",
 ];
 
 /// True for words about this host, not about a repository.
@@ -145,6 +172,27 @@ const UNREADABLE: &[&str] = &[
     "malformed",
     "unsupported protocol",
 ];
+
+/// What git says of an answer with the status 403.
+const FORBIDDEN: &str = "returned error: 403";
+
+/// What GitHub says, with 403, of rights that are missing until somebody grants them.
+const MISSING: &[&str] = &[
+    "not granted",
+    "denied to",
+    "permission to",
+    "archived",
+    "saml sso",
+    "disabled",
+    "protected",
+];
+
+/// True of a refusal that may be taken back without a change of what was granted.
+fn may_pass(said: &str) -> bool {
+    let is_missing = MISSING.iter().any(|words| said.contains(words));
+    let passes = said.contains("ip allow list") || said.contains("suspended");
+    said.contains(FORBIDDEN) && (passes || !is_missing)
+}
 
 impl GitError {
     /// An error of no special kind.
@@ -212,13 +260,38 @@ impl GitError {
                 reason: format!("no end after {} s", finished.duration.as_secs()),
             },
             Talk::Fetch | Talk::Push if any(UNAVAILABLE) => Self::Unavailable { reason },
+            Talk::Fetch | Talk::Push if may_pass(&lower) => Self::Refused {
+                url: url.to_owned(),
+                is_push: talk == Talk::Push,
+                reason,
+            },
+            Talk::Push if lower.contains(FORBIDDEN) => Self::PushRefused { reason },
+            Talk::Fetch if lower.contains(FORBIDDEN) => Self::CloneFailed {
+                url: url.to_owned(),
+                reason,
+            },
             Talk::Fetch | Talk::Push if any(HOST) => Self::host(what, reason),
             Talk::Push => Self::PushRefused { reason },
             Talk::Fetch if any(UNREADABLE) => Self::CloneFailed {
                 url: url.to_owned(),
                 reason,
             },
-            Talk::Fetch | Talk::Local => Self::other(what, reason),
+            Talk::Fetch => Self::Fetch {
+                url: url.to_owned(),
+                reason,
+            },
+            Talk::Local => Self::other(what, reason),
+        }
+    }
+
+    /// The same error, where nothing but the repository itself can be at fault: it was fetched anew, or all
+    /// that was fetched is there.
+    pub(crate) fn of_repository(self) -> Self {
+        match self {
+            Self::Other { what, reason } => Self::Unusable {
+                reason: format!("{what}: {reason}"),
+            },
+            other => other,
         }
     }
 
@@ -228,14 +301,17 @@ impl GitError {
         let (kind, retryable, discard_checkpoints) = match self {
             Self::CloneFailed { .. } => (FailureKind::CloneFailed, false, false),
             Self::PushRefused { .. } => (FailureKind::PushRefused, false, false),
+            Self::Refused { is_push: true, .. } => (FailureKind::PushRefused, true, false),
+            Self::Refused { is_push: false, .. } => (FailureKind::CloneFailed, true, false),
             Self::Conflict { .. } => (FailureKind::BaseMoved, true, true),
-            Self::LeaseLost | Self::Unavailable { .. } => {
+            Self::LeaseLost | Self::Unavailable { .. } | Self::Fetch { .. } => {
                 (FailureKind::RemoteUnavailable, true, false)
             }
             Self::Interrupted => (FailureKind::Interrupted, true, false),
             Self::Unfit { .. } => (FailureKind::DraftFailed, false, false),
             Self::Unusable { .. } => (FailureKind::RepositoryUnusable, false, true),
-            Self::Host { .. } | Self::Other { .. } => (FailureKind::Internal, true, false),
+            // What is stored on this host was sound when the work began.
+            Self::Host { .. } | Self::Other { .. } => (FailureKind::HostFault, true, false),
         };
         Failure {
             kind,

@@ -17,10 +17,13 @@ pub(super) fn failed(failure: Failure) -> NodeError {
     let transient = failure.retryable
         && matches!(
             failure.kind,
-            FailureKind::RemoteUnavailable | FailureKind::PullRequestRefused
+            FailureKind::RemoteUnavailable
+                | FailureKind::PullRequestRefused
+                | FailureKind::PushRefused
+                | FailureKind::CloneFailed
         );
     NodeError {
-        // Only what may pass within seconds is tried again within the node.
+        // Only what may pass without anybody's doing is tried again within the node.
         retryable: transient,
         ..permanent(failure.kind, failure.message)
     }

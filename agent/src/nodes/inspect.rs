@@ -126,7 +126,10 @@ async fn base_tree(deps: &NodeDeps) -> Result<ObjectId, NodeError> {
     let workspace = &deps.workspace;
     let revision = format!("{}^{{tree}}", workspace.base);
     let tree = workspace.repository.resolve(&revision).await.map_err(git)?;
-    tree.ok_or_else(|| permanent(FailureKind::Internal, "the base commit has no tree"))
+    tree.ok_or_else(|| {
+        let message = format!("the commit {} has no tree", workspace.base);
+        permanent(FailureKind::RepositoryUnusable, message)
+    })
 }
 
 /// The name of a file without its folders.

@@ -31,6 +31,7 @@ use super::review::ModelReview;
 use super::summary::{Facts, Summary};
 use super::test::{TestCommand, TestResults};
 use crate::git::{Change, GitError, ObjectId, Remote};
+use crate::patience::Patience;
 use crate::sandbox::Isolation;
 use crate::setup::SetupReport;
 use branch::Standing;
@@ -210,13 +211,40 @@ impl Publish {
         })
     }
 
-    /// Pushes the change, on the base as it is now or as it was when it was tested last.
+    /// Pushes the change, on the base as it is now or as it was when it was tested last. A remote that
+    /// refuses for now is waited for: the change is made and tested.
     async fn push(
         &self,
         mut candidate: Candidate,
         command: &TestCommand,
         cancel: &CancellationToken,
     ) -> Result<Candidate, NodeError> {
+        let mut patience = Patience::default();
+        loop {
+            let error = match self.push_now(&mut candidate, (command, cancel)).await {
+                Ok(()) => return Ok(candidate),
+                Err(error) if !is_refusal_for_now(&error) => return Err(error),
+                Err(error) => error,
+            };
+            let Some(wait) = patience.after_refusal() else {
+                return Err(NodeError {
+                    retryable: false,
+                    ..error
+                });
+            };
+            let seconds = wait.as_secs();
+            let line = format!("{}; tried again in {seconds} s", error.message);
+            self.0.log.line(&line);
+            let pause = cancel.run_until_cancelled(tokio::time::sleep(wait));
+            pause.await.ok_or_else(|| git(GitError::Interrupted))?;
+        }
+    }
+
+    async fn push_now(
+        &self,
+        candidate: &mut Candidate,
+        (command, cancel): (&TestCommand, &CancellationToken),
+    ) -> Result<(), NodeError> {
         let deps = &self.0;
         let repository = &deps.workspace.repository;
         let (mut rebases, mut pushes) = (0, 0);
@@ -227,7 +255,7 @@ impl Publish {
             if standing.base != candidate.base {
                 if rebases < REBASES {
                     rebases += 1;
-                    candidate = self
+                    *candidate = self
                         .rebase(candidate, &standing.base, (command, cancel))
                         .await?;
                     // Tests take time; look again.
@@ -241,11 +269,9 @@ impl Publish {
             }
             candidate.base_branch.clone_from(&standing.base_branch);
             pushes += 1;
-            if let Some(commit) = standing.published(deps, &candidate).await? {
-                return Ok(Candidate {
-                    commit,
-                    ..candidate
-                });
+            if let Some(commit) = standing.published(deps, candidate).await? {
+                candidate.commit = commit;
+                return Ok(());
             }
             let head = standing.head.as_ref();
             match repository
@@ -257,7 +283,7 @@ impl Publish {
                         "pushed {} to {}",
                         candidate.commit, deps.task.branch
                     ));
-                    return Ok(candidate);
+                    return Ok(());
                 }
                 Err(GitError::LeaseLost) => {}
                 Err(error) => return Err(git(error)),
@@ -270,7 +296,7 @@ impl Publish {
     /// The change on a newer base, tested there.
     async fn rebase(
         &self,
-        candidate: Candidate,
+        candidate: &Candidate,
         base: &ObjectId,
         (command, cancel): (&TestCommand, &CancellationToken),
     ) -> Result<Candidate, NodeError> {
@@ -320,6 +346,12 @@ impl Publish {
         };
         Remote::new(&publishing.url, token).map_err(git)
     }
+}
+
+/// True of a remote's refusal that may be taken back.
+fn is_refusal_for_now(error: &NodeError) -> bool {
+    let refusals = [FailureKind::PushRefused, FailureKind::CloneFailed];
+    error.retryable && refusals.iter().any(|kind| error.code == kind.as_str())
 }
 
 #[cfg(test)]

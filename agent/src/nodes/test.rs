@@ -72,8 +72,8 @@ fn node_error(error: SandboxError) -> NodeError {
         SandboxError::NotAllowed { .. } | SandboxError::NotRun(_) => {
             FailureKind::TestCommandInvalid
         }
-        SandboxError::NoFolder { .. } => FailureKind::Internal,
         SandboxError::Plan(_)
+        | SandboxError::NoFolder { .. }
         | SandboxError::NotIsolated
         | SandboxError::Left { .. }
         | SandboxError::Broken { .. } => FailureKind::HostFault,

@@ -146,8 +146,12 @@ impl Mirrors {
         mirror: Repository,
         error: GitError,
     ) -> Result<Repository, GitError> {
-        if !matches!(error, GitError::Other { .. }) || mirror.is_sound().await? {
+        let is_suspected = matches!(error, GitError::Other { .. } | GitError::Fetch { .. });
+        if !is_suspected {
             return Err(error);
+        }
+        if mirror.is_sound().await? {
+            return Err(error.of_repository());
         }
         tracing::warn!(%name, %error, "the mirror is corrupt and is cloned anew");
         self.add_version(git, name, remote).await

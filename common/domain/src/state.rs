@@ -123,8 +123,9 @@ impl TaskState {
     /// Says whether `to` may follow `self`: the table of the specification, section 2.
     ///
     /// That `in_progress → completed` is for kinds without pull request only, that
-    /// `failed → queued` needs attempts left or a person and `failed → review` a pull request that was
-    /// closed and is open again, is decided by the callers who know.
+    /// `failed → queued` needs attempts left or a person, `failed → review` a pull request that was
+    /// closed and is open again, and `failed → analyzing` a person who mended what the analysis goes by,
+    /// is decided by the callers who know.
     ///
     /// # Errors
     /// [`TransitionError`] when the table has no such line.
@@ -151,7 +152,7 @@ impl TaskState {
             InProgress => &[Testing, Completed, Waiting, Failed, Queued, Cancelled],
             Testing => &[InProgress, Review, Failed, Queued, Cancelled],
             Review => &[Completed, Failed, Queued, Cancelled],
-            Failed => &[Queued, Review],
+            Failed => &[Queued, Review, Analyzing],
             Completed | Cancelled => &[],
         }
     }
@@ -191,7 +192,7 @@ mod tests {
         testing: in_progress review failed queued cancelled
         review: completed failed queued cancelled
         completed:
-        failed: queued review
+        failed: queued review analyzing
         cancelled:";
 
     #[test]

@@ -43,7 +43,8 @@ fn task(title: &str, body: &str, labels: &[&str]) -> Task {
 }
 
 fn analyzed(title: &str, body: &str, labels: &[&str]) -> TaskAnalysis {
-    analyze(&task(title, body, labels), &AnalysisPolicy::default())
+    let task = task(title, body, labels);
+    analyze(&task, &AnalysisPolicy::default(), &Configuration::Absent)
 }
 
 fn agent(title: &str, body: &str, labels: &[&str]) -> String {
@@ -105,11 +106,73 @@ fn a_named_agent_and_a_given_priority_win() {
     let mut named = task("Typo in README.md", "", &["priority: critical"]);
     named.request.agent_type = Some("security".parse().unwrap());
     named.priority = Priority::LOW;
-    let analysis = analyze(&named, &AnalysisPolicy::default());
+    let analysis = analyze(&named, &AnalysisPolicy::default(), &Configuration::Absent);
     assert_eq!(analysis.requirement.agent_type.as_str(), "security");
     assert_eq!(analysis.priority, Priority::LOW);
     let analysis = analyzed("Typo", "", &["bug", "P1", "priority: low"]);
     assert_eq!(analysis.priority, Priority::HIGH);
+}
+
+/// A repository with that file.
+fn saying(text: &str) -> Configuration {
+    let file = configuration::ReadFile::of(".patchfleet.yml", text.as_bytes());
+    Configuration::File(file.unwrap())
+}
+
+#[test]
+fn a_repository_chooses_the_agent_unless_a_command_or_a_label_names_one() {
+    let said = saying("agent_type: database\n");
+    let chosen = |task: &Task, said: &Configuration| {
+        let analysis = analyze(task, &AnalysisPolicy::default(), said);
+        let agent_type = analysis.requirement.agent_type.to_string();
+        (agent_type, analysis.reasons[0].clone())
+    };
+    let plain = task("Typo in docs/intro.md", "python, python", &["bug", "docs"]);
+    let (agent_type, why) = chosen(&plain, &said);
+    assert_eq!(agent_type, "database");
+    assert_eq!(why, "database: `agent_type` of `.patchfleet.yml`");
+    // The type's own capabilities are asked for.
+    let analysis = analyze(&plain, &AnalysisPolicy::default(), &said);
+    assert!(
+        analysis
+            .requirement
+            .capabilities
+            .contains(&"migration".into())
+    );
+    for label in ["frontend", "area/frontend", "Type: Frontend"] {
+        let labelled = task("Typo", "", &[label]);
+        assert_eq!(chosen(&labelled, &said).0, "frontend", "{label}");
+    }
+    let mut named = task("Typo", "", &["frontend"]);
+    named.request.agent_type = Some("security".parse().unwrap());
+    assert_eq!(chosen(&named, &said).0, "security");
+    let silent = saying("test: make\n");
+    assert_eq!(chosen(&plain, &silent).0, "documentation");
+    let unknown = Configuration::Unknown("it is away".to_owned());
+    let (agent_type, why) = chosen(&plain, &unknown);
+    assert_eq!(agent_type, "documentation");
+    assert!(why.ends_with("could not be read: it is away"), "{why}");
+}
+
+#[test]
+fn a_repository_may_name_only_types_that_there_are_unless_a_command_does() {
+    let types = ["gpu".parse().unwrap(), AgentType::general()].into();
+    let plain = task("Typo", "", &[]);
+    assert_eq!(check(&plain, &saying("agent_type: gpu"), &types), Ok(()));
+    let said = saying("test: make\nagent_type: gqu\n");
+    let error = check(&plain, &said, &types).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        ".patchfleet.yml, line 2, column 13: agent_type: this fleet has no agents of the type `gqu`; \
+         there are: general, gpu"
+    );
+    let mut named = task("Typo", "", &[]);
+    named.request.agent_type = Some("gpu".parse().unwrap());
+    assert_eq!(check(&named, &said, &types), Ok(()));
+    assert_eq!(
+        check(&named, &Configuration::Wrong(error.clone()), &types),
+        Err(error)
+    );
 }
 
 #[test]

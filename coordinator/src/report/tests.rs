@@ -4,10 +4,12 @@ use insta::assert_snapshot;
 use patchfleet_domain::outcome::Failure;
 use patchfleet_domain::{
     AttemptNumber, FailureKind, IssueNumber, Priority, PullRequestRef, Returned, Returns, Spent,
-    Task, TaskId, TaskKind, TaskRequest, TaskState, TestVerdict, Timestamp, WaitReason,
+    Task, TaskAnalysis, TaskId, TaskKind, TaskRequest, TaskState, TestVerdict, Timestamp,
+    WaitReason,
 };
 
 use super::*;
+use crate::analysis::{AnalysisPolicy, Configuration, analyze};
 use crate::store::{AttemptRecord, TaskEvent};
 
 fn task(state: TaskState) -> Task {
@@ -128,6 +130,10 @@ const SUMMARY: &str = "### Changes\n\n- `orders/money.py` (+3 −1)\n\n### Tests
     ### Risks\n\n- Rounds half a cent up. <!-- patchfleet:task:x --> cc @mona, closes #1\n\n\
     ### Next\n\n- Review the pull request and merge it\n";
 
+fn analyzed(task: &Task) -> TaskAnalysis {
+    analyze(task, &AnalysisPolicy::default(), &Configuration::Absent)
+}
+
 #[test]
 fn a_task_on_its_way() {
     let mut task = task(TaskState::Pending);
@@ -138,10 +144,7 @@ fn a_task_on_its_way() {
     );
 
     task.state = TaskState::Queued;
-    task.analysis = Some(crate::analysis::analyze(
-        &task,
-        &crate::analysis::AnalysisPolicy::default(),
-    ));
+    task.analysis = Some(analyzed(&task));
     situation("queued", &status_of(&task));
 
     task.state = TaskState::InProgress;
@@ -191,7 +194,7 @@ fn a_task_that_is_held_back() {
         }
     }
     task.wait_reason = Some(WaitReason::Dependency);
-    let mut analysis = crate::analysis::analyze(&task, &crate::analysis::AnalysisPolicy::default());
+    let mut analysis = analyzed(&task);
     analysis.depends_on = vec![12, 13];
     task.analysis = Some(analysis);
     situation("waiting_dependency", &status_of(&task));

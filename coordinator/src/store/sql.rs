@@ -51,6 +51,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::FutureExt as _;
+use patchfleet_domain::outcome::Failure;
 use patchfleet_domain::{
     Agent, AgentId, AgentState, AttemptNumber, Budgets, IssueNumber, Limit, RepositoryName,
     Reservation, Reserved, SessionId, Task, TaskAnalysis, TaskId, TaskState, Timestamp, Work,
@@ -528,6 +529,12 @@ impl Store for SqlStore {
 
     async fn analyzed_all(&self, analyses: &[(TaskId, TaskAnalysis)]) -> StoreResult<Vec<Cas>> {
         tasks::analyzed_all(&self.database, analyses).await
+    }
+
+    async fn refuse(&self, task: TaskId, failure: &Failure) -> StoreResult<Cas> {
+        self.database
+            .persistently(|| tasks::refuse(&self.database, task, failure))
+            .await
     }
 
     async fn queued(&self, look: &Look) -> StoreResult<Vec<QueuedTask>> {

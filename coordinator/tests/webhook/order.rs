@@ -1,7 +1,7 @@
 //! Issues that depend on each other, triggered together.
 
 use anyhow::Result;
-use patchfleet_coordinator::analysis::{AnalysisPolicy, analyze, awaited};
+use patchfleet_coordinator::analysis::{AnalysisPolicy, Configuration, analyze, awaited};
 use patchfleet_domain::TaskState;
 use patchfleet_github::Credentials;
 use patchfleet_testkit::github::Order;
@@ -14,7 +14,7 @@ async fn analyzed(scene: &Scene) -> Result<()> {
     for task in scene.store.unanalyzed(10).await? {
         let _ = scene
             .store
-            .analyzed(task.id, &analyze(&task, &policy))
+            .analyzed(task.id, &analyze(&task, &policy, &Configuration::default()))
             .await?;
     }
     let token = scene.simulator.bot_token();

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use patchfleet_coordinator::analysis::{AnalysisPolicy, analyze, run};
+use patchfleet_coordinator::analysis::{AnalysisPolicy, Configuration, analyze, run};
 use patchfleet_coordinator::store::{SqlStore, Store};
 use patchfleet_domain::{TaskId, TaskKind};
 use patchfleet_telemetry::Metrics;
@@ -69,7 +69,12 @@ pub(crate) async fn busy_postgres(rate: u32) -> anyhow::Result<()> {
     let arrivals = Arrivals::default();
     let agents = connect(&fleet, MANY, &arrivals).await;
     let stop = CancellationToken::new();
-    let analyzing = run(Arc::clone(&store), AnalysisPolicy::default(), stop.clone());
+    let analyzing = run(
+        Arc::clone(&store),
+        AnalysisPolicy::default(),
+        None,
+        stop.clone(),
+    );
     let mut others = JoinSet::new();
     others.spawn(analyzing);
     let mut news = store.newly_queued();
@@ -151,7 +156,10 @@ async fn queue(store: &dyn Store, number: u64) -> anyhow::Result<TaskId> {
     let id = enqueue(store, number, TaskKind::Issue).await?;
     let task = store.task(id).await?.context("the task was just created")?;
     let _ = store
-        .analyzed(id, &analyze(&task, &AnalysisPolicy::default()))
+        .analyzed(
+            id,
+            &analyze(&task, &AnalysisPolicy::default(), &Configuration::default()),
+        )
         .await?;
     Ok(id)
 }

@@ -104,7 +104,12 @@ async fn fill(store: &Arc<dyn Store>, tasks: u64) -> anyhow::Result<Vec<f64>> {
 /// Analyzes all tasks, as the coordinator's loop does.
 async fn queue_all(store: &Arc<dyn Store>, metrics: &Metrics, tasks: u64) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
-    let analyzing = analyze(Arc::clone(store), AnalysisPolicy::default(), stop.clone());
+    let analyzing = analyze(
+        Arc::clone(store),
+        AnalysisPolicy::default(),
+        None,
+        stop.clone(),
+    );
     let waiting = async {
         let reached = reached(metrics, TaskState::Queued, tasks).await;
         stop.cancel();

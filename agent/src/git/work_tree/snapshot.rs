@@ -15,12 +15,12 @@
 use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::io;
-use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt};
 use std::sync::Arc;
 
 use super::attributes::{Attributes, Said};
 use super::lfs::{self, LfsContents};
-use super::walk::{Found, Text, walk};
+use super::walk::{Found, Text, UNREADABLE, walk};
 use super::{Checked, InstalledFiles, State, WorkTree, attribute_files};
 use crate::disk::{Folder, Kind, Stat};
 use crate::git::local::{failed, open};
@@ -155,33 +155,45 @@ type Taken = Result<Option<Blob>, String>;
 
 impl Taking<'_> {
     fn take(&self, path: &[u8], found: &Stat) -> Result<Taken, GitError> {
-        let failed_at = |error: io::Error| {
-            let path = String::from_utf8_lossy(path);
-            GitError::host(SNAPSHOT, format!("`{path}`: {error}"))
+        if found.kind != Kind::Link && found.size > MAX_FILE {
+            return Ok(Err(too_large(found.size)));
+        }
+        let content = match self.read(path, found.kind) {
+            Ok(content) => content,
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                return Ok(Err(UNREADABLE.to_owned()));
+            }
+            Err(error) => {
+                let path = String::from_utf8_lossy(path);
+                return Err(GitError::host(SNAPSHOT, format!("`{path}`: {error}")));
+            }
         };
+        if found.kind == Kind::Link {
+            let id = self.repository.blob(&content);
+            let id = id.map_err(failed(SNAPSHOT))?;
+            let kind = EntryKind::Symlink;
+            return Ok(Ok(Some(Blob { kind, id })));
+        }
+        if content.len() as u64 > MAX_FILE {
+            return Ok(Err(too_large(content.len() as u64)));
+        }
+        self.file(path, found, content)
+    }
+
+    /// The content of a file, or the target of a link.
+    fn read(&self, path: &[u8], kind: Kind) -> io::Result<Vec<u8>> {
         let mut parts = path.split(|byte| *byte == b'/').map(OsStr::from_bytes);
         let name = parts.next_back().unwrap_or_default();
         let mut parent = None;
         for part in parts {
             let within = parent.as_ref().unwrap_or(self.root);
-            parent = Some(within.enter(part).map_err(failed_at)?);
+            parent = Some(within.enter(part)?);
         }
         let folder = parent.as_ref().unwrap_or(self.root);
-        if found.kind == Kind::Link {
-            let target = folder.read_link(name).map_err(failed_at)?;
-            let id = self.repository.blob(target.as_bytes());
-            let id = id.map_err(failed(SNAPSHOT))?;
-            let kind = EntryKind::Symlink;
-            return Ok(Ok(Some(Blob { kind, id })));
+        match kind {
+            Kind::Link => folder.read_link(name).map(OsStringExt::into_vec),
+            _ => folder.read(name, MAX_FILE),
         }
-        if found.size > MAX_FILE {
-            return Ok(Err(too_large(found.size)));
-        }
-        let content = folder.read(name, MAX_FILE).map_err(failed_at)?;
-        if content.len() as u64 > MAX_FILE {
-            return Ok(Err(too_large(content.len() as u64)));
-        }
-        self.file(path, found, content)
     }
 
     fn file(&self, path: &[u8], found: &Stat, content: Vec<u8>) -> Result<Taken, GitError> {

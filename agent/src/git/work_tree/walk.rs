@@ -29,6 +29,9 @@ const MAX_RULES: u64 = 1 << 20;
 const GIT_FOLDER: &str = "is a git repository of its own, or named like one";
 const SPECIAL: &str = "is neither a file nor a folder nor a link";
 const TOO_DEEP: &str = "lies too deep";
+/// Said of what another user left there, such as one whom a container maps elsewhere.
+pub(super) const UNREADABLE: &str =
+    "is another user's and can't be read; whoever makes it has to leave it readable";
 
 /// What a walk found.
 #[derive(Default)]
@@ -98,7 +101,10 @@ pub(super) fn walk(
     let parts = spread(first, |queue| {
         let mut found = Found::default();
         while let Some((job, _running)) = queue.next() {
-            walk.folder(job, queue, &mut found)?;
+            let path = job.place.path.clone();
+            if let Err(error) = walk.folder(job, queue, &mut found) {
+                found.refuse_folder(path, error)?;
+            }
         }
         io::Result::Ok(found)
     })?;
@@ -207,6 +213,21 @@ impl Walk<'_> {
 }
 
 impl Found {
+    /// Notes a folder that can't be read. What the host is at fault for is an error that names it.
+    fn refuse_folder(&mut self, mut path: Vec<u8>, error: io::Error) -> io::Result<()> {
+        if path.is_empty() {
+            return Err(error);
+        }
+        // The slash at its end.
+        path.pop();
+        if error.kind() == io::ErrorKind::PermissionDenied {
+            self.strange.push((path, UNREADABLE.to_owned()));
+            return Ok(());
+        }
+        let path = String::from_utf8_lossy(&path);
+        Err(io::Error::new(error.kind(), format!("`{path}`: {error}")))
+    }
+
     /// Adds a file that is not in the folder itself, of which what is below may be seen.
     fn add_absent(
         &mut self,

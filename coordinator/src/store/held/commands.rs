@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use patchfleet_domain::outcome::PullRequestRef;
-use patchfleet_domain::{AgentId, AttemptNumber, RepositoryName, Returns, TaskState, Work};
+use patchfleet_domain::{
+    AgentId, AttemptNumber, FailureKind, RepositoryName, Returns, TaskState, Work,
+};
 
 use super::{Attempt, ClosedEarly, Held, later, may_reopen};
 use crate::store::rules::{self, Closed, Course};
@@ -100,8 +102,9 @@ impl Held {
         Ok(Commanded::Done(self.task.state))
     }
 
-    /// Puts the task back if it failed, or if it waits for an agent to take it. The caller sees to
-    /// it that its issue has no other active task.
+    /// Puts the task back if it failed, or if it waits for an agent to take it. One that failed for what
+    /// its repository says is analyzed anew: that decides who gets it. The caller sees to it that its
+    /// issue has no other active task.
     pub(in crate::store) fn retry(&mut self, actor: &str) -> StoreResult<Commanded> {
         if self.offer_again((actor, "retried"))? == Cas::Applied(()) {
             return Ok(Commanded::Done(self.task.state));
@@ -112,14 +115,17 @@ impl Held {
         self.task.returns = Returns::default();
         self.task.failures = 0;
         let failure = self.task.failure.take();
-        if failure.is_some_and(|failure| failure.discard_checkpoints) {
+        if failure.as_ref().is_some_and(|it| it.discard_checkpoints) {
             self.discard_checkpoints();
         }
+        let next = match failure.map(|failure| failure.kind) {
+            Some(FailureKind::BadRepositoryConfiguration) => TaskState::Analyzing,
+            _ => TaskState::Queued,
+        };
         // If there was a pull request, its end is what failed; the next attempt opens its own.
         self.task.pull_request = None;
         self.closed = None;
-        let course = Course::through(&[TaskState::Queued]);
-        self.follow(&course, (actor, "retried"))?;
+        self.follow(&Course::through(&[next]), (actor, "retried"))?;
         Ok(Commanded::Done(self.task.state))
     }
 

@@ -148,6 +148,18 @@ impl Held {
         Ok(Cas::Applied(()))
     }
 
+    /// Ends a task that can't be analyzed, because its repository says what can't be.
+    pub(in crate::store) fn refuse(&mut self, failure: &Failure) -> StoreResult<Cas> {
+        match self.task.state {
+            TaskState::Pending => self.go(TaskState::Analyzing, "")?,
+            TaskState::Analyzing => {}
+            _ => return Ok(Cas::Stale),
+        }
+        self.go(TaskState::Failed, &failure.message)?;
+        self.task.failure = Some(failure.clone());
+        Ok(Cas::Applied(()))
+    }
+
     /// True while the task waits for something that has to be done first.
     pub(in crate::store) fn waits_for_others(&self) -> bool {
         let waits = self.task.wait_reason == Some(WaitReason::Dependency);

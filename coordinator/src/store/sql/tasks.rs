@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use patchfleet_domain::outcome::Failure;
 use patchfleet_domain::{IssueNumber, RepositoryName, Task, TaskAnalysis, TaskId, TaskState};
 use sqlx::Row as _;
 use sqlx::any::AnyRow;
@@ -300,6 +301,21 @@ pub(super) async fn unanalyzed(database: &Database, limit: u32) -> StoreResult<V
         Ok(query.fetch_all(&database.readers).await?)
     };
     database.tasks_around(fetch, rows::task).await
+}
+
+/// Ends a task that can't be analyzed.
+pub(super) async fn refuse(
+    database: &Database,
+    task: TaskId,
+    failure: &Failure,
+) -> StoreResult<Cas> {
+    let mut unit = Unit::of(database);
+    let Some(held) = unit.one(task).await? else {
+        return Ok(Cas::Stale);
+    };
+    let done = held.refuse(failure)?;
+    unit.commit().await?;
+    Ok(done)
 }
 
 /// Stores analyses, all in one transaction; when one of them can't be stored, each in its own, and

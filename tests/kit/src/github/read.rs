@@ -75,7 +75,7 @@ impl Simulator {
         };
         Ok(match tree::find(&folder, &commit, path)? {
             Some(tree::Found::File { content, .. }) => Some(content),
-            Some(tree::Found::Folder(_)) | None => None,
+            Some(tree::Found::Folder(_) | tree::Found::Submodule(_)) | None => None,
         })
     }
 

@@ -58,7 +58,7 @@ async fn interfered(
     let target = parts.uri.to_string();
     let interference = &shared.interference;
     let fault = interference.take_fault(&method, &target);
-    if let Some(instead) = fault.and_then(|fault| replaced(shared, fault)) {
+    if let Some(instead) = fault.and_then(|fault| replaced(shared, (fault, is_git(&target)))) {
         return instead;
     }
     if let Some(Fault::Slow(delay)) = fault {
@@ -123,8 +123,13 @@ fn text(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }
 
+/// Whether git asks, to which GitHub answers in plain text.
+fn is_git(target: &str) -> bool {
+    target.contains(".git/")
+}
+
 /// The answer of a fault that leaves no effect.
-fn replaced(shared: &Shared, fault: Fault) -> Option<Response> {
+fn replaced(shared: &Shared, (fault, is_git): (Fault, bool)) -> Option<Response> {
     let message = |text: &str| json!({ "message": text, "documentation_url": "https://docs.github.com/rest" });
     match fault {
         Fault::Status(code) => {
@@ -132,6 +137,7 @@ fn replaced(shared: &Shared, fault: Fault) -> Option<Response> {
             let reason = status.canonical_reason().unwrap_or("Server Error");
             Some(response(status, &[], message(reason).to_string()))
         }
+        Fault::Refusal(code, words) if is_git => Some(plain(status(code), words)),
         Fault::Refusal(code, words) => {
             Some(response(status(code), &[], message(words).to_string()))
         }

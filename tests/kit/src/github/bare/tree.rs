@@ -18,12 +18,14 @@ pub(crate) enum Found {
     },
     /// A folder with its entries.
     Folder(Vec<Entry>),
+    /// Another repository's commit.
+    Submodule(Entry),
 }
 
 /// One entry of a folder.
 #[derive(Debug, Clone)]
 pub(crate) struct Entry {
-    /// `file` or `dir`.
+    /// `file`, `dir`, `symlink` or `submodule`.
     pub(crate) kind: &'static str,
     pub(crate) sha: String,
     pub(crate) size: u64,
@@ -44,6 +46,9 @@ pub(crate) fn find(folder: &Path, commit: &str, path: &str) -> Result<Option<Fou
     if entry.kind == "dir" {
         let entries = list(folder, commit, &format!("{path}/"))?;
         return Ok(Some(Found::Folder(entries)));
+    }
+    if entry.kind == "submodule" {
+        return Ok(Some(Found::Submodule(entry)));
     }
     let content = git::run_raw(folder, &["cat-file", "blob", &entry.sha])?;
     Ok(Some(Found::File {
@@ -66,9 +71,11 @@ fn list(folder: &Path, commit: &str, path: &str) -> Result<Vec<Entry>> {
 
 fn parse_entry(line: &str) -> Result<Entry> {
     let (head, path) = line.split_once('\t').context("git ls-tree: no path")?;
-    let mut fields = head.split_whitespace().skip(1);
-    let kind = match fields.next() {
-        Some("tree") => "dir",
+    let mut fields = head.split_whitespace();
+    let kind = match (fields.next(), fields.next()) {
+        (_, Some("tree")) => "dir",
+        (Some("120000"), _) => "symlink",
+        (_, Some("commit")) => "submodule",
         _ => "file",
     };
     Ok(Entry {

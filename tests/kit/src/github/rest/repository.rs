@@ -73,8 +73,11 @@ pub(super) fn contents(call: &mut Call<'_>) -> Result {
             ok(shape::content::file(call.state, repository, &at, &content))
         }
         tree::Found::Folder(entries) => {
-            let entry = |entry| shape::content::entry(call.state, repository, &reference, entry);
+            let entry = |entry| shape::content::listed(call.state, repository, &reference, entry);
             ok(Value::Array(entries.iter().map(entry).collect()))
         }
+        tree::Found::Submodule(entry) => ok(shape::content::entry(
+            call.state, repository, &reference, &entry,
+        )),
     }
 }

@@ -256,7 +256,9 @@ fn fit(template: &[&'static str], segments: &[&str]) -> Option<Params> {
     } else {
         1
     };
-    if longest == 0 || segments.len() < longest {
+    // The root of a repository is a path too, of no segments.
+    let shortest = usize::from(name != "path");
+    if longest < shortest || segments.len() < longest {
         return None;
     }
     let (mine, others) = segments.split_at(longest);
@@ -309,6 +311,14 @@ mod tests {
             params.contains(&("ref", "patchfleet/x".to_owned())),
             "{params:?}"
         );
+    }
+
+    #[test]
+    fn the_root_of_a_repository_is_a_path() {
+        for path in ["/repos/o/r/contents", "/repos/o/r/contents/"] {
+            let params = params_of("GET", path);
+            assert!(params.contains(&("path", String::new())), "{params:?}");
+        }
     }
 
     #[test]

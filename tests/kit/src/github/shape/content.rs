@@ -41,7 +41,16 @@ fn wrapped(content: &[u8]) -> String {
     text
 }
 
-/// An entry of a folder.
+/// An entry of a folder. Submodules are listed as files, as on GitHub.
+pub(crate) fn listed(state: &State, of: &Repository, reference: &str, entry: &Entry) -> Value {
+    let mut body = self::entry(state, of, reference, entry);
+    if entry.kind == "submodule" {
+        body["type"] = json!("file");
+    }
+    body
+}
+
+/// What lies at a path, without its content.
 pub(crate) fn entry(state: &State, of: &Repository, reference: &str, entry: &Entry) -> Value {
     let (api, html) = (api_url(state, of), html_url(state, of));
     let (path, sha) = (&entry.path, &entry.sha);
@@ -53,7 +62,8 @@ pub(crate) fn entry(state: &State, of: &Repository, reference: &str, entry: &Ent
     };
     let html = format!("{html}/{page}/{reference}/{path}");
     let git = format!("{api}/git/{git}/{sha}");
-    let download = (entry.kind == "file").then(|| html.replacen("/blob/", "/raw/", 1));
+    let download =
+        matches!(entry.kind, "file" | "symlink").then(|| html.replacen("/blob/", "/raw/", 1));
     json!({
         "type": entry.kind,
         "name": path.rsplit('/').next(),
