@@ -259,7 +259,6 @@ impl GitError {
             Talk::Fetch | Talk::Push if finished.timed_out => Self::Unavailable {
                 reason: format!("no end after {} s", finished.duration.as_secs()),
             },
-            Talk::Fetch | Talk::Push if any(UNAVAILABLE) => Self::Unavailable { reason },
             Talk::Fetch | Talk::Push if may_pass(&lower) => Self::Refused {
                 url: url.to_owned(),
                 is_push: talk == Talk::Push,
@@ -270,6 +269,7 @@ impl GitError {
                 url: url.to_owned(),
                 reason,
             },
+            Talk::Fetch | Talk::Push if any(UNAVAILABLE) => Self::Unavailable { reason },
             Talk::Fetch | Talk::Push if any(HOST) => Self::host(what, reason),
             Talk::Push => Self::PushRefused { reason },
             Talk::Fetch if any(UNREADABLE) => Self::CloneFailed {
@@ -356,4 +356,128 @@ fn said(finished: &Finished) -> String {
         return format!("no end after {} s", finished.duration.as_secs());
     }
     lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn classified(talk: Talk, said: &str) -> Failure {
+        let remote = Remote::new("https://github.test/acme/orders.git", None).unwrap();
+        let finished = Finished {
+            returncode: Some(128),
+            signal: None,
+            stdout: Vec::new(),
+            stderr: said.as_bytes().to_vec(),
+            stdout_dropped: 0,
+            stderr_dropped: 0,
+            duration: Duration::ZERO,
+            timed_out: false,
+        };
+        GitError::classify("git", talk, Some(&remote), &finished).into_failure()
+    }
+
+    /// What git says of a 403 with these words of the remote's.
+    fn forbidden(words: &str) -> String {
+        format!(
+            "remote: {words}\nfatal: unable to access 'https://github.test/acme/orders.git/': \
+             The requested URL returned error: 403"
+        )
+    }
+
+    #[test]
+    fn a_refusal_that_may_be_taken_back_is_worth_another_try_and_a_missing_right_is_not() {
+        for (talk, kind) in [
+            (Talk::Fetch, FailureKind::CloneFailed),
+            (Talk::Push, FailureKind::PushRefused),
+        ] {
+            for words in [
+                "The `acme' organization has an IP allow list enabled, and 192.0.2.1 is not permitted \
+                 to access this repository.",
+                "Your account is suspended. Please visit https://support.github.com for more information.",
+                "This repository has been locked for migration.",
+                "",
+            ] {
+                let failure = classified(talk, &forbidden(words));
+                assert_eq!((failure.kind, failure.retryable), (kind, true), "{words}");
+                assert!(
+                    failure.message.contains("github.test/acme/orders"),
+                    "{failure:?}"
+                );
+                assert!(failure.message.contains(words), "{failure:?}");
+            }
+            for words in [
+                "Write access to repository not granted.",
+                "Permission to acme/orders.git denied to bot.",
+                "This repository was archived so it is read-only.",
+                "The `acme' organization has enabled or enforced SAML SSO.",
+                "Access to this repository has been disabled by GitHub staff.",
+            ] {
+                let failure = classified(talk, &forbidden(words));
+                assert_eq!((failure.kind, failure.retryable), (kind, false), "{words}");
+                assert!(failure.message.contains(words), "{failure:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_known_here_is_no_fault_of_ours() {
+        for said in [
+            "fatal: protocol error: bad line length character: <htm",
+            "fatal: the remote end sent something odd",
+            "",
+        ] {
+            let failure = classified(Talk::Fetch, said);
+            let expected = (FailureKind::RemoteUnavailable, true);
+            assert_eq!((failure.kind, failure.retryable), expected, "{said}");
+            let names = failure
+                .message
+                .contains("https://github.test/acme/orders.git");
+            assert!(names && failure.message.contains(said), "{failure:?}");
+        }
+        for said in [
+            "error: cannot lock ref 'refs/heads/x': Unable to create '/x.lock': File exists",
+            "fatal: unable to write sha1 filename /x: Permission denied",
+            "fatal: write error: No space left on device",
+        ] {
+            for talk in [Talk::Fetch, Talk::Local] {
+                let failure = classified(talk, said);
+                assert_eq!(failure.kind, FailureKind::HostFault, "{said}");
+                assert!(failure.message.contains(said), "{failure:?}");
+            }
+        }
+        for said in [
+            "CONNECT tunnel failed, response 403",
+            "Received HTTP code 407 from proxy after CONNECT",
+        ] {
+            let failure = classified(Talk::Push, &format!("fatal: unable to access: {said}"));
+            assert_eq!(failure.kind, FailureKind::RemoteUnavailable, "{said}");
+        }
+    }
+
+    #[test]
+    fn a_local_fault_is_the_hosts_unless_it_can_only_be_the_repositorys() {
+        let odd = || GitError::other("checking out", "the object 1234 is no blob");
+        let failure = odd().into_failure();
+        assert_eq!(
+            (failure.kind, failure.retryable),
+            (FailureKind::HostFault, true)
+        );
+        let failure = odd().of_repository().into_failure();
+        assert_eq!(
+            (failure.kind, failure.retryable),
+            (FailureKind::RepositoryUnusable, false)
+        );
+        assert!(
+            failure.message.contains("the object 1234 is no blob"),
+            "{failure:?}"
+        );
+        let full = GitError::host("checking out", "No space left on device");
+        assert_eq!(
+            full.of_repository().into_failure().kind,
+            FailureKind::HostFault
+        );
+    }
 }

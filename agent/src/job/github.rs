@@ -31,18 +31,19 @@ impl TaskGitHub {
     /// A client with a fresh token.
     async fn client(&self) -> Result<GitHub, Failure> {
         let token = self.reporter.token(CredentialScope::Publish).await?;
-        let api_url = token
-            .api_url
-            .parse()
-            .map_err(|error| no_client(&format!("`{}` is no address: {error}", token.api_url)))?;
-        let credentials = Credentials::Token(token.secret);
-        let client = GitHub::new(GitHubOptions {
-            api_url,
-            credentials,
-        });
-        let client = client.map_err(|error| no_client(&error.to_string()))?;
-        Ok(client.with_priority(RequestPriority::Agent))
+        client_for(&token.api_url, token.secret)
     }
+}
+
+fn client_for(api_url: &str, token: SecretString) -> Result<GitHub, Failure> {
+    let address = api_url.parse();
+    let options = GitHubOptions {
+        api_url: address
+            .map_err(|error| no_client(&format!("`{api_url}` is no address: {error}")))?,
+        credentials: Credentials::Token(token),
+    };
+    let client = GitHub::new(options).map_err(|error| no_client(&error.to_string()))?;
+    Ok(client.with_priority(RequestPriority::Agent))
 }
 
 /// This host can't ask GitHub at all: its proxies, its certificates, or the address that it was given.
@@ -134,5 +135,15 @@ mod tests {
         let failure = refused(&unknown);
         assert_eq!(failure.kind, FailureKind::RemoteUnavailable);
         assert!(failure.retryable);
+    }
+
+    #[tokio::test]
+    async fn a_host_that_can_not_ask_github_is_at_fault_itself() {
+        for address in ["", "api.github.test", "ftp://api.github.test"] {
+            let failure = client_for(address, "secret".to_owned().into()).unwrap_err();
+            assert_eq!(failure.kind, FailureKind::HostFault, "{address:?}");
+            assert!(failure.message.contains(address), "{failure:?}");
+        }
+        assert!(client_for("https://api.github.test", "secret".to_owned().into()).is_ok());
     }
 }

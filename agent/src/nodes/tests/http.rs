@@ -87,6 +87,35 @@ async fn a_repository_that_may_not_be_read_is_a_typed_failure() {
 }
 
 #[tokio::test]
+async fn a_push_that_is_refused_for_now_is_waited_for_and_nothing_is_done_twice() {
+    let (simulator, mut rig) = private().await;
+    let words = "The `acme' organization has an IP allow list enabled.";
+    let push = Matcher::containing("GET", "service=git-receive-pack");
+    simulator.fault(push, Fault::Refusal(403, words), 1);
+    rig.run().await.unwrap();
+    let log = rig.log();
+    assert!(
+        log.contains("refuses for now: remote: The `acme' organization"),
+        "{log}"
+    );
+    assert!(log.contains("tried again in 5 s"), "{log}");
+    assert_eq!(rig.desk.drafts.lock().unwrap().len(), 1);
+    assert_eq!(simulator.request_count("POST", "git-receive-pack"), 1);
+}
+
+#[tokio::test]
+async fn a_clone_that_is_refused_for_now_is_worth_another_try() {
+    let (simulator, rig) = private().await;
+    simulator.fault(Matcher::containing("*", ".git/"), Fault::Status(403), 1);
+    let failure = rig.prepare(1).await.unwrap_err();
+    assert_eq!(
+        (failure.kind, failure.retryable),
+        (FailureKind::CloneFailed, true)
+    );
+    rig.prepare(2).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_remote_that_is_away_may_come_back() {
     let (simulator, rig) = private().await;
     simulator.fault(Matcher::containing("*", ".git/"), Fault::Status(503), 1);

@@ -92,7 +92,7 @@ async fn a_mirror_that_is_sound_is_not_cloned_anew_for_a_fault_of_the_host() {
     let failure = bench.prepare(&checkout).await.unwrap_err();
     assert_eq!(
         (failure.kind, failure.retryable),
-        (FailureKind::Internal, true)
+        (FailureKind::HostFault, true)
     );
     assert_eq!(versions(&bench), before);
 }
