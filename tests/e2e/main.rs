@@ -27,5 +27,6 @@ mod sandbox;
 mod second_models;
 mod secrets;
 mod simulator;
+mod specialists;
 mod traces;
 mod world;

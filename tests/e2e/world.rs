@@ -284,6 +284,31 @@ impl World {
         self.others.push(process.unwrap());
     }
 
+    /// Starts one more agent, of that type and named after it, and waits until it is there.
+    pub(crate) async fn start_specialist(&mut self, agent_type: &str) {
+        let config = settings::specialist(self, agent_type);
+        let process = Process::start(Start {
+            program: Path::new(env!("CARGO_BIN_EXE_patchfleet")),
+            name: "specialist",
+            args: ["agent", "--config", &config].map(str::to_owned).into(),
+            secrets: self.keys.for_agent(),
+            folder: self.folder(),
+        });
+        self.others.push(process.unwrap());
+        let look = async || {
+            let list = self.get("api/v1/agents").await?;
+            let is_there = |agent: &serde_json::Value| {
+                agent["agent_type"] == agent_type && agent["state"] == "idle"
+            };
+            list["agents"]
+                .as_array()?
+                .iter()
+                .any(is_there)
+                .then_some(())
+        };
+        self.eventually("the specialist", look).await;
+    }
+
     /// Ends a part as a power cut would.
     pub(crate) async fn kill(&mut self, part: Part) {
         self.take(part).kill().await;

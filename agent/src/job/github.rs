@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use chrono::Utc;
 use patchfleet_domain::outcome::{Failure, FailureKind, PullRequestRef};
-use patchfleet_domain::{Phase, RepositoryName};
+use patchfleet_domain::{AttemptNumber, Phase, RepositoryName};
 use patchfleet_github::{
     Credentials, GitHub, GitHubError, GitHubOptions, NewPullRequest, RequestPriority,
 };
@@ -63,7 +63,10 @@ impl PullRequests for TaskGitHub {
     }
 
     async fn ensure(&self, draft: PullRequestDraft) -> Result<PullRequestRef, Failure> {
-        let mark = format!("<!-- patchfleet:task:{} -->", self.reporter.work().task);
+        let work = self.reporter.work();
+        let mark = format!("<!-- patchfleet:task:{} -->", work.task);
+        // Nothing of this task's can be there, and no open one of the branch.
+        let mut is_first = draft.is_new_branch && work.attempt == AttemptNumber(1);
         let new = NewPullRequest {
             title: draft.title,
             body: self.reporter.hide_paths(&draft.body),
@@ -75,8 +78,14 @@ impl PullRequests for TaskGitHub {
         let pull = loop {
             // A token may end while a limit lasts.
             let client = self.client().await?;
-            let ensured = client.ensure_pull_request(&self.repository, &new, &mark);
-            let error = match ensured.await {
+            let ensured = if std::mem::take(&mut is_first) {
+                let ensuring = client.ensure_first_pull_request(&self.repository, &new, &mark);
+                ensuring.await
+            } else {
+                let ensuring = client.ensure_pull_request(&self.repository, &new, &mark);
+                ensuring.await
+            };
+            let error = match ensured {
                 Ok(pull) => break pull,
                 Err(error) => error,
             };

@@ -67,6 +67,8 @@ pub struct PullRequestDraft {
     pub base: String,
     /// Opened as a draft.
     pub draft: bool,
+    /// The branch was not there before it was pushed just now.
+    pub is_new_branch: bool,
 }
 
 /// What GitHub does for a task.
@@ -92,6 +94,8 @@ struct Candidate {
     results: Option<TestResults>,
     /// Where the base branch stood when it was not followed any further.
     newer_base: Option<ObjectId>,
+    /// The branch was not there before the push.
+    is_new_branch: bool,
 }
 
 impl Candidate {
@@ -138,6 +142,7 @@ impl Node for Publish {
         });
         let mut draft = pull_request::of(&deps.task, &summary, deps.publishing.draft);
         draft.base.clone_from(&candidate.base_branch);
+        draft.is_new_branch = candidate.is_new_branch;
         let pull_request = deps
             .publishing
             .pull_requests
@@ -208,6 +213,7 @@ impl Publish {
             commit,
             results,
             newer_base: None,
+            is_new_branch: false,
         })
     }
 
@@ -271,9 +277,11 @@ impl Publish {
             pushes += 1;
             if let Some(commit) = standing.published(deps, candidate).await? {
                 candidate.commit = commit;
+                candidate.is_new_branch = false;
                 return Ok(());
             }
             let head = standing.head.as_ref();
+            candidate.is_new_branch = head.is_none();
             match repository
                 .push(&remote, &candidate.commit, &deps.task.branch, head)
                 .await

@@ -137,9 +137,13 @@ impl Scene {
         }
     }
 
-    /// How many requests to the REST interface counted against the hour's limit.
+    /// How many requests for the task counted against the hour's limit. Each start of a coordinator makes
+    /// one more, to know as whom it acts.
     pub(super) fn requests(&self) -> usize {
-        let counts = |it: &&RequestRecord| !it.path.contains(".git/") && it.status != Some(304);
+        let counts = |it: &&RequestRecord| {
+            let of_task = it.path.starts_with("/repos/") && !it.path.contains(".git/");
+            of_task && it.status != Some(304)
+        };
         self.github.requests().iter().filter(counts).count()
     }
 

@@ -44,6 +44,25 @@ impl GitHub {
         }
     }
 
+    /// The same where nothing of the mark, and no pull request of the branch, can be there yet: GitHub need
+    /// not be asked first. What it answers settles whether it was asked for before all the same.
+    ///
+    /// # Errors
+    /// What GitHub answers.
+    pub async fn ensure_first_pull_request(
+        &self,
+        repository: &RepositoryName,
+        new: &NewPullRequest,
+        mark: &str,
+    ) -> GitHubResult<PullRequest> {
+        match self.open(repository, &marked(new, mark)).await {
+            Err(error) if left_open(&error) => {
+                self.ensure_pull_request(repository, new, mark).await
+            }
+            result => result,
+        }
+    }
+
     async fn try_ensure(
         &self,
         repository: &RepositoryName,
@@ -65,6 +84,14 @@ impl GitHub {
                 result => return result,
             }
         }
+        self.open(repository, wanted).await
+    }
+
+    async fn open(
+        &self,
+        repository: &RepositoryName,
+        wanted: &NewPullRequest,
+    ) -> GitHubResult<PullRequest> {
         match self.create_pull_request(repository, wanted).await {
             // Private repositories of some plans have none.
             Err(error) if wanted.draft && says_no_drafts(&error) => {

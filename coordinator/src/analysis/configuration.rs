@@ -1,8 +1,8 @@
 //! What repositories say of themselves in `.patchfleet.yaml`, read when their tasks are analyzed.
 //!
-//! A repository is asked once for all of its tasks that are analyzed together: for the names in the root
-//! of its default branch, which costs nothing of GitHub's limit while nothing there has changed, and
-//! for the file only when it is another one than before. A GitHub that does not say it holds nobody up: the
+//! A repository is asked once for all of its tasks that are analyzed together: for the file that it had last,
+//! or for the names in the root of its default branch when it had none, both of which cost nothing of
+//! GitHub's limit while nothing there has changed. A GitHub that does not say it holds nobody up: the
 //! agent reads the file too, and refuses a mistake then.
 //!
 //! Absent: what only an agent can judge, such as the hosts that its operator allows.
@@ -15,15 +15,15 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use lru::LruCache;
 use patchfleet_domain::{AgentType, RepositoryName, Task};
-use patchfleet_github::{ContentKind, FolderEntry, GitHub, GitHubError, RequestPriority};
+use patchfleet_github::{ContentKind, GitHub, GitHubError, RequestPriority};
 use patchfleet_repository::{ConfigError, FILES, Found, RepositoryConfig};
 
 /// How many repositories are asked at once.
 const CONCURRENT: usize = 16;
 /// How long a repository may take to answer: its tasks, and all that are analyzed with them, wait.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How many files are remembered.
-const REMEMBERED: NonZeroUsize = NonZeroUsize::new(256).expect("a constant above zero");
+/// Of how many repositories it is remembered which file they had.
+const REMEMBERED: NonZeroUsize = NonZeroUsize::new(4096).expect("a constant above zero");
 
 /// What a repository says.
 #[derive(Debug, Clone, Default)]
@@ -49,15 +49,15 @@ pub struct ReadFile {
     text: String,
 }
 
-/// Files by repository, name and hash.
-type Remembered =
-    LruCache<(RepositoryName, &'static str, String), Result<Arc<ReadFile>, ConfigError>>;
+/// What a file that is there comes to.
+type Read = Result<Arc<ReadFile>, ConfigError>;
 
 /// The files of all repositories.
 #[derive(Debug)]
 pub struct Configurations {
     github: GitHub,
-    files: Mutex<Remembered>,
+    /// The name of the file that a repository had last, if it had one.
+    places: Mutex<LruCache<RepositoryName, Option<&'static str>>>,
 }
 
 impl ReadFile {
@@ -95,7 +95,7 @@ impl Configurations {
     pub fn new(github: GitHub) -> Self {
         Self {
             github: github.with_priority(RequestPriority::Agent),
-            files: Mutex::new(LruCache::new(REMEMBERED)),
+            places: Mutex::new(LruCache::new(REMEMBERED)),
         }
     }
 
@@ -122,6 +122,31 @@ impl Configurations {
     }
 
     async fn read(&self, repository: &RepositoryName) -> Result<Configuration, GitHubError> {
+        let last = self.places().get(repository).copied();
+        let read = match last.unwrap_or(Some(FILES[0])) {
+            Some(name) => match self.file(repository, name).await {
+                // Or a folder, which is no file's answer.
+                Err(GitHubError::NotFound | GitHubError::Unexpected { .. }) => {
+                    self.found(repository).await?
+                }
+                file => Some((name, file?)),
+            },
+            None => self.found(repository).await?,
+        };
+        let name = read.as_ref().map(|(name, _)| *name);
+        self.places().put(repository.clone(), name);
+        Ok(match read {
+            None => Configuration::Absent,
+            Some((_, Ok(file))) => Configuration::File(file),
+            Some((_, Err(error))) => Configuration::Wrong(error),
+        })
+    }
+
+    /// The file, wherever it is.
+    async fn found(
+        &self,
+        repository: &RepositoryName,
+    ) -> Result<Option<(&'static str, Read)>, GitHubError> {
         let entries = self.github.root_entries(repository).await?;
         let at = |name: &'static str| {
             let entry = entries.iter().find(|entry| entry.name == name);
@@ -129,40 +154,32 @@ impl Configurations {
         };
         let present: Vec<_> = FILES.into_iter().filter_map(at).collect();
         let (name, entry) = match present[..] {
-            [] => return Ok(Configuration::Absent),
+            [] => return Ok(None),
             [one] => one,
-            _ => return Ok(Configuration::Wrong(ConfigError::doubled())),
+            _ => return Ok(Some((FILES[0], Err(ConfigError::doubled())))),
         };
-        let file = match ConfigError::check_place(name, found(entry.kind, entry.size)) {
-            Ok(()) => self.file(repository, (name, entry)).await?,
+        let read = match ConfigError::check_place(name, found(entry.kind, entry.size)) {
+            Ok(()) => self.file(repository, name).await?,
             Err(error) => Err(error),
         };
-        Ok(file.map_or_else(Configuration::Wrong, Configuration::File))
+        Ok(Some((name, read)))
     }
 
-    /// A file of that content.
+    /// A file of that name.
     async fn file(
         &self,
         repository: &RepositoryName,
-        (name, entry): (&'static str, &FolderEntry),
-    ) -> Result<Result<Arc<ReadFile>, ConfigError>, GitHubError> {
-        let key = |sha: &String| (repository.clone(), name, sha.clone());
-        if let Some(known) = self.remembered().get(&key(&entry.sha)) {
-            return Ok(known.clone());
-        }
+        name: &'static str,
+    ) -> Result<Read, GitHubError> {
         let content = self.github.root_file(repository, name).await?;
         let size = content.bytes.len() as u64;
-        // Lists show submodules as files.
         let read = ConfigError::check_place(name, found(content.kind, size))
-            .and_then(|()| ReadFile::of(name, &content.bytes))
-            .map_err(|error| error.in_file(name));
-        // Of what was read, which may be newer than the list.
-        self.remembered().put(key(&content.sha), read.clone());
-        Ok(read)
+            .and_then(|()| ReadFile::of(name, &content.bytes));
+        Ok(read.map_err(|error| error.in_file(name)))
     }
 
-    fn remembered(&self) -> MutexGuard<'_, Remembered> {
-        self.files.lock().unwrap_or_else(PoisonError::into_inner)
+    fn places(&self) -> MutexGuard<'_, LruCache<RepositoryName, Option<&'static str>>> {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

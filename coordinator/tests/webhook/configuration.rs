@@ -1,9 +1,11 @@
 //! What a repository says in `.patchfleet.yaml`, and which agent its tasks are for.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
 use patchfleet_coordinator::analysis::{self, AnalysisPolicy, Configurations};
+use patchfleet_coordinator::cache::Cache;
 use patchfleet_coordinator::store::Commanded;
 use patchfleet_domain::{FailureKind, Task, TaskState};
 use patchfleet_testkit::github::{Fault, Matcher, git};
@@ -18,7 +20,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 async fn analyzing() -> Result<(Scene, JoinSet<()>)> {
     let scene = Scene::start().await?;
     scene.connect();
-    let configurations = Configurations::new(github(&scene.simulator)?);
+    let kept = Arc::new(Cache::default());
+    let configurations = Configurations::new(github(&scene.simulator)?.kept_by(kept));
     let mut running = JoinSet::new();
     running.spawn(analysis::run(
         scene.store.clone(),
@@ -129,20 +132,12 @@ async fn a_mistake_is_told_with_its_place_before_an_agent_is_asked_and_mended_by
             ".patchfleet.yml, line 2, column 1: unknown field `agenttype`",
         ),
         (
-            "cp .patchfleet.yml .patchfleet.yaml",
-            ".patchfleet.yml: there is a .patchfleet.yaml too",
-        ),
-        (
-            "git rm -q -f .patchfleet.yaml; head -c 300000 /dev/zero > .patchfleet.yml",
+            "head -c 300000 /dev/zero > .patchfleet.yml",
             ".patchfleet.yml: it has 300000 bytes; at most 262144 are read",
         ),
         (
             "printf 'agent_type: caf\\351' > .patchfleet.yml",
             ".patchfleet.yml, line 1, column 16: it is not UTF-8",
-        ),
-        (
-            "rm .patchfleet.yml; ln -s README.md .patchfleet.yml",
-            ".patchfleet.yml: it is a symbolic link",
         ),
         (
             "rm .patchfleet.yml; mkdir .patchfleet.yaml; echo > .patchfleet.yaml/a",
@@ -195,28 +190,49 @@ async fn a_github_that_does_not_say_it_holds_nobody_up() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_is_read_once_for_each_content_of_it() -> Result<()> {
+async fn a_repository_costs_one_request_while_it_says_the_same() -> Result<()> {
     let (scene, _running) = analyzing().await?;
-    let contents = |name: &str| {
-        scene
-            .simulator
-            .request_count("GET", &format!("/contents/{name}"))
+    // Those that count against the limit.
+    let counted = || {
+        let requests = scene.simulator.requests().into_iter();
+        let requests = requests.filter(|it| it.path.contains("/contents"));
+        requests.filter(|it| it.status != Some(304)).count()
     };
-    analyzed(&scene, &["patchfleet"]).await?;
-    assert_eq!(
-        contents(""),
-        1,
-        "a repository without a file costs one request"
-    );
+    for expected in [2, 2, 2] {
+        analyzed(&scene, &["patchfleet"]).await?;
+        assert_eq!(counted(), expected, "of one without a file");
+    }
     commit(&scene, "echo 'agent_type: database' > .patchfleet.yaml").await?;
-    for _ in 0..3 {
+    for expected in [4, 4, 4] {
         analyzed(&scene, &["patchfleet"]).await?;
+        assert_eq!(counted(), expected, "of one that has a file by now");
     }
-    assert_eq!(contents(".patchfleet.yaml"), 1);
-    commit(&scene, "echo 'agent_type: backend' > .patchfleet.yaml").await?;
-    for _ in 0..3 {
-        analyzed(&scene, &["patchfleet"]).await?;
+    for (script, wanted, expected) in [
+        (
+            "echo 'agent_type: backend' > .patchfleet.yaml",
+            "backend",
+            5,
+        ),
+        (
+            "echo 'agent_type: testing' > .patchfleet.yaml",
+            "testing",
+            6,
+        ),
+    ] {
+        commit(&scene, script).await?;
+        for _ in 0..2 {
+            let task = analyzed(&scene, &["patchfleet"]).await?;
+            assert_eq!((agent_type(&task), counted()), (wanted, expected));
+        }
     }
-    assert_eq!(contents(".patchfleet.yaml"), 2);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_repository_with_a_file_costs_one_request() -> Result<()> {
+    let (scene, _running) = analyzing().await?;
+    commit(&scene, "echo 'agent_type: database' > .patchfleet.yaml").await?;
+    analyzed(&scene, &["patchfleet"]).await?;
+    assert_eq!(scene.simulator.request_count("GET", "/contents"), 1);
     Ok(())
 }

@@ -67,7 +67,7 @@ pub(crate) async fn issue_to_pull_request(program: &Path) -> anyhow::Result<()> 
     distribution(
         "github_requests_per_task",
         requests,
-        "from label to merge, those that count against the hour's limit; one of them is the process's own",
+        "from label to merge, those that count against the hour's limit",
     );
     value(
         "agent_rss_mb",

@@ -170,6 +170,15 @@ pub(super) fn agent_beside(world: &World, id: &str, command: &str) -> String {
     write(world.folder(), id, &json!({"agents": [agent]}))
 }
 
+/// Writes the file of an agent of that type, named after it.
+pub(super) fn specialist(world: &World, agent_type: &str) -> String {
+    let mut agent = agent_tree(world);
+    agent["id"] = json!(format!("{agent_type}-1"));
+    agent["type"] = json!(agent_type);
+    agent.as_object_mut().unwrap().remove("http");
+    write(world.folder(), agent_type, &json!({"agents": [agent]}))
+}
+
 fn trace(world: &World, tree: &mut Value) {
     if let Some(endpoint) = &world.plan.traces {
         tree["traces"] = json!({"endpoint": endpoint});

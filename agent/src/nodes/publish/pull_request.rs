@@ -40,6 +40,7 @@ pub(super) fn of(task: &TaskFacts, summary: &Summary, draft: bool) -> PullReques
         head: task.branch.clone(),
         base: task.default_branch.clone(),
         draft,
+        is_new_branch: false,
     }
 }
 

@@ -28,6 +28,43 @@ async fn ensure(scene: &Scene, title: &str) -> Result<PullRequest, GitHubError> 
         .await
 }
 
+/// For a branch that was not there before.
+async fn ensure_first(scene: &Scene, title: &str) -> Result<PullRequest, GitHubError> {
+    let new = wanted(title);
+    let github = &scene.github;
+    let ensured = github.ensure_first_pull_request(&scene.repository, &new, MARK);
+    ensured.await
+}
+
+#[tokio::test]
+async fn the_first_one_costs_one_request_and_is_not_doubled_either() -> Result<()> {
+    let scene = Scene::start().await?;
+    let first = ensure_first(&scene, "one").await?;
+    assert!(first.draft && first.body.contains(MARK));
+    assert_eq!(scene.simulator.request_count("GET", "/pulls"), 0);
+    // There is one all the same.
+    let again = ensure_first(&scene, "two").await?;
+    assert_eq!((again.number, again.title.as_str()), (first.number, "two"));
+    for fault in [Fault::Cut, Fault::Malformed, Fault::Status(502)] {
+        let scene = Scene::start().await?;
+        let creation = Matcher::regex("POST", "/pulls$")?;
+        scene.simulator.fault(creation, fault, 1);
+        let made = ensure_first(&scene, "one").await?;
+        let all = scene.simulator.pulls(REPOSITORY)?;
+        assert_eq!(all.len(), 1, "{fault:?}");
+        assert_eq!(all[0].number, made.number);
+    }
+    let scene = Scene::start().await?;
+    let creation = Matcher::regex("POST", "/pulls$")?;
+    let words = "Draft pull requests are not supported in this repository.";
+    scene
+        .simulator
+        .fault(creation, Fault::Refusal(422, words), 1);
+    let opened = ensure_first(&scene, "one").await?;
+    assert!(!opened.draft && opened.body.contains(MARK), "{opened:?}");
+    Ok(())
+}
+
 #[tokio::test]
 async fn an_open_one_is_updated() -> Result<()> {
     let scene = Scene::start().await?;
