@@ -221,57 +221,6 @@ async fn what_root_checks_out_belongs_to_whom_the_work_tree_belongs_to() {
     assert_eq!(root.join("b").metadata().unwrap().uid(), 65534);
 }
 
-/// What another user left where the agent is not root, as a container's users may.
-#[tokio::test]
-async fn what_can_not_be_read_is_named_and_whoever_left_it_is_at_fault() {
-    if !nix::unistd::geteuid().is_root() {
-        return;
-    }
-    for (script, said) in [
-        (
-            "echo x > secret; chmod 600 secret",
-            "`secret` is another user's",
-        ),
-        ("echo x > a; chmod 600 a", "`a` is another user's"),
-        (
-            "mkdir dir; echo x > dir/b; chmod 700 dir",
-            "`dir` is another user's",
-        ),
-        (
-            "mkdir -p deep/dir; ln -s x deep/dir/l; chmod 711 deep/dir",
-            "`deep/dir` is another user's",
-        ),
-        (
-            "echo x > .gitignore; chmod 600 .gitignore",
-            "is another user's",
-        ),
-    ] {
-        let (folder, store, _) = checked_out("echo a > a; git add -A").await;
-        let open = format!("chmod -R a+rwX {}", folder.path().display());
-        for script in [open.as_str(), script] {
-            let spawn = Spawn::new("sh", &folder.path().join("work")).args(["-ec", script]);
-            let finished = spawn.run(&CancellationToken::new()).await.unwrap();
-            assert!(finished.succeeded(), "{}", finished.stderr_text());
-        }
-        let error = std::thread::spawn(move || {
-            // Of this thread, and of those that it starts.
-            nix::unistd::setfsuid(nix::unistd::Uid::from_raw(65534));
-            let runtime = tokio::runtime::Builder::new_current_thread().build();
-            runtime.unwrap().block_on(store.snapshot()).unwrap_err()
-        });
-        let failure = error.join().unwrap().into_failure();
-        assert_eq!(
-            failure.kind,
-            patchfleet_domain::FailureKind::DraftFailed,
-            "{failure:?}"
-        );
-        assert!(
-            !failure.retryable && failure.message.contains(said),
-            "{failure:?}"
-        );
-    }
-}
-
 /// A tree of one entry, of whatever name.
 fn tree_with(store: &Repository, name: &[u8], (mode, id): (&str, git2::Oid)) -> git2::Oid {
     let repository = git2::Repository::open_bare(store.dir()).unwrap();

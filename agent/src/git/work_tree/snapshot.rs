@@ -160,13 +160,7 @@ impl Taking<'_> {
         }
         let content = match self.read(path, found.kind) {
             Ok(content) => content,
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                return Ok(Err(UNREADABLE.to_owned()));
-            }
-            Err(error) => {
-                let path = String::from_utf8_lossy(path);
-                return Err(GitError::host(SNAPSHOT, format!("`{path}`: {error}")));
-            }
+            Err(error) => return not_read(path, &error),
         };
         if found.kind == Kind::Link {
             let id = self.repository.blob(&content);
@@ -238,6 +232,15 @@ impl Taking<'_> {
     }
 }
 
+/// Of a file that can't be read: what is wrong with it, or with the host.
+fn not_read(path: &[u8], error: &io::Error) -> Result<Taken, GitError> {
+    if error.kind() == io::ErrorKind::PermissionDenied {
+        return Ok(Err(UNREADABLE.to_owned()));
+    }
+    let path = String::from_utf8_lossy(path);
+    Err(GitError::host(SNAPSHOT, format!("`{path}`: {error}")))
+}
+
 /// Why a changed file can't be stored as its attributes want it.
 fn unfit(said: &Said, content: &[u8]) -> Option<String> {
     if let Some(filter) = &said.filter
@@ -270,4 +273,30 @@ fn refuse(strange: &[(Vec<u8>, String)]) -> Result<(), GitError> {
         let _ = write!(reason, "; and {} more", strange.len() - NAMED);
     }
     Err(GitError::Unfit { reason })
+}
+
+#[cfg(test)]
+mod tests {
+    use patchfleet_domain::FailureKind;
+
+    use super::*;
+
+    #[test]
+    fn what_another_user_left_unreadable_is_named_and_the_drafts_fault() {
+        let denied = io::Error::from(io::ErrorKind::PermissionDenied);
+        let what = not_read(b"dir/a", &denied).unwrap().unwrap_err();
+        let failure = refuse(&[(b"dir/a".to_vec(), what)])
+            .unwrap_err()
+            .into_failure();
+        let expected = (FailureKind::DraftFailed, false);
+        assert_eq!((failure.kind, failure.retryable), expected, "{failure:?}");
+        assert!(
+            failure.message.contains("`dir/a` is another user's"),
+            "{failure:?}"
+        );
+        let broken = io::Error::from_raw_os_error(5);
+        let failure = not_read(b"dir/a", &broken).unwrap_err().into_failure();
+        assert_eq!(failure.kind, FailureKind::HostFault, "{failure:?}");
+        assert!(failure.message.contains("`dir/a`"), "{failure:?}");
+    }
 }

@@ -415,3 +415,21 @@ fn is_cache(folder: &Folder, below: &Below) -> io::Result<bool> {
         _ => Ok(false),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_that_can_not_be_read_is_named() {
+        let denied = || io::Error::from(io::ErrorKind::PermissionDenied);
+        let mut found = Found::default();
+        found.refuse_folder(b"a/b/".to_vec(), denied()).unwrap();
+        assert_eq!(found.strange, [(b"a/b".to_vec(), UNREADABLE.to_owned())]);
+        // The work tree itself is the host's.
+        assert!(found.refuse_folder(Vec::new(), denied()).is_err());
+        let broken = io::Error::from_raw_os_error(5);
+        let error = found.refuse_folder(b"a/b/".to_vec(), broken).unwrap_err();
+        assert!(error.to_string().starts_with("`a/b`: "), "{error}");
+    }
+}
