@@ -252,13 +252,7 @@ impl CliDraft<'_> {
             }),
             Err(SandboxError::NotRun(SpawnError::Cancelled)) => Err(DraftError::Interrupted),
             Err(left @ SandboxError::Left { .. }) => Err(DraftError::Left(left)),
-            Err(SandboxError::NotRun(SpawnError::NotFound { program }))
-                if self.profile.is_some() =>
-            {
-                let profile = self.profile.unwrap_or(Profile::ClaudeCode);
-                Err(DraftError::NotInstalled { program, profile })
-            }
-            Err(other) => Err(DraftError::NotRun(other)),
+            Err(error) => Err(self.not_run(error)),
             Ok(ran) => {
                 if let Some(limit) = &ran.exceeded {
                     (surroundings.on_line)(&format!("the draft command met a limit: {limit}"));
@@ -290,6 +284,15 @@ impl CliDraft<'_> {
                 shell.into_iter().chain(words).collect()
             }
             None => words.collect(),
+        }
+    }
+
+    fn not_run(&self, error: SandboxError) -> DraftError {
+        match (error, self.profile) {
+            (SandboxError::NotRun(SpawnError::NotFound { program }), Some(profile)) => {
+                DraftError::NotInstalled { program, profile }
+            }
+            (error, _) => DraftError::NotRun(error),
         }
     }
 

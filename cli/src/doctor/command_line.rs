@@ -1,6 +1,5 @@
 //! Whether a coding command line with a profile is there, and new enough.
 
-use std::cmp::Ordering;
 use std::path::Path;
 use std::time::Duration;
 
@@ -60,7 +59,7 @@ fn is_older(version: &str, oldest: &str) -> bool {
             .filter_map(|part| part.parse().ok())
             .collect()
     };
-    numbers(version).cmp(&numbers(oldest)) == Ordering::Less
+    numbers(version) < numbers(oldest)
 }
 
 #[cfg(test)]

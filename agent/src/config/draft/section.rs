@@ -195,7 +195,7 @@ impl ModelSection {
         let protocols = profile.protocols();
         let protocol = self.provider.unwrap_or(protocols[0]);
         if !protocols.contains(&protocol) {
-            let names: Vec<_> = protocols.iter().map(|it| it.name()).collect();
+            let names: Vec<_> = protocols.iter().copied().map(Protocol::name).collect();
             return Err(format!(
                 "the profile `{name}` can't use `provider = \"{protocol}\"`; it takes {}",
                 names.join(" and ")

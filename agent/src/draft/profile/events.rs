@@ -151,8 +151,8 @@ fn lines(words: &str) -> Vec<String> {
 
 /// A call of a tool in one line.
 fn call(name: &str, input: &Value) -> String {
-    let told = TELLING.iter().map(|field| text(&input[*field]));
-    let told = told.into_iter().find(|it| !it.is_empty());
+    let mut told = TELLING.iter().map(|field| text(&input[*field]));
+    let told = told.find(|it| !it.is_empty());
     match told.and_then(|it| it.lines().next()) {
         Some(told) => format!("{name} {}", short(told)),
         None => name.to_owned(),

@@ -11,7 +11,10 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::gateway::ModelUse;
+use crate::kept_work::KeptWork;
+use crate::recorded::Turns;
 use crate::session::heard::{Heard, heard};
+use crate::session::reporter::Reporter;
 
 /// A request for each protocol, streaming or not, which the client shows a key of its own.
 fn requests() -> Vec<(&'static str, Value)> {
@@ -65,7 +68,7 @@ async fn asked(script: &str, requests: &[(&str, Value)], allowed: Vec<Allowed>) 
     let simulator = simulator.await.unwrap();
     let asking = async |reporter| {
         let credential = Credential::Bearer(SecretString::from(simulator.key()));
-        let budgets = Budgets::of(reporter, Default::default());
+        let budgets = budgets(reporter);
         let (gateway, _folder) = opened(&simulator.base_url(), credential, budgets);
         let mut answers = Vec::new();
         for (path, body) in requests {
@@ -102,6 +105,11 @@ fn opened(base: &str, credential: Credential, budgets: Budgets) -> (Gateway, tem
     let folder = tempfile::tempdir().unwrap();
     let gateway = Gateway::bind(&folder.path().join("model.sock"), model, budgets);
     (gateway.unwrap(), folder)
+}
+
+/// The coordinator's, of an attempt that is the first.
+fn budgets(reporter: Reporter) -> Budgets {
+    Budgets::of(reporter, (Turns::default(), KeptWork::default()))
 }
 
 fn granted(times: usize) -> Vec<Allowed> {
@@ -281,11 +289,7 @@ async fn an_answer_that_nobody_reads_to_its_end_is_settled() {
         let (sender, pieces) = tokio::sync::mpsc::channel(4);
         *rig.asked.pieces.lock().unwrap() = Some(pieces);
         let base = rig.base.clone();
-        let (gateway, _folder) = gateway(
-            &base,
-            ModelLimits::default(),
-            Budgets::of(reporter, Default::default()),
-        );
+        let (gateway, _folder) = gateway(&base, ModelLimits::default(), budgets(reporter));
         let mut client = UnixStream::connect(gateway.socket()).await.unwrap();
         let request = post("/v1/messages", "", &asks(200));
         client.write_all(request.as_bytes()).await.unwrap();
