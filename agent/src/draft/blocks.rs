@@ -5,6 +5,8 @@
 //! all or nothing: an answer of which one block has no end is no answer, because what is missing
 //! can't be known. Absent: applying blocks, and any guess at what a mark could have meant.
 
+use std::path::Path;
+
 /// Least and most signs that a mark begins with; seven are asked for.
 const SIGNS: std::ops::RangeInclusive<usize> = 5..=9;
 /// Between a passage and what comes in its place.
@@ -234,7 +236,8 @@ fn mark(line: &str) -> Option<Mark<'_>> {
 
 /// A file without the code fence that some models put around it within the marks.
 fn without_fence(path: &str, content: String) -> String {
-    if path.ends_with(".md") {
+    // Of Markdown, a fence at both ends may well be the content.
+    if Path::new(path).extension().is_some_and(|it| it == "md") {
         return content;
     }
     let inner = content.strip_prefix("```").and_then(|rest| {
@@ -268,19 +271,15 @@ mod tests {
 
     /// An answer as models are told to write it.
     fn written(blocks: &[Block], said: &str) -> String {
-        let mut text = String::new();
-        for block in blocks {
-            text.push_str(said);
-            text.push_str(&match block {
-                Block::Passage { path, old, new } => {
-                    format!("<<<<<<< SEARCH {path}\n{old}=======\n{new}>>>>>>> REPLACE\n")
-                }
-                Block::File { path, content, .. } => {
-                    format!("<<<<<<< FILE {path}\n{content}>>>>>>> FILE\n")
-                }
-            });
-        }
-        text + said
+        let texts = blocks.iter().map(|block| match block {
+            Block::Passage { path, old, new } => {
+                format!("{said}<<<<<<< SEARCH {path}\n{old}=======\n{new}>>>>>>> REPLACE\n")
+            }
+            Block::File { path, content, .. } => {
+                format!("{said}<<<<<<< FILE {path}\n{content}>>>>>>> FILE\n")
+            }
+        });
+        texts.collect::<String>() + said
     }
 
     #[test]

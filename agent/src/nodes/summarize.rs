@@ -26,7 +26,7 @@ use crate::summarizer::{Summarizer, Words};
 /// The report when there is nothing to tell.
 const FALLBACK: &str = "There is nothing to summarize: no change is known.";
 /// How long a model may take for its words; the change is published by then.
-const TIME: Duration = Duration::from_secs(120);
+const TIME: Duration = Duration::from_mins(2);
 
 /// The node.
 pub(super) struct Summarize(pub(super) Arc<NodeDeps>);
