@@ -16,7 +16,7 @@ use crate::language_model;
 /// How long the answer may take; a server of one's own loads its model first.
 const PATIENCE: Duration = Duration::from_mins(1);
 /// Room for an answer of a few words after some thinking.
-const MOST_OUTPUT: u32 = 1024;
+const MOST_OUTPUT: u32 = 256;
 /// The tool that is offered.
 const TOOL: &str = "ready";
 
@@ -103,7 +103,8 @@ impl ModelFault {
             }
             ModelError::Away { .. } => {
                 "start the server, or mend agents.draft.model.url; and HTTPS_PROXY and NO_PROXY, if there \
-                 is a proxy between"
+                 is a proxy between. One that is only slow needs a longer \
+                 agents.draft.model.answer_timeout, or a smaller model"
             }
             ModelError::Quota { .. } => {
                 "raise it at the provider, or choose another model; until then drafts wait"

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use patchfleet_testkit::github::Simulator;
+use patchfleet_testkit::model as models;
 use serde_json::{Value, json};
 
 use super::Transcript;
@@ -154,6 +155,65 @@ fn faults(folder: &Path) -> Vec<(&'static str, &'static str, Value)> {
     ]
 }
 
+/// What may be wrong with a model: what, and the section of the draft then.
+fn drafting(server: &models::Simulator) -> Vec<(&'static str, Value)> {
+    let section = |name: &str, more: Value| {
+        let mut model = json!({
+            "provider": "anthropic",
+            "model": name,
+            "url": server.base_url(),
+            "key": server.key(),
+        });
+        for (field, value) in more.as_object().into_iter().flatten() {
+            model[field] = value.clone();
+        }
+        json!({"mode": "tools", "model": model})
+    };
+    vec![
+        (
+            "a model that does all it should",
+            section("claude-opus-5", json!({})),
+        ),
+        (
+            "a model that only talks, and whose price nobody knows",
+            section("talker", json!({})),
+        ),
+        ("a model that takes no tools", section("small", json!({}))),
+        (
+            "a model that its server does not have",
+            section("imagined", json!({})),
+        ),
+        (
+            "a key that the server does not accept",
+            section("talker", json!({"key": "a-wrong-key-4711"})),
+        ),
+        (
+            "a model's key in a variable that is not set",
+            section("talker", json!({"key": {"env": "NOT_SET"}})),
+        ),
+        (
+            "a server of models that is away",
+            section("talker", json!({"url": "http://127.0.0.1:1/"})),
+        ),
+        (
+            "a window that is too small",
+            section("talker", json!({"window": 8192})),
+        ),
+    ]
+}
+
+/// What the models say that the doctor asks.
+const ANSWERS: &str = "
+models:
+  - {name: claude-opus-5}
+  - {name: talker}
+  - {name: small, tools: false}
+conversations:
+  - when: {model: claude-opus-5}
+    turns: [{calls: [{name: ready}], usage: {input: 400, output: 20}}]
+turns: [{text: I am ready., usage: {input: 400, output: 6}, forever: true}]
+";
+
 /// The findings that a sound configuration does not have.
 fn new_findings(sound: &str, faulty: &str) -> String {
     let known: Vec<&str> = sound.lines().collect();
@@ -174,6 +234,15 @@ async fn each_kind_of_fault_is_named_with_what_to_do() {
         let mut tree = sound.clone();
         let (section, name) = field.rsplit_once('/').unwrap();
         tree.pointer_mut(section).unwrap()[name] = value;
+        std::fs::write(&file, toml::to_string(&tree).unwrap()).unwrap();
+        let found = Transcript::new(folder.path()).run(&["doctor"]).await;
+        shell.note(what, &new_findings(&usual, &found));
+    }
+    let script = models::Script::parse("script", ANSWERS).unwrap();
+    let server = models::Simulator::start(script).await.unwrap();
+    for (what, draft) in drafting(&server) {
+        let mut tree = sound.clone();
+        tree["agents"][0]["draft"] = draft;
         std::fs::write(&file, toml::to_string(&tree).unwrap()).unwrap();
         let found = Transcript::new(folder.path()).run(&["doctor"]).await;
         shell.note(what, &new_findings(&usual, &found));
