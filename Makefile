@@ -7,7 +7,7 @@ CHAOS_HOURLY ?= 0
 SOAK_SECONDS ?= 1800
 FUZZ_SECONDS ?= 60
 
-.PHONY: help setup demo test escape lint fmt bench chaos soak fuzz projects
+.PHONY: help setup demo test escape lint fmt bench chaos soak fuzz projects smoke-model
 
 help:
 	@echo 'make demo    a GitHub issue becomes a merged pull request, on this machine (ARGS=--help)'
@@ -20,6 +20,7 @@ help:
 	@echo 'make soak    a fleet whose weeks pass in SOAK_SECONDS=1800; nothing may grow'
 	@echo 'make fuzz    what strangers write, at random, for FUZZ_SECONDS=60 each (with a nightly compiler)'
 	@echo 'make projects  real releases with a published fix, from their registries (ARGS=--only hex: some)'
+	@echo 'make smoke-model  a real, small model behind llama.cpp through three protocols (ARGS=--only tools: some)'
 	@echo 'make fmt     format the code'
 	@echo 'make setup   install what the above need and this machine lacks; each of them does it too'
 
@@ -50,6 +51,12 @@ projects:
 	@scripts/setup.sh demo
 	@cargo build --locked --bins
 	@python3 tests/projects/run.py --patchfleet target/debug/patchfleet $(ARGS)
+
+# Needs the registry of Python, and compiles llama.cpp once.
+smoke-model:
+	@scripts/setup.sh smoke
+	@cargo build --locked --bins
+	@python3 tests/smoke/run.py --patchfleet target/debug/patchfleet $(ARGS)
 
 fmt:
 	cargo fmt --all

