@@ -10,6 +10,7 @@ mod figures;
 mod fleet;
 mod job;
 mod lifecycle;
+mod overhead;
 mod peers;
 mod program;
 mod recovery;
@@ -41,11 +42,13 @@ enum Part {
     Peers,
     /// Work trees of large repositories, beside git.
     Workspace,
+    /// What an agent takes besides its model, beside other agents.
+    Overhead,
     /// A clean build and the tests, which takes minutes.
     Builds,
 }
 
-const PARTS: [(&str, Part); 9] = [
+const PARTS: [(&str, Part); 10] = [
     ("program", Part::Program),
     ("dispatch", Part::Dispatch),
     ("lifecycle", Part::Lifecycle),
@@ -54,6 +57,7 @@ const PARTS: [(&str, Part); 9] = [
     ("webhook", Part::Webhook),
     ("peers", Part::Peers),
     ("workspace", Part::Workspace),
+    ("overhead", Part::Overhead),
     ("builds", Part::Builds),
 ];
 
@@ -125,6 +129,7 @@ async fn measure(part: Part) -> anyhow::Result<()> {
         Part::Webhook => webhook::measure(&program()?).await,
         Part::Peers => peers::measure().await,
         Part::Workspace => workspace::measure().await,
+        Part::Overhead => overhead::measure(&program()?).await,
         Part::Builds => builds::measure().await,
     }
 }
