@@ -255,7 +255,7 @@ const ROWS: &[(u32, &str, &[Shown])] = &[
         "names with two readings",
         &[
             Test(
-                "agent/src/sandbox/egress/name.rs",
+                "common/repository/src/hosts/name.rs",
                 "what_is_no_name_is_refused",
             ),
             Test(
@@ -268,7 +268,7 @@ const ROWS: &[(u32, &str, &[Shown])] = &[
         40,
         "names that end like others",
         &[Test(
-            "agent/src/sandbox/egress/allow.rs",
+            "common/repository/src/hosts/allow.rs",
             "hosts_match_whole_labels_only",
         )],
     ),

@@ -131,10 +131,6 @@ impl Capture {
 }
 
 /// Ends when nothing came for a while after the end of everybody who should write.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a pipe tells nobody who holds it"
-)]
 async fn silence(gone: &CancellationToken) {
     gone.cancelled().await;
     tokio::time::sleep(SILENCE).await;
@@ -213,7 +209,7 @@ mod tests {
         tokio::select! {
             biased;
             () = capture.clone().read(ours, None, gone) => {}
-            () = async { write(theirs).await; std::future::pending().await } => {}
+            () = async { write(theirs).await; std::future::pending::<()>().await } => {}
         }
         capture.take().0.len()
     }
@@ -222,7 +218,6 @@ mod tests {
     async fn what_a_pipe_holds_is_read_however_long_it_takes_and_a_stranger_keeps_nobody() {
         let in_pieces = async |mut pipe: tokio::io::DuplexStream| {
             for _ in 0..5 {
-                #[expect(clippy::disallowed_methods, reason = "time is paused")]
                 tokio::time::sleep(SILENCE / 4 * 3).await;
                 pipe.write_all(&[b'x'; 1000]).await.unwrap();
             }
@@ -231,7 +226,7 @@ mod tests {
         // Open and silent for good.
         let held = async |mut pipe: tokio::io::DuplexStream| {
             pipe.write_all(b"last words").await.unwrap();
-            std::future::pending().await
+            std::future::pending::<()>().await;
         };
         assert_eq!(kept(16, held).await, 10);
         // Written to for good.
