@@ -57,7 +57,6 @@ impl Reason {
     const fn kind(self, protocol: Protocol) -> &'static str {
         match (protocol, self) {
             (Protocol::Anthropic, Self::NotAllowed) => "permission_error",
-            (Protocol::Anthropic, Self::TooMuch) => "request_too_large",
             (Protocol::Anthropic, Self::NoBudget) => "billing_error",
             (Protocol::Anthropic, Self::Away) => "api_error",
             (Protocol::Gemini, Self::NotAllowed) => "PERMISSION_DENIED",
@@ -69,7 +68,9 @@ impl Reason {
             (Protocol::Responses | Protocol::Chat, Self::Away) => "server_error",
             (Protocol::Responses | Protocol::Chat, Self::NotAllowed) => "request_not_allowed",
             (_, Self::Malformed) => "invalid_request_error",
-            (Protocol::Responses | Protocol::Chat, Self::TooMuch) => "request_too_large",
+            (Protocol::Anthropic | Protocol::Responses | Protocol::Chat, Self::TooMuch) => {
+                "request_too_large"
+            }
             (Protocol::Ollama, reason) => reason.word(),
         }
     }

@@ -88,8 +88,8 @@ fn purpose(method: &Method, path: &str) -> Option<Purpose> {
     if method == Method::GET {
         let lists = ["/v1/models", "/v1beta/models", "/api/tags", "/api/version"];
         let names = ["/v1/models/", "/v1beta/models/"];
-        let named = names.iter().find_map(|it| path.strip_prefix(it));
-        let is_free = lists.contains(&path) || named.is_some_and(is_name);
+        let of_one = names.iter().find_map(|it| path.strip_prefix(it));
+        let is_free = lists.contains(&path) || of_one.is_some_and(is_name);
         return is_free.then_some(Purpose::Free);
     }
     if method != Method::POST {

@@ -18,11 +18,11 @@ const KEY: &str = "A_KEY_OF_THIS_TEST";
 /// What the sample's model answers, with other words in it.
 fn script(changes: &[(&str, &str)]) -> Script {
     let text = std::fs::read_to_string(kit().join("sample/model.yaml")).unwrap();
-    let changed = changes.iter().fold(text, |text, (from, to)| {
+    let text = changes.iter().fold(text, |text, (from, to)| {
         assert!(text.contains(from), "{from}");
         text.replace(from, to)
     });
-    Script::parse("model.yaml", &changed).unwrap()
+    Script::parse("model.yaml", &text).unwrap()
 }
 
 /// How the demo is asked for a model.
@@ -102,11 +102,13 @@ async fn a_model_of_anthropics_mends_the_sample() {
 async fn a_model_whose_price_is_known_says_what_it_cost() {
     let (usage, simulator) = mended_by("anthropic", "", "claude-opus-5").await;
     let total = simulator.state().total;
-    let micros = total.input * 5 + total.cache_read / 2 + total.output * 25;
-    let micros = micros as f64 + total.cache_write as f64 * 6.25;
-    let cost = usage["cost_usd"].as_f64().unwrap() * 1_000_000.0;
+    // In hundredths of a millionth of a dollar.
+    let billed =
+        total.input * 500 + total.cache_read * 50 + total.cache_write * 625 + total.output * 2500;
+    let billed = f64::from(u32::try_from(billed).unwrap());
+    let cost = usage["cost_usd"].as_f64().unwrap() * 100_000_000.0;
     // Each call is rounded up to a millionth.
-    assert!((cost - micros).abs() <= 5.0, "{cost} {micros}");
+    assert!((cost - billed).abs() <= 500.0, "{cost} {billed}");
 }
 
 #[tokio::test]

@@ -121,9 +121,12 @@ fn tell(name: &str, runs: &[Took], what: &str) {
     }
 }
 
+/// A figure of a run.
+type Figure = fn(&Took) -> f64;
+
 /// How much more the peer takes than we do.
 fn compare(name: &str, own: &[Took], peer: &[Took]) {
-    let sides: [(&str, fn(&Took) -> f64); 4] = [
+    let sides: [(&str, Figure); 4] = [
         ("wall", milliseconds),
         ("processor", |it| it.processor),
         ("memory", |it| megabytes(it.memory)),

@@ -28,10 +28,13 @@ fn heard(profile: Profile, said: &[&str]) -> (Vec<String>, Option<Ending>) {
     (lines, transcript.ended())
 }
 
+/// A program, what it says, what people read of it, and how it ended by its own word.
+type Case<'a> = (Profile, &'a [&'a str], &'a [&'a str], Option<Ending>);
+
 #[test]
 fn events_are_told_as_people_read_them_and_the_end_is_the_programs_own_word() {
     let failed = |why: &str| Some(Ending::Failed(why.to_owned()));
-    let cases: &[(Profile, &[&str], &[&str], Option<Ending>)] = &[
+    let cases: &[Case<'_>] = &[
         (
             Profile::ClaudeCode,
             &[

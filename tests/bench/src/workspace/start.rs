@@ -7,11 +7,11 @@ use std::time::Instant;
 use anyhow::ensure;
 use patchfleet_agent::sandbox::{Backend, ContainerConfig, Run, Sandbox, SandboxConfig};
 use patchfleet_testkit::container;
-use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
 
 use super::{median, millis};
 use crate::figures::{distribution, ratio, value};
+use crate::program;
 
 const STARTS: usize = 50;
 /// A container takes longer.
@@ -120,7 +120,7 @@ async fn theirs(command: &[&str], starts: usize, of: &str) -> anyhow::Result<f64
     let mut times = Vec::new();
     for _ in 0..starts {
         let started = Instant::now();
-        let mut child = Command::new(command[0]);
+        let mut child = program::command(command[0]);
         child
             .args(&command[1..])
             .stdin(Stdio::null())
