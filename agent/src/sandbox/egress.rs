@@ -3,7 +3,7 @@
 //! - [`ConnectProxy`] lets the setup phase reach the hosts of an allow-list, and nothing else: the
 //!   name is compared before it is resolved, only public addresses are dialled, and the TLS
 //!   handshake that passes has to name the same host. Nothing is decrypted; there is no CA.
-//! - The [`gateway`](crate::gateway) leads to a model, on a socket of the same kind.
+//! - The crate's `gateway` leads to a model, on a socket of the same kind.
 //! - [`Bridge`] runs inside the sandbox: a loopback port whose connections go to such a socket. It
 //!   decides nothing; the socket is the boundary.
 //!
