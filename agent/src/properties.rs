@@ -67,7 +67,8 @@ pub fn repository_config(text: &str) {
     let config = match RepositoryConfig::parse(text) {
         Ok(config) => config,
         Err(error) => {
-            let lines = text.lines().count();
+            // A carriage return ends a line of YAML by itself.
+            let lines = text.split(['\n', '\r']).count();
             let is_in_text = error.position.is_none_or(|(line, _)| line <= lines + 1);
             assert!(is_in_text, "{error} in {text:?}");
             assert!(!error.into_failure().retryable);

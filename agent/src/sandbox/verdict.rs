@@ -36,7 +36,10 @@ const LAST_SIGNAL: i32 = 31;
 
 impl Verdict {
     pub(super) fn read(report: &str) -> Self {
-        let lines = report.lines().filter(|line| !line.trim().is_empty());
+        // Of an array serde would take the items as fields, in their order.
+        let lines = report
+            .lines()
+            .filter(|line| line.trim_start().starts_with('{'));
         let lines: Vec<Line> = lines
             .map(|line| serde_json::from_str(line).unwrap_or_default())
             .collect();
@@ -88,6 +91,7 @@ mod tests {
         assert_eq!(Verdict::read(begun), Verdict::Unknown);
         assert_eq!(Verdict::read(""), Verdict::Unknown);
         assert_eq!(Verdict::read("bwrap: failed"), Verdict::Unknown);
+        assert_eq!(Verdict::read("[3]\n"), Verdict::Unknown);
         let ended = format!("{begun}{{ \"exit-code\": 3 }}\n");
         assert_eq!(Verdict::read(&ended), Verdict::Ended(3));
     }

@@ -53,6 +53,11 @@ pub(super) enum Line {
 }
 
 impl FileDiff {
+    /// Without a path of either side.
+    fn is_nameless(&self) -> bool {
+        self.old.is_none() && self.new.is_none()
+    }
+
     /// The path that the diff is about.
     pub(super) fn path(&self) -> &str {
         let path = self.new.as_deref().or(self.old.as_deref());
@@ -91,6 +96,9 @@ pub(super) fn parse(text: &str) -> Result<Vec<FileDiff>, ParseError> {
             return Err(reader.error("the hunk before is longer than it says"));
         } else {
             reader.at += 1;
+        }
+        if files.last().is_some_and(FileDiff::is_nameless) {
+            return Err(reader.error("the file is not named: it is `/dev/null` before and after"));
         }
     }
     Ok(files)

@@ -111,6 +111,17 @@ fn what_a_hunk_says_of_its_length_has_to_hold() {
 }
 
 #[test]
+fn a_file_that_is_nowhere_before_and_after_is_refused() {
+    for text in [
+        "--- /dev/null\n+++ /dev/null\n@@ -0,0 +1 @@\n+x\n",
+        "diff --git a/x b/x\n--- /dev/null\n+++ /dev/null\n@@ -0,0 +1 @@\n+x\n",
+    ] {
+        let error = parse(text).unwrap_err().to_string();
+        assert!(error.contains("not named"), "{error}");
+    }
+}
+
+#[test]
 fn text_around_the_diff_is_skipped() {
     let diff = "Here is the change:\n```diff\n--- a/x\n+++ b/x\n@@ -1 +1 @@\n-a\n+b\n```\nDone.\n";
     assert_eq!(parse(diff).unwrap()[0].hunks.len(), 1);
