@@ -1,7 +1,6 @@
 //! Where drafts come from: a unified diff against the base, for one request and one round.
 
 mod blocks;
-mod budgets;
 mod check;
 mod cli;
 mod diff;
@@ -16,7 +15,7 @@ mod tools;
 mod words;
 mod work_tree;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,7 +25,6 @@ use patchfleet_model::ModelError;
 use patchfleet_repository::RepositoryConfig;
 use tokio_util::sync::CancellationToken;
 
-pub use budgets::Budgets;
 pub use check::{CheckedModel, ModelFault, check_model};
 pub use diff::DiffDraft;
 pub use model::{DraftModel, KeyHeader, ModelConfig};
@@ -36,7 +34,8 @@ pub use request::{DraftRequest, FileFacts};
 pub use tools::{ModelWork, ToolsDraft};
 
 use crate::config::DraftConfig;
-use crate::git::{Change, GitError};
+use crate::git::{Change, GitError, ObjectId};
+use crate::model::Budgets;
 use crate::nodes::TestRun;
 use crate::process::OnLine;
 use crate::sandbox::{Exceeded, Isolation, Network, Sandbox, SandboxError};
@@ -156,7 +155,7 @@ pub enum DraftError {
     NotInstalled {
         /// The program that was looked for.
         program: String,
-        /// Its profile.
+        /// What is known of it, such as how it is installed.
         profile: Profile,
     },
     /// A known program does not know what it is asked.
@@ -168,9 +167,9 @@ pub enum DraftError {
         .profile.install()
     )]
     WrongVersion {
-        /// The program.
+        /// The program that was run.
         program: String,
-        /// Its profile.
+        /// What is known of it, such as its oldest version that will do.
         profile: Profile,
         /// The end of its output.
         tail: String,
@@ -356,15 +355,24 @@ impl Drafter {
         request: &DraftRequest,
         surroundings: DraftSurroundings<'_>,
     ) -> Result<Drafted, DraftError> {
+        if let Self::Replay { dir } = self {
+            return recorded(dir, request).await;
+        }
+        let start = work_tree::begin(&surroundings).await?;
+        let result = self.edit(request, (&surroundings, start)).await;
+        work_tree::end(surroundings.workspace, result).await
+    }
+
+    /// Has the work tree edited, which is at the tree that the round begins with.
+    async fn edit(
+        &self,
+        request: &DraftRequest,
+        place: (&DraftSurroundings<'_>, ObjectId),
+    ) -> Result<Drafted, DraftError> {
         match self {
-            Self::Replay { dir } => Ok(Drafted {
-                diff: replay::draft(dir, request).await?,
-                refused: None,
-                isolation: None,
-                model: None,
-            }),
-            Self::Tools(tools) => tools.draft(request, surroundings).await,
-            Self::Diff(diff) => diff.draft(request, surroundings).await,
+            Self::Replay { dir } => recorded(dir, request).await,
+            Self::Tools(tools) => tools.edit(request, place).await,
+            Self::Diff(diff) => diff.edit(request, place).await,
             Self::Cli {
                 command,
                 profile,
@@ -385,10 +393,20 @@ impl Drafter {
                     folders,
                     sandbox,
                 };
-                command.draft(request, surroundings).await
+                command.edit(request, place).await
             }
         }
     }
+}
+
+/// The answer that is recorded for a round.
+async fn recorded(dir: &Path, request: &DraftRequest) -> Result<Drafted, DraftError> {
+    Ok(Drafted {
+        diff: replay::draft(dir, request).await?,
+        refused: None,
+        isolation: None,
+        model: None,
+    })
 }
 
 impl DraftError {

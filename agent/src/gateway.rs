@@ -41,7 +41,7 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
-use crate::draft::Budgets;
+use crate::model::Budgets;
 use crate::sandbox::egress::{
     Allowance, Body, Served, Serving, normalized, retain, strip_hop_by_hop, strip_host,
 };

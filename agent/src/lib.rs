@@ -5,25 +5,16 @@
 //! Absent: choosing work, and anything kept between tasks but mirrors, templates and what setup
 //! phases installed.
 
-mod budgeted;
-mod charges;
 mod command_paths;
 mod config;
 mod fitness;
-mod fixed_answer;
 mod host;
 mod host_paths;
 mod http;
-mod kept_work;
-mod language_model;
 mod member;
 mod patience;
-mod recorded;
-mod reviewer;
 mod schema;
 mod session;
-mod subject;
-mod summarizer;
 
 mod job;
 
@@ -33,7 +24,9 @@ pub mod setup;
 
 pub mod draft;
 mod gateway;
+mod model;
 pub mod nodes;
+mod second_models;
 mod tools;
 
 mod disk;
@@ -59,7 +52,7 @@ pub use config::{
 pub use draft::{
     CheckedModel, DraftModel, KeyHeader, ModelConfig, ModelFault, Profile, check_model, fingerprint,
 };
-pub use language_model::LanguageModel;
+pub use model::{Budgets, LanguageModel};
 
 use http::Http;
 use member::Member;

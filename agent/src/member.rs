@@ -17,12 +17,12 @@ use crate::fitness::Fitness;
 use crate::host::HostLoad;
 use crate::host_paths::HostPaths;
 use crate::job::{self, Job};
-use crate::reviewer::Reviewer;
 use crate::sandbox::Sandbox;
+use crate::second_models::Reviewer;
+use crate::second_models::Summarizer;
 use crate::session::ShowKey;
 use crate::session::desk::Desk;
 use crate::session::reporter::Reporter;
-use crate::summarizer::Summarizer;
 use crate::workspace::Workspaces;
 
 /// One agent's state, shared by its session and its jobs.

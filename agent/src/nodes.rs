@@ -38,9 +38,10 @@ pub(crate) use test::TestRun;
 pub use test::{TestPart, TestPolicy, TestResults};
 
 use self::traced::Traced;
-use crate::draft::{Budgets, Drafter};
-use crate::reviewer::Reviewer;
-use crate::summarizer::Summarizer;
+use crate::draft::Drafter;
+use crate::model::Budgets;
+use crate::second_models::Reviewer;
+use crate::second_models::Summarizer;
 use crate::tools::FollowUps;
 use crate::workspace::Workspace;
 

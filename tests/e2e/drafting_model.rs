@@ -1,6 +1,7 @@
 //! A model that drafts, by tools or in one answer: from an issue to a pull request over the model's own
 //! wire.
 
+use patchfleet_domain::TaskState;
 use patchfleet_testkit::model::script::Fault;
 use patchfleet_testkit::model::{Script, Simulator};
 use serde_json::{Value, json};
@@ -65,6 +66,22 @@ async fn an_issue_becomes_a_pull_request_by_a_model_of_anthropics_protocol() {
 #[tokio::test]
 async fn an_issue_becomes_a_pull_request_by_a_model_of_a_compatible_server() {
     drafted_by("openai-chat", "/v1").await;
+}
+
+#[tokio::test]
+async fn a_repositorys_own_budget_stops_its_task_before_a_call_that_it_has_no_room_for() {
+    let script = Script::parse("script", SCRIPT).unwrap();
+    let models = Simulator::start(script).await.unwrap();
+    let world = World::with(Plan {
+        repository_config: Some("budget: {tokens: 100}\n"),
+        ..plan(&models, "anthropic", "")
+    })
+    .await;
+    let issue = world.open();
+    world.label(issue);
+    world.task_in(TaskState::Waiting).await;
+    world.status_says(issue, "of 100 tokens").await;
+    assert_eq!(models.state().calls, 0);
 }
 
 /// Each turn is asked for in vain first, for as long as somebody waits.

@@ -75,7 +75,7 @@ pub struct LanguageModelConfig {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SecondModelConfig {
-    /// The model.
+    /// The model that is asked, in the form of `[agents.draft.model]`.
     pub model: LanguageModelConfig,
 }
 

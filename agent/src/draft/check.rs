@@ -11,7 +11,7 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::LanguageModelConfig;
-use crate::language_model;
+use crate::model::language_model;
 
 /// How long the answer may take; a server of one's own loads its model first.
 const PATIENCE: Duration = Duration::from_mins(1);

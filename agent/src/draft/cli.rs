@@ -20,12 +20,13 @@ use super::profile::{Ending, REQUEST_PLACEHOLDER, Transcript};
 use super::silence::Silence;
 use super::words::{Cause, Words};
 use super::{
-    Budgets, DraftError, DraftNetwork, DraftRequest, DraftSurroundings, Drafted, ModelWork,
-    Profile, environment, named, work_tree,
+    DraftError, DraftNetwork, DraftRequest, DraftSurroundings, Drafted, ModelWork, Profile,
+    environment, named, work_tree,
 };
 use crate::disk;
 use crate::gateway::{Gateway, ModelRecord, ModelUse};
 use crate::git::ObjectId;
+use crate::model::Budgets;
 use crate::process::{OnLine, SpawnError};
 use crate::sandbox::{Exceeded, Isolation, Ran, Reach, Run, Sandbox, SandboxError};
 
@@ -46,20 +47,11 @@ pub(super) struct CliDraft<'a> {
 }
 
 impl CliDraft<'_> {
-    pub(super) async fn draft(
+    /// Edits the work tree, which is at the tree that the round begins with.
+    pub(super) async fn edit(
         &self,
         request: &DraftRequest,
-        surroundings: DraftSurroundings<'_>,
-    ) -> Result<Drafted, DraftError> {
-        let start = work_tree::begin(&surroundings).await?;
-        let result = self.edit(request, (&surroundings, &start)).await;
-        work_tree::end(surroundings.workspace, result).await
-    }
-
-    async fn edit(
-        &self,
-        request: &DraftRequest,
-        (surroundings, start): (&DraftSurroundings<'_>, &ObjectId),
+        (surroundings, start): (&DraftSurroundings<'_>, ObjectId),
     ) -> Result<Drafted, DraftError> {
         let workspace = surroundings.workspace;
         let written = written(&workspace.layout.implementation(), request).await?;
@@ -89,7 +81,7 @@ impl CliDraft<'_> {
         let is_called_off = surroundings.cancel.is_cancelled();
         if let Some(failure) = used.stopped.clone().filter(|_| !is_called_off) {
             let now = work_tree::now(workspace, installed, &surroundings.on_line).await?;
-            if now.tree != *start {
+            if now.tree != start {
                 let work = (request.round, now.diff.as_str());
                 let keeping = surroundings.budgets.keep_work(work, &surroundings.on_line);
                 keeping.await;
@@ -105,7 +97,7 @@ impl CliDraft<'_> {
         let now = work_tree::now(workspace, installed, &surroundings.on_line).await?;
         let (tree, diff) = (now.tree, now.diff);
         // What an earlier attempt did may have been all.
-        let is_unchanged = tree == *start && !request.continued;
+        let is_unchanged = tree == start && !request.continued;
         if is_unchanged || diff.is_empty() {
             let how = "ended well but changed no file".to_owned();
             return Err(cause(match fruitless(how.clone(), &words) {

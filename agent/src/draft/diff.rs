@@ -13,13 +13,13 @@ use patchfleet_model::{
 };
 
 use super::blocks::{self, Block};
-use super::budgets::Allowed;
 use super::tools::ModelWork;
 use super::work_tree::{self, Now};
 use super::{DraftError, DraftRequest, DraftSurroundings, Drafted};
 use crate::config::DiffDraftConfig;
 use crate::git::{InstalledFiles, ObjectId};
-use crate::language_model::LanguageModel;
+use crate::model::Allowed;
+use crate::model::LanguageModel;
 use crate::sandbox::Sandbox;
 use crate::tools::{Scope, Tools};
 
@@ -89,17 +89,8 @@ impl DiffDraft {
         })
     }
 
-    pub(super) async fn draft(
-        &self,
-        request: &DraftRequest,
-        surroundings: DraftSurroundings<'_>,
-    ) -> Result<Drafted, DraftError> {
-        let start = work_tree::begin(&surroundings).await?;
-        let result = self.edit(request, (&surroundings, start)).await;
-        work_tree::end(surroundings.workspace, result).await
-    }
-
-    async fn edit(
+    /// Edits the work tree, which is at the tree that the round begins with.
+    pub(super) async fn edit(
         &self,
         request: &DraftRequest,
         (surroundings, start): (&DraftSurroundings<'_>, ObjectId),

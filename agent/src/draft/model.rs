@@ -16,8 +16,8 @@ use patchfleet_proxy::Proxies;
 use serde::Deserialize;
 use url::Url;
 
-use super::Budgets;
 use crate::gateway::{Credential, Gateway, Model, ModelLimits, ModelUpstream};
+use crate::model::Budgets;
 use crate::sandbox::egress::{self, URL_PLACEHOLDER};
 use crate::sandbox::{Fact, MODEL_URL};
 

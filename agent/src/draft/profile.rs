@@ -36,9 +36,9 @@ pub enum Profile {
     Codex,
     /// Gemini CLI, of Google.
     Gemini,
-    /// opencode.
+    /// opencode, which speaks to models of any provider.
     Opencode,
-    /// aider.
+    /// aider, which has its model write blocks of text.
     Aider,
 }
 

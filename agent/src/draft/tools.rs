@@ -15,7 +15,7 @@ use super::{DraftError, DraftRequest, DraftSurroundings, Drafted};
 use crate::config::ToolsDraftConfig;
 use crate::disk;
 use crate::git::{InstalledFiles, ObjectId};
-use crate::language_model::LanguageModel;
+use crate::model::LanguageModel;
 use crate::sandbox::Sandbox;
 use crate::tools::{Bounds, End, Finish, Scope, Tools, Turns, Worked, prompt_version};
 
@@ -63,17 +63,8 @@ impl ToolsDraft {
         })
     }
 
-    pub(super) async fn draft(
-        &self,
-        request: &DraftRequest,
-        surroundings: DraftSurroundings<'_>,
-    ) -> Result<Drafted, DraftError> {
-        let start = work_tree::begin(&surroundings).await?;
-        let result = self.edit(request, (&surroundings, start)).await;
-        work_tree::end(surroundings.workspace, result).await
-    }
-
-    async fn edit(
+    /// Edits the work tree, which is at the tree that the round begins with.
+    pub(super) async fn edit(
         &self,
         request: &DraftRequest,
         (surroundings, start): (&DraftSurroundings<'_>, ObjectId),

@@ -7,9 +7,9 @@ use url::Url;
 use super::record::ModelRecord;
 use super::refusal::{Reason, Refused};
 use super::request::Asked;
-use crate::charges::{Charges, spent};
 use crate::config::known_model;
-use crate::draft::Budgets;
+use crate::model::Budgets;
+use crate::model::charges::{Charges, spent};
 
 /// Who allows the calls of one sandbox, and where it is noted what they used.
 pub(super) struct Accounts {

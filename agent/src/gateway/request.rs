@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::refusal::{Reason, Refused};
-use crate::charges::most_tokens;
+use crate::model::charges::most_tokens;
 
 /// Room for an answer whose request and model name no limit, in tokens.
 const UNSTATED_OUTPUT: u64 = 128_000;

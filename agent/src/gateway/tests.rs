@@ -19,7 +19,7 @@ use url::Url;
 
 use super::upstream::ModelUpstreamError;
 use super::{Credential, Gateway, Model, ModelLimits, ModelUpstream};
-use crate::draft::Budgets;
+use crate::model::Budgets;
 
 const KEY: &str = "sk-own-0123456789abcdef";
 

@@ -17,11 +17,10 @@ use super::patch::binary::without_contents;
 use super::review::ModelReview;
 use super::summary::{self, Facts, Summary};
 use super::test::TestResults;
-use crate::fixed_answer::{Asking, Fixed, Unanswered};
+use crate::model::fixed_answer::{Asking, Fixed, Unanswered};
 use crate::sandbox::Isolation;
+use crate::second_models::{Subject, Summarizer, Words};
 use crate::setup::SetupReport;
-use crate::subject::Subject;
-use crate::summarizer::{Summarizer, Words};
 
 /// The report when there is nothing to tell.
 const FALLBACK: &str = "There is nothing to summarize: no change is known.";

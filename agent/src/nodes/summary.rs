@@ -11,8 +11,8 @@ use super::review::ModelReview;
 use super::test::count::Count;
 use super::test::{TestPart, TestResults, names};
 use crate::sandbox::Isolation;
+use crate::second_models::Words;
 use crate::setup::SetupReport;
-use crate::summarizer::Words;
 
 /// Most tests that are named.
 const NAMED: usize = 30;

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::Tools;
 use crate::draft::{DraftError, DraftRequest};
-use crate::language_model::{self, instructed};
+use crate::model::language_model::{self, instructed};
 
 /// The instructions, with their version in the first line.
 const INSTRUCTIONS: &str = include_str!("../../prompts/draft-tools.md");

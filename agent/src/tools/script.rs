@@ -11,7 +11,7 @@ use patchfleet_model::{
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use crate::language_model::LanguageModel;
+use crate::model::LanguageModel;
 
 /// A model that answers by a script, and remembers what it was asked.
 pub(crate) struct Script {

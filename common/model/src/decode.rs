@@ -140,6 +140,19 @@ impl Decoder {
         }
     }
 
+    /// True when the terminal event was read, and nothing was wrong before it.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.failure.is_none() && self.grammar.is_complete()
+    }
+
+    /// Counts bytes of an answer that can't be understood any more and goes on to somebody else: they are
+    /// generated and paid for. What the provider itself refused is not.
+    pub(crate) fn count_unread(&mut self, bytes: usize) {
+        if self.failure.is_some() && !self.progress.refused {
+            self.progress.received += bytes as u64;
+        }
+    }
+
     /// True when the rest of the body does not matter.
     pub fn is_complete(&self) -> bool {
         self.failure.is_some() || self.grammar.is_complete()

@@ -52,6 +52,7 @@ impl Reading {
     /// Takes bytes of the body.
     pub fn push(&mut self, bytes: &[u8]) {
         if self.kind == Kind::Stream {
+            self.decoder.count_unread(bytes.len());
             self.decoder.push(bytes);
             return;
         }
@@ -71,7 +72,7 @@ impl Reading {
 
     /// True when the answer was received as a whole. Of a document only its end tells.
     pub fn is_complete(&self) -> bool {
-        self.decoder.is_complete()
+        self.decoder.is_whole()
     }
 
     /// The connection broke, or nobody wants the rest.

@@ -3,7 +3,7 @@
 use patchfleet_guard::redact;
 use patchfleet_model::EditFormat;
 
-use crate::language_model;
+use crate::model::language_model;
 use crate::tools::Contents;
 
 /// The instructions, with their version in the first line and a section for each way to write.

@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::gateway::ModelUse;
-use crate::kept_work::KeptWork;
-use crate::recorded::Turns;
+use crate::model::kept_work::KeptWork;
+use crate::model::recorded::Turns;
 use crate::session::heard::{Heard, heard};
 use crate::session::reporter::Reporter;
 

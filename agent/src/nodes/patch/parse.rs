@@ -53,11 +53,6 @@ pub(super) enum Line {
 }
 
 impl FileDiff {
-    /// Without a path of either side.
-    fn is_nameless(&self) -> bool {
-        self.old.is_none() && self.new.is_none()
-    }
-
     /// The path that the diff is about.
     pub(super) fn path(&self) -> &str {
         let path = self.new.as_deref().or(self.old.as_deref());
@@ -96,9 +91,6 @@ pub(super) fn parse(text: &str) -> Result<Vec<FileDiff>, ParseError> {
             return Err(reader.error("the hunk before is longer than it says"));
         } else {
             reader.at += 1;
-        }
-        if files.last().is_some_and(FileDiff::is_nameless) {
-            return Err(reader.error("the file is not named: it is `/dev/null` before and after"));
         }
     }
     Ok(files)
@@ -174,18 +166,27 @@ impl<'a> Reader<'a> {
             file.old = (!is_new).then_some(old);
             file.new = (!is_deleted).then_some(new);
         }
-        Ok(file)
+        self.named(file)
     }
 
     /// A file without git's header.
     fn plain_file(&mut self) -> Result<FileDiff, ParseError> {
         let (old, new) = self.names()?;
-        Ok(FileDiff {
+        let hunks = self.hunks()?;
+        self.named(FileDiff {
             old,
             new,
-            hunks: self.hunks()?,
+            hunks,
             ..FileDiff::default()
         })
+    }
+
+    /// The file, if it has a path before or after.
+    fn named(&self, file: FileDiff) -> Result<FileDiff, ParseError> {
+        if file.old.is_none() && file.new.is_none() {
+            return Err(self.error("the file is not named: it is nowhere before and after"));
+        }
+        Ok(file)
     }
 
     /// `--- a/x` and `+++ b/x`.

@@ -115,6 +115,7 @@ fn a_file_that_is_nowhere_before_and_after_is_refused() {
     for text in [
         "--- /dev/null\n+++ /dev/null\n@@ -0,0 +1 @@\n+x\n",
         "diff --git a/x b/x\n--- /dev/null\n+++ /dev/null\n@@ -0,0 +1 @@\n+x\n",
+        "diff --git a/x b/x\nnew file mode 100644\ndeleted file mode 100644\n",
     ] {
         let error = parse(text).unwrap_err().to_string();
         assert!(error.contains("not named"), "{error}");

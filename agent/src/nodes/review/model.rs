@@ -17,9 +17,8 @@ use super::super::summary::{self, code, prose};
 use super::super::test::TestResults;
 use super::super::{NodeDeps, TaskFacts};
 use crate::draft::of_model;
-use crate::fixed_answer::{Asking, Unanswered};
-use crate::reviewer::{Reviewed, Reviewer, Status, Verdict};
-use crate::subject::Subject;
+use crate::model::fixed_answer::{Asking, Unanswered};
+use crate::second_models::{Reviewed, Reviewer, Status, Subject, Verdict};
 
 /// A change that the rules let pass.
 pub(super) struct Change<'a> {

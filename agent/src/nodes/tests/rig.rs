@@ -11,16 +11,17 @@ use secrecy::SecretString;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::draft::{Budgets, DraftNetwork, Drafter, fingerprint};
+use crate::draft::{DraftNetwork, Drafter, fingerprint};
 use crate::git::Remote;
+use crate::model::Budgets;
 use crate::nodes::{
     ChangeConfig, NodeDeps, Publishing, PullRequestDraft, PullRequests, TaskFacts, TaskLog,
     TestPolicy, coding_flow, failure, pinned_base, registry,
 };
-use crate::reviewer::Reviewer;
 use crate::sandbox::Sandbox;
+use crate::second_models::Reviewer;
+use crate::second_models::Summarizer;
 use crate::setup::SetupConfig;
-use crate::summarizer::Summarizer;
 use crate::tools::FollowUps;
 use crate::workspace::Workspace;
 use crate::workspace::tests::Bench;

@@ -163,6 +163,29 @@ fn one_who_goes_away_has_what_was_generated_until_then() {
 }
 
 #[test]
+fn what_comes_after_a_message_that_cant_be_understood_is_paid_for_too() {
+    let (protocol, _, body) = WHOLE[WHOLE.len() - 1];
+    let at = body.find("data: {\"type\":\"message_delta").unwrap();
+    let mut reading = target(protocol).reading(SENT);
+    reading.push(&body.as_bytes()[..at]);
+    reading.push(b"data: {odd\n\n");
+    assert!(!reading.is_complete(), "its client reads on");
+    let rest = "x".repeat(3000);
+    reading.push(rest.as_bytes());
+    let read = reading.end();
+    assert!(matches!(read.error, Some(ModelError::Malformed { .. })));
+    assert!(
+        read.usage.estimated && read.usage.output >= 1000,
+        "{read:?}"
+    );
+    // What the provider refused itself costs nothing, whatever it says afterwards.
+    let mut refused = target(protocol).reading(SENT);
+    refused.push(b"data: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"\"}}\n\n");
+    refused.push(rest.as_bytes());
+    assert_eq!(refused.end().usage, Usage::default());
+}
+
+#[test]
 fn a_refusal_has_its_class() {
     let body = br#"{"type": "error", "error": {"type": "authentication_error", "message": "invalid x-api-key"}}"#;
     let status = StatusCode::UNAUTHORIZED;

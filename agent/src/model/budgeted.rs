@@ -9,7 +9,7 @@ use patchfleet_domain::outcome::Failure;
 use patchfleet_model::{Answer, Broken, Conversation, Model, ModelError, Origin};
 use tokio_util::sync::CancellationToken;
 
-use crate::charges::{Charges, Price, most_tokens, spent};
+use super::charges::{Charges, Price, most_tokens, spent};
 use crate::session::reporter::Reporter;
 
 /// An answer shorter than this is not worth asking for, in tokens.

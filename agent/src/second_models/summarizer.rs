@@ -5,16 +5,16 @@ use std::sync::LazyLock;
 
 use serde::{Deserialize, Serialize};
 
+use super::subject::Subject;
 use crate::config::SecondModelConfig;
-use crate::fixed_answer::{Asking, Fixed, Unanswered};
-use crate::language_model::{self, LanguageModel};
+use crate::model::fixed_answer::{Asking, Fixed, Unanswered};
+use crate::model::{LanguageModel, language_model};
 use crate::schema::Schema;
-use crate::subject::Subject;
 
 /// The instructions, with their version in the first line.
-const INSTRUCTIONS: &str = include_str!("../prompts/summarize.md");
+const INSTRUCTIONS: &str = include_str!("../../prompts/summarize.md");
 /// The form of the answer.
-const FORM: &str = include_str!("../prompts/summary.schema.json");
+const FORM: &str = include_str!("../../prompts/summary.schema.json");
 
 static SCHEMA: LazyLock<Schema> = LazyLock::new(|| Schema::of_text(FORM));
 

@@ -11,8 +11,8 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use crate::draft::Budgets;
-use crate::language_model::LanguageModel;
+use super::Budgets;
+use super::language_model::LanguageModel;
 use crate::process::OnLine;
 use crate::schema::Schema;
 

@@ -7,7 +7,7 @@ use patchfleet_guard::{
     InjectionMark, delimit_untrusted, redact, strip_hidden_markdown, strip_invisible,
 };
 
-use crate::language_model::LanguageModel;
+use crate::model::LanguageModel;
 
 /// Bytes that make a token, to the safe side.
 const BYTES_PER_TOKEN: u64 = 3;

@@ -8,12 +8,12 @@ use patchfleet_domain::{Money, Spent};
 use patchfleet_model::{Entry, Model, Origin, Retrying, Usage};
 use patchfleet_resilience::Remote;
 
-use crate::budgeted::Budgeted;
-use crate::charges::{Charges, Price};
-use crate::kept_work::{self, KeptWork};
-use crate::language_model::LanguageModel;
+use super::budgeted::Budgeted;
+use super::charges::{Charges, Price};
+use super::kept_work::{self, KeptWork};
+use super::language_model::LanguageModel;
+use super::recorded::{Recorded, Turns};
 use crate::process::OnLine;
-use crate::recorded::{Recorded, Turns};
 use crate::session::reporter::Reporter;
 
 /// Who allows the calls of an attempt, is told what they used, and keeps what they answered.
@@ -67,7 +67,7 @@ impl Budgets {
     }
 
     /// Keeps what a round is stopped with.
-    pub(super) async fn keep_work(&self, work: (u32, &str), on_line: &OnLine) {
+    pub(crate) async fn keep_work(&self, work: (u32, &str), on_line: &OnLine) {
         if let Some(Kept { reporter, .. }) = &self.0 {
             kept_work::keep(reporter, work, on_line).await;
         }

@@ -1,7 +1,7 @@
 //! What a draft command had changed when a budget stopped it, kept with the task: the attempt that
 //! goes on after the budget was raised begins with it.
 //!
-//! The turns of a model that drafts by tools are kept one by one ([`crate::recorded`]). A command has no
+//! The turns of a model that drafts by tools are kept one by one ([`super::recorded`]). A command has no
 //! turns that could be gone through again; what it did is in the work tree.
 
 use std::collections::BTreeMap;
@@ -98,7 +98,7 @@ mod tests {
         let mut all: Vec<v1::Checkpoint> = heard.checkpoints.into_iter().map(Into::into).collect();
         assert_eq!(all.len(), 1);
         assert!(said.lock().unwrap()[1].contains("too large"));
-        assert!(all.iter().all(crate::recorded::is_turn));
+        assert!(all.iter().all(crate::model::recorded::is_turn));
         let later = |visit: u32, output: &str| v1::Checkpoint {
             node: all[0].node.clone(),
             visit,

@@ -7,16 +7,16 @@ use std::sync::LazyLock;
 
 use serde::{Deserialize, Serialize};
 
+use super::subject::{Subject, Told};
 use crate::config::SecondModelConfig;
-use crate::fixed_answer::{Asking, Fixed, Unanswered};
-use crate::language_model::{self, LanguageModel};
+use crate::model::fixed_answer::{Asking, Fixed, Unanswered};
+use crate::model::{LanguageModel, language_model};
 use crate::schema::Schema;
-use crate::subject::{Subject, Told};
 
 /// The instructions, with their version in the first line.
-const INSTRUCTIONS: &str = include_str!("../prompts/review.md");
+const INSTRUCTIONS: &str = include_str!("../../prompts/review.md");
 /// The form of the answer.
-const FORM: &str = include_str!("../prompts/review.schema.json");
+const FORM: &str = include_str!("../../prompts/review.schema.json");
 
 static SCHEMA: LazyLock<Schema> = LazyLock::new(|| Schema::of_text(FORM));
 

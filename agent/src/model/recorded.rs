@@ -18,7 +18,7 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
 
-use crate::kept_work::is_kept_work;
+use super::kept_work::is_kept_work;
 use crate::process::OnLine;
 use crate::session::reporter::{NotKept, Reporter};
 
