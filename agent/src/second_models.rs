@@ -5,8 +5,6 @@ mod reviewer;
 mod subject;
 mod summarizer;
 
-pub use reviewer::Reviewer;
-pub(crate) use reviewer::{Reviewed, Status, Verdict};
+pub(crate) use reviewer::{Reviewed, Reviewer, Status, Verdict};
 pub(crate) use subject::Subject;
-pub use summarizer::Summarizer;
-pub(crate) use summarizer::Words;
+pub(crate) use summarizer::{Summarizer, Words};
