@@ -19,6 +19,8 @@ PROTOCOLS = {"openai-chat": "/v1", "anthropic": "", "openai": "/v1"}
 WINDOW = 32768
 MOST_OUTPUT = 4096
 MOST_STEPS = 6
+# Of draft, tests and review, at most.
+ROUNDS = 3
 SECONDS = 900
 # An answer that takes longer, as on a busy machine, is broken off; so are those of the two attempts that follow.
 ANSWER = 150
@@ -175,10 +177,11 @@ def served(options, window, work):
         yield port
 
 
-def configuration(github, ports, work, draft, budget):
-    quoted = json.dumps
-    model = "\n".join(f"{name} = {quoted(value)}" for name, value in draft.pop("model").items())
-    fields = "\n".join(f"{name} = {quoted(value)}" for name, value in draft.items())
+def section(name, fields):
+    return f"[{name}]\n" + "".join(f"{field} = {json.dumps(value)}\n" for field, value in fields.items())
+
+
+def configuration(github, ports, work, agent, budget):
     return f"""
 [log]
 filter = "info"
@@ -197,16 +200,13 @@ id = "general-1"
 type = "general"
 coordinator = {{ url = "http://127.0.0.1:{ports[1]}", key = "a-key-of-the-fleet-4711" }}
 workspace = {{ root = "{work}/workspaces" }}
-[agents.draft]
-{fields}
-[agents.draft.model]
-{model}
+{chr(10).join(section(f"agents.{name}", fields) for name, fields in agent.items())}
 """
 
 
 @contextlib.contextmanager
-def fleet(options, work, draft, budget=None):
-    """A simulated GitHub, a coordinator and an agent; asks the API and GitHub's."""
+def fleet(options, work, agent, budget=None):
+    """A simulated GitHub, a coordinator and an agent with these sections; asks the API and GitHub's."""
     repository, ports = work / "repository", (free_port(), free_port())
     subprocess.run(["cp", "-r", SAMPLE / "repository", repository], check=True)
     who = ["-c", "user.name=Dev", "-c", "user.email=dev@example.com"]
@@ -216,7 +216,7 @@ def fleet(options, work, draft, budget=None):
                  "--webhook", f"http://127.0.0.1:{ports[0]}/webhooks/github", "--secret", "a-secret-of-webhooks-4711"]
     with process(simulator, work / "github.log", stdout=subprocess.PIPE) as child:
         github = json.loads(child.stdout.readline())
-        (work / "patchfleet.toml").write_text(configuration(github, ports, work, draft, budget))
+        (work / "patchfleet.toml").write_text(configuration(github, ports, work, agent, budget))
         api = lambda path, *more: ask(f"http://127.0.0.1:{ports[0]}/api/v1/{path}", "a-key-of-the-interface-4711", *more)
         rest = lambda path, body: ask(f"{github['api_url'].rstrip('/')}/repos/acme/orders/{path}", github["tokens"]["maintainer"], body)
         with process([options.patchfleet, "up", "--config", work / "patchfleet.toml"], work / "patchfleet.log"):
@@ -273,28 +273,62 @@ def counted(found, proxy):
     return f"{len(proxy.calls)} calls, {ours[0]} tokens in, {ours[1]} out"
 
 
-def draft_by(protocol, proxy, **more):
-    model = {"provider": protocol, "model": "gemma-3-270m", "url": proxy.url + PROTOCOLS[protocol], "window": WINDOW,
-             "max_output": MOST_OUTPUT, "answer_timeout": f"{ANSWER}s"}
-    return {"mode": "tools", "max_steps": MOST_STEPS, "timeout": f"{SECONDS}s", "model": model} | more
+def model_at(protocol, proxy):
+    return {"provider": protocol, "model": "gemma-3-270m", "url": proxy.url + PROTOCOLS[protocol], "window": WINDOW,
+            "max_output": MOST_OUTPUT, "answer_timeout": f"{ANSWER}s"}
+
+
+def by_tools(protocol, proxy):
+    draft = {"mode": "tools", "max_steps": MOST_STEPS, "timeout": f"{SECONDS}s"}
+    return {"draft": draft, "draft.model": model_at(protocol, proxy)}
+
+
+def by_diff(protocol, proxy):
+    return {"draft": {"mode": "diff"}, "draft.model": model_at(protocol, proxy)}
+
+
+def with_review(protocol, proxy):
+    """The change is the recorded one, so that there is something to review."""
+    draft = {"mode": "replay", "replay_dir": str(SAMPLE / "answers")}
+    return {"draft": draft, "review.model": model_at(protocol, proxy)}
+
+
+def to_the_end(options, protocol, work, agent, calls):
+    """A task that is given to the agent; it may ask the model so many times."""
+    with served(options, WINDOW, work) as port:
+        proxy = Proxy(port)
+        with fleet(options, work, agent(protocol, proxy)) as (api, rest):
+            found = settled(api, task_of(api, rest))
+            assert 1 <= len(proxy.calls) <= calls, len(proxy.calls)
+            assert all(call.output <= MOST_OUTPUT for call in proxy.calls), [call.output for call in proxy.calls]
+            return found, counted(found, proxy)
 
 
 def tools(options, protocol, work):
     """The model is asked to mend the sample by tools."""
-    with served(options, WINDOW, work) as port:
-        proxy = Proxy(port)
-        with fleet(options, work, draft_by(protocol, proxy)) as (api, rest):
-            found = settled(api, task_of(api, rest))
-            assert len(proxy.calls) <= MOST_STEPS, len(proxy.calls)
-            assert all(call.output <= MOST_OUTPUT for call in proxy.calls), [call.output for call in proxy.calls]
-            return outcome(found), counted(found, proxy)
+    found, figures = to_the_end(options, protocol, work, by_tools, MOST_STEPS)
+    return outcome(found), figures
+
+
+def diff(options, protocol, work):
+    """The model is asked to mend the sample in one answer, and once more for what does not apply, in each round."""
+    found, figures = to_the_end(options, protocol, work, by_diff, 2 * ROUNDS)
+    return outcome(found), figures
+
+
+def review(options, protocol, work):
+    """The model reviews a right change; when its answer is no verdict, the rules let the change pass."""
+    found, figures = to_the_end(options, protocol, work, with_review, 2 * ROUNDS)
+    refused = found["state"] == "failed" and found["failure"]["kind"] == "review_refused"
+    assert found["state"] == "review" or refused, found
+    return outcome(found), figures
 
 
 def cancelled(options, protocol, work):
     """The task is called off in the middle of an answer."""
     with served(options, WINDOW, work) as port:
         proxy = Proxy(port)
-        with fleet(options, work, draft_by(protocol, proxy)) as (api, rest):
+        with fleet(options, work, by_tools(protocol, proxy)) as (api, rest):
             task = task_of(api, rest)
             assert proxy.wait(lambda: any(call.began for call in proxy.calls), SECONDS), "no answer began"
             asked = time.monotonic()
@@ -312,7 +346,7 @@ def budget(options, protocol, work):
     with served(options, WINDOW, work) as port:
         proxy = Proxy(port)
         limit = 14_000
-        with fleet(options, work, draft_by(protocol, proxy), limit) as (api, rest):
+        with fleet(options, work, by_tools(protocol, proxy), limit) as (api, rest):
             found = settled(api, task_of(api, rest))
             spent = sum(call.prompt + call.output for call in proxy.calls)
             assert spent <= limit, f"{spent} tokens of {limit}"
@@ -323,7 +357,7 @@ def small_window(options, protocol, work):
     """The server has a smaller window than the configuration says."""
     with served(options, 2048, work) as port:
         proxy = Proxy(port)
-        with fleet(options, work, draft_by(protocol, proxy)) as (api, rest):
+        with fleet(options, work, by_tools(protocol, proxy)) as (api, rest):
             found = settled(api, task_of(api, rest))
             assert found["state"] == "failed" and "window" in found["failure"]["message"], found
             return outcome(found), counted(found, proxy)
@@ -333,7 +367,7 @@ def doctor(options, protocol, work):
     """The doctor asks the model once and counts what the server counts."""
     with served(options, WINDOW, work) as port:
         proxy = Proxy(port)
-        with fleet(options, work, draft_by(protocol, proxy)):
+        with fleet(options, work, by_tools(protocol, proxy)):
             command = [options.patchfleet, "doctor", "--json", "--config", work / "patchfleet.toml"]
             told = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False).stdout
             (said,) = [it["found"] for it in map(json.loads, told.splitlines()) if it["name"] == "general-1: model"]
@@ -353,7 +387,8 @@ def installed(folder):
     return get_binary_path(), assemble(folder / MODEL_NAME)
 
 
-CASES = {"tools": tools, "cancelled": cancelled, "budget": budget, "small_window": small_window, "doctor": doctor}
+CASES = {"tools": tools, "diff": diff, "review": review, "cancelled": cancelled, "budget": budget,
+         "small_window": small_window, "doctor": doctor}
 
 
 def main():
