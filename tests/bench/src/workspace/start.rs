@@ -74,10 +74,13 @@ pub(super) async fn measure() -> anyhow::Result<()> {
         ..SandboxConfig::default()
     };
     ours(&contained, CONTAINERS).await?;
+    // Podman's own defaults are more than some hosts let anybody have; these are ours.
     let podman = [
         "podman",
         "run",
         "--rm",
+        "--ulimit=nofile=4096:4096",
+        "--ulimit=nproc=1024:1024",
         "--network",
         "none",
         &image,
