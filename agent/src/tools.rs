@@ -14,6 +14,7 @@ mod edit_file;
 mod finish;
 mod guard;
 mod list_files;
+mod nearest;
 mod prompt;
 mod read_file;
 mod run;

@@ -5,7 +5,7 @@
 //! longer than what was asked for, nothing else of the file changes, and bytes that are no UTF-8
 //! stay as they are. Absent: any measure of likeness that would choose a passage.
 
-use std::collections::HashSet;
+use super::nearest::nearest;
 
 /// Most places that a refusal names.
 const PLACES: usize = 10;
@@ -267,44 +267,6 @@ impl<'a> Shift<'a> {
 
 fn is_blank(text: &[u8]) -> bool {
     text.iter().all(|byte| matches!(byte, b' ' | b'\t'))
-}
-
-/// The line where most of what is looked for stands, else the one that is most like one of it.
-fn nearest(lines: &[&[u8]], wanted: &[&str]) -> Option<usize> {
-    let trimmed = |line: &[u8]| line.trim_ascii().to_vec();
-    let known: HashSet<Vec<u8>> = wanted.iter().map(|it| trimmed(it.as_bytes())).collect();
-    let hits: Vec<usize> = lines
-        .iter()
-        .map(|line| usize::from(line.trim_ascii().len() > 2 && known.contains(&trimmed(line))))
-        .collect();
-    let length = wanted.len().min(hits.len());
-    let mut sum: usize = hits[..length].iter().sum();
-    let (mut best, mut most) = (0, sum);
-    for start in 1..=hits.len() - length {
-        sum = sum + hits[start + length - 1] - hits[start - 1];
-        if sum > most {
-            (best, most) = (start, sum);
-        }
-    }
-    if most > 0 {
-        return Some(best);
-    }
-    let longest = wanted.iter().max_by_key(|line| line.trim().len())?;
-    let pairs = pairs(longest.trim().as_bytes());
-    let like = |line: &[u8]| {
-        let other = self::pairs(line.trim_ascii());
-        let common = pairs.intersection(&other).count();
-        (common * 100).checked_div(pairs.len())
-    };
-    let scored = lines.iter().enumerate();
-    let scored = scored.filter_map(|(number, line)| Some((like(line)?, number)));
-    let (score, number) = scored.max_by_key(|(score, number)| (*score, usize::MAX - number))?;
-    (score >= 40).then_some(number)
-}
-
-fn pairs(line: &[u8]) -> HashSet<[u8; 2]> {
-    let line = &line[..line.len().min(LINE)];
-    line.windows(2).map(|pair| [pair[0], pair[1]]).collect()
 }
 
 #[cfg(test)]
