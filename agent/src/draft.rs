@@ -25,6 +25,7 @@ use patchfleet_model::ModelError;
 use patchfleet_repository::RepositoryConfig;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use check::ask_once;
 pub use check::{CheckedModel, ModelFault, check_model};
 pub use diff::DiffDraft;
 pub use model::{DraftModel, KeyHeader, ModelConfig};
@@ -35,12 +36,15 @@ pub use tools::{ModelWork, ToolsDraft};
 
 use crate::config::DraftConfig;
 use crate::git::{Change, GitError, ObjectId};
-use crate::model::Budgets;
+use crate::model::{Budgets, remedy};
 use crate::nodes::TestRun;
 use crate::process::OnLine;
 use crate::sandbox::{Exceeded, Isolation, Network, Sandbox, SandboxError};
 pub use crate::tools::FollowUps;
 use crate::workspace::Workspace;
+
+/// The section of the configuration that names the model of drafts.
+pub(crate) const MODEL_SECTION: &str = "agents.draft.model";
 
 /// A way to draft.
 #[derive(Debug, Clone)]
@@ -252,12 +256,19 @@ pub enum DraftError {
         tail: String,
     },
     /// The model can't be asked, or gave no usable answer.
-    #[error("{model} can't go on: {error}")]
+    #[error("{}", remedy::explained(.model, .error, MODEL_SECTION))]
     Model {
         /// The model, as provider and name.
         model: String,
         /// Why.
-        #[source]
+        error: ModelError,
+    },
+    /// The draft command's model can't be asked, or gave it no usable answer.
+    #[error("{}", remedy::explained_of_command(.model, .error, MODEL_SECTION))]
+    CommandsModel {
+        /// The model, as provider and name.
+        model: String,
+        /// Why.
         error: ModelError,
     },
     /// A budget does not allow another call of the model.
@@ -415,7 +426,13 @@ impl DraftError {
         match self {
             Self::Interrupted | Self::Git(GitError::Interrupted) => FailureKind::Interrupted,
             Self::Git(error) => error.clone().into_failure().kind,
-            Self::Model { error, .. } => of_model(error),
+            Self::Model { error, .. } => remedy::of_model(error),
+            Self::CommandsModel { error, .. } => match remedy::of_model(error) {
+                // Which model it asked for may have come from an issue's text: one refusal alone
+                // does not stop the agent.
+                FailureKind::ModelUnusable => FailureKind::HostFault,
+                kind => kind,
+            },
             Self::OverBudget(failure) => failure.kind,
             // Says nothing about the task: whatever it asks for would end like this here.
             Self::NotLoggedIn { .. }
@@ -449,28 +466,6 @@ impl DraftError {
             self,
             Self::CommandFailed { .. } | Self::Hung { .. } | Self::Git(_)
         ) && !matches!(self, Self::Git(GitError::Unfit { .. }))
-    }
-}
-
-/// The task's failure that an error of a model is.
-pub(crate) const fn of_model(error: &ModelError) -> FailureKind {
-    match error {
-        ModelError::RateLimited { .. }
-        | ModelError::Overloaded { .. }
-        | ModelError::Away { .. } => FailureKind::RemoteUnavailable,
-        // The operator's to mend: whatever the task, it would end like this here.
-        ModelError::Quota { .. }
-        | ModelError::Authentication { .. }
-        | ModelError::UnknownModel { .. }
-        | ModelError::Unsupported { .. } => FailureKind::HostFault,
-        ModelError::Cancelled => FailureKind::Interrupted,
-        ModelError::ContextTooLong { .. }
-        | ModelError::OutputCut
-        | ModelError::Refused { .. }
-        | ModelError::Rejected { .. }
-        | ModelError::Malformed { .. }
-        | ModelError::History { .. }
-        | ModelError::Budget { .. } => FailureKind::DraftFailed,
     }
 }
 

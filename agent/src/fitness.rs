@@ -7,8 +7,12 @@
 //! it passes: one at a time at first, where the self-test had seen nothing wrong.
 //! What a tool says of itself (that it is not logged in) costs the task nothing either, but a single
 //! such word stops nobody: it may have come from an issue's text.
+//! A provider that refuses the agent's own call (its key, the model's name, the account) is another
+//! matter: no issue's text brings that about, and the next task would end the same, so one such refusal
+//! stops the agent. It asks the model again from time to time, and takes tasks again once it is answered.
 //! Absent: judging the task. A failure after a draft was made is the task's, unless it says otherwise.
 
+mod models;
 mod record;
 mod self_test;
 
@@ -21,6 +25,7 @@ use tokio::sync::Notify;
 
 use crate::config::AgentConfig;
 use crate::sandbox::Sandbox;
+use models::Models;
 use record::{Early, Record};
 use self_test::SelfTest;
 
@@ -37,6 +42,7 @@ pub(crate) struct Attempted {
 #[derive(Debug)]
 pub(crate) struct Fitness {
     test: SelfTest,
+    models: Models,
     record: Mutex<Record>,
     /// It is to be told to the coordinator.
     is_news: AtomicBool,
@@ -48,6 +54,7 @@ impl Fitness {
     pub(crate) fn of(config: &AgentConfig, sandbox: Sandbox) -> Self {
         Self {
             test: SelfTest::of(config, sandbox),
+            models: Models::of(config),
             record: Mutex::default(),
             is_news: AtomicBool::new(false),
             broken: Notify::new(),
@@ -83,6 +90,10 @@ impl Fitness {
     /// Says whose fault a failure is: one of the host's own is told as such, which costs the task
     /// nothing.
     pub(crate) async fn judge(&self, failure: Failure, attempted: &Attempted) -> Failure {
+        if failure.kind == FailureKind::ModelUnusable {
+            self.breaks(|record| record.refused(failure.message.clone()));
+            return failure;
+        }
         if attempted.drafted && failure.kind != FailureKind::HostFault {
             self.works();
             return failure;
@@ -123,15 +134,29 @@ impl Fitness {
                 continue;
             };
             tokio::time::sleep(pause).await;
-            match self.test.run().await {
-                None => {
-                    self.record().recovered();
-                    tracing::info!("the host is fit again: tasks are taken");
-                }
-                Some(fault) => self.breaks(|record| record.broken(fault)),
-            }
+            self.look_again().await;
             self.is_news.store(true, Ordering::Relaxed);
             changed();
+        }
+    }
+
+    /// Takes back the fault if there is none any more.
+    async fn look_again(&self) {
+        if let Some(fault) = self.test.run().await {
+            return self.breaks(|record| record.broken(fault));
+        }
+        let asks = self.record().is_refused();
+        let refused = if asks {
+            self.models.fault().await
+        } else {
+            None
+        };
+        match refused {
+            Some(fault) => self.breaks(|record| record.refused(fault)),
+            None => {
+                self.record().recovered();
+                tracing::info!("the host is fit again: tasks are taken");
+            }
         }
     }
 
@@ -166,3 +191,6 @@ fn host_fault(message: String, failure: &Failure) -> Failure {
         discard_checkpoints: failure.discard_checkpoints,
     }
 }
+
+#[cfg(test)]
+mod tests;

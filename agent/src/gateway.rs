@@ -364,8 +364,8 @@ impl OfSandbox {
     }
 
     /// Why a request did not get its answer, without the upstream's address or headers.
-    fn not_sent(error: reqwest::Error) -> Refused {
-        tracing::warn!(error = %error.without_url(), "the model's server can't be reached");
+    fn not_sent(error: &reqwest::Error) -> Refused {
+        tracing::warn!(%error, "the model's server can't be reached");
         away("the model's server can't be reached")
     }
 

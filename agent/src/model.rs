@@ -13,6 +13,7 @@ pub(crate) mod fixed_answer;
 pub(crate) mod kept_work;
 pub(crate) mod language_model;
 pub(crate) mod recorded;
+pub(crate) mod remedy;
 
 pub(crate) use budgets::Allowed;
 pub use budgets::Budgets;

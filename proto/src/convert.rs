@@ -258,7 +258,10 @@ impl From<Outcome> for v1::finished::Outcome {
             }),
             Outcome::Answer { summary } => Self::Answer(v1::Answer { summary }),
             Outcome::Failed(failure) => Self::Failed(v1::Failed {
-                host_fault: failure.kind == FailureKind::HostFault,
+                host_fault: matches!(
+                    failure.kind,
+                    FailureKind::HostFault | FailureKind::ModelUnusable
+                ),
                 kind: kind_on_the_wire(failure.kind).to_string(),
                 message: failure.message,
                 retryable: failure.retryable,
@@ -280,10 +283,10 @@ impl TryFrom<v1::finished::Outcome> for Outcome {
                 summary: answer.summary,
             },
             Wire::Failed(failed) => Self::Failed(Failure {
-                kind: if failed.host_fault {
-                    FailureKind::HostFault
-                } else {
-                    FailureKind::read(&failed.kind)
+                kind: match FailureKind::read(&failed.kind) {
+                    FailureKind::ModelUnusable => FailureKind::ModelUnusable,
+                    _ if failed.host_fault => FailureKind::HostFault,
+                    kind => kind,
                 },
                 message: failed.message,
                 retryable: failed.retryable,
@@ -295,7 +298,8 @@ impl TryFrom<v1::finished::Outcome> for Outcome {
 }
 
 /// The kind that a coordinator which does not know about faults of hosts understands: such a one
-/// gives up an attempt whose end it can't read.
+/// gives up an attempt whose end it can't read. One that knows them takes every kind that comes with
+/// the mark of such a fault, and is not known to it, for one of them.
 const fn kind_on_the_wire(kind: FailureKind) -> FailureKind {
     match kind {
         FailureKind::HostFault => FailureKind::Internal,

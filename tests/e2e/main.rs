@@ -29,4 +29,5 @@ mod secrets;
 mod simulator;
 mod specialists;
 mod traces;
+mod unusable_models;
 mod world;

@@ -6,12 +6,14 @@
 use std::time::Duration;
 
 use chrono::Utc;
-use patchfleet_model::{Conversation, Model as _, ModelError, Stop, Tool, Usage};
+use patchfleet_model::{Answer, Conversation, Model as _, ModelError, Stop, Tool, Usage};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
+use super::MODEL_SECTION;
 use crate::config::LanguageModelConfig;
 use crate::model::language_model;
+use crate::model::remedy::{is_passing, remedy};
 
 /// How long the answer may take; a server of one's own loads its model first.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -40,6 +42,9 @@ pub enum ModelFault {
     /// It was asked and gave no answer.
     #[error("{0}")]
     Call(#[from] ModelError),
+    /// It was asked, and nobody waits that long for a first answer.
+    #[error("it did not answer within {0:?}")]
+    Slow(Duration),
 }
 
 /// Asks a model once.
@@ -47,21 +52,7 @@ pub enum ModelFault {
 /// # Errors
 /// [`ModelFault`] with what has to be mended.
 pub async fn check_model(config: &LanguageModelConfig) -> Result<CheckedModel, ModelFault> {
-    let client = language_model::client(config, "agents.draft.model", PATIENCE);
-    let client = client.map_err(ModelFault::Setup)?;
-    let mut conversation = Conversation::question(
-        "You are asked whether you can be reached.",
-        format!("Call the tool `{TOOL}` now, and do nothing else."),
-        MOST_OUTPUT,
-    );
-    conversation.tools.push(Tool {
-        name: TOOL.to_owned(),
-        description: "Says that you are ready.".to_owned(),
-        parameters: json!({ "type": "object", "properties": {}, "additionalProperties": false }),
-    });
-    let never = CancellationToken::new();
-    let answer = client.answer(&conversation, &never).await;
-    let answer = answer.map_err(|broken| broken.error)?;
+    let answer = ask_once(config, MODEL_SECTION, true).await?;
     let calls_tools = match &answer.stop {
         Stop::End | Stop::ToolCalls => Some(!answer.calls().is_empty()),
         Stop::OutputCut | Stop::Paused => None,
@@ -80,60 +71,57 @@ pub async fn check_model(config: &LanguageModelConfig) -> Result<CheckedModel, M
     })
 }
 
+/// The answer of a model that a section names to one small question, with a tool or without.
+pub(crate) async fn ask_once(
+    config: &LanguageModelConfig,
+    section: &str,
+    has_tool: bool,
+) -> Result<Answer, ModelFault> {
+    let client = language_model::client(config, section, PATIENCE);
+    let client = client.map_err(ModelFault::Setup)?;
+    let told = if has_tool {
+        format!("Call the tool `{TOOL}` now, and do nothing else.")
+    } else {
+        "Answer with the word `ready`.".to_owned()
+    };
+    let system = "You are asked whether you can be reached.";
+    let mut conversation = Conversation::question(system, told, MOST_OUTPUT);
+    if has_tool {
+        conversation.tools.push(Tool {
+            name: TOOL.to_owned(),
+            description: "Says that you are ready.".to_owned(),
+            parameters: json!({ "type": "object", "properties": {}, "additionalProperties": false }),
+        });
+    }
+    let never = CancellationToken::new();
+    let answer = client.answer(&conversation, &never).await;
+    answer.map_err(|broken| match broken.error {
+        ModelError::TimedOut { limit } => ModelFault::Slow(limit),
+        error => ModelFault::Call(error),
+    })
+}
+
 impl ModelFault {
     /// What the operator can do about it.
-    pub fn mend(&self) -> &'static str {
-        let Self::Call(error) = self else {
-            return "put the key where the configuration says, or mend agents.draft.model";
-        };
-        match error {
-            ModelError::Authentication { .. } => {
-                "put a key that the provider accepts where agents.draft.model.key says, or mend that"
+    pub fn mend(&self) -> String {
+        match self {
+            Self::Setup(_) => {
+                format!("put the key where the configuration says, or mend {MODEL_SECTION}")
             }
-            ModelError::UnknownModel { .. } => {
-                "write the provider's own name for the model into agents.draft.model.model (of Ollama: \
-                 `ollama pull NAME` first), or mend agents.draft.model.url"
-            }
-            ModelError::Unsupported { parameter } if parameter == "tools" => {
-                "choose a model that calls tools, or another agents.draft.mode"
-            }
-            ModelError::Malformed { .. } => {
-                "mend agents.draft.model.url and agents.draft.model.provider: what is there speaks \
-                 another protocol, or is no server of models"
-            }
-            ModelError::Away { .. } => {
-                "start the server, or mend agents.draft.model.url; and HTTPS_PROXY and NO_PROXY, if there \
-                 is a proxy between. One that is only slow needs a longer \
-                 agents.draft.model.answer_timeout, or a smaller model"
-            }
-            ModelError::Quota { .. } => {
-                "raise it at the provider, or choose another model; until then drafts wait"
-            }
-            ModelError::RateLimited { .. } | ModelError::Overloaded { .. } => {
-                "nothing, if it passes: drafts wait and try again"
-            }
-            ModelError::ContextTooLong { .. } => {
-                "give the server a larger window (agents.draft.model.window has to say the same), or \
-                 choose another model"
-            }
-            ModelError::Refused { .. }
-            | ModelError::Unsupported { .. }
-            | ModelError::Rejected { .. }
-            | ModelError::History { .. }
-            | ModelError::OutputCut
-            | ModelError::Budget { .. }
-            | ModelError::Cancelled => {
-                "mend agents.draft.model as the provider says, or choose another model"
-            }
+            Self::Call(error) => remedy(error, MODEL_SECTION),
+            Self::Slow(_) => format!(
+                "ask again once its server has loaded it, or choose a faster model; a draft waits \
+                 for {MODEL_SECTION}.answer_timeout"
+            ),
         }
     }
 
     /// True when it may pass by itself, and tasks wait for that.
     pub const fn may_pass(&self) -> bool {
-        matches!(
-            self,
-            Self::Call(ModelError::RateLimited { .. } | ModelError::Overloaded { .. })
-        )
+        match self {
+            Self::Setup(_) | Self::Slow(_) => false,
+            Self::Call(error) => is_passing(error),
+        }
     }
 }
 

@@ -350,7 +350,7 @@ fn because(error: DraftError, of_model: Option<&(String, ModelError)>) -> DraftE
             | DraftError::Unchanged { .. }
     );
     match of_model.filter(|(_, error)| *error != ModelError::Cancelled) {
-        Some((model, error)) if is_of_command => DraftError::Model {
+        Some((model, error)) if is_of_command => DraftError::CommandsModel {
             model: model.clone(),
             error: error.clone(),
         },

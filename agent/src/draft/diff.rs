@@ -15,7 +15,7 @@ use patchfleet_model::{
 use super::blocks::{self, Block};
 use super::tools::ModelWork;
 use super::work_tree::{self, Now};
-use super::{DraftError, DraftRequest, DraftSurroundings, Drafted};
+use super::{DraftError, DraftRequest, DraftSurroundings, Drafted, MODEL_SECTION};
 use crate::config::DiffDraftConfig;
 use crate::git::{InstalledFiles, ObjectId};
 use crate::model::Allowed;
@@ -83,7 +83,7 @@ impl DiffDraft {
     /// When its key can't be had, or its address can't be used.
     pub fn new(config: &DiffDraftConfig, sandbox: &Sandbox) -> anyhow::Result<Self> {
         Ok(Self {
-            model: LanguageModel::new(&config.model, "agents.draft.model")?,
+            model: LanguageModel::new(&config.model, MODEL_SECTION)?,
             format: config.model.edit_format(),
             sandbox: sandbox.clone(),
         })

@@ -11,7 +11,7 @@ use patchfleet_model::{ModelError, Usage};
 use serde::{Deserialize, Serialize};
 
 use super::work_tree::{self, Now};
-use super::{DraftError, DraftRequest, DraftSurroundings, Drafted};
+use super::{DraftError, DraftRequest, DraftSurroundings, Drafted, MODEL_SECTION};
 use crate::config::ToolsDraftConfig;
 use crate::disk;
 use crate::git::{InstalledFiles, ObjectId};
@@ -56,7 +56,7 @@ impl ToolsDraft {
     /// When its key can't be had, or its address can't be used.
     pub fn new(config: &ToolsDraftConfig, sandbox: &Sandbox) -> anyhow::Result<Self> {
         Ok(Self {
-            model: LanguageModel::new(&config.model, "agents.draft.model")?,
+            model: LanguageModel::new(&config.model, MODEL_SECTION)?,
             max_steps: config.max_steps,
             timeout: config.timeout.0,
             sandbox: sandbox.clone(),

@@ -12,7 +12,7 @@ use crate::session::reporter::NO_TOKEN;
 const MOST_ALIKE: usize = 3;
 /// The first pause before the self-test is repeated, and the longest one.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
-/// The same where the self-test sees nothing wrong, so that only a task can show it.
+/// The same where the self-test sees nothing wrong, so that a task or a model's answer has to show it.
 const TRIAL_PAUSES: (Duration, Duration) = (Duration::from_secs(30), Duration::from_mins(10));
 
 /// A failure before anything was drafted, as far as it may be the host's fault.
@@ -42,8 +42,18 @@ pub(super) struct Record {
 #[derive(Debug)]
 struct Fault {
     why: String,
-    /// The self-test sees it.
-    is_seen: bool,
+    by: By,
+}
+
+/// What showed a fault, and so has to show that it is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum By {
+    /// The self-test.
+    SelfTest,
+    /// Attempts alone.
+    Attempts,
+    /// The provider of a model.
+    Provider,
 }
 
 impl Early {
@@ -96,17 +106,27 @@ impl Record {
 
     /// The self-test failed.
     pub(super) fn broken(&mut self, why: String) {
-        self.fail(why, true);
+        self.fail(why, By::SelfTest);
     }
 
     /// An attempt failed in a way that only the host can be blamed for.
     pub(super) fn suspected(&mut self, why: String) {
-        self.fail(why, false);
+        self.fail(why, By::Attempts);
     }
 
-    fn fail(&mut self, why: String, is_seen: bool) {
+    /// The provider of a model refuses what the agent asks.
+    pub(super) fn refused(&mut self, why: String) {
+        self.fail(why, By::Provider);
+    }
+
+    /// True while the provider of a model is known to refuse.
+    pub(super) fn is_refused(&self) -> bool {
+        self.fault.as_ref().is_some_and(|it| it.by == By::Provider)
+    }
+
+    fn fail(&mut self, why: String, by: By) {
         self.faults = self.faults.saturating_add(1);
-        self.fault = Some(Fault { why, is_seen });
+        self.fault = Some(Fault { why, by });
     }
 
     /// Takes in an early failure; tells the fault when there were too many alike in a row, which
@@ -145,7 +165,10 @@ impl Record {
     /// How long to wait before the self-test is repeated; `None` without a fault.
     pub(super) fn pause(&self) -> Option<Duration> {
         let fault = self.fault.as_ref()?;
-        let (first, longest) = if fault.is_seen { PAUSES } else { TRIAL_PAUSES };
+        let (first, longest) = match fault.by {
+            By::SelfTest => PAUSES,
+            By::Attempts | By::Provider => TRIAL_PAUSES,
+        };
         let doubled = first.saturating_mul(1 << self.faults.saturating_sub(1).min(10));
         Some(doubled.min(longest))
     }
@@ -153,7 +176,7 @@ impl Record {
     /// The self-test passed after the pause.
     pub(super) fn recovered(&mut self) {
         if let Some(fault) = self.fault.take() {
-            self.on_trial |= !fault.is_seen;
+            self.on_trial |= fault.by == By::Attempts;
         }
     }
 }
@@ -300,5 +323,18 @@ mod tests {
         assert_eq!(record.pause(), Some(Duration::from_secs(2)));
         record.recovered();
         assert!(record.fault().is_none() && !record.is_on_trial());
+    }
+
+    #[test]
+    fn a_provider_that_refuses_is_over_when_it_answers_and_the_pauses_grow() {
+        let mut record = Record::default();
+        for expected in [30, 60, 120] {
+            record.refused("the provider does not accept the key".to_owned());
+            assert!(record.is_refused());
+            assert_eq!(record.pause(), Some(Duration::from_secs(expected)));
+        }
+        record.recovered();
+        assert!(record.fault().is_none() && !record.is_refused());
+        assert!(!record.is_on_trial(), "its answer was the trial");
     }
 }

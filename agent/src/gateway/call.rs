@@ -1,7 +1,9 @@
 //! One call of a model by another program: reserved before it is sent, settled with what its answer
 //! says that it used.
 
-use patchfleet_model::{Entry, ModelError, Origin, Protocol, Read, Reading, Target, Usage};
+use patchfleet_model::{
+    Entry, ModelError, NoAnswer, Origin, Protocol, Read, Reading, Target, Usage,
+};
 use url::Url;
 
 use super::record::ModelRecord;
@@ -80,11 +82,10 @@ impl Call {
         self.target.refusal(head.status, &head.headers, body)
     }
 
-    /// It was sent, and what became of it is not known: the request is charged by an estimate.
-    pub(super) async fn lost(self, error: ModelError) {
-        let mut reading = self.reading();
-        reading.fail(error);
-        self.settle(reading.end()).await;
+    /// There is no answer: charged as our own calls are.
+    pub(super) async fn unanswered(self, no_answer: NoAnswer) {
+        let broken = self.target.unanswered(no_answer, self.sent);
+        self.settle(broken.into()).await;
     }
 
     /// It was not sent, or refused before anything was generated.

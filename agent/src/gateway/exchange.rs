@@ -12,7 +12,7 @@ use hyper::Response;
 use hyper::body::Frame;
 use hyper::header::CONTENT_ENCODING;
 use hyper::http::response::Parts;
-use patchfleet_model::ModelError;
+use patchfleet_model::{ModelError, NoAnswer};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
@@ -51,25 +51,22 @@ impl Exchange {
         let executed = sandbox.model.client.execute(request);
         let answered = tokio::select! {
             answered = timeout(sandbox.model.limits.answer, executed) => answered,
-            () = client.closed() => return lost(call, ModelError::Cancelled).await,
+            () = client.closed() => {
+                return unanswered(call, NoAnswer::lost(ModelError::Cancelled)).await;
+            }
         };
         let response = match answered {
             Ok(Ok(response)) => Response::from(response),
             Ok(Err(error)) => {
-                let never_sent = error.is_connect() || error.is_builder();
-                let away = OfSandbox::not_sent(error);
-                let error = transport(&away.message);
-                if never_sent {
-                    free(call, error).await;
-                } else {
-                    lost(call, error).await;
-                }
-                return answer(client, Err(away));
+                let error = error.without_url();
+                unanswered(call, NoAnswer::failed(&error)).await;
+                return answer(client, Err(OfSandbox::not_sent(&error)));
             }
             Err(_) => {
-                let away = away("the model does not answer in time");
-                lost(call, transport(&away.message)).await;
-                return answer(client, Err(away));
+                let limit = sandbox.model.limits.answer;
+                unanswered(call, NoAnswer::timed_out(limit)).await;
+                let late = format!("the model does not answer within {limit:?}");
+                return answer(client, Err(away(late)));
             }
         };
         let (mut head, body) = response.into_parts();
@@ -91,7 +88,8 @@ impl Exchange {
         let encoding = head.headers.remove(CONTENT_ENCODING);
         if encoding.is_some_and(|it| it != "identity") {
             let away = away("the model's server compresses what was to be plain");
-            lost(call, transport(&away.message)).await;
+            let lost = NoAnswer::lost(transport(&away.message));
+            unanswered(call, lost).await;
             return answer(client, Err(away));
         }
         sandbox.pick(&mut head.headers);
@@ -242,14 +240,8 @@ pub(super) fn answer(client: HeadSender, answer: Result<Response<Body>, Refused>
     let _ = client.send(answer);
 }
 
-async fn lost(call: Option<Call>, error: ModelError) {
+async fn unanswered(call: Option<Call>, no_answer: NoAnswer) {
     if let Some(call) = call {
-        call.lost(error).await;
-    }
-}
-
-async fn free(call: Option<Call>, error: ModelError) {
-    if let Some(call) = call {
-        call.free(Some(error)).await;
+        call.unanswered(no_answer).await;
     }
 }

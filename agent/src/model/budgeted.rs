@@ -119,14 +119,18 @@ fn prompt_tokens(conversation: &Conversation) -> u64 {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::time::Duration;
 
     use patchfleet_domain::Money;
     use patchfleet_domain::outcome::FailureKind;
-    use patchfleet_model::{Stop, Usage};
+    use patchfleet_model::{Protocol, Stop, Usage};
     use patchfleet_proto::v1;
     use patchfleet_proto::v1::reservation::Answer as Allowed;
+    use patchfleet_testkit::model::{Script, Simulator};
 
     use super::*;
+    use crate::config::LanguageModelConfig;
+    use crate::model::language_model::client;
     use crate::session::heard::{Heard, heard};
 
     /// A millionth for each token in, two for one written to the cache, ten for one out.
@@ -260,6 +264,34 @@ mod tests {
         assert_eq!(answered.unwrap_err(), broken);
         assert!(heard.usages[0].estimated);
         assert_eq!(heard.usages[0].output_tokens, 40);
+    }
+
+    /// By the same rule as the calls that the gateway passes on.
+    #[tokio::test]
+    async fn a_request_that_got_no_answer_is_settled_with_an_estimate_and_one_that_was_refused_with_nothing()
+     {
+        for (turn, is_charged) in [("{fault: reset}", true), ("{fault: unauthorized}", false)] {
+            let script = Script::parse("script", &format!("turns: [{turn}]")).unwrap();
+            let simulator = Simulator::start(script).await.unwrap();
+            let mut config = LanguageModelConfig::new(Protocol::Chat, "simulated".to_owned());
+            config.url = Some(format!("{}/v1", simulator.base_url()).parse().unwrap());
+            config.key = serde_json::from_value(simulator.key().into()).unwrap();
+            let client = client(&config, "test", Duration::from_mins(1)).unwrap();
+            let asking = async |reporter| {
+                let budgeted = Budgeted::new(client, Box::new(Simple), reporter);
+                let conversation = Conversation::question("", "Why?", 8000);
+                let cancel = CancellationToken::new();
+                budgeted.answer(&conversation, &cancel).await
+            };
+            let (answered, heard) = heard(vec![granted()], asking).await;
+            assert!(answered.is_err(), "{turn}");
+            let [used] = &heard.usages[..] else {
+                panic!("{turn}: {:?}", heard.usages);
+            };
+            assert_eq!(used.estimated, is_charged, "{turn}: {used:?}");
+            assert_eq!(used.input_tokens > 0, is_charged, "{turn}: {used:?}");
+            assert_eq!(used.output_tokens, 0, "{turn}: {used:?}");
+        }
     }
 
     #[tokio::test]

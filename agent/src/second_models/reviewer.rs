@@ -70,12 +70,15 @@ pub(crate) struct Reviewed {
 }
 
 impl Reviewer {
+    /// The section of the configuration that names the model.
+    pub(crate) const SECTION: &str = "agents.review.model";
+
     /// The model that a configuration names.
     ///
     /// # Errors
     /// When its key can't be had, or its address can't be used.
     pub fn new(config: &SecondModelConfig) -> anyhow::Result<Self> {
-        let model = LanguageModel::new(&config.model, "agents.review.model")?;
+        let model = LanguageModel::new(&config.model, Self::SECTION)?;
         Ok(Self { model })
     }
 

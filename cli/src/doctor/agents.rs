@@ -72,7 +72,8 @@ fn check(agent: &Agent) -> Check {
     };
     match agent.state {
         AgentState::Error => {
-            let mend = "mend it on the agent's host; it takes tasks again by itself";
+            let mend = "mend it on the agent's host; it takes tasks again by itself, after a changed \
+                        configuration when it is started again";
             Check::bad(name, found, mend)
         }
         AgentState::Overloaded | AgentState::Maintenance => {

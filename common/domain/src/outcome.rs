@@ -56,6 +56,10 @@ words! {
         /// The agent's host can't do any work: a tool, git or the disk is missing or broken. Says
         /// nothing about the task, which goes on elsewhere and uncounted.
         HostFault = "host_fault",
+        /// The agent's model can't be used as it is configured: its provider refuses the key, the name
+        /// or the account, or the model can't do what is asked of it. Says nothing about the task,
+        /// which goes on elsewhere and uncounted, or waits until the operator has mended it.
+        ModelUnusable = "model_unusable",
         /// Anything else; the log has the details.
         Internal = "internal",
         /// A kind of a newer version.
@@ -67,7 +71,10 @@ impl FailureKind {
     /// True when the failure says nothing about the task: the attempt does not count, and the task
     /// is given to an agent again.
     pub const fn is_return(self) -> bool {
-        matches!(self, Self::Interrupted | Self::HostFault)
+        matches!(
+            self,
+            Self::Interrupted | Self::HostFault | Self::ModelUnusable
+        )
     }
 
     /// True when the task goes on where it stopped as soon as a budget allows it.
@@ -158,6 +165,9 @@ impl FailureKind {
             Self::Interrupted => "It continues by itself.",
             Self::HostFault => {
                 "The operator has to mend the agent's host; the task continues by itself."
+            }
+            Self::ModelUnusable => {
+                "The operator has to mend the agent's model as is said below; the task continues by itself."
             }
         }
     }

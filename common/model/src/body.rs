@@ -101,9 +101,7 @@ pub(crate) fn page(body: &[u8]) -> String {
     let title = title
         .map(|title| format!(" (\"{title}\")"))
         .unwrap_or_default();
-    format!(
-        "an HTML page came instead of an answer{title}; check base_url, and what stands between"
-    )
+    format!("an HTML page came instead of an answer{title}; check `url`, and what stands between")
 }
 
 #[cfg(test)]
@@ -153,7 +151,7 @@ mod tests {
         assert_eq!(Kind::of(b"\r\n", true), Kind::Unknown);
         let why = page(b"<html><TITLE>502 Bad Gateway</TITLE>");
         assert!(
-            why.contains("502 Bad Gateway") && why.contains("base_url"),
+            why.contains("502 Bad Gateway") && why.contains("check `url`"),
             "{why}"
         );
     }

@@ -7,7 +7,6 @@
 //! more than a moment, and the key is sent to the provider alone, never along a redirection.
 
 use std::collections::BTreeSet;
-use std::error::Error as StdError;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -26,8 +25,9 @@ use tokio_util::sync::CancellationToken;
 use crate::body::{Encoding, Kind, page};
 use crate::decode::{Decoder, malformed};
 use crate::failure::{Advice, LIMIT, Report};
+use crate::no_answer::{NoAnswer, away, chain};
 use crate::protocol::{Parameter, Protocol, Target, report};
-use crate::{Answer, Broken, Conversation, Event, Model, ModelError, Origin};
+use crate::{Answer, Broken, Conversation, Event, Model, ModelError, Origin, Usage};
 
 /// Longest time for making a connection, as the official clients have it.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -172,19 +172,28 @@ impl Client {
     ) -> Result<Answer, Broken> {
         let target = self.target();
         let request = target.request(conversation)?;
-        let deadline = Instant::now() + self.shared.settings.timeout;
+        if cancel.is_cancelled() {
+            return Err(ModelError::Cancelled.into());
+        }
+        let limit = self.shared.settings.timeout;
+        let deadline = Instant::now() + limit;
         let sent = request.body().len();
         let response = self.send(request, deadline, cancel).await;
-        let response = response.map_err(tried)?;
+        let response = response.map_err(|it| target.unanswered(it, sent))?;
         let headers = response.headers().clone();
         let status = response.status();
         let advice = Advice::of(&headers, Utc::now());
+        let encoding = Encoding::of(&headers).map_err(|error| {
+            let lost = NoAnswer::lost(error);
+            target.unanswered(lost, sent)
+        })?;
         let mut reader = Reader {
             response,
             deadline,
+            limit,
             idle: self.shared.settings.idle,
             cancel,
-            encoding: Encoding::of(&headers).map_err(tried)?,
+            encoding,
         };
         let ended = if status == StatusCode::OK {
             self.stream(&mut reader, &target, sent).await
@@ -209,24 +218,17 @@ impl Client {
         request: Request<Bytes>,
         deadline: Instant,
         cancel: &CancellationToken,
-    ) -> Result<Response, ModelError> {
+    ) -> Result<Response, NoAnswer> {
         let request = reqwest::Request::try_from(request);
-        let request = request.map_err(|error| away(&error))?;
+        let request = request.map_err(|error| NoAnswer::failed(&error))?;
         tokio::select! {
             biased;
-            () = cancel.cancelled() => Err(ModelError::Cancelled),
+            () = cancel.cancelled() => Err(NoAnswer::lost(ModelError::Cancelled)),
             answered = timeout_at(deadline, self.shared.http.execute(request)) => match answered {
                 Ok(Ok(response)) => Ok(response),
-                Ok(Err(error)) => Err(away(&error)),
-                Err(_) => Err(self.too_long()),
+                Ok(Err(error)) => Err(NoAnswer::failed(&error)),
+                Err(_) => Err(NoAnswer::timed_out(self.shared.settings.timeout)),
             },
-        }
-    }
-
-    fn too_long(&self) -> ModelError {
-        let limit = self.shared.settings.timeout;
-        ModelError::Away {
-            transport: format!("no answer within {limit:?}"),
         }
     }
 
@@ -259,7 +261,10 @@ impl Client {
         }
         match kind {
             Kind::Html => Err(malformed(page(&start)).into()),
-            Kind::Document => Err(document(&start, target).into()),
+            Kind::Document => Err(Broken {
+                usage_so_far: used(decoder, &start),
+                ..document(&start, target).into()
+            }),
             Kind::Stream | Kind::Unknown => decoder.end(),
         }
     }
@@ -309,6 +314,8 @@ impl Model for Client {
 struct Reader<'a> {
     response: Response,
     deadline: Instant,
+    /// How long all of it may take.
+    limit: Duration,
     idle: Duration,
     cancel: &'a CancellationToken,
     encoding: Encoding,
@@ -323,12 +330,13 @@ impl Reader<'_> {
             () = self.cancel.cancelled() => return Err(ModelError::Cancelled),
             chunk = timeout_at(until, self.response.chunk()) => chunk,
         };
-        let chunk = chunk.map_err(|_| ModelError::Away {
-            transport: if until < self.deadline {
-                format!("the stream was silent for {:?}", self.idle)
+        let chunk = chunk.map_err(|_| {
+            if until < self.deadline {
+                let transport = format!("the stream was silent for {:?}", self.idle);
+                ModelError::Away { transport }
             } else {
-                "the stream did not end in the time that a request may take".to_owned()
-            },
+                ModelError::TimedOut { limit: self.limit }
+            }
         })?;
         let Some(chunk) = chunk.map_err(|error| away(&error))? else {
             return Ok(None);
@@ -375,7 +383,7 @@ pub(crate) fn refusal(
         let to = redact(to.unwrap_or("elsewhere")).into_owned();
         return ModelError::Rejected {
             why: format!(
-                "it redirects to {to} ({}); if that is right, make it the base_url",
+                "it redirects to {to} ({}); if that is right, make it the `url`",
                 status.as_u16()
             ),
         };
@@ -396,7 +404,16 @@ fn document(body: &[u8], target: &Target) -> ModelError {
     if has_error {
         return said(body).error(&target.origin.model, &target.takes);
     }
-    malformed("a JSON document came instead of a stream; check base_url and the protocol")
+    malformed("a JSON document came instead of a stream; check `url` and `provider`")
+}
+
+/// What a document used that came instead of a stream: it was generated and is paid for.
+fn used(mut decoder: Decoder, body: &[u8]) -> Usage {
+    decoder.document(body);
+    match decoder.end() {
+        Ok(answer) => answer.usage,
+        Err(broken) => broken.usage_so_far,
+    }
 }
 
 /// What the body of an error says, with secrets masked: some providers repeat the key.
@@ -414,24 +431,4 @@ fn said(body: &[u8]) -> Report {
     };
     report.message = redact(&report.message).into_owned();
     report
-}
-
-fn away(error: &reqwest::Error) -> ModelError {
-    ModelError::Away {
-        transport: redact(&chain(error)).into_owned(),
-    }
-}
-
-/// An error with its causes, each once.
-fn chain(error: &dyn StdError) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let next = error.to_string();
-        if !text.contains(&next) {
-            text = format!("{text}: {next}");
-        }
-        cause = error.source();
-    }
-    text
 }

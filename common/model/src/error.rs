@@ -34,7 +34,7 @@ pub enum ModelError {
         limit: Option<u64>,
     },
     /// The answer reached the limit of the output before its end.
-    #[error("the answer was cut at the output limit; raise the model's max_output")]
+    #[error("the answer was cut at the output limit; raise `max_output`")]
     OutputCut,
     /// The model or the provider's filter refused.
     #[error("the model refused: {why}")]
@@ -43,7 +43,7 @@ pub enum ModelError {
         why: String,
     },
     /// The key is missing, wrong, or may not do this.
-    #[error("the provider does not accept the key: {why}; check the provider's api_key")]
+    #[error("the provider does not accept the key: {why}")]
     Authentication {
         /// The provider's words.
         why: String,
@@ -84,6 +84,12 @@ pub enum ModelError {
         /// What happened to the connection.
         transport: String,
     },
+    /// The answer did not begin, or not end, in the time that it may take.
+    #[error("the answer took longer than the {limit:?} of `answer_timeout`")]
+    TimedOut {
+        /// The time that it may take.
+        limit: Duration,
+    },
     /// A budget does not allow the call; it was not made.
     #[error("the budget of {scope} does not allow another call")]
     Budget {
@@ -118,6 +124,7 @@ impl ModelError {
             Self::Malformed { .. } => "malformed",
             Self::History { .. } => "history",
             Self::Away { .. } => "away",
+            Self::TimedOut { .. } => "timed_out",
             Self::Budget { .. } => "budget",
             Self::Cancelled => "cancelled",
         }
@@ -137,6 +144,8 @@ impl ModelError {
             | Self::Unsupported { .. }
             | Self::Rejected { .. }
             | Self::History { .. }
+            // The same again would take as long, and cost as much.
+            | Self::TimedOut { .. }
             | Self::Budget { .. }
             | Self::Cancelled => false,
         }

@@ -15,6 +15,7 @@ mod error;
 mod failure;
 mod frames;
 mod history;
+mod no_answer;
 mod port;
 mod protocol;
 mod reading;
@@ -30,6 +31,7 @@ pub use conversation::{
 };
 pub use decode::Decoder;
 pub use error::{Broken, ModelError};
+pub use no_answer::NoAnswer;
 pub use port::Model;
 pub use protocol::{Parameter, Protocol, Target};
 pub use reading::{Read, Reading};

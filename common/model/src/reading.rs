@@ -8,7 +8,7 @@ use http::{HeaderMap, StatusCode};
 
 use crate::body::{Kind, page};
 use crate::decode::{Decoder, malformed};
-use crate::{ModelError, Protocol, Target, Usage};
+use crate::{Broken, ModelError, Protocol, Target, Usage};
 
 /// The longest answer that is one document.
 const LONGEST_DOCUMENT: usize = 32 * 1024 * 1024;
@@ -97,10 +97,16 @@ impl Reading {
                 usage: answer.usage,
                 error: None,
             },
-            Err(broken) => Read {
-                usage: broken.usage_so_far,
-                error: Some(broken.error),
-            },
+            Err(broken) => broken.into(),
+        }
+    }
+}
+
+impl From<Broken> for Read {
+    fn from(broken: Broken) -> Self {
+        Self {
+            usage: broken.usage_so_far,
+            error: Some(broken.error),
         }
     }
 }

@@ -55,7 +55,10 @@ impl Failure for Tried {
                 retry_after: *after,
             },
             ModelError::Away { .. } if again => FailureKind::Transient { retry_after: None },
-            ModelError::Overloaded { .. } | ModelError::Away { .. } => {
+            ModelError::Overloaded { .. }
+            | ModelError::Away { .. }
+            // Another try would wait as long, and be charged once more.
+            | ModelError::TimedOut { .. } => {
                 FailureKind::Transient { retry_after: never }
             }
             _ if again && broken.advice == Some(true) => FailureKind::Limited { retry_after: None },
@@ -263,6 +266,15 @@ mod tests {
         assert_eq!(started.elapsed(), Duration::from_secs(119));
         let refused = ask(&model).await.unwrap_err();
         assert_eq!((refused.error, refused.tries), (limited(121), 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_took_all_of_its_time_is_not_paid_for_twice() {
+        let limit = Duration::from_mins(10);
+        let late = broken(ModelError::TimedOut { limit });
+        let model = model(vec![Err(late), Ok(answer())]);
+        let failed = ask(&model).await.unwrap_err();
+        assert_eq!((failed.tries, failed.usage_so_far.input), (1, 10));
     }
 
     #[tokio::test(start_paused = true)]

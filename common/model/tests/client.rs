@@ -174,11 +174,11 @@ async fn pages_and_documents_instead_of_streams_say_what_to_check() {
     )))
     .await;
     assert!(matches!(page, ModelError::Malformed { .. }), "{page:?}");
-    assert!(page.to_string().contains("Sign in") && page.to_string().contains("base_url"));
+    assert!(page.to_string().contains("Sign in") && page.to_string().contains("check `url`"));
     let gateway = error(Step::Send(response("502 Bad Gateway", "", html))).await;
     assert_eq!(gateway, ModelError::Overloaded { after: None });
     let not_found = error(Step::Send(response("404 Not Found", "", html))).await;
-    assert!(not_found.to_string().contains("base_url"), "{not_found}");
+    assert!(not_found.to_string().contains("check `url`"), "{not_found}");
     let document = error(Step::Send(stream("{\"choices\": []}"))).await;
     assert!(
         matches!(document, ModelError::Malformed { .. }),
@@ -199,7 +199,7 @@ async fn a_redirection_is_not_followed_with_the_key() {
     let moved = error(Step::Send(response("307 Temporary Redirect", headers, ""))).await;
     let text = moved.to_string();
     assert!(
-        text.contains("http://127.0.0.1:9/elsewhere") && text.contains("base_url"),
+        text.contains("http://127.0.0.1:9/elsewhere") && text.contains("make it the `url`"),
         "{text}"
     );
 }
@@ -245,6 +245,71 @@ async fn a_server_that_is_away_costs_nothing() {
 }
 
 #[tokio::test]
+async fn a_request_that_arrived_and_has_no_answer_is_charged_by_an_estimate() {
+    let brief = Settings {
+        timeout: Duration::from_millis(100),
+        ..Settings::default()
+    };
+    let compressed = response("200 OK", "content-encoding: br\r\n", "?");
+    let document = r#"{"choices": [{"message": {"content": "hello"}, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 300, "completion_tokens": 7}}"#;
+    for (name, step, word, input) in [
+        ("closed", Step::Send(Vec::new()), "away", None),
+        ("late", Step::Hang(Vec::new()), "timed_out", None),
+        ("compressed", Step::Send(compressed), "malformed", None),
+        (
+            "document",
+            Step::Send(stream(document)),
+            "malformed",
+            Some(300),
+        ),
+    ] {
+        let server = Server::start(vec![step]).await;
+        let is_late = word == "timed_out";
+        let settings = if is_late {
+            brief.clone()
+        } else {
+            Settings::default()
+        };
+        let client = client(&server.url, settings);
+        let cancel = CancellationToken::new();
+        let broken = client.answer(&question(), &cancel).await.unwrap_err();
+        assert_eq!(broken.error.word(), word, "{name}: {broken}");
+        let usage = broken.usage_so_far;
+        assert!(usage.input > 0, "{name}: {usage:?}");
+        assert_eq!(usage.estimated, input.is_none(), "{name}: {usage:?}");
+        assert!(
+            input.is_none_or(|it| it == usage.input),
+            "{name}: {usage:?}"
+        );
+        assert_eq!(broken.tries, 1, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn whoever_gives_up_after_the_request_arrived_is_charged_and_before_it_is_not() {
+    let server = Server::start(vec![Step::Hang(Vec::new())]).await;
+    let client = client(&server.url, Settings::default());
+    let cancel = CancellationToken::new();
+    let stop = async {
+        // Nobody tells of it but the server.
+        while server.bodies().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        cancel.cancel();
+    };
+    let question = question();
+    let (after, ()) = tokio::join!(client.answer(&question, &cancel), stop);
+    let after = after.unwrap_err();
+    assert_eq!(after.error, ModelError::Cancelled);
+    assert!(after.usage_so_far.estimated && after.usage_so_far.input > 0);
+    let before = client.answer(&question, &cancel).await.unwrap_err();
+    assert_eq!(before.error, ModelError::Cancelled);
+    assert!(before.usage_so_far.is_zero());
+    assert_eq!(server.bodies().len(), 1);
+}
+
+#[tokio::test]
 async fn silence_ends_a_stream_and_slowness_a_request() {
     let brief = Duration::from_millis(100);
     let idle = Settings {
@@ -255,7 +320,13 @@ async fn silence_ends_a_stream_and_slowness_a_request() {
         timeout: brief,
         ..Settings::default()
     };
-    for (settings, words) in [(idle, "silent"), (slow.clone(), "did not end")] {
+    for (settings, words) in [
+        (idle, "silent"),
+        (
+            slow.clone(),
+            "the answer took longer than the 100ms of `answer_timeout`",
+        ),
+    ] {
         let server = Server::start(vec![Step::Hang(stream(half()))]).await;
         let client = client(&server.url, settings);
         let broken = client
@@ -271,7 +342,8 @@ async fn silence_ends_a_stream_and_slowness_a_request() {
         .answer(&question(), &CancellationToken::new())
         .await
         .unwrap_err();
-    assert!(broken.to_string().contains("no answer within"), "{broken}");
+    let limit = brief;
+    assert_eq!(broken.error, ModelError::TimedOut { limit });
 }
 
 #[tokio::test]

@@ -425,7 +425,7 @@ async fn silence_ends_a_stream_and_signs_of_life_do_not_prolong_a_request() {
         };
         let pings = with("fault: {stall: {after: 2, pings: true}}");
         let (answer, _) = ask_with(protocol, &pings, whole).await;
-        assert_eq!(answer.unwrap_err().error.word(), "away", "{protocol}");
+        assert_eq!(answer.unwrap_err().error.word(), "timed_out", "{protocol}");
     }
 }
 

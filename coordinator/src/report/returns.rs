@@ -6,8 +6,8 @@ use patchfleet_domain::{Task, WaitReason};
 
 use super::markdown::inline;
 
-/// Longest reason that is shown, in bytes.
-const MAX_REASON: usize = 300;
+/// Longest reason that is shown, in bytes: a model's has what its provider said, and what mends it.
+const MAX_REASON: usize = 800;
 
 /// What people have to know of a task that waits because no agent takes it.
 pub(super) fn push(text: &mut String, task: &Task) {

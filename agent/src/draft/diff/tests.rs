@@ -171,7 +171,7 @@ async fn an_answer_that_is_no_change_is_a_typed_failure_with_the_remedy() {
         (
             vec![cut(), cut()],
             FailureKind::DraftFailed,
-            "raise the model's max_output",
+            "raise agents.draft.model.max_output",
         ),
         (
             vec![refused],
@@ -180,7 +180,7 @@ async fn an_answer_that_is_no_change_is_a_typed_failure_with_the_remedy() {
         ),
         (
             vec![away()],
-            FailureKind::HostFault,
+            FailureKind::ModelUnusable,
             "script/script-1 can't go on: the provider does not accept the key",
         ),
     ] {

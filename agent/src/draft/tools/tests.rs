@@ -108,8 +108,9 @@ async fn a_draft_without_a_change_is_a_typed_failure_and_the_work_tree_is_at_its
         ),
         (
             vec![calls([edit()]), away()],
-            FailureKind::HostFault,
-            "script/script-1 can't go on",
+            FailureKind::ModelUnusable,
+            "script/script-1 can't go on: the provider does not accept the key: no; put a key that \
+             the provider accepts where agents.draft.model.key says",
         ),
     ] {
         let (rig, _) = modelled(answers).await;

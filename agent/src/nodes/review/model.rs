@@ -16,8 +16,8 @@ use super::super::patch::binary::without_contents;
 use super::super::summary::{self, code, prose};
 use super::super::test::TestResults;
 use super::super::{NodeDeps, TaskFacts};
-use crate::draft::of_model;
 use crate::model::fixed_answer::{Asking, Unanswered};
+use crate::model::remedy::{explained, of_model};
 use crate::second_models::{Reviewed, Reviewer, Status, Subject, Verdict};
 
 /// A change that the rules let pass.
@@ -148,7 +148,10 @@ fn unusable(unanswered: Unanswered, model: &str) -> Result<String, NodeError> {
         ) => Ok(error.to_string()),
         Unanswered::Failed(error) => Err(permanent(
             of_model(&error),
-            format!("the review by {model} can't go on: {error} (`agents.review.model`)"),
+            format!(
+                "the review by {}",
+                explained(model, &error, Reviewer::SECTION)
+            ),
         )),
     }
 }

@@ -10,7 +10,7 @@ use crate::store::rules::{self, Course};
 use crate::store::{Cas, StoreResult};
 
 /// Longest reason that is kept, in characters; agents say what they like.
-const LONGEST_REASON: usize = 500;
+const LONGEST_REASON: usize = 800;
 /// Who says what is said here.
 const ACTOR: &str = "coordinator";
 
