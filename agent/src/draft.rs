@@ -272,8 +272,13 @@ pub enum DraftError {
         error: ModelError,
     },
     /// A budget does not allow another call of the model.
-    #[error("{}", .0.message)]
-    OverBudget(Failure),
+    #[error("{}", .failure.message)]
+    OverBudget {
+        /// How the attempt ends.
+        failure: Failure,
+        /// The diff against the base of what was changed by then, where something was.
+        diff: Option<String>,
+    },
     /// The model was stopped before it had changed anything.
     #[error(
         "the model was stopped and had changed no file: {why}. Say more exactly in the issue what is \
@@ -433,7 +438,7 @@ impl DraftError {
                 FailureKind::ModelUnusable => FailureKind::HostFault,
                 kind => kind,
             },
-            Self::OverBudget(failure) => failure.kind,
+            Self::OverBudget { failure, .. } => failure.kind,
             // Says nothing about the task: whatever it asks for would end like this here.
             Self::NotLoggedIn { .. }
             | Self::NotRun(_)

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use futures::FutureExt as _;
 use patchfleet_domain::outcome::{Failure, FailureKind, Outcome};
 use patchfleet_domain::{IssueNumber, Phase, RepositoryName};
-use patchfleet_flow::{Checkpoint, Context, Engine, Run};
+use patchfleet_flow::{Checkpoint, Context, Engine, Run, RunError};
 use patchfleet_proto::v1;
 use patchfleet_repository::{Author, RepositoryConfig};
 use patchfleet_telemetry::trace;
@@ -332,7 +332,8 @@ async fn run_flow(
         ),
         log,
     };
-    let engine = Engine::new(nodes::coding_flow(), nodes::registry(deps))
+    let deps = deps.shared();
+    let engine = Engine::new(nodes::coding_flow(), nodes::registry(&deps))
         .map_err(|error| nodes::failure(&error))?;
     let observer = Watch::new(job.reporter.clone(), Arc::clone(&job.drafted));
     let run = Run {
@@ -341,11 +342,38 @@ async fn run_flow(
         observer: &observer,
         cancel: job.cancel.clone(),
     };
-    let report = engine
-        .run(run)
-        .await
-        .map_err(|error| nodes::failure(&error))?;
-    Ok(nodes::outcome(&report.ctx)?)
+    match engine.run(run).await {
+        Ok(report) => Ok(nodes::outcome(&report.ctx)?),
+        Err(error) => Err(failed(&deps, &error, &job.cancel).await),
+    }
+}
+
+/// The failure of a run. Where a budget ended it, the work so far is published as a draft if it is green,
+/// and the failure says where.
+async fn failed(
+    deps: &Arc<NodeDeps>,
+    error: &RunError,
+    cancel: &CancellationToken,
+) -> Option<Failure> {
+    let mut failure = nodes::failure(error)?;
+    if !failure.kind.is_budget() {
+        return Some(failure);
+    }
+    let stopped = (error, failure.message.as_str());
+    match nodes::publish_unfinished(deps, stopped, cancel).await {
+        Ok(Some(pull_request)) => {
+            let url = &pull_request.url;
+            failure.message = format!(
+                "{}\nThe work so far passes the tests and is the draft pull request {url}",
+                failure.message
+            );
+        }
+        Ok(None) => {}
+        Err(error) => deps
+            .log
+            .line(&format!("the work so far is not published: {error}")),
+    }
+    Some(failure)
 }
 
 /// Fetches what the base only names, as far as it is configured for the repository.

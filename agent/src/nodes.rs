@@ -19,6 +19,7 @@ mod summarize;
 mod summary;
 mod test;
 mod traced;
+mod unfinished;
 
 pub(crate) use patch::properties as patch_properties;
 use std::sync::Arc;
@@ -36,6 +37,7 @@ pub(crate) use patch::{encoding, hostile, path_refusal};
 pub use publish::{Publishing, PullRequestDraft, PullRequests};
 pub(crate) use test::TestRun;
 pub use test::{TestPart, TestPolicy, TestResults};
+pub(crate) use unfinished::publish_unfinished;
 
 use self::traced::Traced;
 use crate::draft::Drafter;
@@ -107,24 +109,32 @@ pub fn coding_flow() -> Flow {
     Flow::parse(CODING_FLOW).expect("the embedded flow is checked by a test")
 }
 
+impl NodeDeps {
+    /// What the nodes of one run share; lines of its log also go to the task's own.
+    pub fn shared(self) -> Arc<Self> {
+        let logs = self.workspace.logs.clone();
+        let log = self.log.also_in(logs, self.task.work);
+        Arc::new(Self { log, ..self })
+    }
+}
+
 /// The kinds of nodes that the coding flow uses.
-pub fn registry(deps: NodeDeps) -> Registry {
-    let log = deps
-        .log
-        .also_in(deps.workspace.logs.clone(), deps.task.work);
-    let deps = Arc::new(NodeDeps { log, ..deps });
-    let draft = Traced::node(draft::Draft(Arc::clone(&deps)));
-    let test = Traced::node(test::Test(Arc::clone(&deps)));
-    let publish = Traced::node(publish::Publish(Arc::clone(&deps)));
+pub fn registry(deps: &Arc<NodeDeps>) -> Registry {
+    let draft = Traced::node(draft::Draft(Arc::clone(deps)));
+    let test = Traced::node(test::Test(Arc::clone(deps)));
+    let publish = Traced::node(publish::Publish(Arc::clone(deps)));
     Registry::new()
-        .with("inspect", Traced::node(inspect::Inspect(Arc::clone(&deps))))
+        .with("inspect", Traced::node(inspect::Inspect(Arc::clone(deps))))
         .with("draft", Traced::stage("code_generation", draft))
-        .with("patch", Traced::node(patch::Patch(Arc::clone(&deps))))
+        .with("patch", Traced::node(patch::Patch(Arc::clone(deps))))
         .with("test", Traced::stage("testing", test))
-        .with("review", Traced::node(review::Review(Arc::clone(&deps))))
+        .with("review", Traced::node(review::Review(Arc::clone(deps))))
         .with("route", Traced::node(route::Route))
         .with("publish", Traced::stage("git_operations", publish))
-        .with("summarize", Traced::node(summarize::Summarize(deps)))
+        .with(
+            "summarize",
+            Traced::node(summarize::Summarize(Arc::clone(deps))),
+        )
 }
 
 #[cfg(test)]

@@ -29,5 +29,6 @@ mod secrets;
 mod simulator;
 mod specialists;
 mod traces;
+mod unfinished;
 mod unusable_models;
 mod world;

@@ -81,12 +81,13 @@ impl CliDraft<'_> {
         let is_called_off = surroundings.cancel.is_cancelled();
         if let Some(failure) = used.stopped.clone().filter(|_| !is_called_off) {
             let now = work_tree::now(workspace, installed, &surroundings.on_line).await?;
-            if now.tree != start {
-                let work = (request.round, now.diff.as_str());
+            let diff = now.changed_since(&start);
+            if let Some(diff) = &diff {
+                let work = (request.round, diff.as_str());
                 let keeping = surroundings.budgets.keep_work(work, &surroundings.on_line);
                 keeping.await;
             }
-            return Err(DraftError::OverBudget(failure));
+            return Err(DraftError::OverBudget { failure, diff });
         }
         let cause = |error| because(error, used.error.as_ref());
         let ran = ran?;

@@ -240,7 +240,11 @@ impl Round<'_> {
     /// Why the model has no answer.
     fn failed(&self, error: ModelError) -> DraftError {
         match (error, self.allowed.stopped()) {
-            (ModelError::Budget { .. }, Some(failure)) => DraftError::OverBudget(failure),
+            (ModelError::Budget { .. }, Some(failure)) => DraftError::OverBudget {
+                failure,
+                // An answer of which a part did not apply is no change of its own.
+                diff: None,
+            },
             (ModelError::Cancelled, _) => DraftError::Interrupted,
             (error, _) => DraftError::Model {
                 model: self.draft.model.name(),

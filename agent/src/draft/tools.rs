@@ -80,8 +80,19 @@ impl ToolsDraft {
         if let Err(error) = disk::remove_in_background(&private).await {
             tracing::warn!(folder = %private.display(), %error, "the home of what was run stays");
         }
-        let worked = worked?;
-        let now = work_tree::now(workspace, installed, &surroundings.on_line).await?;
+        let now = match worked {
+            Ok(_) | Err(DraftError::OverBudget { .. }) => {
+                work_tree::now(workspace, installed, &surroundings.on_line).await?
+            }
+            Err(error) => return Err(error),
+        };
+        let worked = worked.map_err(|error| match error {
+            DraftError::OverBudget { failure, .. } => DraftError::OverBudget {
+                failure,
+                diff: now.changed_since(&start),
+            },
+            other => other,
+        })?;
         let record = self.judge(worked, (&start, &now))?;
         if let Some(why) = &record.stopped {
             (surroundings.on_line)(&format!("the model was stopped, its work is kept: {why}"));
@@ -131,7 +142,10 @@ impl ToolsDraft {
         let worked = turns.work(request).await?;
         match (&worked.end, allowed.stopped()) {
             (End::Broken(ModelError::Budget { .. }), Some(failure)) => {
-                Err(DraftError::OverBudget(failure))
+                Err(DraftError::OverBudget {
+                    failure,
+                    diff: None,
+                })
             }
             _ => Ok(worked),
         }

@@ -46,6 +46,13 @@ pub(super) struct Now {
     pub(super) diff: String,
 }
 
+impl Now {
+    /// The diff against the base, when something was changed since the round began.
+    pub(super) fn changed_since(&self, start: &ObjectId) -> Option<String> {
+        (self.tree != *start && !self.diff.is_empty()).then(|| self.diff.clone())
+    }
+}
+
 /// What the work tree is now, and how it differs from the base.
 pub(super) async fn now(
     workspace: &Workspace,

@@ -85,8 +85,17 @@ fn request(deps: &NodeDeps, ctx: &Context, round: u32) -> Result<DraftRequest, N
 }
 
 fn node_error(error: &DraftError) -> NodeError {
+    let delta = match error {
+        // Not kept with the task: of what goes on from here the next attempt has its own record.
+        DraftError::OverBudget {
+            diff: Some(diff), ..
+        } if patch::holds_registered_secret(diff).is_none() => {
+            json!({ "stopped": { "diff": diff } })
+        }
+        _ => Value::Null,
+    };
     NodeError {
         retryable: error.may_pass(),
-        ..permanent(error.kind(), error.to_string())
+        ..permanent(error.kind(), error.to_string()).with_delta(delta)
     }
 }

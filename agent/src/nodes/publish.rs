@@ -140,7 +140,11 @@ impl Node for Publish {
             spent: deps.budgets.spent(),
             review: review.as_ref(),
         });
-        let mut draft = pull_request::of(&deps.task, &summary, deps.publishing.draft);
+        let unfinished: Option<String> = optional(ctx, "publish.unfinished")?;
+        let mut draft = match unfinished {
+            Some(why) => pull_request::unfinished(&deps.task, &summary, &why),
+            None => pull_request::of(&deps.task, &summary, deps.publishing.draft),
+        };
         draft.base.clone_from(&candidate.base_branch);
         draft.is_new_branch = candidate.is_new_branch;
         let pull_request = deps

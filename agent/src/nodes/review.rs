@@ -95,7 +95,7 @@ impl Node for Review {
     }
 }
 
-fn findings(
+pub(super) fn findings(
     files: &[PatchedFile],
     before: Option<&TestResults>,
     after: Option<&TestResults>,

@@ -5,7 +5,7 @@ use patchfleet_guard::{redact, strip_invisible, visible_line, without_references
 
 use super::PullRequestDraft;
 use crate::nodes::TaskFacts;
-use crate::nodes::summary::Summary;
+use crate::nodes::summary::{Summary, prose};
 
 /// The trailer that marks a commit as Patchfleet's.
 pub(super) const TASK_TRAILER: &str = "Patchfleet-Task";
@@ -28,9 +28,24 @@ pub(super) fn commit_message(task: &TaskFacts) -> String {
 /// The pull request of a task, opened as a draft or not.
 pub(super) fn of(task: &TaskFacts, summary: &Summary, draft: bool) -> PullRequestDraft {
     let issue = task.issue.map(|issue| format!("Fixes #{issue}\n\n"));
-    let body = format!(
-        "{}{}\n{}\n",
+    told(task, (&issue.unwrap_or_default(), summary), draft)
+}
+
+/// The same of work that was stopped: a draft, which closes no issue when it is merged.
+pub(super) fn unfinished(task: &TaskFacts, summary: &Summary, why: &str) -> PullRequestDraft {
+    let issue = task.issue.map(|issue| format!("For #{issue}. "));
+    let lead = format!(
+        "{}**This work is not finished:** {}. What there is of it passes the tests. The task waits, and \
+         brings this pull request up to date when it goes on.\n\n",
         issue.unwrap_or_default(),
+        prose(why.trim_end_matches('.')),
+    );
+    told(task, (&lead, summary), true)
+}
+
+fn told(task: &TaskFacts, (lead, summary): (&str, &Summary), draft: bool) -> PullRequestDraft {
+    let body = format!(
+        "{lead}{}\n{}\n",
         summary.to_markdown(),
         task_mark(task.work.task),
     );

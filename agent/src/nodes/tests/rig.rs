@@ -227,7 +227,7 @@ impl Rig {
         deps: NodeDeps,
         checkpoints: Vec<Checkpoint>,
     ) -> Result<Report, RunError> {
-        let engine = Engine::new(coding_flow(), registry(deps)).unwrap();
+        let engine = Engine::new(coding_flow(), registry(&deps.shared())).unwrap();
         let run = Run {
             ctx,
             checkpoints,
