@@ -9,6 +9,7 @@
 mod command;
 mod decide;
 pub mod deferred;
+mod follow_up;
 mod key;
 mod late;
 mod names;

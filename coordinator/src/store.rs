@@ -29,7 +29,7 @@ use async_trait::async_trait;
 use patchfleet_domain::outcome::Failure;
 pub use patchfleet_domain::report::{Checkpoint, Report, WorkEvent};
 use patchfleet_domain::{
-    Agent, AgentId, AgentState, AttemptNumber, BudgetScope, IssueNumber, Limit, Money,
+    Agent, AgentId, AgentState, AttemptNumber, BudgetScope, FollowUp, IssueNumber, Limit, Money,
     RepositoryName, Reservation, Reserved, SessionId, Task, TaskAnalysis, TaskId, TaskState,
     Timestamp, Work,
 };
@@ -50,8 +50,8 @@ pub use migrate::{Exclusive, migrate};
 pub use outbox::{Effect, OutboxEntry, Sent, SentStatus};
 pub use sql::{Hints, SqlStore, Transferred};
 pub use work::{
-    Assignment, AttemptRecord, Claim, LiveAttempt, Look, LostAttempt, NewPresence, QueuedTask,
-    Renewal, Rest, TakenAway, Terms,
+    Assignment, AttemptRecord, Claim, LiveAttempt, LiveFollowUp, Look, LostAttempt, NewPresence,
+    QueuedTask, Renewal, Rest, TakenAway, Terms,
 };
 
 /// What can go wrong with a database, as callers need to tell it apart.
@@ -291,6 +291,14 @@ pub trait Store: Send + Sync + std::fmt::Debug {
         repository: &RepositoryName,
         issue: IssueNumber,
     ) -> StoreResult<Option<Task>>;
+    /// What people added to a task after it was asked for, oldest first.
+    async fn follow_ups(&self, task: TaskId) -> StoreResult<Vec<FollowUp>>;
+    /// What people added to tasks that have a live attempt since the moment that the last look returned,
+    /// and some of that before; and the moment of this one.
+    async fn live_follow_ups(
+        &self,
+        since: Option<Timestamp>,
+    ) -> StoreResult<(Timestamp, Vec<LiveFollowUp>)>;
     /// What the issue's newest task came of or, if it was triggered again while it was active, the newest
     /// of those triggers; also if the task was removed since.
     async fn last_triggered(

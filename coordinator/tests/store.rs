@@ -30,6 +30,8 @@ mod endings;
 mod examining;
 #[path = "store/fixture.rs"]
 mod fixture;
+#[path = "store/follow_ups.rs"]
+mod follow_ups;
 #[path = "store/hanging.rs"]
 mod hanging;
 #[path = "store/limits.rs"]
@@ -149,6 +151,10 @@ on_both!(
     endings::a_stopped_attempt_costs_nothing,
     endings::the_queue_is_in_the_order_of_priority,
     endings::the_queue_shows_the_heads_of_all_lanes,
+    follow_ups::a_comment_counts_once_while_an_attempt_can_hear_of_it,
+    follow_ups::whoever_works_on_a_task_is_told,
+    follow_ups::what_comes_when_the_work_is_done_is_not_kept,
+    follow_ups::with_its_task_a_comment_goes,
     linear::what_is_told_of_a_task_has_an_order,
     memory::an_agent_that_changes_replicas_is_understood,
     memory::what_another_took_away_is_not_reported_on,

@@ -20,6 +20,8 @@ mod doubt;
 mod endings;
 #[path = "webhook/examples.rs"]
 mod examples;
+#[path = "webhook/follow_ups.rs"]
+mod follow_ups;
 #[path = "webhook/hanging.rs"]
 mod hanging;
 #[path = "webhook/order.rs"]

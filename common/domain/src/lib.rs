@@ -5,6 +5,7 @@
 
 pub mod agent;
 pub mod analysis;
+pub mod follow_up;
 pub mod id;
 pub mod outcome;
 pub mod phase;
@@ -19,6 +20,7 @@ pub mod work;
 
 pub use agent::{Agent, AgentState, AgentType, Capability, SecurityLevel};
 pub use analysis::{Complexity, FailurePolicy, TaskAnalysis};
+pub use follow_up::FollowUp;
 pub use id::{AgentId, SessionId, TaskId};
 pub use outcome::{FailureKind, Outcome, PullRequestRef, TestVerdict};
 pub use phase::Phase;

@@ -167,6 +167,21 @@ impl TaskState {
         matches!(self, Self::Assigned | Self::InProgress | Self::Testing)
     }
 
+    /// True while the task's attempt, or the next one, can take in what people add to the request: in
+    /// review the work is done.
+    pub const fn takes_follow_ups(self) -> bool {
+        match self {
+            Self::Pending
+            | Self::Analyzing
+            | Self::Waiting
+            | Self::Queued
+            | Self::Assigned
+            | Self::InProgress
+            | Self::Testing => true,
+            Self::Review | Self::Completed | Self::Failed | Self::Cancelled => false,
+        }
+    }
+
     /// True while the task counts as its issue's one active task.
     pub const fn is_active(self) -> bool {
         !matches!(self, Self::Completed | Self::Failed | Self::Cancelled)

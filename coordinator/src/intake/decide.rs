@@ -168,14 +168,12 @@ impl Deciding<'_> {
     ) -> Result<Decision, IntakeError> {
         let parsed = command::parse(&event.comment.body, &self.intake.policy.agent_types);
         if parsed == Parsed::Nothing {
-            return Ok(Decision::Ignore("no command"));
+            return self.said_more(delivery, event).await;
         }
         if self.is_known(delivery).await? {
             return Ok(Decision::Known);
         }
-        // Two webhooks for one repository deliver each comment twice, under ids of their own.
-        let id = command_id(event.comment.id);
-        if self.store(self.intake.store.delivery_seen(&id)).await? {
+        if self.was_acted_on(event).await? {
             return Ok(Decision::Ignore("the comment was acted on before"));
         }
         if !self.may(&event.repository, &event.sender).await? {
@@ -199,6 +197,12 @@ impl Deciding<'_> {
             }
         };
         Ok(Decision::one(order::once(event, act)))
+    }
+
+    /// Two webhooks for one repository deliver each comment twice, under ids of their own.
+    pub(super) async fn was_acted_on(&self, event: &CommentEvent) -> Result<bool, IntakeError> {
+        let id = command_id(event.comment.id);
+        Ok(self.store(self.intake.store.delivery_seen(&id)).await?)
     }
 
     /// A comment that came long ago, on its issue as that is now: no task begins on one that was closed
@@ -309,7 +313,7 @@ impl Deciding<'_> {
     }
 
     /// A quick look that saves asking GitHub; whether it counts, recording it decides.
-    async fn is_known(&self, delivery: Option<&str>) -> Result<bool, IntakeError> {
+    pub(super) async fn is_known(&self, delivery: Option<&str>) -> Result<bool, IntakeError> {
         let Some(delivery) = delivery else {
             return Ok(false);
         };

@@ -1,8 +1,8 @@
 //! What deliveries ask the store for, and what became of it.
 
 use patchfleet_domain::{
-    IssueNumber, Limit, Priority, RepositoryName, TaskId, TaskKind, TaskRequest, TaskState,
-    Timestamp,
+    FollowUp, IssueNumber, Limit, Priority, RepositoryName, TaskId, TaskKind, TaskRequest,
+    TaskState, Timestamp,
 };
 use serde::{Deserialize, Serialize};
 
@@ -170,6 +170,15 @@ pub enum Act {
         /// What to do instead, if that can't be done any more.
         otherwise: Option<Box<Act>>,
     },
+    /// Add what a person says to the issue's newest task, if an attempt of it can still hear of it.
+    FollowUp {
+        /// The repository.
+        repository: RepositoryName,
+        /// The issue.
+        issue: IssueNumber,
+        /// The comment.
+        follow_up: FollowUp,
+    },
     /// Answer an addressed comment.
     Reply {
         /// The repository.
@@ -206,6 +215,8 @@ pub enum Acted {
     Created(TaskId),
     /// The task changed to that state.
     Changed(TaskId, TaskState),
+    /// The task has something more to it; its state is the same.
+    Noted(TaskId),
     /// A task with this key exists, or the issue has an active one: that one.
     Exists(TaskId),
     /// There was nothing to act on.

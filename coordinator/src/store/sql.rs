@@ -7,6 +7,7 @@
 //! once per transaction. SQLite has a single connection that writes, so its transactions come one
 //! after the other; what only reads has connections of its own and waits for no writer.
 
+mod acts;
 pub(in crate::store) mod advisory;
 mod agents;
 mod attempts;
@@ -20,6 +21,7 @@ mod deliveries;
 mod dependencies;
 mod dialect;
 mod errors;
+mod follow_ups;
 mod lanes;
 mod logs;
 mod memory;
@@ -53,8 +55,9 @@ use async_trait::async_trait;
 use futures::FutureExt as _;
 use patchfleet_domain::outcome::Failure;
 use patchfleet_domain::{
-    Agent, AgentId, AgentState, AttemptNumber, Budgets, IssueNumber, Limit, RepositoryName,
-    Reservation, Reserved, SessionId, Task, TaskAnalysis, TaskId, TaskState, Timestamp, Work,
+    Agent, AgentId, AgentState, AttemptNumber, Budgets, FollowUp, IssueNumber, Limit,
+    RepositoryName, Reservation, Reserved, SessionId, Task, TaskAnalysis, TaskId, TaskState,
+    Timestamp, Work,
 };
 use patchfleet_telemetry::Metrics;
 use sqlx::AnyPool;
@@ -77,8 +80,8 @@ use warm::Warm;
 use super::lock::FileLock;
 use super::{
     Assignment, AttemptRecord, Cas, Claim, Commanded, Deferral, DeferredDelivery, Delivery,
-    Judgement, LastTrigger, LiveAttempt, LogPage, LostAttempt, NewPresence, OutboxEntry,
-    QueuedTask, Recorded, Report, Sent, Store, StoreResult, TaskEvent, TaskFilter,
+    Judgement, LastTrigger, LiveAttempt, LiveFollowUp, LogPage, LostAttempt, NewPresence,
+    OutboxEntry, QueuedTask, Recorded, Report, Sent, Store, StoreResult, TaskEvent, TaskFilter,
 };
 use crate::store::{
     Act, Acted, AtWork, Caps, IssueEnd, Look, Pause, Renewal, Retention, Retired, Room, Scope,
@@ -490,6 +493,18 @@ impl Store for SqlStore {
         issue: IssueNumber,
     ) -> StoreResult<Option<LastTrigger>> {
         self.bound(tasks::last_triggered(&self.database, repository, issue))
+            .await
+    }
+
+    async fn follow_ups(&self, task: TaskId) -> StoreResult<Vec<FollowUp>> {
+        self.bound(follow_ups::of(&self.database, task)).await
+    }
+
+    async fn live_follow_ups(
+        &self,
+        since: Option<Timestamp>,
+    ) -> StoreResult<(Timestamp, Vec<LiveFollowUp>)> {
+        self.bound(follow_ups::of_live_attempts(&self.database, since))
             .await
     }
 

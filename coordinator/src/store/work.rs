@@ -7,8 +7,8 @@ use patchfleet_domain::agent::Requirement;
 use patchfleet_domain::outcome::Failure;
 use patchfleet_domain::report::Checkpoint;
 use patchfleet_domain::{
-    AgentId, AgentType, AttemptNumber, Priority, RepositoryName, Returned, Returns, SessionId,
-    Task, TaskId, TaskState, Timestamp, Work,
+    AgentId, AgentType, AttemptNumber, FollowUp, Priority, RepositoryName, Returned, Returns,
+    SessionId, Task, TaskId, TaskState, Timestamp, Work,
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -172,6 +172,17 @@ pub struct LiveAttempt {
     /// The state of the task: `assigned`, `in_progress` or `testing`; none when this version does
     /// not know it.
     pub state: Option<TaskState>,
+}
+
+/// What a person added to a task that is worked on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LiveFollowUp {
+    /// Task and live attempt.
+    pub work: Work,
+    /// Who has it.
+    pub agent: AgentId,
+    /// The comment.
+    pub follow_up: FollowUp,
 }
 
 /// An attempt, for histories.

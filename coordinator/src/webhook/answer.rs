@@ -49,7 +49,10 @@ impl Accepted {
 
 fn tasks(acted: &[Acted]) -> Vec<TaskId> {
     let task = |acted: &Acted| match acted {
-        Acted::Created(task) | Acted::Changed(task, _) | Acted::Exists(task) => Some(*task),
+        Acted::Created(task)
+        | Acted::Changed(task, _)
+        | Acted::Noted(task)
+        | Acted::Exists(task) => Some(*task),
         Acted::Nothing | Acted::Replied => None,
     };
     acted.iter().filter_map(task).collect()

@@ -35,7 +35,7 @@ fn analysis() -> TaskAnalysis {
 }
 
 /// Has an agent accept the issue's task.
-async fn accept(scene: &Scene, issue: u64) -> Result<Work> {
+pub(crate) async fn accept(scene: &Scene, issue: u64) -> Result<Work> {
     let task = scene.task(issue).await?;
     assert_eq!(
         scene.store.analyzed(task.id, &analysis()).await?,

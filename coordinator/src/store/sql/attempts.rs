@@ -66,7 +66,7 @@ pub(super) async fn live(database: &Database, agent: &AgentId) -> StoreResult<Ve
 
 /// How far back a look reaches beyond the last one: what a transaction wrote is seen when it
 /// commits, which may be that much after the moment that it wrote.
-const OVERLAP: Duration = Duration::from_secs(20);
+pub(super) const OVERLAP: Duration = Duration::from_secs(20);
 
 pub(super) async fn taken_away(
     database: &Database,

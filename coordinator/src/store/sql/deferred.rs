@@ -6,7 +6,8 @@ use patchfleet_domain::{IssueNumber, Timestamp};
 use sqlx::Row as _;
 use sqlx::any::AnyRow;
 
-use super::deliveries::{do_all, keep};
+use super::acts::do_all;
+use super::deliveries::keep;
 use super::rows::{moment_of, number, word};
 use super::rowset::{big, plain};
 use super::unit::Unit;

@@ -21,13 +21,14 @@ use crate::store::{Retention, Retired, StoreResult};
 const MOST: usize = 200;
 
 /// Where all that belongs to a task is, and by which column.
-const BESIDE: [(&str, &str); 9] = [
+const BESIDE: [(&str, &str); 10] = [
     ("attempts", "task"),
     ("checkpoints", "task"),
     ("task_events", "task"),
     ("task_logs", "task"),
     ("task_dependencies", "task"),
     ("task_dependencies", "depends_on"),
+    ("follow_ups", "task"),
     ("model_calls", "task"),
     ("spending", "name"),
     ("issue_dependencies", "task"),

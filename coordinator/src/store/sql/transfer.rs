@@ -12,7 +12,7 @@ use super::{Database, Dialect, Sql};
 use crate::store::{SqlStore, StoreError, StoreResult};
 
 /// All tables, each after those that it refers to.
-const TABLES: [&str; 18] = [
+const TABLES: [&str; 19] = [
     "deliveries",
     "deferred_deliveries",
     "tasks",
@@ -23,6 +23,7 @@ const TABLES: [&str; 18] = [
     "checkpoints",
     "task_events",
     "task_logs",
+    "follow_ups",
     "outbox",
     "agents",
     "pauses",
@@ -33,11 +34,12 @@ const TABLES: [&str; 18] = [
     "repository_names",
 ];
 /// Those whose rows are numbered by the database.
-const NUMBERED: [&str; 5] = [
+const NUMBERED: [&str; 6] = [
     "deferred_deliveries",
     "checkpoints",
     "task_events",
     "task_logs",
+    "follow_ups",
     "outbox",
 ];
 /// What makes of a session for short statements one that may read and write everything.

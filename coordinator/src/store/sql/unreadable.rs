@@ -40,6 +40,7 @@ pub(super) const DEPENDENCIES: Table = Table::new("task_dependencies", "task");
 pub(super) const ISSUES: Table = Table::new("issue_dependencies", "task");
 pub(super) const NAMES: Table = Table::new("repository_names", "name");
 pub(super) const EVENTS: Table = Table::new("task_events", "id");
+pub(super) const FOLLOW_UPS: Table = Table::new("follow_ups", "comment");
 pub(super) const LOGS: Table = Table::new("task_logs", "id");
 pub(super) const TRIGGERS: Table = Table::new("task_triggers", "name");
 pub(super) const SWEEPS: Table = Table::new("sweeps", "name");

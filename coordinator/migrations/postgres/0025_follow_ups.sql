@@ -1,0 +1,11 @@
+-- What people added to tasks after they were asked for, in the order of its coming.
+CREATE TABLE follow_ups (
+    id      BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    task    TEXT COLLATE "C" NOT NULL REFERENCES tasks (id),
+    comment BIGINT NOT NULL,
+    author  TEXT NOT NULL,
+    body    TEXT NOT NULL,
+    said_at BIGINT NOT NULL,
+    UNIQUE (task, comment)
+);
+CREATE INDEX follow_ups_by_time ON follow_ups (said_at);
