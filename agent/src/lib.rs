@@ -7,7 +7,9 @@
 
 mod command_paths;
 mod config;
+mod excerpt;
 mod fitness;
+mod follow_ups;
 mod host;
 mod host_paths;
 mod http;

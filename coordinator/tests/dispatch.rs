@@ -6,6 +6,8 @@
 mod attempts;
 #[path = "dispatch/fleet.rs"]
 mod fleet;
+#[path = "dispatch/follow_ups.rs"]
+mod follow_ups;
 #[path = "dispatch/lanes.rs"]
 mod lanes;
 #[path = "dispatch/load.rs"]

@@ -10,6 +10,7 @@ use patchfleet_proto::{MAX_MESSAGE_BYTES, encoded_len, v1};
 use secrecy::SecretString;
 
 use super::desk::{Desk, Standing, Stop};
+use crate::follow_ups::FollowUps;
 use crate::host_paths::HostPaths;
 
 /// How long to wait for a token: longer than a coordinator takes to be started anew.
@@ -217,6 +218,11 @@ impl Reporter {
             spent.add(&usage);
         }
         self.durably(WorkEvent::Usage(usage)).await
+    }
+
+    /// What people add to the task meanwhile.
+    pub(crate) fn follow_ups(&self) -> FollowUps {
+        self.desk.follow_ups(self.work)
     }
 
     /// Why the work was ended early, if it was.

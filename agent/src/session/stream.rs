@@ -196,6 +196,13 @@ impl<'a> Stream<'a> {
                 });
                 desk.reserved(&reservation.call, answer);
             }
+            Hear::FollowUp(follow_up) => {
+                let (work, follow_up) = follow_up.try_into()?;
+                let comment = follow_up.comment;
+                if desk.follow_up(work, follow_up) {
+                    tracing::info!(task.id = %work.task, comment, "a person added to the request");
+                }
+            }
             Hear::Drain(drain) => {
                 tracing::info!(reason = drain.reason, "draining");
                 self.member.drain();

@@ -1,6 +1,6 @@
 //! What all sessions of this process have to tell the store and hear from it, once for all of
 //! them: signs of life go down together, and attempts that ended without their agents are looked
-//! up together.
+//! up together, as is what people add to the others.
 //!
 //! Ten thousand agents give two thousand heartbeats a second. None of them is a write of its own.
 
@@ -23,13 +23,20 @@ const POLL: Duration = Duration::from_secs(1);
 /// Between two renewals at least, however short leases and heartbeats are.
 const SHORTEST: Duration = Duration::from_millis(1);
 
+/// Until when was looked for ended attempts, and for what people added to others.
+#[derive(Debug, Default)]
+struct Since {
+    ended: Option<Timestamp>,
+    said: Option<Timestamp>,
+}
+
 /// Runs until the service ends.
 pub(super) async fn run(shared: &Shared) {
     let mut stored = Some(shared.store.changed());
     let every = shared.options.heartbeat.min(renewals(shared));
     let mut signs = tokio::time::interval(every.max(SHORTEST));
     signs.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut since = None;
+    let mut since = Since::default();
     let mut looked_at = Instant::now();
     let mut look_at = None;
     loop {
@@ -119,13 +126,18 @@ async fn compare(shared: &Shared, sign: &Sign, live: &[Renewal]) -> StoreResult<
     Ok(())
 }
 
-/// Has agents told to stop what was called off or given up.
-async fn look(shared: &Shared, since: &mut Option<Timestamp>) -> StoreResult<()> {
-    let (now, taken) = shared.store.taken_away(*since).await?;
-    *since = Some(now);
+/// Has agents told to stop what was called off or given up, and told what was added to the rest.
+async fn look(shared: &Shared, since: &mut Since) -> StoreResult<()> {
+    let registry = &shared.registry;
+    let (now, taken) = shared.store.taken_away(since.ended).await?;
+    since.ended = Some(now);
     for taken in taken {
-        let registry = &shared.registry;
         registry.stop(&taken.agent, taken.work, taken.called_off);
+    }
+    let (now, added) = shared.store.live_follow_ups(since.said).await?;
+    since.said = Some(now);
+    for added in added {
+        registry.tell(&added.agent, added.work, added.follow_up);
     }
     Ok(())
 }

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use lru::LruCache;
-use patchfleet_domain::{Agent, AgentId, AgentState, AgentType, SessionId, Work};
+use patchfleet_domain::{Agent, AgentId, AgentState, AgentType, FollowUp, SessionId, Work};
 use patchfleet_telemetry::Metrics;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -50,6 +50,13 @@ pub(super) enum Order {
     Assign(Box<Handover>),
     /// Tell it that those leases live on.
     Renewed(Vec<Work>),
+    /// Tell it what a person added to the task of an attempt.
+    FollowUp {
+        /// Which.
+        work: Work,
+        /// The comment.
+        follow_up: FollowUp,
+    },
     /// Tell it to stop an attempt that is not its own any more.
     Stop {
         /// Which.
@@ -334,6 +341,11 @@ impl Registry {
                 entry.order(Order::Stop { work, called_off });
             }
         });
+    }
+
+    /// Has the agent told what a person added to the task of an attempt, if it has that attempt.
+    pub(super) fn tell(&self, agent: &AgentId, work: Work, follow_up: FollowUp) {
+        self.with(agent, |entry| entry.tell(work, follow_up));
     }
 
     /// True when the attempt was given to the agent in this session.

@@ -6,6 +6,7 @@
 
 mod assign;
 mod ended;
+mod follow_ups;
 mod presence;
 mod reports;
 mod reservations;
@@ -222,6 +223,9 @@ impl Session {
     async fn carry_out(&mut self, order: Order) -> Result<(), Status> {
         match order {
             Order::Assign(handover) => self.assign(*handover).await,
+            Order::FollowUp { work, follow_up } => {
+                follow_ups::tell(&self.outgoing, work, follow_up).await
+            }
             Order::Stop { work, called_off } => self.stop(work, called_off).await,
             Order::Renewed(works) => {
                 let works = works.into_iter().map(Into::into).collect();
@@ -246,7 +250,7 @@ impl Session {
             ("agent.id", self.agent.to_string()),
         ];
         trace::record("queue", task.traceparent.as_deref(), queued, &attributes);
-        Ok(())
+        follow_ups::tell_all(&self.shared, &self.outgoing, work).await
     }
 
     /// The agent leaves for good: nobody has to wait for its leases.

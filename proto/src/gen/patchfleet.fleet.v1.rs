@@ -32,7 +32,7 @@ pub mod agent_message {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct CoordinatorMessage {
-    #[prost(oneof = "coordinator_message::Body", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10")]
+    #[prost(oneof = "coordinator_message::Body", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11")]
     pub body: ::core::option::Option<coordinator_message::Body>,
 }
 /// Nested message and enum types in `CoordinatorMessage`.
@@ -57,6 +57,8 @@ pub mod coordinator_message {
         Stale(super::Stale),
         #[prost(message, tag = "10")]
         Reservation(super::Reservation),
+        #[prost(message, tag = "11")]
+        FollowUp(super::FollowUp),
     }
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -484,6 +486,23 @@ pub struct BudgetExceeded {
     pub tokens_left: ::core::option::Option<u64>,
     #[prost(uint64, optional, tag = "4")]
     pub cost_micros_left: ::core::option::Option<u64>,
+}
+/// What a person added to the attempt's task after it was asked for: a comment on its issue by somebody
+/// who may give commands. A model that is at work is told before it is asked again. All that was added
+/// before follows `Assign`; after a reconnect all is said again, and a comment that came twice counts once.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct FollowUp {
+    #[prost(message, optional, tag = "1")]
+    pub work: ::core::option::Option<Work>,
+    /// GitHub's id of the comment.
+    #[prost(uint64, tag = "2")]
+    pub comment: u64,
+    /// Login of who wrote it.
+    #[prost(string, tag = "3")]
+    pub author: ::prost::alloc::string::String,
+    /// Markdown, freed of what people do not see.
+    #[prost(string, tag = "4")]
+    pub text: ::prost::alloc::string::String,
 }
 /// Reports of the attempt up to this number are durable.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

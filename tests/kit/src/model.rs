@@ -81,6 +81,7 @@ impl Simulator {
             book: Mutex::new(Book::default()),
             changed: watch::Sender::new(0),
             door: Door::new(),
+            held: watch::Sender::new(false),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
         });
@@ -128,6 +129,16 @@ impl Simulator {
                 return self.state();
             }
         }
+    }
+
+    /// Gives no answer from now on until they are released; requests are taken and counted.
+    pub fn hold_answers(&self) {
+        self.shared.held.send_replace(true);
+    }
+
+    /// Gives the answers that were held.
+    pub fn release_answers(&self) {
+        self.shared.held.send_replace(false);
     }
 
     /// Refuses connections until it is told to accept them, and resets those that are there.

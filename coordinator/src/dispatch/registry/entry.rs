@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use patchfleet_domain::{Agent, AgentState, RepositoryName, SessionId, Work};
+use patchfleet_domain::{Agent, AgentState, FollowUp, RepositoryName, SessionId, Work};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -45,6 +45,8 @@ struct Held {
     topic: Option<Topic>,
     /// The agent was told to stop.
     revoked: bool,
+    /// Comments that the session was to tell it of.
+    told: BTreeSet<u64>,
 }
 
 #[derive(Debug)]
@@ -81,7 +83,15 @@ impl Entry {
         let revoked = connection.revoked.into_iter().map(|work| (work, true));
         let held = held.chain(revoked).map(|(work, revoked)| {
             let topic = None;
-            (work, Held { topic, revoked })
+            let told = BTreeSet::new();
+            (
+                work,
+                Held {
+                    topic,
+                    revoked,
+                    told,
+                },
+            )
         });
         let state = connection.agent.state;
         let stored_reason = connection.agent.reason.clone();
@@ -221,6 +231,20 @@ impl Entry {
         let overdue = |since: &Instant| since.elapsed() >= patience;
         let forgotten = self.unnamed.iter().filter(|(_, since)| overdue(since));
         forgotten.map(|(work, _)| *work).collect()
+    }
+
+    /// Has the session tell it what a person added to the task of an attempt that it has, once. What the
+    /// session has no room for is left for the next time.
+    pub(super) fn tell(&mut self, work: Work, follow_up: FollowUp) {
+        let comment = follow_up.comment;
+        let held = self.held.get_mut(&work);
+        let Some(held) = held.filter(|held| !held.revoked && !held.told.contains(&comment)) else {
+            return;
+        };
+        let order = Order::FollowUp { work, follow_up };
+        if self.orders.try_send(order).is_ok() {
+            held.told.insert(comment);
+        }
     }
 
     /// True when it was given the attempt, or names it, and was not told to stop.

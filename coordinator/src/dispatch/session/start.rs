@@ -16,7 +16,7 @@ use super::super::registration::{self, Newcomer};
 use super::super::registry::{Connection, Occupied, Order, Reservation};
 use super::super::service::{Shared, occupied, superseded};
 use super::ended::end_message;
-use super::{Place, assign};
+use super::{Place, assign, follow_ups};
 use crate::store::{Cas, NewPresence, StoreError};
 
 /// However short heartbeats are: an agent that is late for less gets work all the same.
@@ -105,8 +105,12 @@ async fn begin(
         outgoing.say(end_message(*work, true)).await?;
     }
     let again = assign_again(shared, outgoing, &reconciled.again).await?;
+    let held = [again, reconciled.keep].concat();
+    for work in &held {
+        follow_ups::tell_all(shared, outgoing, *work).await?;
+    }
     Ok(Attempts {
-        held: [again, reconciled.keep].concat(),
+        held,
         revoked: reconciled.cancel,
     })
 }

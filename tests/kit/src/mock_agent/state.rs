@@ -41,6 +41,8 @@ pub struct Seen {
     pub stale: Vec<Work>,
     /// Attempts that were called off, with the reason.
     pub cancelled: Vec<(Work, String)>,
+    /// What people added to tasks, each time that it was told.
+    pub follow_ups: Vec<v1::FollowUp>,
     /// Answers to requests for credentials.
     pub credentials: BTreeMap<String, v1::credential::Answer>,
     /// Answers to reservations of model calls, by the call.
@@ -244,6 +246,7 @@ impl State {
                     self.seen.reservations.insert(call, answer);
                 }
             }
+            Told::FollowUp(follow_up) => self.seen.follow_ups.push(follow_up.clone()),
             Told::ReportAck(ack) => self.acknowledged(ack),
             Told::Drain(_) => self.says = Some(AgentState::Maintenance),
             Told::Stale(stale) => {

@@ -36,6 +36,8 @@ pub(crate) struct Shared {
     /// Counts changes of the book, for those who wait for one.
     pub(crate) changed: watch::Sender<u64>,
     pub(crate) door: Door,
+    /// Answers wait for their release.
+    pub(crate) held: watch::Sender<bool>,
     pub(crate) stop: CancellationToken,
     pub(crate) tasks: TaskTracker,
 }
@@ -203,6 +205,10 @@ impl Call {
                 return response;
             }
         };
+        self.shared.note(|_| {});
+        let mut held = self.shared.held.subscribe();
+        // Whoever holds is there for as long as this server.
+        let _ = held.wait_for(|held| !held).await;
         let response = self.perform(wanted, prepared, place).await;
         self.shared.note(|book| {
             let status = response.as_ref().map(|response| response.status().as_u16());
