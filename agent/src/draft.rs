@@ -35,12 +35,12 @@ pub use request::{DraftRequest, FileFacts};
 pub use tools::{ModelWork, ToolsDraft};
 
 use crate::config::DraftConfig;
+pub use crate::follow_ups::FollowUps;
 use crate::git::{Change, GitError, ObjectId};
 use crate::model::{Budgets, remedy};
 use crate::nodes::TestRun;
 use crate::process::OnLine;
 use crate::sandbox::{Exceeded, Isolation, Network, Sandbox, SandboxError};
-pub use crate::tools::FollowUps;
 use crate::workspace::Workspace;
 
 /// The section of the configuration that names the model of drafts.

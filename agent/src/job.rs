@@ -34,7 +34,6 @@ use crate::sandbox::egress::HostNetwork;
 use crate::session::desk::Stop;
 use crate::session::reporter::Reporter;
 use crate::setup::{ContentsFetch, Setup, SetupReport, StepReport};
-use crate::tools::FollowUps;
 use crate::workspace::{Checkout, CloneMode, Workspace};
 
 /// Lines of output on their way to the coordinator.
@@ -319,8 +318,7 @@ async fn run_flow(
             draft: agent.publish.draft,
             pull_requests,
         },
-        // Nobody delivers comments to a running attempt yet.
-        follow_ups: FollowUps::default(),
+        follow_ups: job.reporter.follow_ups(),
         reviewer: job.member.reviewer.clone(),
         summarizer: job.member.summarizer.clone(),
         budgets: Budgets::of(

@@ -12,6 +12,7 @@ pub(crate) mod charges;
 pub(crate) mod fixed_answer;
 pub(crate) mod kept_work;
 pub(crate) mod language_model;
+pub(crate) mod record;
 pub(crate) mod recorded;
 pub(crate) mod remedy;
 

@@ -41,10 +41,10 @@ pub(crate) use unfinished::publish_unfinished;
 
 use self::traced::Traced;
 use crate::draft::Drafter;
+use crate::follow_ups::FollowUps;
 use crate::model::Budgets;
 use crate::second_models::Reviewer;
 use crate::second_models::Summarizer;
-use crate::tools::FollowUps;
 use crate::workspace::Workspace;
 
 /// The flow that turns an issue into a tested pull request.

@@ -50,8 +50,7 @@ use read_file::Seen;
 use view::View;
 
 pub(crate) use contents::Contents;
-pub(crate) use prompt::version as prompt_version;
-pub use turns::FollowUps;
+pub(crate) use prompt::{compact_version, version as prompt_version};
 pub(crate) use turns::{Bounds, End, Turns, Worked};
 
 /// What the tools of one draft work with.

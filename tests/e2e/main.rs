@@ -6,6 +6,7 @@
 mod bad_input;
 mod command_lines;
 mod commands;
+mod compaction;
 mod connections;
 mod containers;
 mod deliveries;
@@ -13,6 +14,7 @@ mod drafting_model;
 mod endings;
 mod faults;
 mod fitness;
+mod follow_ups;
 mod kills;
 mod metrics;
 mod model;

@@ -122,6 +122,7 @@ impl CliDraft<'_> {
             model: names.join(", "),
             prompt: self.program(),
             steps: used.models.values().map(|it| it.calls).sum(),
+            compactions: 0,
             usage: used.models.values().map(|it| it.usage).sum(),
             summary: None,
             stopped: None,

@@ -138,6 +138,7 @@ impl DiffDraft {
                 model: self.model.name(),
                 prompt: format!("draft-diff {}", prompt::version()),
                 steps: answers,
+                compactions: 0,
                 usage,
                 summary: Some(summary).filter(|it| !it.is_empty()),
                 stopped: None,

@@ -2,10 +2,11 @@
 
 use std::fmt::Write as _;
 
-use patchfleet_domain::{RepositoryName, TaskId};
+use patchfleet_domain::{FollowUp, RepositoryName, TaskId};
 use patchfleet_guard::{delimit_untrusted, strip_hidden_markdown, strip_invisible};
 use serde::{Deserialize, Serialize};
 
+use crate::follow_ups;
 use crate::nodes::{Finding, TestResults};
 
 /// Most files that the text lists; the JSON has all.
@@ -35,6 +36,9 @@ pub struct DraftRequest {
     pub title: String,
     /// What is asked for, at length.
     pub body: String,
+    /// What people added to it since, where nobody tells the drafter as it comes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub follow_ups: Vec<FollowUp>,
     /// The repository.
     pub repository: RepositoryName,
     /// Its main language.
@@ -66,6 +70,9 @@ impl DraftRequest {
             self.repository,
             delimit_untrusted(&strip_hidden_markdown(&self.body).text),
         );
+        for follow_up in &self.follow_ups {
+            let _ = write!(text, "\n{}\n", follow_ups::told(follow_up));
+        }
         self.rules(&mut text);
         self.tests(&mut text);
         self.found(&mut text);

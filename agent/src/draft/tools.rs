@@ -17,7 +17,9 @@ use crate::disk;
 use crate::git::{InstalledFiles, ObjectId};
 use crate::model::LanguageModel;
 use crate::sandbox::Sandbox;
-use crate::tools::{Bounds, End, Finish, Scope, Tools, Turns, Worked, prompt_version};
+use crate::tools::{
+    Bounds, End, Finish, Scope, Tools, Turns, Worked, compact_version, prompt_version,
+};
 
 /// A model, and how far it may go.
 #[derive(Debug, Clone)]
@@ -39,8 +41,11 @@ pub struct ModelWork {
     pub model: String,
     /// The version of the instructions.
     pub prompt: String,
-    /// How many answers it gave.
+    /// How many steps it took.
     pub steps: u32,
+    /// How often a summary took the place of old turns.
+    #[serde(default)]
+    pub compactions: u32,
     /// What it used.
     pub usage: Usage,
     /// What it says of its change.
@@ -126,6 +131,7 @@ impl ToolsDraft {
         let allowed = surroundings.budgets.over(&self.model, stage);
         let mut turns = Turns {
             model: allowed.model.as_ref(),
+            record: &allowed.record,
             bounds: Bounds {
                 steps: self.max_steps,
                 time: self.timeout,
@@ -176,8 +182,16 @@ impl ToolsDraft {
             };
         Ok(ModelWork {
             model: self.model.name(),
-            prompt: format!("draft-tools {}", prompt_version()),
+            prompt: match worked.compactions {
+                0 => format!("draft-tools {}", prompt_version()),
+                _ => format!(
+                    "draft-tools {}, compact {}",
+                    prompt_version(),
+                    compact_version()
+                ),
+            },
             steps: worked.steps,
+            compactions: worked.compactions,
             usage: worked.usage,
             summary,
             stopped,

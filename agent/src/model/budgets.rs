@@ -12,6 +12,7 @@ use super::budgeted::Budgeted;
 use super::charges::{Charges, Price};
 use super::kept_work::{self, KeptWork};
 use super::language_model::LanguageModel;
+use super::record::Record;
 use super::recorded::{Recorded, Turns};
 use crate::process::OnLine;
 use crate::session::reporter::Reporter;
@@ -32,6 +33,8 @@ struct Kept {
 /// A model whose calls are allowed one by one.
 pub(crate) struct Allowed {
     pub(crate) model: Arc<dyn Model>,
+    /// Where its turns stand among those of earlier attempts.
+    pub(crate) record: Arc<Record>,
     budgeted: Option<Arc<Budgeted<Arc<dyn Model>>>>,
 }
 
@@ -97,17 +100,20 @@ impl Budgets {
             let model = retrying(model, remote);
             return Allowed {
                 model,
+                record: Arc::default(),
                 budgeted: None,
             };
         };
-        let budgeted = Budgeted::new(model, Box::new(Listed(entry)), reporter.clone());
+        let price = || -> Box<dyn Price> { Box::new(Listed(entry.clone())) };
+        let budgeted = Budgeted::new(model, price(), reporter.clone());
         let budgeted = Arc::new(budgeted);
         let recorded = Recorded::new(
-            retrying(budgeted.clone(), remote),
+            (retrying(budgeted.clone(), remote), price()),
             (stage, turns),
             (reporter.clone(), on_line.clone()),
         );
         Allowed {
+            record: recorded.record(),
             model: Arc::new(recorded),
             budgeted: Some(budgeted),
         }

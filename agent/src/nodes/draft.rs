@@ -11,7 +11,7 @@ use super::context::{optional, permanent, required};
 use super::finding::Finding;
 use super::patch::{self, binary::without_contents};
 use super::test::TestCommand;
-use crate::draft::{DraftError, DraftRequest, DraftSurroundings, Drafted};
+use crate::draft::{DraftError, DraftRequest, DraftSurroundings, Drafted, Drafter};
 
 /// The node.
 pub(super) struct Draft(pub(super) Arc<NodeDeps>);
@@ -68,6 +68,12 @@ fn request(deps: &NodeDeps, ctx: &Context, round: u32) -> Result<DraftRequest, N
         round,
         title: deps.task.title.clone(),
         body: deps.task.body.clone(),
+        follow_ups: match &deps.drafter {
+            Drafter::Tools(_) => Vec::new(),
+            Drafter::Replay { .. } | Drafter::Cli { .. } | Drafter::Diff(_) => {
+                deps.follow_ups.all()
+            }
+        },
         repository: deps.task.repository.clone(),
         language: optional(ctx, "workspace.language")?,
         structure: required(ctx, "workspace.structure")?,

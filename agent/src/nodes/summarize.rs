@@ -82,6 +82,7 @@ impl Summarize {
             repository: &deps.task.repository,
             title: &deps.task.title,
             body: &deps.task.body,
+            follow_ups: deps.follow_ups.all(),
             tests,
             risks,
             marks: &[],

@@ -2,11 +2,13 @@
 
 use std::fmt::Write as _;
 
-use patchfleet_domain::RepositoryName;
+use patchfleet_domain::{FollowUp, RepositoryName};
 use patchfleet_guard::{
     InjectionMark, delimit_untrusted, redact, strip_hidden_markdown, strip_invisible,
 };
 
+use crate::excerpt::bounded;
+use crate::follow_ups;
 use crate::model::LanguageModel;
 
 /// Bytes that make a token, to the safe side.
@@ -21,6 +23,8 @@ pub(crate) struct Subject<'a> {
     pub(crate) repository: &'a RepositoryName,
     pub(crate) title: &'a str,
     pub(crate) body: &'a str,
+    /// What people added to the request.
+    pub(crate) follow_ups: Vec<FollowUp>,
     /// What the tests said before and after, a line each.
     pub(crate) tests: Vec<String>,
     /// What rules found that does not refuse the change.
@@ -51,6 +55,9 @@ impl Subject<'_> {
             self.repository,
             delimit_untrusted(&format!("{}\n\n{body}", strip_invisible(self.title).0)),
         );
+        for follow_up in &self.follow_ups {
+            let _ = write!(text, "\n{}\n", follow_ups::told(follow_up));
+        }
         list(&mut text, "Tests", &self.tests);
         list(&mut text, "Noticed by rules", self.risks);
         let marks = self.marks.iter().map(|(place, mark)| {
@@ -100,19 +107,6 @@ fn list(text: &mut String, title: &str, items: &[String]) {
     }
 }
 
-/// The whole lines of a text that have room, and how many bytes have not.
-fn bounded(text: &str, room: usize) -> (&str, usize) {
-    if text.len() <= room {
-        return (text, 0);
-    }
-    let mut end = room;
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    let end = text[..end].rfind('\n').map_or(end, |end| end + 1);
-    (&text[..end], text.len() - end)
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -129,6 +123,7 @@ mod tests {
             repository: &"acme/orders".parse().unwrap(),
             title: "Sum is wrong",
             body,
+            follow_ups: Vec::new(),
             tests: vec!["before the change: exit code 1".to_owned()],
             risks: &["Files are deleted: `a.py`".to_owned()],
             marks: &marks,

@@ -5,31 +5,27 @@
 //! and that is for the tests to say. A turn that was cut is never executed. Each turn is a line of
 //! the log. Absent: retries, budgets and checkpoints, which belong to the [`Model`] that is asked.
 
-use std::collections::{BTreeSet, VecDeque};
-use std::fmt::Write as _;
-use std::sync::{Arc, Mutex, PoisonError};
+mod calls;
+mod going;
+mod room;
+
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use patchfleet_guard::{delimit_untrusted, redact, strip_hidden_markdown, visible_line};
 use patchfleet_model::{
-    Answer as Said, Broken, Model, ModelError, Part, Stop, Tool, ToolCall, ToolResult, Usage,
+    Answer as Said, Broken, Conversation, Model, ModelError, Stop, Tool, Usage,
 };
-use serde_json::Value;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::guard::{Did, Guard, Judged};
-use super::transcript::{Answered, Transcript};
-use super::{Answer, Finish, Tools, cap, definitions, prompt};
+use super::guard::Guard;
+use super::transcript::Transcript;
+use super::{Finish, Tools, definitions, prompt};
 use crate::draft::{DraftError, DraftRequest};
+use crate::follow_ups::{self, FollowUps};
+use crate::model::record::{Asked, Record};
 use crate::process::OnLine;
-
-/// Most calls of one turn that are done.
-const CALLS: usize = 64;
-/// How many turns in a row may be of no use, such as those without a call.
-const USELESS: u32 = 3;
-/// Longest text of the model in a line of the log.
-const LOGGED: usize = 300;
+use going::Going;
 
 /// How far a model may go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,13 +40,11 @@ pub(crate) struct Bounds {
     pub(crate) window: u64,
 }
 
-/// Comments of people that came while the model works, for before its next step.
-#[derive(Debug, Clone, Default)]
-pub struct FollowUps(Arc<Mutex<VecDeque<String>>>);
-
 /// A model at work.
 pub(crate) struct Turns<'a> {
     pub(crate) model: &'a dyn Model,
+    /// Where its turns stand among those of earlier attempts.
+    pub(crate) record: &'a Record,
     pub(crate) bounds: Bounds,
     /// What the operator adds to the instructions.
     pub(crate) role: Option<&'a str>,
@@ -68,6 +62,8 @@ pub(crate) struct Worked {
     pub(crate) steps: u32,
     /// Over all calls, also those without an answer.
     pub(crate) usage: Usage,
+    /// How often a summary took the place of old turns.
+    pub(crate) compactions: u32,
 }
 
 /// Why the work ended.
@@ -79,19 +75,6 @@ pub(crate) enum End {
     Stopped(String),
     /// The model can't be asked any more.
     Broken(ModelError),
-}
-
-impl FollowUps {
-    /// Adds a comment.
-    pub fn add(&self, comment: String) {
-        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.push_back(comment);
-    }
-
-    fn take(&self) -> Vec<String> {
-        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.drain(..).collect()
-    }
 }
 
 impl Turns<'_> {
@@ -121,6 +104,11 @@ impl Turns<'_> {
             step: 0,
             useless: 0,
             has_shrunk: false,
+            has_compacted: false,
+            compactions: 0,
+            tree: Some(self.tools.start().clone()),
+            heard: BTreeSet::new(),
+            entered: Vec::new(),
         };
         self.go_on(going).await
     }
@@ -136,7 +124,7 @@ impl Turns<'_> {
             }
             self.hear(&mut going);
             self.make_room(&mut going);
-            if let Err(error) = self.fit(&mut going) {
+            if let Err(error) = self.fit(&mut going).await? {
                 break End::Broken(error);
             }
             going.step += 1;
@@ -146,8 +134,11 @@ impl Turns<'_> {
                         break end;
                     }
                 }
-                // The same again, shorter; it is the same step.
-                Err(ModelError::ContextTooLong { .. }) if self.shrink(&mut going) => {
+                Err(ModelError::ContextTooLong { limit }) => {
+                    if let Err(error) = self.shorten(&mut going, limit).await? {
+                        break End::Broken(error);
+                    }
+                    // The same again, shorter; it is the same step.
                     going.step -= 1;
                 }
                 Err(error) => break End::Broken(error),
@@ -157,78 +148,96 @@ impl Turns<'_> {
             end,
             steps: going.step,
             usage: going.usage,
+            compactions: going.compactions,
         })
     }
 
-    /// Adds what people said meanwhile.
+    /// What the next turn was asked with in an earlier attempt that has paid for it. On other files its
+    /// answer would make no sense: then its turns are left, and the model is asked.
+    fn again(&self, going: &Going) -> Option<Asked> {
+        let asked = self.record.next(going.transcript.conversation())?;
+        let (then, now) = (asked.tree.as_ref(), going.tree.as_ref());
+        if let Some((then, now)) = then.zip(now.map(ToString::to_string))
+            && *then != now
+        {
+            let turn = self.record.leave();
+            (self.on_line)(&format!(
+                "the files are not what they were before answer {turn} of an earlier attempt (tree \
+                 {now}, then {then}): it and what came after it is asked anew"
+            ));
+            return None;
+        }
+        Some(asked)
+    }
+
+    /// Adds what people said meanwhile. What entered before a turn of an earlier attempt enters before it
+    /// again, and nothing else does until those turns are gone through.
     fn hear(&self, going: &mut Going) {
-        for comment in self.follow_ups.take() {
-            let comment = strip_hidden_markdown(&comment).text;
-            let data = delimit_untrusted(&redact(&comment));
-            going
-                .transcript
-                .say(format!("A person adds to the request:\n\n{data}"));
+        let new = match self.again(going) {
+            Some(asked) => asked.follow_ups,
+            None => self.follow_ups.beyond(&going.heard),
+        };
+        for follow_up in new {
+            going.transcript.hear(follow_ups::told(&follow_up));
             going.guard.restart();
             going.useless = 0;
+            going.heard.insert(follow_up.comment);
+            going.entered.push(follow_up);
         }
     }
 
-    /// Masks old output where that is worth it.
-    fn make_room(&mut self, going: &mut Going) {
-        if let Some(masked) = going.transcript.mask() {
-            self.tools.forget(&masked.calls);
-            let (before, after) = masked.bytes;
-            let count = masked.calls.len();
-            (self.on_line)(&format!(
-                "old output of {count} calls is masked: {before} bytes are {after} now"
-            ));
-        }
-    }
-
-    /// Refuses to send what can't fit by what is known.
-    fn fit(&mut self, going: &mut Going) -> Result<(), ModelError> {
-        let limit = Some(self.bounds.window);
-        if going.transcript.is_full() && !self.shrink(going) {
-            return Err(ModelError::ContextTooLong { limit });
-        }
-        Ok(())
-    }
-
-    /// Masks all that can go; false when that takes too little, or was done for this step before.
-    fn shrink(&mut self, going: &mut Going) -> bool {
-        if std::mem::replace(&mut going.has_shrunk, true) {
-            return false;
-        }
-        let Some(masked) = going.transcript.shrink() else {
-            return false;
-        };
-        self.tools.forget(&masked.calls);
-        let (before, after) = masked.bytes;
-        (self.on_line)(&format!(
-            "the window is full: {before} bytes are {after} now"
-        ));
-        true
+    /// True when there is something that the model has not heard.
+    fn is_more_said(&self, going: &Going) -> bool {
+        let again = self.record.next(going.transcript.conversation());
+        again.is_some() || !self.follow_ups.beyond(&going.heard).is_empty()
     }
 
     async fn ask(&self, going: &mut Going) -> Result<Result<Said, ModelError>, DraftError> {
-        let asked = self
-            .model
-            .answer(going.transcript.conversation(), self.cancel);
-        let (usage, answer) = match asked.await {
+        let conversation = going.transcript.conversation();
+        let (usage, answer) = self.put(conversation, (&*going, None)).await;
+        let answer = self.settle(usage, answer, going)?;
+        if let Ok(said) = &answer {
+            going.transcript.count(said.usage);
+            going.has_shrunk = false;
+            going.has_compacted = false;
+        }
+        Ok(answer)
+    }
+
+    /// Puts a question to the model: a step of the work, or one for a summary of so many messages.
+    async fn put(
+        &self,
+        question: &Conversation,
+        (going, summarized): (&Going, Option<usize>),
+    ) -> (Usage, Result<Said, ModelError>) {
+        self.record.enter(Asked {
+            follow_ups: going.entered.clone(),
+            tree: going.tree.as_ref().map(ToString::to_string),
+            summarized,
+        });
+        match self.model.answer(question, self.cancel).await {
             Ok(said) => (said.usage, Ok(said)),
             Err(Broken {
                 error,
                 usage_so_far,
                 ..
             }) => (usage_so_far, Err(error)),
-        };
+        }
+    }
+
+    /// Takes note of what a call used, and that its answer is on record.
+    fn settle(
+        &self,
+        usage: Usage,
+        answer: Result<Said, ModelError>,
+        going: &mut Going,
+    ) -> Result<Result<Said, ModelError>, DraftError> {
         going.usage += usage;
         if matches!(answer, Err(ModelError::Cancelled)) || self.cancel.is_cancelled() {
             return Err(DraftError::Interrupted);
         }
-        if let Ok(said) = &answer {
-            going.transcript.count(said.usage);
-            going.has_shrunk = false;
+        if answer.is_ok() {
+            going.entered.clear();
         }
         Ok(answer)
     }
@@ -240,9 +249,8 @@ impl Turns<'_> {
             Stop::Refused(why) => return Ok(Some(End::Broken(ModelError::Refused { why }))),
             Stop::ContextFull => {
                 going.leave_undone(said);
-                let limit = Some(self.bounds.window);
-                let is_over = !self.shrink(going);
-                return Ok(is_over.then_some(End::Broken(ModelError::ContextTooLong { limit })));
+                let shortened = self.shorten(going, None).await?;
+                return Ok(shortened.err().map(End::Broken));
             }
             Stop::OutputCut => {
                 going.leave_undone(said);
@@ -280,207 +288,6 @@ impl Turns<'_> {
         }
         going.useless = 0;
         self.execute(said, going).await
-    }
-
-    async fn execute(
-        &mut self,
-        mut said: Said,
-        going: &mut Going,
-    ) -> Result<Option<End>, DraftError> {
-        give_own_ids(&mut said.parts);
-        let turn = said.into_turn();
-        let calls: Vec<ToolCall> = turn.calls().cloned().collect();
-        let mut room = cap::TURN;
-        let (mut answered, mut is_news, mut finish) = (Vec::new(), false, None);
-        for call in &calls {
-            let answer = if finish.is_some() {
-                refusal("not executed: the work was finished before it")
-            } else if answered.len() >= CALLS {
-                refusal(&format!(
-                    "not executed: at most {CALLS} calls are done in a turn"
-                ))
-            } else {
-                self.call(call, (going.step, room)).await?
-            };
-            room = room.saturating_sub(answer.text.len());
-            is_news |= answer.is_news;
-            finish = finish.or(answer.finish);
-            let result = ToolResult {
-                call_id: call.id.clone(),
-                content: answer.text,
-                is_error: answer.is_error,
-            };
-            answered.push(Answered {
-                result,
-                tool: call.name.clone(),
-                call: answer.number,
-            });
-        }
-        let judged = if finish.is_some() {
-            Judged::GoOn
-        } else {
-            self.judge(&calls, &answered, is_news, going).await?
-        };
-        let left = self.bounds.steps - going.step;
-        if let Some(last) = answered.last_mut() {
-            let _ = writeln!(last.result.content, "[{left} steps are left]");
-        }
-        going.transcript.turn(turn, going.step, answered);
-        Ok(match (finish, judged) {
-            (Some(finish), _) => Some(End::Finished(finish)),
-            (None, Judged::Stop(why)) => Some(End::Stopped(why)),
-            (None, Judged::Tell(text)) => going.tell(text),
-            (None, Judged::GoOn) => None,
-        })
-    }
-
-    async fn call(
-        &mut self,
-        call: &ToolCall,
-        (step, room): (u32, usize),
-    ) -> Result<Answer, DraftError> {
-        match call.arguments.object() {
-            Ok(arguments) => {
-                let arguments = Value::Object(arguments.clone());
-                self.tools.call((&call.name, &arguments), step, room).await
-            }
-            Err(why) => Ok(refusal(&format!("the arguments are refused: {why}"))),
-        }
-    }
-
-    async fn judge(
-        &self,
-        calls: &[ToolCall],
-        answered: &[Answered],
-        is_news: bool,
-        going: &mut Going,
-    ) -> Result<Judged, DraftError> {
-        let tree = match self.tools.tree().await {
-            Ok(tree) => Some(tree),
-            // The model is told when it asks for something that needs the tree.
-            Err(crate::git::GitError::Unfit { .. }) => None,
-            Err(error) => return Err(error.into()),
-        };
-        let calls = calls.iter().zip(answered).map(|(call, answered)| {
-            let result = answered.result.content.as_str();
-            (call.name.as_str(), call.arguments.text(), result)
-        });
-        let did = Did {
-            calls: calls.collect(),
-            tree: tree.as_ref(),
-            is_news,
-        };
-        let judged = going.guard.judge(&did);
-        if let Judged::Tell(why) | Judged::Stop(why) = &judged {
-            (self.on_line)(&format!("the model goes in circles: {why}"));
-        }
-        Ok(judged)
-    }
-
-    /// A line of the log for a turn.
-    fn tell(&self, said: &Said, step: u32) {
-        let Usage {
-            input,
-            cache_read,
-            cache_write,
-            output,
-            ..
-        } = said.usage;
-        let calls: Vec<_> = said
-            .parts
-            .iter()
-            .filter_map(|part| match part {
-                Part::ToolCall(call) => Some(summary(call)),
-                Part::Text(_) | Part::Opaque(_) => None,
-            })
-            .collect();
-        let done = if calls.is_empty() {
-            "no call".to_owned()
-        } else {
-            calls.join("; ")
-        };
-        let text: String = said.text().chars().take(LOGGED).collect();
-        let text = visible_line(text.trim()).into_owned();
-        let steps = self.bounds.steps;
-        (self.on_line)(&format!(
-            "step {step} of {steps}: {done} [{input} tokens in, {cache_read} read from cache, \
-             {cache_write} written to it, {output} out] {text}"
-        ));
-    }
-}
-
-/// Where the loop is.
-struct Going {
-    guard: Guard,
-    transcript: Transcript,
-    usage: Usage,
-    started: Instant,
-    step: u32,
-    useless: u32,
-    /// The conversation was made shorter for this step.
-    has_shrunk: bool,
-}
-
-impl Going {
-    /// Counts a turn of no use; true when there were too many in a row.
-    const fn is_useless(&mut self) -> bool {
-        self.useless += 1;
-        self.useless >= USELESS
-    }
-
-    /// A turn of which nothing is done; its calls are told so.
-    fn leave_undone(&mut self, said: Said) {
-        let turn = said.into_turn();
-        let results = turn.calls().map(|call| Answered {
-            result: ToolResult {
-                call_id: call.id.clone(),
-                content: "not executed: the answer was cut".to_owned(),
-                is_error: true,
-            },
-            tool: call.name.clone(),
-            call: 0,
-        });
-        let results = results.collect();
-        self.transcript.turn(turn, self.step, results);
-    }
-
-    /// Says something to the model, which is no end.
-    fn tell(&mut self, text: String) -> Option<End> {
-        self.transcript.say(text);
-        None
-    }
-}
-
-fn refusal(why: &str) -> Answer {
-    Answer {
-        is_error: true,
-        ..Answer::new(format!("{why}\n"))
-    }
-}
-
-/// A call as the log has it: the name, and what it is about.
-fn summary(call: &ToolCall) -> String {
-    let about = call.arguments.object().ok().and_then(|arguments| {
-        let names = ["path", "pattern", "program", "selector"];
-        names.iter().find_map(|name| arguments.get(*name)?.as_str())
-    });
-    let about: String = about.unwrap_or_default().chars().take(80).collect();
-    let line = format!("{} {about}", call.name.chars().take(80).collect::<String>());
-    visible_line(line.trim()).into_owned()
-}
-
-/// Ids that a provider gave twice are made different: each call has a result of its own.
-fn give_own_ids(parts: &mut [Part]) {
-    let mut seen = BTreeSet::new();
-    for part in parts {
-        if let Part::ToolCall(call) = part {
-            let given = call.id.clone();
-            let mut again = 2;
-            while !seen.insert(call.id.clone()) {
-                call.id = format!("{given}-{again}");
-                again += 1;
-            }
-        }
     }
 }
 

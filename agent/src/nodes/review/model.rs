@@ -94,6 +94,7 @@ impl<'a> Change<'a> {
             repository: &self.task.repository,
             title: &self.task.title,
             body: &self.task.body,
+            follow_ups: deps.follow_ups.all(),
             tests: self.tests.clone(),
             risks,
             marks: &self.marks,

@@ -91,6 +91,7 @@ async fn a_model_that_takes_too_long_is_called_off() {
         repository: &repository,
         title: "Sum is wrong",
         body: "",
+        follow_ups: Vec::new(),
         tests: Vec::new(),
         risks: &[],
         marks: &[],

@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::draft::{DraftNetwork, Drafter, fingerprint};
+use crate::follow_ups::FollowUps;
 use crate::git::Remote;
 use crate::model::Budgets;
 use crate::nodes::{
@@ -22,7 +23,6 @@ use crate::sandbox::Sandbox;
 use crate::second_models::Reviewer;
 use crate::second_models::Summarizer;
 use crate::setup::SetupConfig;
-use crate::tools::FollowUps;
 use crate::workspace::Workspace;
 use crate::workspace::tests::Bench;
 

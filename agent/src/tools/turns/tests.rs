@@ -1,9 +1,17 @@
-use patchfleet_model::{Arguments, Message};
+mod compaction;
+mod take_over;
+
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use patchfleet_domain::FollowUp;
+use patchfleet_model::{Arguments, Conversation, Message, Origin, Part, ToolCall};
 use serde_json::json;
 
 use super::*;
 use crate::draft::FileFacts;
 use crate::nodes::tests::{BODY, REPOSITORY, TITLE};
+use crate::tools::cap;
 use crate::tools::script::{Script, call_of, calls, edit, finish, said};
 use crate::tools::tests::Scene;
 
@@ -13,6 +21,7 @@ fn request(scene: &Scene) -> DraftRequest {
         round: 1,
         title: TITLE.to_owned(),
         body: BODY.to_owned(),
+        follow_ups: Vec::new(),
         repository: "acme/orders".parse().unwrap(),
         language: None,
         structure: vec![FileFacts {
@@ -36,6 +45,7 @@ struct Work {
     model: Script,
     bounds: Bounds,
     follow_ups: FollowUps,
+    record: Record,
     lines: Arc<Mutex<Vec<String>>>,
 }
 
@@ -58,14 +68,20 @@ impl Work {
                 window: 200_000,
             },
             follow_ups: FollowUps::default(),
+            record: Record::default(),
             lines: Arc::default(),
         }
     }
 
     async fn result(&self, request: &DraftRequest) -> Result<Worked, DraftError> {
+        self.turns(&self.model).await.work(request).await
+    }
+
+    async fn turns<'a>(&'a self, model: &'a dyn Model) -> Turns<'a> {
         let lines = Arc::clone(&self.lines);
-        let mut turns = Turns {
-            model: &self.model,
+        Turns {
+            model,
+            record: &self.record,
             bounds: self.bounds,
             role: None,
             temperature: None,
@@ -73,8 +89,7 @@ impl Work {
             follow_ups: self.follow_ups.clone(),
             on_line: Arc::new(move |line| lines.lock().unwrap().push(line.to_owned())),
             cancel: &self.scene.cancel,
-        };
-        turns.work(request).await
+        }
     }
 
     async fn done(&self) -> Worked {
@@ -215,33 +230,109 @@ async fn a_model_that_goes_in_circles_is_told_once_and_stopped_with_its_work() {
     assert!(work.calc().contains("a + b"));
 }
 
+fn comment(comment: u64, text: &str) -> FollowUp {
+    FollowUp {
+        comment,
+        author: "mona".to_owned(),
+        text: text.to_owned(),
+    }
+}
+
+/// A model during whose calls people write comments, by the number of the call.
+struct Discussed<'a> {
+    model: &'a Script,
+    follow_ups: FollowUps,
+    said: Vec<(usize, FollowUp)>,
+}
+
+#[async_trait]
+impl Model for Discussed<'_> {
+    fn origin(&self) -> &Origin {
+        self.model.origin()
+    }
+
+    async fn answer(
+        &self,
+        conversation: &Conversation,
+        cancel: &CancellationToken,
+    ) -> Result<Said, Broken> {
+        let answer = self.model.answer(conversation, cancel).await;
+        let call = self.model.asked().len();
+        for (_, follow_up) in self.said.iter().filter(|(at, _)| *at == call) {
+            self.follow_ups.add(follow_up.clone());
+        }
+        answer
+    }
+}
+
+impl Work {
+    /// Works while people write comments.
+    async fn discussed(&self, said: Vec<(usize, FollowUp)>) -> Worked {
+        let discussed = Discussed {
+            model: &self.model,
+            follow_ups: self.follow_ups.clone(),
+            said,
+        };
+        let request = request(&self.scene);
+        let mut turns = self.turns(&discussed).await;
+        turns.work(&request).await.unwrap()
+    }
+
+    /// The comments in each request, by the number of the call.
+    fn comments(&self) -> Vec<Vec<String>> {
+        let asked = self.model.asked().into_iter();
+        let comments = asked.map(|asked| {
+            let messages = asked.messages.into_iter();
+            let comments = messages.filter_map(|message| match message {
+                Message::User(text) if text.starts_with("A person") => Some(text),
+                _ => None,
+            });
+            comments.collect()
+        });
+        comments.collect()
+    }
+}
+
 #[tokio::test]
-async fn a_comment_of_a_person_enters_before_the_next_step_and_begins_the_counts_anew() {
+async fn a_comment_of_a_person_enters_before_the_next_call_once_and_begins_the_counts_anew() {
     let again = || calls([("search", json!({"pattern": "nothing here"}))]);
-    let work = Work::with([
+    let answers = [
         again(),
         again(),
         again(),
         again(),
         calls([edit(), finish()]),
-    ])
-    .await;
-    let comment = "Look at calc.py <!-- hidden -->";
-    work.follow_ups.add(comment.to_owned());
-    let worked = work.done();
-    let worked = worked.await;
-    assert!(
-        matches!(worked.end, End::Stopped(_)),
-        "one comment at the beginning changes nothing"
+    ];
+    let work = Work::with(answers).await;
+    let said = comment(7, "Look at calc.py <!-- hidden -->");
+    // Four times the same would be too often, but for the comment.
+    let worked = work.discussed(vec![(2, said.clone()), (3, said)]).await;
+    assert!(matches!(worked.end, End::Finished(_)), "{worked:?}");
+    let comments = work.comments();
+    assert_eq!(
+        comments.iter().map(Vec::len).collect::<Vec<_>>(),
+        [0, 0, 1, 1, 1]
     );
-    let Message::User(said) = work.model.asked()[0].messages[1].clone() else {
-        panic!()
-    };
-    assert!(
-        said.contains("A person adds") && said.contains("Look at calc.py"),
-        "{said}"
+    let text = &comments[4][0];
+    assert_eq!(
+        text,
+        "A person (`mona`) adds to the request:\n\n<untrusted-text>\nLook at calc.py \n</untrusted-text>"
     );
-    assert!(!said.contains("hidden"), "{said}");
+}
+
+#[tokio::test]
+async fn a_comment_that_comes_while_the_model_finishes_is_worked_on() {
+    let last_call = || vec![(1, comment(7, "And say why."))];
+    let work = Work::with([calls([edit(), finish()]), calls([finish()])]).await;
+    let worked = work.discussed(last_call()).await;
+    assert!(matches!(worked.end, End::Finished(_)), "{worked:?}");
+    assert_eq!(worked.steps, 2);
+    assert_eq!(work.comments()[1].len(), 1);
+
+    let mut work = Work::with([calls([edit(), finish()])]).await;
+    work.bounds.steps = 1;
+    let worked = work.discussed(last_call()).await;
+    assert!(matches!(worked.end, End::Finished(_)), "no step is left");
 }
 
 #[tokio::test]
