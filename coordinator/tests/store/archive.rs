@@ -15,6 +15,7 @@ use sqlx::{Connection as _, Executor as _, PgConnection};
 use tokio::sync::OnceCell;
 
 use crate::fixture::{Fixture, LEASE, Place, agent, failure, pull_request, repository};
+use crate::follow_ups::say;
 use crate::presence::{description, presence};
 use crate::restoring::saved;
 
@@ -47,6 +48,8 @@ async fn grown() -> Fixture {
     };
     let reserved = fixture.store.reserve(work, &call).await.unwrap();
     assert_eq!(reserved, Cas::Applied(Reserved::Granted));
+    let added = say(&fixture, 7, "Round \"up\".\n").await;
+    assert_eq!(added, Acted::Noted(work.task));
     let done = fixture.started(2).await;
     fixture
         .applied(done, 2, WorkEvent::Finished(pull_request(7)))
@@ -108,6 +111,7 @@ async fn contents(store: &dyn Store) -> Vec<(Task, String)> {
             store.history(task.id, 0).await.unwrap(),
             store.attempts(task.id).await.unwrap(),
             store.logs(task.id, 0).await.unwrap(),
+            store.follow_ups(task.id).await.unwrap(),
         );
         contents.push((task, format!("{beside:?}")));
     }

@@ -17,7 +17,7 @@ fn follow_up(comment: u64, text: &str) -> FollowUp {
 }
 
 /// Somebody writes a comment on issue 1.
-async fn say(fixture: &Fixture, comment: u64, text: &str) -> Acted {
+pub(crate) async fn say(fixture: &Fixture, comment: u64, text: &str) -> Acted {
     let act = Act::FollowUp {
         repository: repository(),
         issue: IssueNumber(1),
