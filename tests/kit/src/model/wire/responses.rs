@@ -11,6 +11,10 @@ use crate::model::history::Violation;
 use crate::model::problem::{Kind, Problem};
 use crate::model::script::{Script, Stop};
 
+/// What encrypted reasoning is sealed for. Its item's id is not a part of it: clients that have nothing
+/// stored leave the id out.
+const REASONING: &str = "reasoning";
+
 pub(crate) struct Responses;
 
 impl Wire for Responses {
@@ -58,7 +62,7 @@ impl Wire for Responses {
 
     fn seals(&self, answer: &Answer) -> Vec<String> {
         let thought = answer.thought.iter().filter(|_| answer.sealed);
-        thought.map(|thought| seal(answer, thought)).collect()
+        thought.map(|thought| thought.seal(REASONING)).collect()
     }
 
     fn refusal(&self, problem: &Problem) -> Refusal {
@@ -194,10 +198,6 @@ fn status(stop: Stop) -> &'static str {
     }
 }
 
-fn seal(answer: &Answer, thought: &Thought) -> String {
-    thought.seal(&answer.id("rs_", 0))
-}
-
 /// The items as they are at the end.
 fn items(answer: &Answer) -> Vec<Value> {
     let mut items = Vec::new();
@@ -230,7 +230,7 @@ fn reasoning(answer: &Answer, thought: &Thought, whole: bool) -> Value {
     } else {
         json!([])
     };
-    let sealed = (whole && answer.sealed).then(|| seal(answer, thought));
+    let sealed = (whole && answer.sealed).then(|| thought.seal(REASONING));
     json!({
         "type": "reasoning",
         "id": answer.id("rs_", 0),

@@ -4,6 +4,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::Value;
 
+use super::REASONING;
 use crate::model::asked::{Asked, CallPart, Message, Part, ResultPart, Role, Sealed, read};
 use crate::model::problem::Problem;
 
@@ -84,7 +85,8 @@ enum Item {
         caller: Option<IgnoredAny>,
     },
     Reasoning {
-        id: String,
+        /// Clients leave it out where nothing is stored under it.
+        id: Option<String>,
         summary: Vec<Value>,
         content: Option<Value>,
         encrypted_content: Option<String>,
@@ -229,13 +231,20 @@ fn push(asked: &mut Asked, place: &str, item: &Value) -> Result<(), Problem> {
             ..
         } => {
             let seal = encrypted_content.ok_or_else(|| {
+                let id = id.unwrap_or_default();
                 let words = format!(
                     "Item with id '{id}' not found. Items are not persisted when `store` is set to false; \
                      send `encrypted_content`"
                 );
                 Problem::invalid(place, words)
             })?;
-            (Role::Assistant, Part::Sealed(Sealed { seal, bound: id }))
+            (
+                Role::Assistant,
+                Part::Sealed(Sealed {
+                    seal,
+                    bound: REASONING.to_owned(),
+                }),
+            )
         }
     };
     place_part(&mut asked.messages, role, part);
