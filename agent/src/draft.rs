@@ -8,6 +8,7 @@ mod environment;
 mod model;
 mod named;
 mod profile;
+mod recording;
 mod replay;
 mod request;
 mod silence;
@@ -15,7 +16,7 @@ mod tools;
 mod words;
 mod work_tree;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,9 +27,10 @@ use patchfleet_repository::RepositoryConfig;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use check::ask_once;
-pub use check::{CheckedModel, ModelFault, check_model};
+pub use check::{CheckedModel, ModelFault, Needed, check_model};
 pub use diff::DiffDraft;
 pub use model::{DraftModel, KeyHeader, ModelConfig};
+pub(crate) use profile::AskedModel;
 pub use profile::Profile;
 pub use replay::fingerprint;
 pub use request::{DraftRequest, FileFacts};
@@ -77,6 +79,13 @@ pub enum Drafter {
     Tools(Arc<ToolsDraft>),
     /// A model writes its change in one answer.
     Diff(Arc<DiffDraft>),
+    /// Another way, whose drafts are kept for `Replay`.
+    Recorded {
+        /// The way.
+        drafter: Box<Self>,
+        /// Where they are kept.
+        dir: PathBuf,
+    },
 }
 
 /// What a draft command reaches of the network.
@@ -339,6 +348,17 @@ impl Drafter {
     /// # Errors
     /// When the model's key can't be had, or its address can't be used.
     pub fn new(config: &DraftConfig, sandbox: &Sandbox) -> anyhow::Result<Self> {
+        let drafter = Self::of(config, sandbox)?;
+        Ok(match config.record() {
+            None => drafter,
+            Some(dir) => Self::Recorded {
+                drafter: Box::new(drafter),
+                dir: dir.to_owned(),
+            },
+        })
+    }
+
+    fn of(config: &DraftConfig, sandbox: &Sandbox) -> anyhow::Result<Self> {
         Ok(match config {
             DraftConfig::Replay { replay_dir } => Self::Replay {
                 dir: replay_dir.clone(),
@@ -352,7 +372,10 @@ impl Drafter {
                 silence: config.silence.0,
                 pass_env: config.pass_env.clone(),
                 network: match &config.model {
-                    Some(model) => DraftNetwork::Model(Arc::new(DraftModel::new(model)?)),
+                    Some(model) => {
+                        let model = DraftModel::new(model)?.recording(config.record.as_deref());
+                        DraftNetwork::Model(Arc::new(model))
+                    }
                     None if config.network => DraftNetwork::Host,
                     None => DraftNetwork::Nothing,
                 },
@@ -372,7 +395,7 @@ impl Drafter {
         surroundings: DraftSurroundings<'_>,
     ) -> Result<Drafted, DraftError> {
         if let Self::Replay { dir } = self {
-            return recorded(dir, request).await;
+            return replay::draft(dir, request).await;
         }
         let start = work_tree::begin(&surroundings).await?;
         let result = self.edit(request, (&surroundings, start)).await;
@@ -386,7 +409,13 @@ impl Drafter {
         place: (&DraftSurroundings<'_>, ObjectId),
     ) -> Result<Drafted, DraftError> {
         match self {
-            Self::Replay { dir } => recorded(dir, request).await,
+            Self::Replay { dir } => replay::draft(dir, request).await,
+            Self::Recorded { drafter, dir } => {
+                let (surroundings, _) = place;
+                let drafted = Box::pin(drafter.edit(request, place)).await?;
+                recording::keep(dir, request, &drafted, &surroundings.on_line).await;
+                Ok(drafted)
+            }
             Self::Tools(tools) => tools.edit(request, place).await,
             Self::Diff(diff) => diff.edit(request, place).await,
             Self::Cli {
@@ -413,16 +442,6 @@ impl Drafter {
             }
         }
     }
-}
-
-/// The answer that is recorded for a round.
-async fn recorded(dir: &Path, request: &DraftRequest) -> Result<Drafted, DraftError> {
-    Ok(Drafted {
-        diff: replay::draft(dir, request).await?,
-        refused: None,
-        isolation: None,
-        model: None,
-    })
 }
 
 impl DraftError {

@@ -12,6 +12,7 @@
 //! client's own business, each try a call of its own; and any change of what is asked or answered.
 
 mod call;
+mod call_log;
 mod exchange;
 mod mask;
 mod metered;
@@ -46,6 +47,7 @@ use crate::sandbox::egress::{
     Allowance, Body, Served, Serving, normalized, retain, strip_hop_by_hop, strip_host,
 };
 use call::Accounts;
+pub(crate) use call_log::CallLog;
 use exchange::{Exchange, HeadSender, away};
 use metered::{Metered, TooMuch};
 pub(crate) use record::{ModelRecord, ModelUse};
@@ -128,11 +130,17 @@ pub(crate) struct Gateway {
 }
 
 impl Gateway {
-    /// Begins to listen at the path of a unix socket, whose folder has to keep other users out.
+    /// Begins to listen at the path of a unix socket, whose folder has to keep other users out; calls go
+    /// into the log, where there is one.
     ///
     /// # Errors
     /// When the socket can't be made.
-    pub(crate) fn bind(socket: &Path, model: Model, budgets: Budgets) -> io::Result<Self> {
+    pub(crate) fn bind(
+        socket: &Path,
+        model: Model,
+        budgets: Budgets,
+        log: Option<CallLog>,
+    ) -> io::Result<Self> {
         let record = ModelRecord::default();
         let exchanges = TaskTracker::new();
         let sandbox = Arc::new(OfSandbox {
@@ -143,6 +151,7 @@ impl Gateway {
                 budgets,
                 base: model.upstream.url().clone(),
                 record: record.clone(),
+                log,
             },
             exchanges: exchanges.clone(),
             model,
@@ -278,13 +287,15 @@ impl OfSandbox {
     /// Reserves what a request can use, sends it and passes its answer on.
     async fn exchange(self: Arc<Self>, heard: Heard, client: HeadSender) {
         let Heard { head, body, route } = heard;
-        let (protocol, sent) = (route::protocol(head.uri.path()), body.len());
+        let protocol = route::protocol(head.uri.path());
         let call = async {
-            let Purpose::Call { model } = route.purpose else {
+            let Purpose::Call { model } = route.purpose.clone() else {
                 return Ok(None);
             };
             let asked = Asked::read(protocol, model, &body)?;
-            let reserving = self.accounts.reserve(&asked, (protocol, sent));
+            let reserving = self
+                .accounts
+                .reserve(&asked, (protocol, route.path.as_str(), &body));
             reserving.await.map(Some)
         };
         let call = match call.await {

@@ -52,7 +52,8 @@ pub use config::{
     TestsConfig, ToolsDraftConfig, WorkspaceConfig,
 };
 pub use draft::{
-    CheckedModel, DraftModel, KeyHeader, ModelConfig, ModelFault, Profile, check_model, fingerprint,
+    CheckedModel, DraftModel, KeyHeader, ModelConfig, ModelFault, Needed, Profile, check_model,
+    fingerprint,
 };
 pub use model::{Budgets, LanguageModel};
 

@@ -53,6 +53,7 @@ pub use fitness::{CantIsolate, Refuser};
 pub use isolation::Isolation;
 pub use limits::{Exceeded, Limit, Usage};
 pub use plan::PlanError;
+pub(crate) use plan::WORKSPACE;
 pub use reach::{MODEL_URL, Network, Reach};
 pub use settings::{Backend, SandboxConfig};
 pub(crate) use stage::enter;

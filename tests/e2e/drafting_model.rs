@@ -128,7 +128,7 @@ async fn an_agent_killed_between_any_two_turns_goes_on_and_pays_for_none_twice()
 }
 
 /// What mends the sample: a file, what stands in it, and what comes in its place.
-const MENDED: &[(&str, &str, &str)] = &[
+pub(crate) const MENDED: &[(&str, &str, &str)] = &[
     (
         "orders/discounts.py",
         "        if quantity > least:\n",
@@ -228,4 +228,27 @@ async fn what_is_cut_or_does_not_apply_is_asked_for_once_more() {
         {"when": {"text": "Your answer was cut at 16000 tokens"}, "text": as_blocks()},
     ]);
     answered_by(known, turns, 2).await;
+}
+
+#[tokio::test]
+async fn a_recorded_draft_is_drafted_again_without_its_model() {
+    let script = Script::parse("script", SCRIPT).unwrap();
+    let models = Simulator::start(script).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let record = folder.path().join("drafts");
+    let Plan { drafting_model, .. } = plan(&models, "anthropic", "");
+    for draft in [
+        json!({"mode": "tools", "model": drafting_model, "record": record}),
+        json!({"mode": "replay", "replay_dir": record}),
+    ] {
+        let world = World::with(Plan {
+            draft: Some(draft),
+            ..Plan::default()
+        })
+        .await;
+        let issue = world.open();
+        world.label(issue);
+        world.merge_and_check(issue).await;
+    }
+    assert_eq!(models.state().calls, 3);
 }

@@ -3,12 +3,13 @@
 mod section;
 mod tools;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use patchfleet_config::{Faults, HumanDuration, Rules, Secret};
 use serde::Deserialize;
 
 use crate::command_paths::absolute_paths;
+use crate::config::LanguageModelConfig;
 use crate::draft::{ModelConfig, Profile};
 use crate::sandbox::{Backend, Fact, SandboxConfig};
 use section::Section;
@@ -50,6 +51,11 @@ pub struct CliDraftConfig {
     pub folders: Vec<PathBuf>,
     /// The model that it reaches without any other network.
     pub model: Option<Box<ModelConfig>>,
+    /// The same as the agent itself would ask it, where the program is a known one and the key has its
+    /// protocol's usual header.
+    pub asked: Option<Box<LanguageModelConfig>>,
+    /// Where drafts and the calls of its model are recorded.
+    pub record: Option<PathBuf>,
 }
 
 impl CliDraftConfig {
@@ -64,6 +70,8 @@ impl CliDraftConfig {
             network: false,
             folders: Vec::new(),
             model: None,
+            asked: None,
+            record: None,
         }
     }
 
@@ -148,9 +156,24 @@ impl DraftConfig {
         }
     }
 
+    /// Where drafts are recorded, if they are.
+    pub fn record(&self) -> Option<&Path> {
+        match self {
+            Self::Replay { .. } => None,
+            Self::Cli(config) => config.record.as_deref(),
+            Self::Tools(config) => config.record.as_deref(),
+            Self::Diff(config) => config.record.as_deref(),
+        }
+    }
+
     /// What breaks its rules, with the section of the sandbox that it runs in.
     pub(super) fn faults(&self, sandbox: &SandboxConfig) -> Faults {
         let mut faults = Faults::default();
+        faults.rule(
+            self.record().is_none_or(Path::is_absolute),
+            &["draft.record"],
+            "the folder for recorded drafts needs an absolute path",
+        );
         match self {
             Self::Tools(tools) => faults.section("draft", tools.faults()),
             Self::Diff(diff) => faults.section("draft", diff.faults()),

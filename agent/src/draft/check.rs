@@ -1,7 +1,7 @@
 //! One cheap call of a configured model, before any task depends on it.
 //!
-//! It is asked to call a tool of no effect, which shows the address, the key, the model's name and
-//! whether it takes tools at once. Nothing is tried again: whoever asks wants to know how it is now.
+//! That shows the address, the key and the model's name; a model that works by tools is asked to call one of
+//! no effect, which shows whether it takes them. Nothing is tried again: whoever asks wants to know how it is now.
 
 use std::time::Duration;
 
@@ -10,7 +10,6 @@ use patchfleet_model::{Answer, Conversation, Model as _, ModelError, Stop, Tool,
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use super::MODEL_SECTION;
 use crate::config::LanguageModelConfig;
 use crate::model::language_model;
 use crate::model::remedy::{is_passing, remedy};
@@ -29,8 +28,18 @@ pub struct CheckedModel {
     pub usage: Usage,
     /// What it cost in millionths of a US dollar; nothing when its price is not known.
     pub micro_dollars: Option<u64>,
-    /// Whether it called the tool; nothing when its answer was cut before it could.
+    /// Whether it called the tool; nothing when it was offered none, or its answer was cut before it
+    /// could.
     pub calls_tools: Option<bool>,
+}
+
+/// What a checked model is there for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Needed {
+    /// It works by tools.
+    Tools,
+    /// It answers in words, or another program offers it tools.
+    Words,
 }
 
 /// A model that can't be used as it is configured.
@@ -47,14 +56,19 @@ pub enum ModelFault {
     Slow(Duration),
 }
 
-/// Asks a model once.
+/// Asks a model once that a section of the configuration names.
 ///
 /// # Errors
 /// [`ModelFault`] with what has to be mended.
-pub async fn check_model(config: &LanguageModelConfig) -> Result<CheckedModel, ModelFault> {
-    let answer = ask_once(config, MODEL_SECTION, true).await?;
+pub async fn check_model(
+    config: &LanguageModelConfig,
+    section: &str,
+    needed: Needed,
+) -> Result<CheckedModel, ModelFault> {
+    let has_tool = needed == Needed::Tools;
+    let answer = ask_once(config, section, has_tool).await?;
     let calls_tools = match &answer.stop {
-        Stop::End | Stop::ToolCalls => Some(!answer.calls().is_empty()),
+        Stop::End | Stop::ToolCalls => has_tool.then(|| !answer.calls().is_empty()),
         Stop::OutputCut | Stop::Paused => None,
         stop @ (Stop::ContextFull | Stop::Refused(_)) => {
             return Err(stop.error().map_or_else(
@@ -102,16 +116,16 @@ pub(crate) async fn ask_once(
 }
 
 impl ModelFault {
-    /// What the operator can do about it.
-    pub fn mend(&self) -> String {
+    /// What the operator can do about it, in the section of the configuration that the model has.
+    pub fn mend(&self, section: &str) -> String {
         match self {
             Self::Setup(_) => {
-                format!("put the key where the configuration says, or mend {MODEL_SECTION}")
+                format!("put the key where the configuration says, or mend {section}")
             }
-            Self::Call(error) => remedy(error, MODEL_SECTION),
+            Self::Call(error) => remedy(error, section),
             Self::Slow(_) => format!(
                 "ask again once its server has loaded it, or choose a faster model; a draft waits \
-                 for {MODEL_SECTION}.answer_timeout"
+                 for {section}.answer_timeout"
             ),
         }
     }
@@ -132,13 +146,19 @@ mod tests {
 
     use super::*;
 
+    const SECTION: &str = "agents.draft.model";
+
     async fn checked(script: &str, model: &str) -> Result<CheckedModel, ModelFault> {
+        asked(script, model, Needed::Tools).await
+    }
+
+    async fn asked(script: &str, model: &str, needed: Needed) -> Result<CheckedModel, ModelFault> {
         let script = Script::parse("script", script).unwrap();
         let simulator = Simulator::start(script).await.unwrap();
         let mut config = LanguageModelConfig::new(Protocol::Anthropic, model.to_owned());
         config.url = Some(simulator.base_url().parse().unwrap());
         config.key = serde_json::from_value(json!(simulator.key())).unwrap();
-        check_model(&config).await
+        check_model(&config, SECTION, needed).await
     }
 
     #[tokio::test]
@@ -158,6 +178,17 @@ mod tests {
         );
         let cut = "turns: [{text: Let me, stop: max_tokens}]";
         assert_eq!(checked(cut, "simulated").await.unwrap().calls_tools, None);
+    }
+
+    #[tokio::test]
+    async fn a_model_that_is_to_answer_in_words_is_offered_no_tool() {
+        let script = "models: [{name: simulated, tools: false}]\nturns: [{text: ready}]";
+        let found = asked(script, "simulated", Needed::Words).await.unwrap();
+        assert_eq!(found.calls_tools, None);
+        let script = "turns: [{fault: unauthorized}]";
+        let fault = asked(script, "simulated", Needed::Words).await.unwrap_err();
+        let mend = fault.mend("agents.review.model");
+        assert!(mend.contains("agents.review.model"), "{mend}");
     }
 
     #[tokio::test]
@@ -198,11 +229,8 @@ mod tests {
             ),
         ] {
             let fault = checked(&script, model).await.unwrap_err();
-            assert!(
-                fault.mend().contains(mend),
-                "{script}: {fault}: {}",
-                fault.mend()
-            );
+            let told = fault.mend(SECTION);
+            assert!(told.contains(mend), "{script}: {fault}: {told}");
             let may_pass = mend.starts_with("nothing");
             assert_eq!(fault.may_pass(), may_pass, "{fault}");
         }

@@ -57,8 +57,8 @@ impl CliDraft<'_> {
         let written = written(&workspace.layout.implementation(), request).await?;
         let private = workspace.layout.draft_private();
         let installed = workspace.put_dependencies(&private).await?;
-        let budgets = surroundings.budgets.clone();
-        let model = self.open_model(&workspace.layout.implementation(), budgets)?;
+        let accounts = (surroundings.budgets.clone(), &surroundings.on_line);
+        let model = self.open_model(&workspace.layout.implementation(), request, accounts)?;
         let transcript = self.profile.map(Transcript::new);
         let ran = self
             .run(
@@ -257,10 +257,15 @@ impl CliDraft<'_> {
     }
 
     /// Starts the gateway to the model, where the command has one.
-    fn open_model(&self, folder: &Path, budgets: Budgets) -> Result<Option<Gateway>, DraftError> {
+    fn open_model(
+        &self,
+        folder: &Path,
+        request: &DraftRequest,
+        accounts: (Budgets, &OnLine),
+    ) -> Result<Option<Gateway>, DraftError> {
         match self.network {
             DraftNetwork::Model(model) => {
-                let opened = model.open(folder, budgets);
+                let opened = model.open(folder, request, accounts);
                 opened.map(Some).map_err(DraftError::NoModel)
             }
             DraftNetwork::Nothing | DraftNetwork::Host => Ok(None),

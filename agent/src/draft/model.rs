@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use patchfleet_config::{Faults, HumanDuration, Rules, Secret};
@@ -16,8 +16,10 @@ use patchfleet_proxy::Proxies;
 use serde::Deserialize;
 use url::Url;
 
+use super::{DraftRequest, recording};
 use crate::gateway::{Credential, Gateway, Model, ModelLimits, ModelUpstream};
 use crate::model::Budgets;
+use crate::process::OnLine;
 use crate::sandbox::egress::{self, URL_PLACEHOLDER};
 use crate::sandbox::{Fact, MODEL_URL};
 
@@ -65,6 +67,8 @@ pub enum KeyHeader {
 pub struct DraftModel {
     model: Model,
     variables: Vec<(String, String)>,
+    /// Where the calls of each draft are recorded, if they are.
+    record: Option<PathBuf>,
 }
 
 impl DraftModel {
@@ -94,7 +98,14 @@ impl DraftModel {
         Ok(Self {
             model,
             variables: config.filled_variables().collect(),
+            record: None,
         })
+    }
+
+    /// The same, whose calls are recorded below a folder.
+    pub(super) fn recording(mut self, dir: Option<&Path>) -> Self {
+        self.record = dir.map(Path::to_owned);
+        self
     }
 
     /// The variables by which the command finds the model.
@@ -103,7 +114,12 @@ impl DraftModel {
     }
 
     /// Starts the gateway of one draft, on a socket in a folder that keeps other users out.
-    pub(super) fn open(&self, folder: &Path, budgets: Budgets) -> io::Result<Gateway> {
+    pub(super) fn open(
+        &self,
+        folder: &Path,
+        request: &DraftRequest,
+        (budgets, on_line): (Budgets, &OnLine),
+    ) -> io::Result<Gateway> {
         let folder = folder.join("model");
         DirBuilder::new()
             .recursive(true)
@@ -115,7 +131,9 @@ impl DraftModel {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        Gateway::bind(&socket, self.model.clone(), budgets)
+        let record = self.record.as_deref();
+        let log = record.and_then(|dir| recording::calls(dir, request, on_line));
+        Gateway::bind(&socket, self.model.clone(), budgets, log)
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
-use super::{DraftError, DraftRequest};
+use super::{DraftError, DraftRequest, Drafted};
 
 /// The fingerprint of a request: the first 16 hexadecimal digits of the SHA-256 of title, an
 /// empty line and body. Space around them and the kind of line ends do not count: GitHub and its
@@ -16,13 +16,21 @@ pub fn fingerprint(title: &str, body: &str) -> String {
     hex::encode(&digest[..8])
 }
 
-pub(super) async fn draft(dir: &Path, request: &DraftRequest) -> Result<String, DraftError> {
+/// The answer that is recorded for a round, or for the last one before it.
+pub(super) async fn draft(dir: &Path, request: &DraftRequest) -> Result<Drafted, DraftError> {
     let fingerprint = fingerprint(&request.title, &request.body);
     let folder = dir.join(&fingerprint);
     for round in (1..=request.round).rev() {
         let path = folder.join(format!("{round}.diff"));
         match tokio::fs::read_to_string(&path).await {
-            Ok(diff) => return Ok(diff),
+            Ok(diff) => {
+                return Ok(Drafted {
+                    diff,
+                    refused: None,
+                    isolation: None,
+                    model: None,
+                });
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(source) => return Err(DraftError::File { path, source }),
         }

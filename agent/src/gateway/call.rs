@@ -1,11 +1,13 @@
 //! One call of a model by another program: reserved before it is sent, settled with what its answer
 //! says that it used.
 
+use bytes::Bytes;
 use patchfleet_model::{
     Entry, ModelError, NoAnswer, Origin, Protocol, Read, Reading, Target, Usage,
 };
 use url::Url;
 
+use super::call_log::{CallLog, Entry as LogEntry};
 use super::record::ModelRecord;
 use super::refusal::{Reason, Refused};
 use super::request::Asked;
@@ -18,6 +20,8 @@ pub(super) struct Accounts {
     pub(super) budgets: Budgets,
     pub(super) base: Url,
     pub(super) record: ModelRecord,
+    /// Where calls are recorded, if they are.
+    pub(super) log: Option<CallLog>,
 }
 
 /// A call that may be made.
@@ -27,15 +31,16 @@ pub(super) struct Call {
     /// Its charges, and the name under which it is reserved; none where there are no budgets.
     reserved: Option<(Charges, String)>,
     record: ModelRecord,
+    log: Option<LogEntry>,
 }
 
 impl Accounts {
-    /// Reserves a call whose request has so many bytes. Once one was refused, all are: a command that
+    /// Reserves a call, by its path and its body. Once one was refused, all are: a command that
     /// goes on with smaller questions does not get its work done either.
     pub(super) async fn reserve(
         &self,
         asked: &Asked,
-        (protocol, sent): (Protocol, usize),
+        (protocol, path, body): (Protocol, &str, &Bytes),
     ) -> Result<Call, Refused> {
         if let Some(failure) = self.record.stopped() {
             return Err(Refused::new(Reason::NoBudget, failure.message));
@@ -64,9 +69,10 @@ impl Accounts {
         };
         Ok(Call {
             target,
-            sent,
+            sent: body.len(),
             reserved,
             record: self.record.clone(),
+            log: self.log.as_ref().map(|it| it.begin(path, body.clone())),
         })
     }
 }
@@ -75,6 +81,20 @@ impl Call {
     /// A reader of its answer.
     pub(super) fn reading(&self) -> Reading {
         self.target.reading(self.sent)
+    }
+
+    /// The status of the answer.
+    pub(super) fn answered(&mut self, status: hyper::StatusCode) {
+        if let Some(log) = &mut self.log {
+            log.answered(status.as_u16());
+        }
+    }
+
+    /// A piece of the answer as the client gets it.
+    pub(super) fn passed(&mut self, piece: &[u8]) {
+        if let Some(log) = &mut self.log {
+            log.push(piece);
+        }
     }
 
     /// The error that an answer is whose status is none of success.
@@ -96,6 +116,9 @@ impl Call {
 
     /// Returns when it is durable what the call used.
     pub(super) async fn settle(self, read: Read) {
+        if let Some(log) = self.log {
+            log.end(&read);
+        }
         let Read { usage, error } = read;
         self.record.used(&self.target.origin, usage, error);
         if let Some((charges, call)) = self.reserved {

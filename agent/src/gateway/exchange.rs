@@ -71,6 +71,9 @@ impl Exchange {
         };
         let (mut head, body) = response.into_parts();
         head.extensions = hyper::http::Extensions::new();
+        if let Some(call) = &mut call {
+            call.answered(head.status);
+        }
         let key = sandbox.model.upstream.key().as_bytes();
         if !head.status.is_success() {
             let refused = refused(&head, body, (key, &mut call)).await;
@@ -133,6 +136,10 @@ impl Passing {
             if let Some(reading) = &mut reading {
                 reading.push(&bytes);
             }
+            let passed = self.mask.push(&bytes);
+            if let Some(call) = &mut call {
+                call.passed(&passed);
+            }
             if reading
                 .as_ref()
                 .is_some_and(patchfleet_model::Reading::is_complete)
@@ -140,14 +147,16 @@ impl Passing {
             {
                 call.settle(reading.end()).await;
             }
-            let bytes = self.mask.push(&bytes);
-            if let Err(error) = self.send(bytes).await {
+            if let Err(error) = self.send(passed).await {
                 break Err(error);
             }
         };
         let ended = match ended {
             Ok(()) => {
                 let rest = self.mask.finish();
+                if let Some(call) = &mut call {
+                    call.passed(&rest);
+                }
                 self.send(rest).await
             }
             failed => failed,
@@ -195,7 +204,8 @@ async fn refused(
     (key, call): (&[u8], &mut Option<Call>),
 ) -> RefusedAnswer {
     let text = error_text(body, KeyMask::new(key)).await;
-    let error = call.take().map(|call| {
+    let error = call.take().map(|mut call| {
+        call.passed(&text);
         let error = call.refusal(head, &text);
         (call, error)
     });

@@ -78,7 +78,7 @@ fn gateway(base: &str, limits: ModelLimits, budgets: Budgets) -> (Gateway, tempf
     let upstream = ModelUpstream::new(&Url::parse(base).unwrap(), credential).unwrap();
     let model = Model::new(upstream, limits, &Proxies::default()).unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let gateway = Gateway::bind(&folder.path().join("model.sock"), model, budgets);
+    let gateway = Gateway::bind(&folder.path().join("model.sock"), model, budgets, None);
     (gateway.unwrap(), folder)
 }
 

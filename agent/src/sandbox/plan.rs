@@ -11,7 +11,7 @@ use super::settings::SandboxConfig;
 use super::{Network, Run, system};
 
 /// The work tree, as the command sees it.
-pub(super) const WORKSPACE: &str = "/workspace";
+pub(crate) const WORKSPACE: &str = "/workspace";
 /// The command's home. Not `/home/agent`: a host may well have a user of that name, whose
 /// toolchains are shown at their own paths.
 pub(super) const HOME: &str = "/home/sandbox";

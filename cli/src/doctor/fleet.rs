@@ -7,7 +7,7 @@ use anyhow::{Context as _, anyhow, bail};
 use chrono::TimeDelta;
 use patchfleet_agent::process::find_program;
 use patchfleet_agent::sandbox::{Backend, Sandbox};
-use patchfleet_agent::{AgentConfig, DraftConfig, DraftModel};
+use patchfleet_agent::{AgentConfig, DraftModel};
 use patchfleet_coordinator::config::{CoordinatorConfig, GitHubConfig};
 use patchfleet_coordinator::store::Address;
 use tokio::net::TcpStream;
@@ -29,8 +29,10 @@ pub(super) async fn checks(config: &Config) -> Vec<Check> {
         checks.extend(coordinator_checks(coordinator).await);
         checks.extend(agents::checks(coordinator).await);
     }
+    let mut asked = model::Asked::default();
     for agent in &config.agents {
         checks.extend(agent_checks(agent).await);
+        checks.extend(asked.checks(agent).await);
     }
     if nix::unistd::geteuid().is_root() {
         let found = "this is root: what the service's user may do is not what is shown here";
@@ -195,13 +197,12 @@ async fn agent_checks(config: &AgentConfig) -> Vec<Check> {
             "install it (`apt-get install git-lfs`), or leave `lfs` out",
         ));
     }
-    if let Some(model) = config.draft.cli().and_then(|cli| cli.model.as_deref()) {
+    // Those of known programs are asked.
+    let unknown = config.draft.cli().filter(|cli| cli.asked.is_none());
+    if let Some(model) = unknown.and_then(|cli| cli.model.as_deref()) {
         let usable = DraftModel::new(model).map(|_| model.url.to_string());
         let mend = "put the key where the configuration says, or mend agents.draft.model";
         checks.push(Check::of(named("model"), usable, mend));
-    }
-    if let DraftConfig::Tools(tools) = &config.draft {
-        checks.extend(model::checks(named("model"), &tools.model).await);
     }
     checks
 }

@@ -156,7 +156,7 @@ fn faults(folder: &Path) -> Vec<(&'static str, &'static str, Value)> {
 }
 
 /// What may be wrong with a model: what, and the section of the draft then.
-fn drafting(server: &models::Simulator) -> Vec<(&'static str, Value)> {
+fn drafting(server: &models::Simulator, folder: &Path) -> Vec<(&'static str, Value)> {
     let section = |name: &str, more: Value| {
         let mut model = json!({
             "provider": "anthropic",
@@ -199,18 +199,41 @@ fn drafting(server: &models::Simulator) -> Vec<(&'static str, Value)> {
             "a window that is too small",
             section("talker", json!({"window": 8192})),
         ),
+        ("a model that writes its change in one answer", {
+            let mut section = section("small", json!({}));
+            section["mode"] = json!("diff");
+            section
+        }),
+        (
+            "the model of a coding command line, which is too old",
+            json!({"mode": "cli", "profile": "claude-code", "command": [folder.join("claude")],
+                "model": {"model": "talker", "url": server.base_url(), "key": server.key()}}),
+        ),
     ]
+}
+
+/// A second agent with the first one's model, and second models of the first agent's.
+fn more_models(tree: &mut Value, server: &models::Simulator) {
+    let model = |name: &str| json!({"provider": "anthropic", "model": name, "url": server.base_url(), "key": server.key()});
+    tree["agents"][0]["draft"] = json!({"mode": "tools", "model": model("claude-opus-5")});
+    let mut second = tree["agents"][0].clone();
+    second["id"] = json!("general-2");
+    second["draft"]["mode"] = json!("diff");
+    tree["agents"][0]["review"] = json!({"model": model("talker")});
+    tree["agents"][0]["summary"] = json!({"model": model("talker")});
+    tree["agents"].as_array_mut().unwrap().push(second);
 }
 
 /// What the models say that the doctor asks.
 const ANSWERS: &str = "
+allow_repeats: true
 models:
   - {name: claude-opus-5}
   - {name: talker}
   - {name: small, tools: false}
 conversations:
   - when: {model: claude-opus-5}
-    turns: [{calls: [{name: ready}], usage: {input: 400, output: 20}}]
+    turns: [{calls: [{name: ready}], usage: {input: 400, output: 20}, forever: true}]
 turns: [{text: I am ready., usage: {input: 400, output: 6}, forever: true}]
 ";
 
@@ -240,13 +263,27 @@ async fn each_kind_of_fault_is_named_with_what_to_do() {
     }
     let script = models::Script::parse("script", ANSWERS).unwrap();
     let server = models::Simulator::start(script).await.unwrap();
-    for (what, draft) in drafting(&server) {
+    let claude = folder.path().join("claude");
+    std::fs::write(&claude, "#!/bin/sh\necho '2.0.1 (Claude Code)'\n").unwrap();
+    let all = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&claude, all).unwrap();
+    for (what, draft) in drafting(&server, folder.path()) {
         let mut tree = sound.clone();
         tree["agents"][0]["draft"] = draft;
         std::fs::write(&file, toml::to_string(&tree).unwrap()).unwrap();
         let found = Transcript::new(folder.path()).run(&["doctor"]).await;
         shell.note(what, &new_findings(&usual, &found));
     }
+    let mut tree = sound.clone();
+    more_models(&mut tree, &server);
+    std::fs::write(&file, toml::to_string(&tree).unwrap()).unwrap();
+    let before = server.state().calls;
+    let found = Transcript::new(folder.path()).run(&["doctor"]).await;
+    shell.note(
+        "two agents with one model, and second models",
+        &new_findings(&usual, &found),
+    );
+    assert_eq!(server.state().calls - before, 2, "each model is asked once");
     for (what, text) in [
         ("nothing configured", "[log]\nformat = 'json'\n"),
         (

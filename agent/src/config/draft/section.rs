@@ -11,7 +11,7 @@ use url::Url;
 
 use super::{CliDraftConfig, DiffDraftConfig, DraftConfig, ToolsDraftConfig};
 use crate::config::LanguageModelConfig;
-use crate::draft::{KeyHeader, ModelConfig, Profile};
+use crate::draft::{AskedModel, KeyHeader, ModelConfig, Profile};
 
 /// All fields of the section, of whichever mode.
 #[derive(Debug, Deserialize)]
@@ -27,6 +27,7 @@ pub(super) struct Section {
     network: Option<bool>,
     folders: Option<Vec<PathBuf>>,
     max_steps: Option<u32>,
+    record: Option<PathBuf>,
     model: Option<Box<ModelSection>>,
 }
 
@@ -56,6 +57,16 @@ struct ModelSection {
     max_output: Option<u32>,
     window: Option<u64>,
     temperature: Option<f64>,
+}
+
+/// What a known program needs.
+struct Known {
+    /// Its way to its model.
+    gateway: ModelConfig,
+    /// The program's arguments.
+    arguments: Vec<String>,
+    /// Its model, as the agent itself would ask it; none where the key has a header of its own.
+    asked: Option<LanguageModelConfig>,
 }
 
 impl TryFrom<Section> for DraftConfig {
@@ -88,6 +99,7 @@ impl Section {
         let of_others = [
             (self.timeout.is_some(), "timeout"),
             (self.max_steps.is_some(), "max_steps"),
+            (self.record.is_some(), "record"),
             (self.model.is_some(), "model"),
         ];
         refuse(of_others, "replay")?;
@@ -101,22 +113,23 @@ impl Section {
             (self.max_steps.is_some(), "max_steps"),
         ];
         refuse(of_others, "cli")?;
-        let (command, model) = match self.profile {
+        let (command, model, asked) = match self.profile {
             None => {
                 let command = self.command.ok_or("missing field `command`")?;
                 (
                     command,
                     self.model.map(|model| model.of_command()).transpose()?,
+                    None,
                 )
             }
             Some(profile) => {
                 let missing = "missing field `model`: a profile asks the model that it names";
-                let (model, arguments) = self.model.ok_or(missing)?.of_profile(profile)?;
+                let known = self.model.ok_or(missing)?.of_profile(profile)?;
                 let own = self.command.unwrap_or_default();
                 let mut own = own.into_iter();
                 let program = own.next().unwrap_or_else(|| profile.program().to_owned());
-                let command = std::iter::once(program).chain(arguments).chain(own);
-                (command.collect(), Some(model))
+                let command = std::iter::once(program).chain(known.arguments).chain(own);
+                (command.collect(), Some(known.gateway), known.asked)
             }
         };
         let usual = CliDraftConfig::new(command);
@@ -128,6 +141,8 @@ impl Section {
             network: self.network.unwrap_or_default(),
             folders: self.folders.unwrap_or_default(),
             model: model.map(Box::new),
+            asked: asked.map(Box::new),
+            record: self.record,
             ..usual
         }))
     }
@@ -139,6 +154,7 @@ impl Section {
         let mut usual = ToolsDraftConfig::new(model.asked("tools")?);
         usual.timeout = self.timeout.unwrap_or(usual.timeout);
         usual.max_steps = self.max_steps.unwrap_or(usual.max_steps);
+        usual.record = self.record;
         Ok(DraftConfig::Tools(Box::new(usual)))
     }
 
@@ -152,7 +168,10 @@ impl Section {
         refuse(of_others, "diff")?;
         let model = self.model.ok_or("missing field `model`")?;
         let model = model.asked("diff")?;
-        Ok(DraftConfig::Diff(Box::new(DiffDraftConfig { model })))
+        Ok(DraftConfig::Diff(Box::new(DiffDraftConfig {
+            model,
+            record: self.record,
+        })))
     }
 }
 
@@ -179,8 +198,8 @@ impl ModelSection {
         })
     }
 
-    /// The model that a known program asks, and the program's arguments.
-    fn of_profile(self, profile: Profile) -> Result<(ModelConfig, Vec<String>), String> {
+    /// What a known program needs for the model that it asks.
+    fn of_profile(self, profile: Profile) -> Result<Known, String> {
         let of_others = [
             (self.variables.is_some(), "model.variables"),
             (self.role.is_some(), "model.role"),
@@ -208,6 +227,16 @@ impl ModelSection {
                 "missing field `model.key`: the server of `{protocol}` wants one"
             ));
         }
+        let asked = LanguageModelConfig {
+            url: self.url.clone(),
+            key: self.key.clone(),
+            ..LanguageModelConfig::new(protocol, model.clone())
+        };
+        let named = AskedModel {
+            protocol,
+            name: &model,
+            entry: asked.entry(),
+        };
         let url = self.url.unwrap_or_else(|| protocol.default_base_url());
         let usual = ModelConfig::at(without_version(url));
         let header = match protocol {
@@ -215,16 +244,20 @@ impl ModelSection {
             Protocol::Gemini => KeyHeader::XGoogApiKey,
             Protocol::Responses | Protocol::Chat | Protocol::Ollama => KeyHeader::Bearer,
         };
-        let config = ModelConfig {
+        let gateway = ModelConfig {
             key: self.key,
             header: self.header.unwrap_or(header),
-            variables: profile.variables(protocol, &model).into_iter().collect(),
+            variables: profile.variables(named).into_iter().collect(),
             answer_timeout: self.answer_timeout.unwrap_or(usual.answer_timeout),
             request_mib: self.request_mib.unwrap_or(usual.request_mib),
             draft_mib: self.draft_mib.unwrap_or(usual.draft_mib),
             ..usual
         };
-        Ok((config, profile.arguments(protocol, &model)))
+        Ok(Known {
+            gateway,
+            arguments: profile.arguments(named),
+            asked: self.header.is_none().then_some(asked),
+        })
     }
 
     /// The model that the agent asks itself.

@@ -1,5 +1,7 @@
 //! `[agents.draft]` with `mode = "tools"` or `mode = "diff"`: a model drafts that the agent asks itself.
 
+use std::path::PathBuf;
+
 use patchfleet_config::{Faults, HumanDuration};
 
 use super::super::model::{LanguageModelConfig, Purpose};
@@ -13,6 +15,8 @@ pub struct ToolsDraftConfig {
     pub max_steps: u32,
     /// How long one draft may take.
     pub timeout: HumanDuration,
+    /// Where drafts are recorded.
+    pub record: Option<PathBuf>,
 }
 
 /// The mode `diff`: the model writes its change in one answer.
@@ -20,6 +24,8 @@ pub struct ToolsDraftConfig {
 pub struct DiffDraftConfig {
     /// `[agents.draft.model]`.
     pub model: LanguageModelConfig,
+    /// Where drafts are recorded.
+    pub record: Option<PathBuf>,
 }
 
 impl ToolsDraftConfig {
@@ -29,6 +35,7 @@ impl ToolsDraftConfig {
             model,
             max_steps: 50,
             timeout: HumanDuration::from_secs(3600),
+            record: None,
         }
     }
 

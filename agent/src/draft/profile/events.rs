@@ -47,10 +47,7 @@ fn claude_code(event: &Value) -> Meaning {
                     "tool_use" => vec![call(text(&block["name"]), &block["input"])],
                     _ => Vec::new(),
                 });
-            Meaning {
-                lines: lines.collect(),
-                end: None,
-            }
+            told(lines.collect())
         }
         "result" => {
             let words = text(&event["result"]);
@@ -78,10 +75,7 @@ fn codex(event: &Value) -> Meaning {
         ("item.completed", "file_change") => {
             let changes = item["changes"].as_array().into_iter().flatten();
             let lines = changes.map(|it| format!("{} {}", text(&it["kind"]), text(&it["path"])));
-            Meaning {
-                lines: lines.collect(),
-                end: None,
-            }
+            told(lines.collect())
         }
         ("item.completed", "error") => said(text(&item["message"]).to_owned()),
         // "Reconnecting…" is one, so that it ends nothing.
@@ -94,7 +88,16 @@ fn codex(event: &Value) -> Meaning {
 
 fn gemini(event: &Value) -> Meaning {
     match text(&event["type"]) {
-        "message" if event["role"] == "assistant" => said(text(&event["content"]).to_owned()),
+        "message" if event["role"] == "assistant" => {
+            let words = text(&event["content"]).to_owned();
+            if event["delta"] == true {
+                return Meaning {
+                    piece: words,
+                    ..Meaning::default()
+                };
+            }
+            said(words)
+        }
         "tool_use" => said(call(text(&event["tool_name"]), &event["parameters"])),
         "error" => said(text(&event["message"]).to_owned()),
         "result" if event["status"] == "success" => ended(Ending::Done),
@@ -130,20 +133,25 @@ fn text(value: &Value) -> &str {
 }
 
 fn said(words: String) -> Meaning {
+    told(lines(&words))
+}
+
+fn told(lines: Vec<String>) -> Meaning {
     Meaning {
-        lines: lines(&words),
-        end: None,
+        lines,
+        ..Meaning::default()
     }
 }
 
 fn ended(end: Ending) -> Meaning {
     Meaning {
-        lines: Vec::new(),
         end: Some(end),
+        ..Meaning::default()
     }
 }
 
-fn lines(words: &str) -> Vec<String> {
+/// The lines of a text, without the empty ones.
+pub(super) fn lines(words: &str) -> Vec<String> {
     let words = short(words);
     let lines = words.lines().filter(|line| !line.trim().is_empty());
     lines.map(str::to_owned).collect()

@@ -2,9 +2,13 @@ mod runs;
 
 use std::sync::{Arc, Mutex};
 
+use patchfleet_model::Entry;
+
 use super::transcript::Ending;
 use super::*;
+use crate::config::LanguageModelConfig;
 use crate::process::OnLine;
+use crate::sandbox::egress::URL_PLACEHOLDER;
 
 const ALL: [Profile; 5] = [
     Profile::ClaudeCode,
@@ -91,10 +95,13 @@ fn events_are_told_as_people_read_them_and_the_end_is_the_programs_own_word() {
             &[
                 r#"{"type":"init","model":"m"}"#,
                 r#"{"type":"message","role":"user","content":"the request"}"#,
+                r#"{"type":"message","role":"assistant","content":"I look at the di","delta":true}"#,
+                r#"{"type":"message","role":"assistant","content":"scounts.\nThen at","delta":true}"#,
+                r#"{"type":"message","role":"assistant","content":" money.","delta":true}"#,
                 r#"{"type":"tool_use","tool_name":"replace","parameters":{"file_path":"a.py"}}"#,
                 r#"{"type":"result","status":"success","stats":{}}"#,
             ],
-            &["replace a.py"],
+            &["I look at the discounts.", "Then at money.", "replace a.py"],
             Some(Ending::Done),
         ),
         (
@@ -120,12 +127,21 @@ fn events_are_told_as_people_read_them_and_the_end_is_the_programs_own_word() {
     }
 }
 
+fn model<'a>(protocol: Protocol, name: &'a str, entry: Option<&'a Entry>) -> AskedModel<'a> {
+    AskedModel {
+        protocol,
+        name,
+        entry,
+    }
+}
+
 #[test]
 fn each_profile_leads_to_the_gateway_and_holds_no_key() {
     for profile in ALL {
         for protocol in profile.protocols() {
-            let variables = profile.variables(*protocol, "the-model");
-            let arguments = profile.arguments(*protocol, "the-model");
+            let asked = model(*protocol, "the-model", None);
+            let variables = profile.variables(asked);
+            let arguments = profile.arguments(asked);
             let leads = variables
                 .iter()
                 .any(|(_, value)| value.contains(URL_PLACEHOLDER));
@@ -134,7 +150,7 @@ fn each_profile_leads_to_the_gateway_and_holds_no_key() {
             assert!(named, "{profile:?}: {arguments:?}");
             let keys = variables.iter().filter(|(name, _)| name.ends_with("KEY"));
             for (name, value) in keys {
-                assert_eq!(value, NO_KEY, "{name}");
+                assert_eq!(value, super::invocation::NO_KEY, "{name}");
             }
         }
     }
@@ -143,7 +159,7 @@ fn each_profile_leads_to_the_gateway_and_holds_no_key() {
 #[test]
 fn the_arguments_of_those_that_are_tried_end_to_end() {
     let claude = Profile::ClaudeCode
-        .arguments(Protocol::Anthropic, "m")
+        .arguments(model(Protocol::Anthropic, "m", None))
         .join(" ");
     assert!(
         claude.starts_with("--print --output-format stream-json --verbose"),
@@ -153,11 +169,40 @@ fn the_arguments_of_those_that_are_tried_end_to_end() {
         claude.contains("--setting-sources user --strict-mcp-config"),
         "{claude}"
     );
-    let codex = Profile::Codex.arguments(Protocol::Responses, "m").join(" ");
+    let codex = Profile::Codex
+        .arguments(model(Protocol::Responses, "m", None))
+        .join(" ");
     assert!(codex.starts_with("exec --json --ephemeral"), "{codex}");
     assert!(
         codex.contains("base_url=\"http://127.0.0.1:3128/v1\""),
         "{codex}"
     );
     assert!(codex.ends_with(" -"), "{codex}");
+}
+
+#[test]
+fn a_model_that_the_table_knows_is_asked_as_it_works_best() {
+    let known = LanguageModelConfig::new(Protocol::Anthropic, "claude-haiku-4-5".to_owned());
+    let entry = known.entry().unwrap();
+    let asked = model(Protocol::Anthropic, "claude-haiku-4-5", Some(entry));
+    let aider = Profile::Aider.arguments(asked).join(" ");
+    assert!(aider.ends_with("--edit-format diff"), "{aider}");
+    let config = |asked| {
+        let variables = Profile::Opencode.variables(asked);
+        let text = variables
+            .into_iter()
+            .find(|it| it.0 == "OPENCODE_CONFIG_CONTENT");
+        let config: serde_json::Value = serde_json::from_str(&text.unwrap().1).unwrap();
+        config["provider"]["patchfleet"]["models"].clone()
+    };
+    let limits = &config(asked)["claude-haiku-4-5"]["limit"];
+    let (window, output) = (entry.window().unwrap(), entry.output_limit().unwrap());
+    assert_eq!(
+        limits,
+        &serde_json::json!({"context": window, "output": output})
+    );
+    let unknown = model(Protocol::Chat, "mine", None);
+    assert_eq!(config(unknown), serde_json::json!({"mine": {}}));
+    let aider = Profile::Aider.arguments(unknown).join(" ");
+    assert!(!aider.contains("--edit-format"), "{aider}");
 }

@@ -14,6 +14,8 @@ use crate::process::OnLine;
 pub(super) struct Meaning {
     /// For the log.
     pub(super) lines: Vec<String>,
+    /// A part of a text, which goes on with the next one or is over.
+    pub(super) piece: String,
     /// The work is over.
     pub(super) end: Option<Ending>,
 }
@@ -31,8 +33,13 @@ pub(in crate::draft) enum Ending {
 #[derive(Clone)]
 pub(in crate::draft) struct Transcript(Arc<Shared>);
 
+/// Longest text that comes in pieces, in bytes, before it goes to the log without its end.
+const LONGEST_OPEN: usize = 4096;
+
 struct Shared {
     profile: Profile,
+    /// What was said of a text that may go on.
+    open: Mutex<String>,
     ended: Mutex<Option<Ending>>,
     over: CancellationToken,
 }
@@ -41,6 +48,7 @@ impl Transcript {
     pub(in crate::draft) fn new(profile: Profile) -> Self {
         Self(Arc::new(Shared {
             profile,
+            open: Mutex::default(),
             ended: Mutex::new(None),
             over: CancellationToken::new(),
         }))
@@ -51,7 +59,8 @@ impl Transcript {
         let transcript = self.clone();
         Arc::new(move |line| {
             let meaning = events::meaning(transcript.0.profile, line);
-            for line in &meaning.lines {
+            let joined = transcript.joined(&meaning.piece);
+            for line in joined.iter().chain(&meaning.lines) {
                 on_line(line);
             }
             if let Some(end) = meaning.end {
@@ -77,6 +86,20 @@ impl Transcript {
             Profile::ClaudeCode | Profile::Codex | Profile::Gemini => true,
             Profile::Opencode | Profile::Aider => false,
         }
+    }
+
+    /// The whole lines of a text that came in pieces, after one more; all of it when the next event is
+    /// no piece of it.
+    fn joined(&self, piece: &str) -> Vec<String> {
+        let mut open = self.0.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.push_str(piece);
+        let end = if piece.is_empty() || open.len() > LONGEST_OPEN {
+            open.len()
+        } else {
+            open.rfind('\n').map_or(0, |last| last + 1)
+        };
+        let said: String = open.drain(..end).collect();
+        events::lines(&said)
     }
 
     fn ended_mut(&self) -> MutexGuard<'_, Option<Ending>> {

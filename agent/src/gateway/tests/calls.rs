@@ -10,7 +10,7 @@ use patchfleet_testkit::model::{Protocol, Script, Simulator, Usage};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::gateway::ModelUse;
+use crate::gateway::{CallLog, ModelUse};
 use crate::model::kept_work::KeptWork;
 use crate::model::recorded::Turns;
 use crate::session::heard::{Heard, heard};
@@ -52,6 +52,9 @@ turns:
     forever: true
 ";
 
+/// Where the calls are recorded.
+const CALLS: &str = "calls.jsonl";
+
 /// What the simulator has counted, what the gateway has, and what the coordinator heard.
 struct Seen {
     billed: Usage,
@@ -60,6 +63,8 @@ struct Seen {
     heard: Heard,
     /// Whole answers with their heads.
     answers: Vec<String>,
+    /// What is recorded of each call.
+    recorded: Vec<Value>,
 }
 
 /// Sends requests one after the other through a gateway whose reservations are answered in order.
@@ -69,16 +74,21 @@ async fn asked(script: &str, requests: &[(&str, Value)], allowed: Vec<Allowed>) 
     let asking = async |reporter| {
         let credential = Credential::Bearer(SecretString::from(simulator.key()));
         let budgets = budgets(reporter);
-        let (gateway, _folder) = opened(&simulator.base_url(), credential, budgets);
+        let (gateway, folder) = opened(&simulator.base_url(), credential, budgets);
         let mut answers = Vec::new();
         for (path, body) in requests {
             let headers = "anthropic-version: 2023-06-01\r\nauthorization: Bearer none\r\n";
             let request = post(path, headers, &body.to_string());
             answers.push(answer(gateway.socket(), &request).await);
         }
-        (gateway.close().await, answers)
+        let used = gateway.close().await;
+        let recorded = std::fs::read_to_string(folder.path().join(CALLS)).unwrap();
+        (used, answers, recorded)
     };
-    let ((used, answers), heard) = heard(allowed, asking).await;
+    let ((used, answers, recorded), heard) = heard(allowed, asking).await;
+    let lines = recorded.lines();
+    let recorded = lines.map(|line| serde_json::from_str(line).unwrap());
+    let recorded = recorded.collect();
     let state = simulator.state();
     assert_eq!(state.failures, [] as [&str; 0]);
     let mut billed = Usage::default();
@@ -96,6 +106,7 @@ async fn asked(script: &str, requests: &[(&str, Value)], allowed: Vec<Allowed>) 
         used,
         heard,
         answers,
+        recorded,
     }
 }
 
@@ -103,7 +114,8 @@ fn opened(base: &str, credential: Credential, budgets: Budgets) -> (Gateway, tem
     let upstream = ModelUpstream::new(&Url::parse(base).unwrap(), credential).unwrap();
     let model = Model::new(upstream, ModelLimits::default(), &Proxies::default()).unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let gateway = Gateway::bind(&folder.path().join("model.sock"), model, budgets);
+    let log = CallLog::create(&folder.path().join(CALLS)).unwrap();
+    let gateway = Gateway::bind(&folder.path().join("model.sock"), model, budgets, Some(log));
     (gateway.unwrap(), folder)
 }
 
@@ -311,4 +323,33 @@ async fn an_answer_that_nobody_reads_to_its_end_is_settled() {
     assert_eq!((settled.input_tokens, settled.estimated), (1234, true));
     assert_eq!(settled.call, heard.reservations[0].call);
     assert_eq!(used.error.unwrap().1, ModelError::Cancelled);
+}
+
+#[tokio::test]
+async fn each_call_is_recorded_as_its_client_sent_and_saw_it() {
+    let requests = requests();
+    let script = ANSWER.replace("Grüße", "Grüße, not my-own-key-7a90f3c4, ");
+    patchfleet_guard::register_secret("my-own-key-7a90f3c4");
+    let seen = asked(&script, &requests, granted(requests.len())).await;
+    assert_eq!(seen.recorded.len(), requests.len());
+    for ((path, body), recorded) in requests.iter().zip(&seen.recorded) {
+        assert_eq!(
+            (&recorded["path"], &recorded["request"]),
+            (&json!(path), body)
+        );
+        assert_eq!(recorded["status"], 200);
+        assert!(recorded["error"].is_null(), "{recorded}");
+        assert!(recorded["usage"]["output"].as_u64().unwrap() > 0);
+        let answer = recorded["answer"].to_string();
+        assert!(answer.contains("Grüße"), "{path}: {answer}");
+        assert!(!answer.contains("my-own-key"), "{path}: {answer}");
+    }
+    let refused = "turns: [{fault: unauthorized}]";
+    let seen = asked(refused, &requests[..1], granted(1)).await;
+    let recorded = &seen.recorded[0];
+    assert_eq!(recorded["status"], 401);
+    assert!(
+        recorded["error"].as_str().unwrap().contains("key"),
+        "{recorded}"
+    );
 }

@@ -8,7 +8,12 @@ use crate::nodes::tests::{REPOSITORY, Rig};
 
 /// A rig whose drafter is a known program that a script plays.
 async fn playing(known: Profile, script: &str) -> Rig {
-    let mut rig = Rig::commanding(REPOSITORY, script).await;
+    playing_in(REPOSITORY, known, script).await
+}
+
+/// The same in a repository of these files.
+async fn playing_in(files: &[(&str, &str)], known: Profile, script: &str) -> Rig {
+    let mut rig = Rig::commanding(files, script).await;
     if let Drafter::Cli { profile, .. } = &mut rig.drafter {
         *profile = Some(known);
     }
@@ -80,9 +85,8 @@ async fn a_program_that_is_missing_or_of_another_version_is_named_with_what_inst
 
 #[tokio::test]
 async fn what_aider_keeps_in_the_work_tree_for_itself_is_no_part_of_the_change() {
-    let script = format!(
-        "{MENDS}; mkdir .aider.tags.cache.v4; touch .aider.tags.cache.v4/x .aider.chat.history.md; exit 0"
-    );
+    let script =
+        format!("{MENDS}; mkdir .aider.tags.cache.v4; touch .aider.tags.cache.v4/x; exit 0");
     let rig = playing(Profile::Aider, &script).await;
     rig.run().await.unwrap();
     let files = rig
@@ -91,6 +95,22 @@ async fn what_aider_keeps_in_the_work_tree_for_itself_is_no_part_of_the_change()
         .ask(&["ls-tree", "--name-only", "patchfleet/1-x"])
         .await;
     assert_eq!(files, "calc.py\ntest_calc.py");
+}
+
+#[tokio::test]
+async fn aider_has_settings_of_its_own_and_is_shown_the_instructions_in_words() {
+    // What is added to the command line are the shell's own arguments.
+    let script = format!(
+        "[ \"$0\" = --config ] && grep -q check-update \"$1\" && [ \"$2\" = --env-file ] || exit 8\n\
+         case \"$*\" in *--read*) exit 9 ;; esac; {MENDS}"
+    );
+    let rig = playing(Profile::Aider, &script).await;
+    rig.run().await.unwrap();
+    let script = format!("[ \"$0 $1\" = '--read AGENTS.md' ] || exit 9; {MENDS}");
+    let mut files = REPOSITORY.to_vec();
+    files.push(("AGENTS.md", "Be brief.\n"));
+    let rig = playing_in(&files, Profile::Aider, &script).await;
+    rig.run().await.unwrap();
 }
 
 #[tokio::test]
