@@ -7,7 +7,7 @@ CHAOS_HOURLY ?= 0
 SOAK_SECONDS ?= 1800
 FUZZ_SECONDS ?= 60
 
-.PHONY: help setup demo test escape lint fmt bench chaos soak fuzz projects smoke-model
+.PHONY: help setup demo test escape lint fmt bench chaos soak fuzz projects smoke-model command-lines
 
 help:
 	@echo 'make demo    a GitHub issue becomes a merged pull request, on this machine (ARGS=--help)'
@@ -21,6 +21,7 @@ help:
 	@echo 'make fuzz    what strangers write, at random, for FUZZ_SECONDS=60 each (with a nightly compiler)'
 	@echo 'make projects  real releases with a published fix, from their registries (ARGS=--only hex: some)'
 	@echo 'make smoke-model  a real, small model behind llama.cpp through three protocols (ARGS=--only tools: some)'
+	@echo 'make command-lines  Claude Code, Codex, Gemini CLI, opencode and aider, from an issue to a merge'
 	@echo 'make fmt     format the code'
 	@echo 'make setup   install what the above need and this machine lacks; each of them does it too'
 
@@ -58,6 +59,11 @@ smoke-model:
 	@cargo build --locked --bins
 	@python3 tests/smoke/run.py --patchfleet target/debug/patchfleet $(ARGS)
 
+# `make test` runs all of them but aider, which is heavy.
+command-lines: setup
+	@scripts/setup.sh command-lines
+	cargo nextest run --locked --workspace -E 'test(command_lines::)' $(ARGS)
+
 fmt:
 	cargo fmt --all
 
@@ -78,8 +84,8 @@ soak: setup
 fuzz:
 	@scripts/setup.sh fuzz
 	@cp Cargo.lock fuzz/Cargo.lock
-	@for target in attributes client_hello connect_target patch path repository_config run_report \
-		test_output; do \
+	@for target in attributes client_hello connect_target model_answer patch path repository_config \
+		run_report test_output; do \
 		mkdir -p fuzz/corpus/$$target && \
 		cargo +nightly fuzz run $$target fuzz/corpus/$$target fuzz/seeds/$$target \
 			-- -max_total_time=$(FUZZ_SECONDS) $(ARGS) || exit 1; \

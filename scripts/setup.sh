@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# setup.sh [demo|all|bench|fuzz|smoke]: installs what is missing, and says so; when nothing is
+# setup.sh [demo|all|bench|fuzz|smoke|command-lines]: installs what is missing, and says so; when nothing is
 # missing it says nothing and takes a moment.
 #   demo  what `make demo` needs: git, python3, bubblewrap, a C compiler
 #   all   also what the tests and the lints need
 #   bench also the queues and agents that benchmarks measure beside Patchfleet
 #   fuzz  what `make fuzz` needs: a C++ compiler, cargo-fuzz; it asks for a nightly compiler
 #   smoke what `make smoke-model` needs: a C++ compiler, a small model and a server, which is compiled
+#   command-lines  aider, which `make command-lines` runs beside those that `all` brings
 # All output goes to stderr, so that a make target's own output stays clean.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -40,7 +41,7 @@ missing_packages() {
     case $1 in fuzz | smoke) has c++ || echo g++ ;; esac
     [ "$1" != demo ] && [ "$1" != fuzz ] || return 0
     has python3 && has_pip || echo python3-pip
-    [ "$1" != smoke ] || return 0
+    case $1 in smoke | command-lines) return 0 ;; esac
     has git-lfs || echo git-lfs
     has npm || printf '%s\n' nodejs npm
     has_postgresql || echo postgresql
@@ -130,15 +131,20 @@ python_packages() {
     cp "$wanted" "$installed"
 }
 
+# All that they need is in the file, by hash, because two releases of one of their libraries stole keys.
+agents_of_others() {
+    python_packages tests/bench/peers/agents "aider and mini-swe-agent (900 MB)" --no-deps --require-hashes
+}
+
 purpose=${1:-all}
 case $purpose in
-demo | all | bench | fuzz | smoke) ;;
-*) die "unknown purpose '$purpose': use demo, all, bench, fuzz or smoke" ;;
+demo | all | bench | fuzz | smoke | command-lines) ;;
+*) die "unknown purpose '$purpose': use demo, all, bench, fuzz, smoke or command-lines" ;;
 esac
 
 mapfile -t packages < <(missing_packages "$purpose")
 [ "${#packages[@]}" = 0 ] || install_packages "${packages[@]}"
-rust_toolchain "$(case $purpose in fuzz | smoke) echo demo ;; *) echo "$purpose" ;; esac)"
+rust_toolchain "$(case $purpose in fuzz | smoke | command-lines) echo demo ;; *) echo "$purpose" ;; esac)"
 [ "$purpose" != demo ] || exit 0
 [ "$purpose" != fuzz ] || nightly_toolchain
 
@@ -157,6 +163,10 @@ if [ "$purpose" = smoke ]; then
         --no-deps --require-hashes
     exit 0
 fi
+if [ "$purpose" = command-lines ]; then
+    agents_of_others
+    exit 0
+fi
 cargo_tool cargo-nextest
 cargo_tool cargo-deny
 npm_packages tests/kit/npm "GitHub's published examples and API description, the clients of model providers" package-lock.json ci
@@ -168,5 +178,4 @@ tests/kit/real/fetch.sh
 # Their versions are exact; a lock file of theirs would not hold on another platform.
 npm_packages tests/bench/peers "the queues that are measured beside Patchfleet" package.json install --no-package-lock
 python_packages tests/bench/peers "the queue that is measured beside Patchfleet"
-# All that they need is in the file, by hash, because two releases of one of their libraries stole keys.
-python_packages tests/bench/peers/agents "the agents that are measured beside Patchfleet" --no-deps --require-hashes
+agents_of_others

@@ -1,12 +1,17 @@
 //! Coding command lines behind the gateway: the real ones, from an issue to a pull request, against the
 //! model simulator; and a budget that ends in the middle of a draft.
 
+mod installed;
+mod planted;
+
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use patchfleet_domain::{Task, TaskState};
 use patchfleet_testkit::model::{Script, Simulator, State};
 use serde_json::{Value, json};
 
+use crate::drafting_model;
 use crate::world::{Plan, World, kit};
 
 /// The key, in the script in two pieces: whoever looks for it must not find the search itself.
@@ -45,52 +50,19 @@ async fn model(name: &str, turns: Value) -> Simulator {
     Simulator::start(script).await.unwrap()
 }
 
-/// The program of an installed package, for this machine.
-fn installed(package: &str, file: &str) -> Option<PathBuf> {
-    let machine = match std::env::consts::ARCH {
-        "x86_64" => ("x64", "x86_64"),
-        "aarch64" => ("arm64", "aarch64"),
-        _ => return skipped("there is none for this machine"),
-    };
-    let folder = kit("command-lines")
-        .join("node_modules")
-        .join(format!("{package}-linux-{}", machine.0));
-    let program = folder.join(file.replace("MACHINE", machine.1));
-    if program.exists() {
-        return Some(program);
-    }
-    skipped(&format!(
-        "{package} is not installed: the npm registry was away when `make setup` ran"
-    ))
-}
-
-#[expect(
-    clippy::print_stdout,
-    reason = "whoever reads the test's output has to know"
-)]
-fn skipped(why: &str) -> Option<PathBuf> {
-    println!("skipped: {why}");
-    None
-}
-
-/// From an issue to a merged pull request by that program, without the key in the sandbox.
-async fn drafted(draft: Value, models: &Simulator) -> Option<(Task, State)> {
-    let world = World::with(Plan {
+/// From an issue to a merged pull request by that program: without the key in the sandbox, and without
+/// anything that the repository has set up for it.
+async fn drafted(draft: Value, shown: Vec<PathBuf>, models: &Simulator) -> Option<(Task, State)> {
+    let (world, issue) = World::isolating(Plan {
         draft: Some(draft),
+        more_files: planted::SETTINGS,
+        shown,
         ..Plan::default()
     })
-    .await;
-    if !world.isolates {
-        return None;
-    }
-    let issue = world.open();
-    world.label(issue);
+    .await?;
     world.merge_and_check(issue).await;
-    let seen = world
-        .github
-        .file(crate::world::REPOSITORY, "main", "orders/seen.txt");
-    let seen = String::from_utf8(seen.unwrap().unwrap()).unwrap();
-    assert_eq!(seen, "0 keys, True\n");
+    world.no_key_was_seen();
+    assert_eq!(world.merged(planted::PLANTED), None);
     let log = std::fs::read_to_string(world.folder().join("agent.log")).unwrap();
     assert!(!log.contains(KEY));
     let task = world.tasks().await.remove(0);
@@ -129,7 +101,8 @@ fn profiled(profile: &str, program: &Path, name: &str, models: &Simulator) -> Va
 
 #[tokio::test]
 async fn claude_code_drafts_behind_the_gateway() {
-    let Some(program) = installed("@anthropic-ai/claude-code", "claude") else {
+    let Some(program) = installed::binary("@anthropic-ai/claude-code-linux-MACHINE", "claude")
+    else {
         return;
     };
     let file = "/workspace/orders/discounts.py";
@@ -150,7 +123,7 @@ async fn claude_code_drafts_behind_the_gateway() {
     )
     .await;
     let draft = profiled("claude-code", &program, "claude-sonnet-4-5", &models);
-    let Some((task, state)) = drafted(draft, &models).await else {
+    let Some((task, state)) = drafted(draft, Vec::new(), &models).await else {
         return;
     };
     assert_eq!(state.calls, 3);
@@ -160,7 +133,7 @@ async fn claude_code_drafts_behind_the_gateway() {
 #[tokio::test]
 async fn codex_drafts_behind_the_gateway() {
     let file = "vendor/MACHINE-unknown-linux-musl/bin/codex";
-    let Some(program) = installed("@openai/codex", file) else {
+    let Some(program) = installed::binary("@openai/codex-linux-MACHINE", file) else {
         return;
     };
     let discounts = "sed -i 's/quantity > least/quantity >= least/' orders/discounts.py";
@@ -174,11 +147,123 @@ async fn codex_drafts_behind_the_gateway() {
     )
     .await;
     let draft = profiled("codex", &program, "gpt-5.3-codex", &models);
-    let Some((task, state)) = drafted(draft, &models).await else {
+    let Some((task, state)) = drafted(draft, Vec::new(), &models).await else {
         return;
     };
     assert_eq!(state.calls, 3);
     is_billed(&task, &state);
+}
+
+#[tokio::test]
+async fn gemini_drafts_behind_the_gateway() {
+    let Some(program) = installed::gemini() else {
+        return;
+    };
+    let file = "orders/discounts.py";
+    let models = model(
+        "gemini-3.7-flash",
+        json!([
+            {"when": {"text": "PINEAPPLE"}, "thinking": "First a look.", "text": "I look at the discounts.", "calls": [
+                {"name": "read_file", "arguments": {"file_path": file}},
+                {"name": "run_shell_command", "arguments": {"command": SEARCH}},
+            ]},
+            {"thinking": "Now the change.", "calls": [
+                {"name": "replace", "arguments": {"file_path": file, "instruction": "Begin at the least quantity",
+                    "old_string": "if quantity > least:", "new_string": "if quantity >= least:"}},
+                {"name": "run_shell_command", "arguments": {"command": MEND}},
+            ]},
+            {"text": "Discounts begin at their least quantity."},
+        ]),
+    )
+    .await;
+    let draft = profiled("gemini", &program, "gemini-3.7-flash", &models);
+    let shown = vec![kit("command-lines")];
+    let Some((task, state)) = drafted(draft, shown, &models).await else {
+        return;
+    };
+    assert_eq!(state.calls, 3);
+    is_billed(&task, &state);
+}
+
+/// By the protocol of that provider; the model mends one file by `mends`, the others by its shell.
+async fn opencode_drafts((provider, name): (&str, &str), mends: Value) {
+    let Some(program) = installed::binary("opencode-linux-MACHINE-baseline", "bin/opencode") else {
+        return;
+    };
+    let shell = |command: &str| {
+        let arguments = json!({"command": command, "description": "look and mend"});
+        json!({"name": "bash", "arguments": arguments})
+    };
+    let models = model(
+        name,
+        json!([
+            {"when": {"system": "PINEAPPLE"}, "thinking": "First a look.", "text": "I look at the discounts.",
+                "calls": [{"name": "read", "arguments": {"filePath": "/workspace/orders/discounts.py"}}, shell(SEARCH)]},
+            {"calls": [mends, shell(MEND)]},
+            {"text": "Discounts begin at their least quantity."},
+        ]),
+    )
+    .await;
+    let mut draft = profiled("opencode", &program, name, &models);
+    draft["model"]["provider"] = json!(provider);
+    let Some((task, state)) = drafted(draft, Vec::new(), &models).await else {
+        return;
+    };
+    // A title is not asked for.
+    assert_eq!(state.calls, 3);
+    is_billed(&task, &state);
+}
+
+#[tokio::test]
+async fn opencode_drafts_behind_the_gateway_by_responses() {
+    let patch = "*** Begin Patch\n*** Update File: orders/discounts.py\n@@\n-        if quantity > least:\n\
+                 +        if quantity >= least:\n*** End Patch";
+    let patch = json!({"name": "apply_patch", "arguments": {"patchText": patch}});
+    opencode_drafts(("openai", "gpt-5.4-mini"), patch).await;
+}
+
+#[tokio::test]
+async fn opencode_drafts_behind_the_gateway_by_messages() {
+    let edit = json!({"name": "edit", "arguments": {"filePath": "/workspace/orders/discounts.py",
+        "oldString": "if quantity > least:", "newString": "if quantity >= least:"}});
+    opencode_drafts(("anthropic", "claude-haiku-4-5"), edit).await;
+}
+
+#[tokio::test]
+async fn aider_drafts_behind_the_gateway() {
+    let Some(library) = installed::aider() else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("aider");
+    // Its model has no shell: the search comes before it, in the same sandbox.
+    let script = format!(
+        "#!/bin/sh\n{SEARCH}\nPYTHONPATH='{}' exec python3 -m aider \"$@\"\n",
+        library.display()
+    );
+    std::fs::write(&program, script).unwrap();
+    for path in [folder.path(), &program] {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let models = model("claude-haiku-4-5", json!([{"text": blocks()}])).await;
+    let mut draft = profiled("aider", &program, "claude-haiku-4-5", &models);
+    draft["model"]["provider"] = json!("anthropic");
+    // The files that it begins with, or it asks once more when its model names them.
+    let paths = drafting_model::MENDED.iter().map(|(path, ..)| json!(path));
+    draft["command"].as_array_mut().unwrap().extend(paths);
+    let Some((task, state)) = drafted(draft, vec![library], &models).await else {
+        return;
+    };
+    assert_eq!(state.calls, 1);
+    is_billed(&task, &state);
+}
+
+/// The change as aider wants it: the file's name on a line of its own before each block.
+fn blocks() -> String {
+    let blocks = drafting_model::MENDED.iter().map(|(path, old, new)| {
+        format!("{path}\n```python\n<<<<<<< SEARCH\n{old}=======\n{new}>>>>>>> REPLACE\n```\n\n")
+    });
+    format!("Three amounts are wrong.\n\n{}", blocks.collect::<String>())
 }
 
 /// Asks twice as often as its budget allows, and goes on from its own work when that was raised.
@@ -211,7 +296,7 @@ async fn a_spent_budget_ends_a_draft_in_the_middle_and_the_next_attempt_goes_on_
     )
     .await;
     let folder = tempfile::tempdir().unwrap();
-    let all = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    let all = std::fs::Permissions::from_mode(0o755);
     std::fs::set_permissions(folder.path(), all).unwrap();
     let program = folder.path().join("draft.py");
     std::fs::write(&program, ASKS).unwrap();
@@ -220,30 +305,23 @@ async fn a_spent_budget_ends_a_draft_in_the_middle_and_the_next_attempt_goes_on_
         "command": ["python3", program, kit("sample/answers/1.diff")],
         "model": {"url": models.base_url(), "key": KEY, "header": "bearer"},
     });
-    let world = World::with(Plan {
+    let Some((world, issue)) = World::isolating(Plan {
         draft: Some(draft),
         // The first call costs $0.0069, and the second may cost $0.005 and a little.
         budgets: Some(json!({"task": {"usd": 0.01}})),
         ..Plan::default()
     })
-    .await;
-    if !world.isolates {
+    .await
+    else {
         return;
-    }
-    let issue = world.open();
-    world.label(issue);
+    };
     world.task_in(TaskState::Waiting).await;
     world.status_says(issue, "budget").await;
     assert_eq!(models.state().calls, 1, "the second was not sent");
     world.say(issue, "/patchfleet approve --budget 5");
     world.merge_and_check(issue).await;
-    let kept = world
-        .github
-        .file(crate::world::REPOSITORY, "main", "orders/first.txt");
-    assert_eq!(
-        kept.unwrap().unwrap(),
-        b"done before the budget was spent\n"
-    );
+    let kept = world.merged("orders/first.txt");
+    assert_eq!(kept.as_deref(), Some("done before the budget was spent\n"));
     let task = world.tasks().await.remove(0);
     is_billed(&task, &models.state());
     assert_eq!(task.spent.usd.0, 2 * 6_900);

@@ -18,16 +18,14 @@ pub(crate) const INSTALLS: &str = "setup:\n  - python3 -c 'open(\"installed.py\"
 
 #[tokio::test]
 async fn tests_find_what_was_installed_and_the_pull_request_says_by_what() {
-    let world = World::with(Plan {
+    let Some((world, issue)) = World::isolating(Plan {
         repository_config: Some(INSTALLS),
         ..Plan::default()
     })
-    .await;
-    if !world.isolates {
+    .await
+    else {
         return;
-    }
-    let issue = world.open();
-    world.label(issue);
+    };
     let pull_request = world.pull_request().await;
     let body = pull_request.body.clone().unwrap_or_default();
     assert!(
@@ -110,16 +108,14 @@ async fn two_tasks_at_one_commit_share_its_check_out_and_keep_only_what_differs(
 
 #[tokio::test]
 async fn what_can_not_be_installed_ends_the_task_before_a_draft_is_asked_for() {
-    let world = World::with(Plan {
+    let Some((world, issue)) = World::isolating(Plan {
         repository_config: Some("setup: [python3 -c 'print(\"no compiler\"); exit(3)']\n"),
         ..Plan::default()
     })
-    .await;
-    if !world.isolates {
+    .await
+    else {
         return;
-    }
-    let issue = world.open();
-    world.label(issue);
+    };
     let task = world.task_in(TaskState::Failed).await;
     let failure = task.failure.unwrap();
     assert_eq!(
@@ -254,16 +250,14 @@ pub(crate) async fn model() -> (String, Asked, AbortOnDropHandle<()>) {
 async fn a_draft_asks_its_model_with_a_key_that_it_never_sees_and_reaches_nothing_else() {
     let (base, asked, _server) = model().await;
     let program = ASKS.replace("@UPSTREAM@", &base);
-    let world = World::with(Plan {
+    let Some((world, issue)) = World::isolating(Plan {
         model: Some((program, base)),
         ..Plan::default()
     })
-    .await;
-    if !world.isolates {
+    .await
+    else {
         return;
-    }
-    let issue = world.open();
-    world.label(issue);
+    };
     let body = world.pull_request().await.body.unwrap_or_default();
     let line = "The draft command ran in the sandbox `namespace`, without network but for the \
                 operator's model.";
@@ -271,9 +265,7 @@ async fn a_draft_asks_its_model_with_a_key_that_it_never_sees_and_reaches_nothin
     let line = "The tests ran in the sandbox `namespace`, without network";
     assert!(body.contains(line), "{body}");
     world.merge_and_check(issue).await;
-    let seen = world.github.file(REPOSITORY, "main", "orders/seen.txt");
-    let seen = String::from_utf8(seen.unwrap().unwrap()).unwrap();
-    assert_eq!(seen, "0 keys, True\n");
+    world.no_key_was_seen();
     let asked = asked.lock().unwrap();
     let key = format!("Bearer {}", world.keys.model);
     let expected = (
@@ -288,7 +280,7 @@ async fn a_draft_asks_its_model_with_a_key_that_it_never_sees_and_reaches_nothin
 async fn the_tests_of_a_draft_with_a_model_do_not_reach_it() {
     let (base, asked, _server) = model().await;
     let program = ASKS.replace("@UPSTREAM@", &base);
-    let world = World::with(Plan {
+    let Some((world, issue)) = World::isolating(Plan {
         model: Some((program, base)),
         repository_config: Some(
             "setup:\n  - python3 -c 'import os; assert \"ANTHROPIC_BASE_URL\" not in os.environ'\n\
@@ -298,12 +290,10 @@ async fn the_tests_of_a_draft_with_a_model_do_not_reach_it() {
         ),
         ..Plan::default()
     })
-    .await;
-    if !world.isolates {
+    .await
+    else {
         return;
-    }
-    let issue = world.open();
-    world.label(issue);
+    };
     world.merge_and_check(issue).await;
     assert_eq!(asked.lock().unwrap().len(), 1);
 }

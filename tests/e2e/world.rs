@@ -83,6 +83,8 @@ pub(crate) struct Plan {
     pub(crate) agent_metrics: bool,
     /// What the repository brings runs in the sandbox, where the host isolates.
     pub(crate) isolated: bool,
+    /// Folders of the host that every run sees.
+    pub(crate) shown: Vec<PathBuf>,
     /// It runs in containers of this image.
     pub(crate) container: Option<String>,
     /// `patchfleet up`: the agent lives in the coordinator's process.
@@ -120,6 +122,7 @@ impl Default for Plan {
             budgets: None,
             agent_metrics: false,
             isolated: true,
+            shown: Vec::new(),
             container: None,
             together: false,
             traces: None,
@@ -154,6 +157,14 @@ impl World {
     /// A world as usual, on SQLite.
     pub(crate) async fn new() -> Self {
         Self::with(Plan::default()).await
+    }
+
+    /// A world whose issue is worked on, if the host isolates what repositories bring.
+    pub(crate) async fn isolating(plan: Plan) -> Option<(Self, u64)> {
+        let world = Self::with(plan).await;
+        let issue = world.isolates.then(|| world.open())?;
+        world.label(issue);
+        Some((world, issue))
     }
 
     /// A world whose agent is connected and whose GitHub sends its webhooks.

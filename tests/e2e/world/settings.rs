@@ -241,6 +241,8 @@ fn agent_tree(world: &World) -> Value {
         agent["sandbox"] = json!({"backend": "none", "required": false});
     } else if !world.isolates {
         agent["sandbox"] = json!({"required": false});
+    } else if !world.plan.shown.is_empty() {
+        agent["sandbox"] = json!({"read_only": world.plan.shown});
     }
     agent
 }

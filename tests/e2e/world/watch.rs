@@ -43,6 +43,18 @@ impl World {
             .unwrap();
     }
 
+    /// A file of the sample's branch, once it is merged.
+    pub(crate) fn merged(&self, path: &str) -> Option<String> {
+        let file = self.github.file(REPOSITORY, "main", path).unwrap();
+        file.map(|bytes| String::from_utf8(bytes).unwrap())
+    }
+
+    /// What looked for the model's key in the draft's sandbox looked at something and found none.
+    pub(crate) fn no_key_was_seen(&self) {
+        let seen = self.merged("orders/seen.txt");
+        assert_eq!(seen.as_deref(), Some("0 keys, True\n"));
+    }
+
     /// Looks until something is there.
     pub(crate) async fn eventually<T>(&self, what: &str, look: impl AsyncFn() -> Option<T>) -> T {
         let search = async {
