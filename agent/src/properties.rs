@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use patchfleet_model::{Answer, Broken, Origin, Protocol, Target as ModelTarget};
 use patchfleet_repository::RepositoryConfig;
 
 use crate::git::work_tree_properties;
@@ -107,6 +108,61 @@ pub fn test_output(text: &str) {
 /// A run ended as its report says, and did not succeed where the report says nothing.
 pub fn run_report(text: &str) {
     sandbox_properties::report(text);
+}
+
+/// An answer of a model's server comes to the same end however it is cut into pieces, also for the gateway,
+/// which reads what passes on to somebody else; what is estimated of an answer that it can't read may
+/// differ. The first byte chooses the protocol.
+pub fn model_answer(bytes: &[u8]) {
+    let Some((protocol, body)) = bytes.split_first() else {
+        return;
+    };
+    let known = Protocol::ALL;
+    let protocol = known[usize::from(protocol.wrapping_sub(b'0')) % known.len()];
+    let origin = Origin {
+        provider: protocol.name().to_owned(),
+        model: "m".to_owned(),
+    };
+    let target = ModelTarget::new(protocol, origin);
+    let decode = |size: usize| {
+        let mut decoder = target.decoder(300);
+        for piece in body.chunks(size) {
+            decoder.push(piece);
+        }
+        decoder.end()
+    };
+    let read = |size: usize| {
+        let mut reading = target.reading(300);
+        for piece in body.chunks(size) {
+            reading.push(piece);
+        }
+        reading.end()
+    };
+    let all = body.len().max(1);
+    let (whole, passed) = (decode(all), read(all));
+    assert_sound(&whole);
+    for size in [1, 7, 64] {
+        assert_eq!(whole, decode(size), "{protocol}: pieces of {size}");
+        let pieces = read(size);
+        assert_eq!(passed.error, pieces.error, "{protocol}: pieces of {size}");
+        if passed.error.is_none() {
+            assert_eq!(passed.usage, pieces.usage, "{protocol}: pieces of {size}");
+        }
+    }
+}
+
+/// Usage has classes that fit, and the calls of an answer have ids that differ.
+fn assert_sound(ended: &Result<Answer, Broken>) {
+    let usage = match ended {
+        Ok(answer) => answer.usage,
+        Err(broken) => broken.usage_so_far,
+    };
+    assert!(usage.reasoning <= usage.output, "{usage:?}");
+    if let Ok(answer) = ended {
+        let ids: Vec<_> = answer.calls().iter().map(|it| it.id.as_str()).collect();
+        let different: std::collections::BTreeSet<_> = ids.iter().collect();
+        assert_eq!(ids.len(), different.len(), "{ids:?}");
+    }
 }
 
 fn assert_canonical(name: &HostName) {
@@ -240,6 +296,15 @@ mod tests {
         }
 
         #[test]
+        fn an_answer_of_a_model_ends_the_same_however_it_is_cut(
+            near in near(seeds("model_answer"), prop::collection::vec(any::<u8>(), 0..4)),
+            far in prop::collection::vec(any::<u8>(), 0..300),
+        ) {
+            model_answer(&near);
+            model_answer(&far);
+        }
+
+        #[test]
         fn a_run_ended_as_its_report_says(near in near_text("run_report")) {
             run_report(&near);
         }
@@ -265,6 +330,7 @@ mod tests {
                 "attributes" => Box::new(attributes),
                 "client_hello" => Box::new(client_hello),
                 "connect_target" => Box::new(text(connect_target)),
+                "model_answer" => Box::new(model_answer),
                 "patch" => Box::new(text(patch)),
                 "path" => Box::new(text(path)),
                 "repository_config" => Box::new(text(repository_config)),
@@ -278,7 +344,7 @@ mod tests {
                 property(seed);
             }
         }
-        assert_eq!(targets.len(), 8, "{targets:?}");
+        assert_eq!(targets.len(), 9, "{targets:?}");
     }
 
     #[test]
