@@ -68,11 +68,10 @@ fn request(deps: &NodeDeps, ctx: &Context, round: u32) -> Result<DraftRequest, N
         round,
         title: deps.task.title.clone(),
         body: deps.task.body.clone(),
-        follow_ups: match &deps.drafter {
-            Drafter::Tools(_) => Vec::new(),
-            Drafter::Replay { .. } | Drafter::Cli { .. } | Drafter::Diff(_) => {
-                deps.follow_ups.all()
-            }
+        follow_ups: if hears_people(&deps.drafter) {
+            Vec::new()
+        } else {
+            deps.follow_ups.all()
         },
         repository: deps.task.repository.clone(),
         language: optional(ctx, "workspace.language")?,
@@ -88,6 +87,15 @@ fn request(deps: &NodeDeps, ctx: &Context, round: u32) -> Result<DraftRequest, N
         continued: false,
         allowed_paths: deps.config.allowed_paths.patterns().to_vec(),
     })
+}
+
+/// True when it takes what people add by itself, while it drafts.
+fn hears_people(drafter: &Drafter) -> bool {
+    match drafter {
+        Drafter::Tools(_) => true,
+        Drafter::Recorded { drafter, .. } => hears_people(drafter),
+        Drafter::Replay { .. } | Drafter::Cli { .. } | Drafter::Diff(_) => false,
+    }
 }
 
 fn node_error(error: &DraftError) -> NodeError {
