@@ -209,7 +209,7 @@ async fn show_a_page(listener: &TcpListener) {
         body.len()
     );
     while let Ok((mut stream, _)) = listener.accept().await {
-        let mut request = [0; 1 << 16];
+        let mut request = vec![0; 1 << 16];
         let _ = stream.read(&mut request).await;
         let _ = stream.write_all(answer.as_bytes()).await;
         let _ = stream.shutdown().await;

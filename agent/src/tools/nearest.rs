@@ -124,13 +124,15 @@ mod tests {
         let text =
             "// return the sum of all items in the cart\nlet a = 1;\n    return sum(items);\n";
         assert_eq!(at(text, "return the_sum(items)"), Some(3));
+        let text = "# if quantity > minimum\nx = 1\nif quantity > least:\n";
+        assert_eq!(at(text, "if quantity > minimum:"), Some(3));
     }
 
     #[test]
     fn a_comment_that_is_hit_does_not_outweigh_the_code_below_it() {
         let text = "def a():\n    # Halves are rounded to the even cent.\n    x = 1\n\
                     \ndef b():\n    # Half a cent is rounded up.\n    total = round(amount, 2)\n    return total\n";
-        let wanted = "    # Halves are rounded to the even cent.\n    total = round(amount)\n    return total\n";
+        let wanted = "    # Halves are rounded to the even cent.\n    total = round(amount)\n";
         assert_eq!(at(text, wanted), Some(6));
     }
 
