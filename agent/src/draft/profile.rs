@@ -90,7 +90,7 @@ impl Profile {
         }
     }
 
-    /// True when it reads the request from its standard input; else an argument names its file.
+    /// True when it reads the request from its standard input; else its preparation names its file.
     pub(super) const fn reads_input(self) -> bool {
         !matches!(self, Self::Aider)
     }

@@ -24,11 +24,14 @@ const GEMINI_SETTINGS: &str = r#"{"security":{"auth":{"selectedType":"gemini-api
 
 /// aider reads the repository's settings (commands for lint and tests are among them) unless another file
 /// is named, which may not be empty; and its `.env`, over the variables that lead to the gateway, unless
-/// they stand in a file as well. Its own instructions are no file of the repository's.
+/// they stand in a file as well. Whatever file a message names it adds to the conversation, so that the list
+/// of files, which is the last part of a request, is left out: it has a map of its own.
 const AIDER_SCRIPT: &str = r#"echo 'check-update: false' > "$HOME/aider.yml"
 env | grep -E '^(OPENAI|ANTHROPIC)_API_(BASE|KEY)=' > "$HOME/aider.env"
+last=$(grep -n '^## Files$' "$PATCHFLEET_REQUEST_FILE" | tail -n 1 | cut -d : -f 1)
+head -n "$((${last:-1000001} - 1))" "$PATCHFLEET_REQUEST_FILE" > "$HOME/aider.request.md"
 [ ! -f AGENTS.md ] || set -- "$@" --read AGENTS.md
-"$@" --config "$HOME/aider.yml" --env-file "$HOME/aider.env" \
+"$@" --config "$HOME/aider.yml" --env-file "$HOME/aider.env" --message-file "$HOME/aider.request.md" \
     --chat-history-file "$HOME/aider.chat.md" --input-history-file "$HOME/aider.input"
 code=$?
 rm -rf .aider.tags.cache.v*
@@ -204,8 +207,6 @@ fn aider(model: AskedModel<'_>) -> Vec<String> {
     };
     let name = format!("{provider}/{}", model.name);
     let mut words = words(&[
-        "--message-file",
-        REQUEST_PLACEHOLDER,
         "--yes-always",
         "--no-stream",
         "--no-auto-commits",

@@ -102,6 +102,7 @@ async fn aider_has_settings_of_its_own_and_is_shown_the_instructions_in_words() 
     // What is added to the command line are the shell's own arguments.
     let script = format!(
         "[ \"$0\" = --config ] && grep -q check-update \"$1\" && [ \"$2\" = --env-file ] || exit 8\n\
+         grep -q 'It subtracts' \"$5\" && ! grep -q '^## Files' \"$5\" || exit 7\n\
          case \"$*\" in *--read*) exit 9 ;; esac; {MENDS}"
     );
     let rig = playing(Profile::Aider, &script).await;
