@@ -327,7 +327,11 @@ async fn an_answer_that_nobody_reads_to_its_end_is_settled() {
 
 #[tokio::test]
 async fn each_call_is_recorded_as_its_client_sent_and_saw_it() {
-    let requests = requests();
+    // Those whose key is a bearer's or needs none.
+    let requests: Vec<_> = requests()
+        .into_iter()
+        .filter(|(path, _)| !path.starts_with("/v1beta"))
+        .collect();
     let script = ANSWER.replace("Grüße", "Grüße, not my-own-key-7a90f3c4, ");
     patchfleet_guard::register_secret("my-own-key-7a90f3c4");
     let seen = asked(&script, &requests, granted(requests.len())).await;
