@@ -6,6 +6,7 @@ mod planted;
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use patchfleet_domain::{Task, TaskState};
 use patchfleet_testkit::model::{Script, Simulator, State};
@@ -16,6 +17,10 @@ use crate::world::{Plan, World, kit};
 
 /// The key, in the script in two pieces: whoever looks for it must not find the search itself.
 const KEY: &str = "kept-outside-4f1c9a7be2d0";
+
+/// How long one of these programs may take, which compute a lot before they ask anything, on a machine that
+/// is busy with other tests.
+const PATIENCE: Duration = Duration::from_secs(150);
 
 /// Looks for the model's key in all that the sandbox shows: variables, command lines, files.
 const SEARCH: &str = r#"python3 - <<'END'
@@ -57,6 +62,7 @@ async fn drafted(draft: Value, shown: Vec<PathBuf>, models: &Simulator) -> Optio
         draft: Some(draft),
         more_files: planted::SETTINGS,
         shown,
+        patience: PATIENCE,
         ..Plan::default()
     })
     .await?;

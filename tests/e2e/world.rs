@@ -5,6 +5,7 @@ mod settings;
 mod watch;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use patchfleet_agent::sandbox::{Sandbox, SandboxConfig};
 use patchfleet_testkit::github::{Permission, Simulator};
@@ -95,6 +96,8 @@ pub(crate) struct Plan {
     pub(crate) sweep: &'static str,
     /// How many files the coordinator may have open; as many as the tests when left out.
     pub(crate) files: Option<u32>,
+    /// How long anything may take.
+    pub(crate) patience: Duration,
     /// How often a task is tried.
     pub(crate) max_attempts: u32,
     /// How long an attempt lives without a sign of life; heartbeats come five times as often.
@@ -127,6 +130,7 @@ impl Default for Plan {
             together: false,
             traces: None,
             sweep: NEVER,
+            patience: PATIENCE,
             max_attempts: 3,
             lease: None,
             files: None,

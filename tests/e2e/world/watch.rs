@@ -65,7 +65,7 @@ impl World {
                 tokio::time::sleep(LOOK).await;
             }
         };
-        match tokio::time::timeout(PATIENCE, search).await.ok() {
+        match tokio::time::timeout(self.plan.patience, search).await.ok() {
             Some(found) => found,
             None => panic!("waited in vain for {what}; {}", self.story().await),
         }
