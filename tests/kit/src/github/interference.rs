@@ -1,7 +1,7 @@
 //! Faults and gates: what goes wrong on command, and where time stands still.
 //!
 //! They act on any request, REST or git. A fault either replaces the effect
-//! (`Status`, `Refusal`, `Invalid`, `Redirect`, the two limits), delays it (`Slow`) or damages the answer after
+//! (`Status`, `Refusal`, `Answer`, `Invalid`, `Redirect`, the two limits), delays it (`Slow`) or damages the answer after
 //! the effect (`Cut`, `Malformed`). A gate holds matching requests before or
 //! after their effect until it is released or dropped.
 
@@ -49,6 +49,15 @@ pub enum Fault {
     Status(u16),
     /// This status, with words of GitHub's, without any effect.
     Refusal(u16, &'static str),
+    /// An answer word for word, without any effect.
+    Answer {
+        /// The status.
+        status: u16,
+        /// Headers besides that of the content's type.
+        headers: &'static [(&'static str, &'static str)],
+        /// The body, JSON.
+        body: &'static str,
+    },
     /// 422 that blames a field, without any effect.
     Invalid {
         /// `PullRequest`, `Issue`, `Label`…

@@ -141,6 +141,17 @@ fn replaced(shared: &Shared, (fault, is_git): (Fault, bool)) -> Option<Response>
         Fault::Refusal(code, words) => {
             Some(response(status(code), &[], message(words).to_string()))
         }
+        Fault::Answer {
+            status: code,
+            headers,
+            body,
+        } => {
+            let headers = headers
+                .iter()
+                .map(|(name, value)| (*name, (*value).to_owned()));
+            let headers: Vec<_> = headers.collect();
+            Some(response(status(code), &headers, body.to_owned()))
+        }
         Fault::Invalid { resource, field } => {
             let problem = Problem::invalid(resource, field, "invalid");
             let status = status(problem.status());

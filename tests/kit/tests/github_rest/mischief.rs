@@ -111,6 +111,18 @@ async fn faults_strike_as_often_as_told() -> Result<()> {
     );
     world.github.fault(issues(), Fault::PrimaryLimit, 1);
     assert_eq!(open().await?.header("x-ratelimit-remaining"), "0");
+    let answer = Fault::Answer {
+        status: 429,
+        headers: &[("retry-after", "soon")],
+        body: r#"{"message":"Later"}"#,
+    };
+    world.github.fault(issues(), answer, 1);
+    let answered = open().await?;
+    assert_eq!(
+        (answered.status.as_u16(), answered.header("retry-after")),
+        (429, "soon")
+    );
+    assert_eq!(answered.body, json!({ "message": "Later" }));
     assert!(
         world.github.issues(REPO)?.is_empty(),
         "none of these has an effect"
@@ -134,8 +146,8 @@ async fn faults_strike_as_often_as_told() -> Result<()> {
         .iter()
         .map(|one| one.status)
         .collect();
-    assert_eq!(statuses.len(), 7);
-    assert_eq!(world.github.request_count("POST", "/issues"), 7);
+    assert_eq!(statuses.len(), 8);
+    assert_eq!(world.github.request_count("POST", "/issues"), 8);
     Ok(())
 }
 
