@@ -8,6 +8,9 @@ use octocrab::auth::{AppAuth, Auth, EncodingKey};
 use octocrab::models::AppId;
 use secrecy::{ExposeSecret as _, SecretString};
 
+/// How long the lines of a key are.
+const LINE: usize = 64;
+
 /// A person's token or a GitHub App.
 #[derive(Clone)]
 pub enum Credentials {
@@ -86,18 +89,33 @@ impl Credentials {
     }
 }
 
-/// A key as stores of secrets keep it, which have no room for several lines: with `\n` for line ends,
-/// in quotes, or in base64.
+/// A key as stores of secrets keep it, which have no room for several lines: with `\n` or blanks for line
+/// ends, in quotes, or in base64.
 fn pem(given: &str) -> SecretString {
     let bare = given.trim().trim_matches(['"', '\'']);
-    let lines = bare.replace("\\r", "").replace("\\n", "\n");
-    if lines.contains("-----BEGIN") {
-        return lines.into();
+    let key = armored(bare).or_else(|| {
+        let packed: String = bare.split_whitespace().collect();
+        let bytes = STANDARD.decode(packed).ok()?;
+        armored(&String::from_utf8(bytes).ok()?)
+    });
+    key.map_or_else(|| given.to_owned().into(), SecretString::from)
+}
+
+/// The key in lines of its own, whatever its line ends were.
+fn armored(text: &str) -> Option<String> {
+    let text = text.replace("\\r", "").replace("\\n", "\n");
+    let (_, rest) = text.split_once("-----BEGIN ")?;
+    let (label, rest) = rest.split_once("-----")?;
+    let (body, _) = rest.split_once("-----END ")?;
+    let mut key = format!("-----BEGIN {label}-----\n");
+    for (at, c) in body.chars().filter(|c| !c.is_whitespace()).enumerate() {
+        if at > 0 && at % LINE == 0 {
+            key.push('\n');
+        }
+        key.push(c);
     }
-    let packed: String = bare.split_whitespace().collect();
-    let decoded = STANDARD.decode(packed).ok();
-    let decoded = decoded.and_then(|bytes| String::from_utf8(bytes).ok());
-    decoded.map_or_else(|| given.to_owned().into(), SecretString::from)
+    key.extend(["\n-----END ", label, "-----\n"]);
+    Some(key)
 }
 
 #[cfg(test)]

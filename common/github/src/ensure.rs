@@ -127,15 +127,23 @@ fn left_open(error: &GitHubError) -> bool {
     error.already_exists() || matches!(error, GitHubError::Unavailable { .. })
 }
 
-/// GitHub's words where a plan has no draft pull requests.
+/// GitHub's words where a plan has no draft pull requests, or its finding about that field.
 fn says_no_drafts(error: &GitHubError) -> bool {
     let GitHubError::Invalid { message, errors } = error else {
         return false;
     };
     let mut texts = std::iter::once(message).chain(errors);
     texts.any(|text| {
+        let finding: serde_json::Value = serde_json::from_str(text).unwrap_or_default();
         let text = text.to_lowercase();
-        text.contains("draft") && text.contains("not supported")
+        let refuses = [
+            "not supported",
+            "not available",
+            "not enabled",
+            "not allowed",
+        ];
+        finding["field"] == "draft"
+            || text.contains("draft") && refuses.iter().any(|words| text.contains(words))
     })
 }
 

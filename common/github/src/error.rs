@@ -93,7 +93,13 @@ impl GitHubError {
         };
         errors.iter().any(|text| {
             let finding: serde_json::Value = serde_json::from_str(text).unwrap_or_default();
-            finding["field"] == "head" && finding["code"] == "invalid"
+            let (field, code) = (finding["field"].as_str(), finding["code"].as_str());
+            let said = text.to_lowercase();
+            matches!(
+                (field, code),
+                (Some("head"), Some("invalid")) | (Some("head_sha"), Some("missing_field"))
+            ) || said.contains("head sha can't be blank")
+                || said.contains("head ref must be a branch")
         })
     }
 
@@ -249,6 +255,29 @@ fn first_line(error: &dyn StdError) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_branch_that_github_has_not_seen_yet_is_told_from_one_without_commits() {
+        let invalid = |finding: &str| GitHubError::Invalid {
+            message: "Validation Failed".to_owned(),
+            errors: vec![finding.to_owned()],
+        };
+        for unseen in [
+            r#"{"resource":"PullRequest","field":"head","code":"invalid"}"#,
+            r#"{"resource":"PullRequest","field":"head_sha","code":"missing_field"}"#,
+            "Head sha can't be blank",
+            "Head ref must be a branch",
+        ] {
+            assert!(invalid(unseen).is_head_unknown(), "{unseen}");
+        }
+        for other in [
+            r#"{"resource":"PullRequest","field":"base","code":"invalid"}"#,
+            "No commits between main and patchfleet/1-x",
+            "A pull request already exists for acme:patchfleet/1-x.",
+        ] {
+            assert!(!invalid(other).is_head_unknown(), "{other}");
+        }
+    }
 
     #[test]
     fn refusals_that_may_pass_are_told_from_missing_rights() {

@@ -23,7 +23,8 @@ impl Skew {
     }
 }
 
-fn time_of(headers: &HeaderMap) -> Option<DateTime<Utc>> {
+/// When an answer was sent, by the clock of who sent it.
+pub(crate) fn time_of(headers: &HeaderMap) -> Option<DateTime<Utc>> {
     let date = headers.get(header::DATE)?.to_str().ok()?;
     Some(DateTime::parse_from_rfc2822(date).ok()?.to_utc())
 }

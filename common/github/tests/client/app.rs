@@ -45,6 +45,13 @@ async fn an_app_acts_as_its_bot_through_its_installation() -> Result<()> {
     Ok(())
 }
 
+/// Text in lines of 76 characters, as `base64` writes it.
+fn wrapped(text: &str) -> String {
+    let bytes = text.as_bytes().chunks(76);
+    let lines = bytes.map(|line| String::from_utf8_lossy(line).into_owned());
+    lines.collect::<Vec<_>>().join("\n")
+}
+
 /// As stores of secrets keep it, which have no room for several lines.
 #[tokio::test]
 async fn a_key_on_one_line_is_the_same_key() -> Result<()> {
@@ -59,6 +66,12 @@ async fn a_key_on_one_line_is_the_same_key() -> Result<()> {
         format!("\"{escaped}\""),
         format!("'{escaped}'\n"),
         STANDARD.encode(key),
+        key.replace('\n', " "),
+        format!("  {}", key.replace('\n', "\n  ")),
+        format!("\n{key}\n\n"),
+        STANDARD.encode(key.replace('\n', "\r\n")),
+        STANDARD.encode(&escaped),
+        wrapped(&STANDARD.encode(key)),
     ] {
         let credentials = Credentials::App {
             id: app.id,

@@ -79,6 +79,114 @@ async fn limits_are_kept_to() -> Result<()> {
     Ok(())
 }
 
+/// A limit in GitHub's words of a secondary limit, with this header.
+const fn secondary(headers: &'static [(&'static str, &'static str)]) -> Fault {
+    Fault::Answer {
+        status: 403,
+        headers,
+        body: r#"{"message":"You have exceeded a secondary rate limit. Please wait a few minutes."}"#,
+    }
+}
+
+/// What comes of the first try under that fault.
+async fn met(fault: Fault) -> Result<GitHubError> {
+    let scene = Scene::start().await?;
+    let settings = Settings {
+        policy: Policy {
+            tries: 1,
+            ..quick().policy
+        },
+        ..quick()
+    };
+    let token = Credentials::Token(scene.simulator.bot_token().into());
+    let github = client(&scene.simulator, token, settings)?;
+    scene.simulator.fault(everything(), fault, 1);
+    Ok(github.repository(&scene.repository).await.unwrap_err())
+}
+
+#[tokio::test]
+async fn a_limit_is_one_in_every_form_that_servers_and_proxies_give_it() -> Result<()> {
+    let too_soon = Fault::Answer {
+        status: 422,
+        headers: &[],
+        body: r#"{"message":"Validation Failed","errors":[{"resource":"IssueComment","code":"custom",
+            "field":"body","message":"was submitted too quickly after another comment"}]}"#,
+    };
+    let minute = Fault::Answer {
+        status: 429,
+        headers: &[("retry-after", "soon")],
+        body: r#"{"message":"Too many requests"}"#,
+    };
+    for (fault, seconds) in [
+        (secondary(&[]), 60),
+        (secondary(&[("retry-after", "75")]), 75),
+        (secondary(&[("retry-after", "0")]), 1),
+        (
+            secondary(&[("retry-after", "Wed, 21 Oct 2015 07:28:00 GMT")]),
+            1,
+        ),
+        (
+            secondary(&[("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", "1")]),
+            1,
+        ),
+        (Fault::Refusal(429, "Too many requests"), 60),
+        (minute, 60),
+        (
+            Fault::Refusal(403, "You have triggered an abuse detection mechanism."),
+            60,
+        ),
+        (
+            Fault::Refusal(403, "API rate limit exceeded for installation ID 7."),
+            60,
+        ),
+        (Fault::Refusal(403, "Secondary Rate Limit exceeded"), 60),
+        (too_soon, 60),
+    ] {
+        let retry_after = Duration::from_secs(seconds);
+        let limited = GitHubError::RateLimited { retry_after };
+        assert_eq!(met(fault).await?, limited, "{fault:?}");
+    }
+    for fault in [
+        Fault::Refusal(403, "Resource not accessible by integration"),
+        Fault::Refusal(422, "Validation Failed"),
+        Fault::Answer {
+            status: 404,
+            headers: &[("retry-after", "60")],
+            body: r#"{"message":"Not Found"}"#,
+        },
+    ] {
+        let refused = met(fault).await?;
+        assert!(!refused.is_transient(), "{fault:?}: {refused:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_moment_until_which_to_wait_is_waited_for() -> Result<()> {
+    let until = chrono::Utc::now() + chrono::TimeDelta::seconds(90);
+    let until = until.format("%a, %d %b %Y %H:%M:%S GMT").to_string();
+    let headers: &'static [_] = vec![("retry-after", &*until.leak())].leak();
+    for status in [403, 429, 503] {
+        let body = r#"{"message":"Later"}"#;
+        let told = met(Fault::Answer {
+            status,
+            headers,
+            body,
+        });
+        let (GitHubError::RateLimited { retry_after: wait }
+        | GitHubError::Unavailable {
+            retry_after: Some(wait),
+            ..
+        }) = told.await?
+        else {
+            panic!("{status} names a time");
+        };
+        let expected = Duration::from_secs(60)..=Duration::from_secs(90);
+        assert!(expected.contains(&wait), "{status}: {wait:?}");
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn refusals_have_types() -> Result<()> {
     let scene = Scene::start().await?;

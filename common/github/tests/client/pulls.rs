@@ -87,15 +87,36 @@ async fn an_open_one_is_updated() -> Result<()> {
 
 #[tokio::test]
 async fn where_there_are_no_drafts_it_is_opened_for_review() -> Result<()> {
-    for words in [
-        "Draft pull requests are not supported in this repository.",
-        "Draft pull requests are not supported for private repositories on your plan",
+    let finding = |body| Fault::Answer {
+        status: 422,
+        headers: &[],
+        body,
+    };
+    for refusal in [
+        Fault::Refusal(
+            422,
+            "Draft pull requests are not supported in this repository.",
+        ),
+        Fault::Refusal(
+            422,
+            "Draft pull requests are not supported for private repositories on your plan",
+        ),
+        Fault::Refusal(422, "Draft Pull Requests are not available on this server"),
+        finding(
+            r#"{"message":"Validation Failed","errors":[{"resource":"PullRequest","code":"custom",
+                "message":"Draft pull requests are not supported in this repository."}]}"#,
+        ),
+        finding(
+            r#"{"message":"Validation Failed","errors":["Drafts are not enabled for this repository"]}"#,
+        ),
+        finding(
+            r#"{"message":"Validation Failed","errors":[{"resource":"PullRequest","code":"invalid",
+                "field":"draft"}]}"#,
+        ),
     ] {
         let scene = Scene::start().await?;
         let opening = Matcher::containing("POST", "/pulls");
-        scene
-            .simulator
-            .fault(opening, Fault::Refusal(422, words), 1);
+        scene.simulator.fault(opening, refusal, 1);
         let opened = ensure(&scene, "one").await?;
         assert!(!opened.draft && opened.body.contains(MARK), "{opened:?}");
         let again = ensure(&scene, "two").await?;
