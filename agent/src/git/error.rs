@@ -19,7 +19,7 @@ pub enum GitError {
         reason: String,
     },
     /// The remote refuses for a reason that may be taken back without a change of what was granted: the
-    /// account's network rules, or a suspended App.
+    /// account's network rules, a suspended App, or a limit of requests.
     #[error("{url} refuses for now: {reason}")]
     Refused {
         /// The address of the remote.
@@ -124,7 +124,6 @@ const UNAVAILABLE: &[&str] = &[
     "ssl_error_syscall",
     "ssl certificate problem",
     "returned error: 5",
-    "returned error: 429",
     "returned error: 408",
 ];
 
@@ -175,6 +174,8 @@ const UNREADABLE: &[&str] = &[
 
 /// What git says of an answer with the status 403.
 const FORBIDDEN: &str = "returned error: 403";
+/// What git says of an answer with the status 429.
+const LIMITED: &str = "returned error: 429";
 
 /// What GitHub says, with 403, of rights that are missing until somebody grants them.
 const MISSING: &[&str] = &[
@@ -187,8 +188,11 @@ const MISSING: &[&str] = &[
     "protected",
 ];
 
-/// True of a refusal that may be taken back without a change of what was granted.
+/// True of a refusal that may be taken back without a change of what was granted; a limit always is.
 fn may_pass(said: &str) -> bool {
+    if said.contains(LIMITED) {
+        return true;
+    }
     let is_missing = MISSING.iter().any(|words| said.contains(words));
     let passes = said.contains("ip allow list") || said.contains("suspended");
     said.contains(FORBIDDEN) && (passes || !is_missing)
@@ -408,6 +412,10 @@ mod tests {
                 );
                 assert!(failure.message.contains(words), "{failure:?}");
             }
+            let limited = "fatal: unable to access 'https://github.test/acme/orders.git/': The \
+                           requested URL returned error: 429";
+            let failure = classified(talk, limited);
+            assert_eq!((failure.kind, failure.retryable), (kind, true), "a limit");
             for words in [
                 "Write access to repository not granted.",
                 "Permission to acme/orders.git denied to bot.",

@@ -7,4 +7,5 @@ mod fitness;
 mod registration;
 mod reports;
 mod scene;
+mod waiting;
 mod work;
