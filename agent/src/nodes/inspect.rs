@@ -100,6 +100,7 @@ impl Node for Inspect {
             "tests": tests,
             "configuration": {
                 "without_effect": ineffective::without_effect(&deps.config, &deps.agent_type, &deps.tests),
+                "misnamed": ineffective::misnamed(&entries),
             },
         }))
     }

@@ -67,6 +67,8 @@ impl Node for Review {
         risks.extend(work.as_ref().and_then(stopped));
         let unheard: Option<Vec<String>> = optional(call.ctx, "configuration.without_effect")?;
         risks.extend(without_effect(&unheard.unwrap_or_default()));
+        let misnamed: Option<Vec<String>> = optional(call.ctx, "configuration.misnamed")?;
+        risks.extend(unread(&misnamed.unwrap_or_default()));
         let mut findings = findings(&files, before.as_ref(), after.as_ref());
         let mut record = None;
         if findings.is_empty() {
@@ -163,6 +165,21 @@ fn without_effect(fields: &[String]) -> Option<String> {
         format!(
             "Without effect in `.patchfleet.yaml`: {}",
             fields.join("; ")
+        )
+    })
+}
+
+/// Files that were meant to configure something, and do not.
+fn unread(paths: &[String]) -> Option<String> {
+    let names: Vec<_> = paths
+        .iter()
+        .take(NAMED)
+        .map(|it| format!("`{it}`"))
+        .collect();
+    (!names.is_empty()).then(|| {
+        format!(
+            "Not read: {}; the configuration is called `.patchfleet.yaml` and lies in the root",
+            names.join(", ")
         )
     })
 }

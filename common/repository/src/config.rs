@@ -67,10 +67,12 @@ impl RepositoryConfig {
     /// # Errors
     /// The first thing that is wrong, with its place.
     pub fn parse(text: &str) -> Result<Self, ConfigError> {
-        if text
-            .lines()
-            .all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'))
-        {
+        let text = text.strip_prefix('\u{FEFF}').unwrap_or(text);
+        let says_nothing = |line: &str| {
+            let line = line.trim();
+            line.is_empty() || line.starts_with('#') || matches!(line, "---" | "...")
+        };
+        if text.lines().all(says_nothing) {
             return Ok(Self::default());
         }
         yaml_serde::from_str(text).map_err(|error| ConfigError::from_yaml(&error))

@@ -15,6 +15,7 @@ mod error;
 mod fields;
 mod globs;
 pub mod hosts;
+mod misnamed;
 mod recheck;
 mod text;
 
@@ -23,6 +24,7 @@ pub use command::split_command;
 pub use config::{DEFAULT_TEST_TIMEOUT, RepositoryConfig};
 pub use error::{ConfigError, Found};
 pub use globs::Globs;
+pub use misnamed::is_misnamed;
 
 /// The names of the file, in the root of the default branch; there is one of them at most.
 pub const FILES: [&str; 2] = [".patchfleet.yaml", ".patchfleet.yml"];

@@ -91,10 +91,32 @@ fn bytes_that_are_no_text_are_an_error_with_their_place() {
 
 #[test]
 fn a_file_without_content_means_defaults() {
-    for text in ["", "\n", "# nothing yet\n\n"] {
+    for text in [
+        "",
+        "\n",
+        "# nothing yet\n\n",
+        "---\n",
+        "---\n# nothing yet\n...\n",
+        "\u{FEFF}",
+        "{}",
+    ] {
         let config = RepositoryConfig::parse(text).unwrap();
         assert_eq!(config.test, None);
         assert_eq!(config.test_timeout(), DEFAULT_TEST_TIMEOUT);
+    }
+}
+
+#[test]
+fn marks_and_line_ends_of_other_systems_change_nothing() {
+    for text in [
+        "\u{FEFF}test: make check\r\nallowed_paths:\r\n  - src\r\n",
+        "---\ntest: make check\nallowed_paths: [src/]\n...\n",
+        "{\"test\": [\"make\", \"check\"], \"allowed_paths\": [\"./src\"]}",
+    ] {
+        let config = RepositoryConfig::parse(text).unwrap();
+        let words = ["make", "check"].map(str::to_owned);
+        assert_eq!(config.test, Some(vec![words.to_vec()]), "{text:?}");
+        assert!(config.allowed_paths.matches("src/a.rs"), "{text:?}");
     }
 }
 
@@ -203,6 +225,44 @@ fn errors_name_line_column_and_field() {
             "budget: unknown field `euro`, expected `usd` or `tokens`",
         ),
         ("test: [a\n", Some((2, 1)), ""),
+        ("Test: make\n", Some((1, 1)), "unknown field `Test`"),
+        (
+            "test-timeout: 5m\n",
+            Some((1, 1)),
+            "unknown field `test-timeout`",
+        ),
+        (
+            "allowedPaths: [src]\n",
+            Some((1, 1)),
+            "unknown field `allowedPaths`",
+        ),
+        (
+            "test_timeout: 120\n",
+            Some((1, 15)),
+            "test_timeout: invalid type: integer `120`, expected a time such as `90s`",
+        ),
+        (
+            "test:\ntest_timeout: 5m\n",
+            Some((1, 6)),
+            "test: invalid type: unit value, expected a command",
+        ),
+        (
+            "allowed_paths: src\n",
+            Some((1, 16)),
+            "allowed_paths: invalid type: string",
+        ),
+        (
+            "allowed_paths: [src, '']\n",
+            Some((1, 22)),
+            "allowed_paths[1]: a pattern must not be empty",
+        ),
+        (
+            "test: make\ntest: npm test\n",
+            Some((2, 1)),
+            "duplicate field `test`",
+        ),
+        ("- test: make\n", Some((1, 1)), "invalid type: sequence"),
+        ("test:\tmake\n\tsetup: []\n", Some((2, 1)), ""),
     ];
     for (text, position, message) in cases {
         let error = RepositoryConfig::parse(text).unwrap_err();

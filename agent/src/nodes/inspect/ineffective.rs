@@ -1,9 +1,17 @@
-//! Fields of the repository's configuration that have no effect on this agent.
+//! What a repository says of itself in vain: fields that have no effect on this agent, and files that
+//! look like its configuration and are not read.
 
 use patchfleet_domain::AgentType;
-use patchfleet_repository::{FILES, RepositoryConfig};
+use patchfleet_repository::{FILES, RepositoryConfig, is_misnamed};
 
+use crate::git::Entry;
 use crate::nodes::test::TestPolicy;
+
+/// The paths of files that look like the configuration and are not read.
+pub(super) fn misnamed(entries: &[Entry]) -> Vec<&str> {
+    let paths = entries.iter().map(|entry| entry.path.as_str());
+    paths.filter(|path| is_misnamed(path)).collect()
+}
 
 /// What was written in the file and changes nothing, where this agent works with this policy.
 pub(super) fn without_effect(

@@ -133,6 +133,23 @@ async fn what_the_configuration_says_in_vain_is_told() {
     assert!(body.contains(said), "{body}");
 }
 
+#[tokio::test]
+async fn a_file_that_looks_like_the_configuration_and_is_not_read_is_told() {
+    for name in [
+        "patchfleet.yml",
+        ".github/.patchfleet.yaml",
+        ".Patchfleet.yaml",
+    ] {
+        let mut files = REPOSITORY.to_vec();
+        files.push((name, "allowed_paths: [docs]\n"));
+        let rig = Rig::answering(&files, &[FIX]).await;
+        rig.run().await.unwrap();
+        let body = body(&rig);
+        let said = format!("Not read: `{name}`; the configuration is called `.patchfleet.yaml`");
+        assert!(body.contains(&said), "{body}");
+    }
+}
+
 /// A package below `src`, with its tests beside it.
 const IN_SRC: &[(&str, &str)] = &[
     ("src/shop/__init__.py", "def add(a, b):\n    return a - b\n"),
