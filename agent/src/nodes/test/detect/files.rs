@@ -18,10 +18,12 @@ const MOST_CODE: u64 = 64 * 1024;
 const OF_OTHERS: &[&str] = &["node_modules", "third_party", "vendor"];
 /// Files that may say how tests are run.
 const CONFIGURATIONS: &[&str] = &[
+    ".justfile",
     "CMakeLists.txt",
     "Cargo.toml",
     "GNUmakefile",
     "Gemfile",
+    "JUSTFILE",
     "Justfile",
     "Makefile",
     "composer.json",

@@ -18,7 +18,14 @@ pub(super) fn command(files: &Files<'_>) -> Option<Vec<String>> {
         .map(|it| it.path.as_str())
         .collect();
     let text = |name| files.text("", name);
-    let is_configured = files.has_any("", &["pytest.ini", ".pytest.ini", "conftest.py"])
+    let settings = [
+        "pytest.toml",
+        ".pytest.toml",
+        "pytest.ini",
+        ".pytest.ini",
+        "conftest.py",
+    ];
+    let is_configured = files.has_any("", &settings)
         || files.has("", "tests/conftest.py")
         || text("pyproject.toml").contains("[tool.pytest")
         || text("setup.cfg").contains("[tool:pytest]")

@@ -135,6 +135,13 @@ fn the_files_tell_the_command() {
             "just test",
         ),
         (&[("justfile", "test := 'x'\n")], ""),
+        (&[(".justfile", "@test:\n  pytest\n")], "just test"),
+        (&[("Makefile", "tests: all\n\ttrue\n")], "make tests"),
+        (
+            &[("Makefile", "tests:\n\ttrue\ntest : tests\n\ttrue\n")],
+            "make test",
+        ),
+        (&[("Makefile", ".PHONY: test\nlint:\n\ttrue\n")], ""),
         (&[("Makefile", "all:\n\ntest: all\n\ttrue\n")], "make test"),
         (&[("Makefile", "all test:\n\ttrue\n")], "make test"),
         (&[("Makefile", "test::\n\ttrue\n")], "make test"),
@@ -160,6 +167,11 @@ fn python_is_tested_as_its_tests_are_written() {
             "python3 -m pytest -v",
         ),
         (&[("tests/conftest.py", "")], "python3 -m pytest -v"),
+        (&[("pytest.toml", "[pytest]")], "python3 -m pytest -v"),
+        (
+            &[("tox.ini", "[tox]\n[testenv]\n[pytest]\n")],
+            "python3 -m pytest -v",
+        ),
         (
             &[("tests/test_a.py", "import pytest")],
             "python3 -m pytest -v",

@@ -289,7 +289,7 @@ static RECIPE: LazyLock<Regex> = LazyLock::new(|| {
 });
 
 fn just(files: &Files<'_>) -> Option<Vec<String>> {
-    let names = ["justfile", "Justfile"];
+    let names = ["justfile", "Justfile", "JUSTFILE", ".justfile"];
     let has_recipe = names
         .iter()
         .any(|name| RECIPE.is_match(files.text("", name)));
@@ -297,11 +297,11 @@ fn just(files: &Files<'_>) -> Option<Vec<String>> {
 }
 
 static TARGET: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r"(?m)^(?:[^\s:=#]+[ \t]+)*(test|check)(?:[ \t]+[^\s:=#]+)*[ \t]*::?(?:[^=:]|$)")
+    Regex::new(r"(?m)^(?:[^\s:=#]+[ \t]+)*(tests?|check)(?:[ \t]+[^\s:=#]+)*[ \t]*::?(?:[^=:]|$)")
         .expect("a test compiles the pattern")
 });
 
-/// `test`, else `check`, as GNU's projects call it; in the file that make itself takes.
+/// `test` or `tests`, else `check`, as GNU's projects call it; in the file that make itself takes.
 fn make(files: &Files<'_>) -> Option<Vec<String>> {
     let names = ["GNUmakefile", "makefile", "Makefile"];
     let name = names.iter().find(|name| files.has("", name))?;
@@ -309,7 +309,7 @@ fn make(files: &Files<'_>) -> Option<Vec<String>> {
         .captures_iter(files.text("", name))
         .filter_map(|found| Some(found.get(1)?.as_str()))
         .collect();
-    let target = ["test", "check"]
+    let target = ["test", "tests", "check"]
         .into_iter()
         .find(|target| targets.contains(target))?;
     Some(words(["make", target]))
