@@ -9,17 +9,28 @@ use url::Url;
 const MAX: usize = 20;
 /// How many words before the phrase can take it back.
 const REACH: usize = 4;
-/// Words that say that it is not so, or no more.
+/// Words that say that it is not so, no more, or not known.
 const NEGATIONS: &[&str] = &[
+    "cannot",
     "formerly",
+    "if",
     "longer",
+    "neither",
     "never",
     "nor",
     "not",
     "nothing",
     "previously",
+    "unless",
     "was",
     "were",
+    "whether",
+    "without",
+];
+/// Words that may stand between a phrase and the issues that it names, and between those.
+const JOINING: &[&str] = &[
+    "", "&", "and", "both", "issue", "issues", "pr", "prs", "pull", "request", "requests", "the",
+    "ticket", "tickets",
 ];
 
 /// What a request says of issues that have to be done first.
@@ -87,11 +98,7 @@ impl Dependencies {
             let [Token::Word(first), Token::Word(second)] = pair else {
                 continue;
             };
-            let is_phrase = matches!(
-                (first.as_str(), second.as_str()),
-                ("depends" | "dependent", "on" | "upon") | ("blocked", "by" | "on")
-            );
-            if !is_phrase || is_taken_back(&tokens[..at]) {
+            if !is_phrase(first, second) || is_taken_back(&tokens[..at]) {
                 continue;
             }
             let rest = &tokens[at + 2..];
@@ -130,11 +137,34 @@ impl Dependencies {
     }
 }
 
+fn is_phrase(first: &str, second: &str) -> bool {
+    matches!(
+        (first, second),
+        ("depends" | "dependent", "on" | "upon") | ("blocked", "by" | "on")
+    )
+}
+
+/// True of a line that names an issue after the phrase, and ends with one.
+fn declares(line: &[Token]) -> bool {
+    let has_phrase = line.windows(2).any(|pair| match pair {
+        [Token::Word(first), Token::Word(second)] => is_phrase(first, second),
+        _ => false,
+    });
+    has_phrase && matches!(line.last(), Some(Token::Reference(_)))
+}
+
+/// The phrase as the name of a trailer, such as `Depends-On`, in lower case.
+fn trailer(word: &str) -> Option<(String, String)> {
+    let (first, second) = word.split_once(['-', '_'])?;
+    let (first, second) = (first.to_lowercase(), second.to_lowercase());
+    is_phrase(&first, &second).then_some((first, second))
+}
+
 /// The references that tokens begin with, with nothing but `and` between.
 fn leading(tokens: &[Token]) -> Vec<Reference> {
     let joins = |token: &&Token| match token {
         Token::Reference(_) | Token::Pause => true,
-        Token::Word(word) => matches!(word.as_str(), "and" | "&" | "issue" | "issues" | ""),
+        Token::Word(word) => JOINING.contains(&word.as_str()),
         Token::Other | Token::End(_) => false,
     };
     let checkbox = usize::from(tokens.first() == Some(&Token::Other));
@@ -172,7 +202,7 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn tokens(&self, passage: &Passage) -> Vec<Token> {
-        let mut tokens = Vec::new();
+        let (mut tokens, mut line) = (Vec::new(), 0);
         for span in &passage.spans {
             match span {
                 Span::Text(text) => {
@@ -189,7 +219,13 @@ impl Reader<'_> {
                     }
                 }
                 Span::Code(_) | Span::Other => tokens.push(Token::Other),
-                Span::LineEnd => {}
+                Span::LineEnd => {
+                    // The next line may declare more.
+                    if declares(&tokens[line..]) {
+                        tokens.push(Token::Pause);
+                    }
+                    line = tokens.len();
+                }
             }
         }
         tokens
@@ -209,6 +245,8 @@ impl Reader<'_> {
             tokens.push(Token::Reference(reference));
         } else if parts.len() > 1 && parts.iter().all(Option::is_some) {
             tokens.extend(parts.into_iter().flatten().map(Token::Reference));
+        } else if let Some((first, second)) = trailer(bare) {
+            tokens.extend([first, second].map(Token::Word));
         } else {
             tokens.push(Token::Word(bare.to_lowercase()));
         }
@@ -335,6 +373,20 @@ mod tests {
             ),
             ("- depends on #1\n- blocked by #2", vec![1, 2]),
             ("It\ndepends\non #8", vec![8]),
+            ("Depends-On: #1\nDepends-On: #2", vec![1, 2]),
+            ("Depends on #1\nBlocked by #2\nand #3", vec![1, 2, 3]),
+            ("blocked_by: #3", vec![3]),
+            ("DEPENDS ON #4", vec![4]),
+            ("Depends on PR #5 and the issue #6", vec![5, 6]),
+            ("Depends on pull request #7 (the parser)", vec![7]),
+            (
+                "__Depends on__: [acme/orders#8](https://github.com/acme/orders/issues/8)",
+                vec![8],
+            ),
+            (
+                "1. Blocked by #9\n2. depends on both #10 and #11",
+                vec![9, 10, 11],
+            ),
         ] {
             assert_eq!(read(body).issues, issues, "{body:?}");
         }
@@ -354,10 +406,20 @@ mod tests {
             "It no longer depends on #1",
             "It was blocked by #1",
             "Note that #2 depends on #1.",
+            "Note that #2\ndepends on #1.",
             "Is this blocked by #1?",
             "depends on #0, #x and #",
             "depends on \\#1",
             "Depends on:\n\nnothing, see\n\n- #1",
+            "Please check whether this depends on #1",
+            "Say so if it depends on #1",
+            "It can be done without being blocked by #1",
+            "It cannot be blocked by #1",
+            "It was unblocked by #1",
+            "> Depends-On: #1",
+            "| depends on | #1 |\n|---|---|\n| a | b |",
+            "<!--\nDepends-On: #1\n-->",
+            "The setting `depends_on: #1` is read",
         ] {
             assert_eq!(read(body), Dependencies::default(), "{body:?}");
         }

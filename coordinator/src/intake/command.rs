@@ -54,8 +54,7 @@ pub(super) enum Parsed {
 /// Reads a comment. `agents` are the types that may be named; any when empty.
 pub(super) fn parse(comment: &str, agents: &BTreeSet<AgentType>) -> Parsed {
     let passages = passages(comment);
-    let own = &passages[..old_message(&passages)];
-    let mut orders = own.iter().flat_map(orders);
+    let mut orders = own_lines(&passages).into_iter().filter_map(order);
     let Some(order) = orders.next() else {
         return Parsed::Nothing;
     };
@@ -68,14 +67,6 @@ pub(super) fn parse(comment: &str, agents: &BTreeSet<AgentType>) -> Parsed {
         Ok(command) => Parsed::Command(command),
         Err(what) => Parsed::Problem(format!("{what}\n\n{HELP}")),
     }
-}
-
-/// What follows the name, for each line of a paragraph that is a command.
-fn orders(passage: &Passage) -> Vec<String> {
-    if passage.kind != PassageKind::Paragraph {
-        return Vec::new();
-    }
-    lines(passage).filter_map(order).collect()
 }
 
 fn lines(passage: &Passage) -> impl Iterator<Item = &[Span]> {
@@ -105,31 +96,57 @@ fn order(line: &[Span]) -> Option<String> {
     (whole && name.eq_ignore_ascii_case(NAME)).then(|| rest.trim().to_owned())
 }
 
-/// Where the message begins that a mail answers; mail programs put it below, often unquoted, and its
-/// commands were given before. The end when there is none.
-fn old_message(passages: &[Passage]) -> usize {
-    let begins = passages.iter().position(|passage| {
-        let lines: Vec<_> = lines(passage).map(said).collect();
-        let headers = lines.iter().filter(|line| HEADER.is_match(line)).count();
-        headers >= 3 || lines.iter().any(|line| SAID.is_match(line))
-    });
-    begins.unwrap_or(passages.len())
+/// The lines of paragraphs up to the message that a mail answers: mail programs put it below, often
+/// unquoted, and its commands were given before.
+fn own_lines(passages: &[Passage]) -> Vec<&[Span]> {
+    let mut own = Vec::new();
+    for passage in passages {
+        let lines: Vec<_> = lines(passage).collect();
+        let old = old_message(&lines);
+        if passage.kind == PassageKind::Paragraph {
+            own.extend(&lines[..old.unwrap_or(lines.len())]);
+        }
+        if old.is_some() {
+            break;
+        }
+    }
+    own
+}
+
+/// The line with which an old message begins.
+fn old_message(lines: &[&[Span]]) -> Option<usize> {
+    let said: Vec<_> = lines.iter().map(|line| said(line)).collect();
+    let is_header = |at: &usize| HEADER.is_match(&said[*at]);
+    let mut headers = (0..said.len()).filter(is_header);
+    let head = headers.next().filter(|_| headers.count() >= 2);
+    // Long names and addresses push its end into the next line.
+    let begins = |at: &usize| {
+        let next = said.get(at + 1).map_or("", String::as_str);
+        SAID.is_match(&said[*at]) || SAID.is_match(&format!("{} {next}", said[*at]))
+    };
+    (0..said.len()).find(begins).into_iter().chain(head).min()
 }
 
 /// `From: …`, in any language; three of them in one paragraph are the head of a mail.
 static HEADER: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r"^\*{0,2}\p{L}[\p{L}\- ]{0,20}\s?[::]\*{0,2}\s\S").expect("a constant pattern")
+    Regex::new(r"^\*{0,2}\p{L}[\p{L}\- ]{0,20}\s?(?::\*{0,2}\s|\x{FF1A}\*{0,2}\s?)\S")
+        .expect("a constant pattern")
 });
 
-/// `On Tuesday, somebody wrote:` and `-----Original Message-----`.
+/// `On Tuesday, somebody wrote:` and `-----Original Message-----`, in the languages of mail programs.
 static SAID: LazyLock<Regex> = LazyLock::new(|| {
     let ways = [
         r"^On\b.*\bwrote:$",
         r"^Am\b.*\bschrieb\b.*:$",
         r"^Le\b.*\ba écrit\s?:$",
         r"^El\b.*\bescribió:$",
+        r"^Em\b.*\bescreveu:$",
         r"^Il\b.*\bha scritto:$",
         r"^Op\b.*\bschreef\b.*:$",
+        r"^(?:Den|På)\b.*\bskrev\b.*:$",
+        r"^(?:W dniu\b|Dnia\b|.*\d{4}).*\bnapisał(?:\(a\)|a)?:$",
+        r"^.*\d{4}.*\b(?:napsal(?:\(a\)|a)?|написал(?:\(а\)|а)?|kirjoitti|yazdı):$",
+        r"^.*\d{4}.*(?:写道|寫道|のメール|님이 작성)\s?[:\x{FF1A}]$",
         r"^-{2,}\s*\p{L}[\p{L} ]+\s*-{2,}$",
     ];
     Regex::new(&ways.join("|")).expect("a constant pattern")
@@ -329,6 +346,14 @@ mod tests {
             "[^1]\n\n[^1]: /patchfleet run",
             "[/patchfleet run](https://example.com)",
             "On Tue, Jan 6, 2026, Mona wrote:\n\n/patchfleet run",
+            "\t/patchfleet run",
+            "/patchfleet run\n===",
+            "> [!NOTE]\n> /patchfleet run",
+            "- [ ] /patchfleet run",
+            "<p>\n/patchfleet run\n</p>",
+            "![/patchfleet run](https://example.com/a.png)",
+            "```mermaid\n/patchfleet run\n```",
+            "1. Say\n   /patchfleet run",
         ];
         for text in quiet {
             assert_eq!(parsed(text), Parsed::Nothing, "{text:?}");
@@ -351,6 +376,18 @@ mod tests {
              Subject: Re: Totals\n\n/patchfleet cancel\n",
             "/patchfleet run\n\n-----Original Message-----\n\n/patchfleet cancel\n",
             "/patchfleet run\n\nAm Di. um 10:00 schrieb Mona <m@example.com>:\n/patchfleet cancel",
+            "/patchfleet run\nOn Tue, Jan 6, 2026, Mona wrote:\n> text\n\n/patchfleet cancel",
+            "/patchfleet run\n\nOn Tue, Jan 6, 2026 at 10:00 AM Mona Lisa Octocat <mona.lisa@example.com>\n\
+             wrote:\n\n/patchfleet cancel",
+            "/patchfleet run\n\nEm ter., 6 de jan. de 2026, Mona <m@example.com> escreveu:\n/patchfleet cancel",
+            "/patchfleet run\n\nDen tis 6 jan. 2026 kl 10:00 skrev Mona <m@example.com>:\n/patchfleet cancel",
+            "/patchfleet run\n\nwt., 6 sty 2026 o 10:00 Mona <m@example.com> napisał(a):\n\n/patchfleet cancel",
+            "/patchfleet run\n\n2026年1月6日(火) 10:00 Mona <m@example.com> 写道:\n\n/patchfleet cancel",
+            "/patchfleet run\n\n发件人\u{FF1A}Mona\n发送时间\u{FF1A}2026年\n主题\u{FF1A}x\n\n/patchfleet cancel",
+            "\u{FEFF}/patchfleet run",
+            "/patchfleet\u{A0}run",
+            "/PATCHFLEET RUN",
+            "On the server it works:\n/patchfleet run",
             "/patchfleet run\n\n**Von:** Mona\n**Gesendet:** Dienstag\n**Betreff:** Re: x\n\n/patchfleet cancel",
         ];
         for text in counts {
