@@ -467,8 +467,8 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     async fn take_outbox(&self, limit: u32, hold: Duration) -> StoreResult<Vec<OutboxEntry>> {
         self.take_calm_outbox(limit, hold, Duration::ZERO).await
     }
-    /// The same but for what is about a task that was made less than `lull` ago: what happens to it
-    /// meanwhile needs no entry of its own.
+    /// The same but for what is about a task that was made less than `lull` ago and waits for an agent:
+    /// that one accepts it needs no entry of its own then.
     async fn take_calm_outbox(
         &self,
         limit: u32,

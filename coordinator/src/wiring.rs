@@ -29,8 +29,8 @@ use crate::{analysis, api, cache, dispatch, report, retention, tally, webhook};
 
 /// How often leases are looked at.
 const LEASE_INTERVAL: Duration = Duration::from_millis(500);
-/// How old a task is before its issue is told of it.
-const LULL: Duration = Duration::from_secs(1);
+/// How old a task is before its issue is told that it waits for an agent; most are at work by then.
+const LULL: Duration = Duration::from_secs(5);
 /// How often tasks that no agent takes are looked at.
 const UNFIT_INTERVAL: Duration = Duration::from_secs(5);
 

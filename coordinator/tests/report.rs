@@ -6,5 +6,7 @@
 mod crash;
 #[path = "report/publish.rs"]
 mod publish;
+#[path = "report/refused.rs"]
+mod refused;
 #[path = "report/scene.rs"]
 mod scene;

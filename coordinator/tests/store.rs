@@ -170,6 +170,8 @@ on_both!(
     outbox::one_whose_publisher_died_is_not_held_for_longer,
     outbox::what_the_issue_was_told_is_remembered,
     outbox::what_was_dropped_is_in_the_history,
+    outbox::rounds_of_drafting_and_testing_are_told_with_what_comes_next,
+    outbox::what_waits_for_an_agent_is_told_after_a_while_and_what_is_at_work_at_once,
     presence::an_agent_is_offline_when_it_left_or_gives_no_sign_of_life,
     presence::signs_of_life_renew_the_leases_of_many_agents,
     presence::work_that_hangs_loses_its_lease,

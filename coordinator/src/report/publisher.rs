@@ -82,8 +82,8 @@ impl Publisher {
         self
     }
 
-    /// Says nothing of a task before it is so old: most are at work by then, which is said at once
-    /// instead of that they wait.
+    /// Says of no task that it waits for an agent before it is so old: most are at work by then, which is
+    /// said at once instead.
     pub const fn after(mut self, lull: Duration) -> Self {
         self.lull = lull;
         self

@@ -89,9 +89,24 @@ fn for_a_day(entry: &OutboxEntry, longest: Duration, error: String) -> Sent {
     Sent::Again { after, error }
 }
 
-/// GitHub's words for a conversation that only collaborators may go on with, or nobody.
-fn is_locked(message: &str) -> bool {
-    message.to_lowercase().contains("locked")
+/// GitHub's words for a conversation that only collaborators may go on with, or nobody; not for a
+/// repository that is locked while it moves to another server.
+fn is_locked(error: &SendError) -> bool {
+    let SendError::GitHub(
+        GitHubError::Forbidden { message } | GitHubError::Invalid { message, .. },
+    ) = error
+    else {
+        return false;
+    };
+    let message = message.to_lowercase();
+    message.contains("locked") && !message.contains("migration")
+}
+
+/// GitHub's words for refusals of everything for a while, which say nothing of what was asked.
+fn is_for_now(message: &str) -> bool {
+    let message = message.to_lowercase();
+    let reasons = ["ip allow list", "suspended", "locked for migration"];
+    reasons.iter().any(|reason| message.contains(reason))
 }
 
 fn backoff(tries: u32, longest: Duration) -> Duration {
@@ -120,10 +135,14 @@ impl Sender<'_> {
     pub(super) async fn send(self) -> Result<Sent, SendError> {
         match &self.entry.effect {
             Effect::Status { task } => self.status(*task).await,
-            Effect::Reply(reply) => {
-                self.reply(reply).await?;
-                Ok(Sent::Done { comment: None })
-            }
+            Effect::Reply(reply) => match self.reply(reply).await {
+                Ok(()) => Ok(Sent::Done { comment: None }),
+                // The labels need not wait behind an answer that the conversation does not take.
+                Err(error) if is_locked(&error) => Ok(Sent::Dropped {
+                    error: error.to_string(),
+                }),
+                Err(error) => Err(error),
+            },
         }
     }
 
@@ -146,8 +165,8 @@ impl Sender<'_> {
         let body = self.told(task, render::status).await?;
         let before = self.ask(self.store.sent_status(task.id)).await?;
         let comment = match self.put_comment(task, before.comment, &body).await {
-            Err(SendError::GitHub(GitHubError::Forbidden { message })) if is_locked(&message) => {
-                tracing::warn!(task.id = %task.id, message, "the status can't be told in a comment");
+            Err(error) if is_locked(&error) => {
+                tracing::warn!(task.id = %task.id, %error, "the status can't be told in a comment");
                 None
             }
             put => Some(put?),
@@ -221,6 +240,9 @@ impl Sender<'_> {
     /// to itself is no reason to say nothing.
     async fn put_label(self, task: &Task, wanted: Option<&str>) -> Result<bool, SendError> {
         match self.change_labels(wanted).await {
+            Err(GitHubError::Forbidden { message }) if is_for_now(&message) => {
+                Err(GitHubError::Forbidden { message }.into())
+            }
             Err(GitHubError::Forbidden { .. } | GitHubError::Invalid { .. }) => {
                 tracing::warn!(task.id = %task.id, "GitHub does not let us set labels");
                 Ok(false)

@@ -233,7 +233,7 @@ impl Held {
             self.not_before = Some(later(self.now, course.pause));
         }
         self.changes.wakes = true;
-        self.changes.tells |= !(is_offered(before) && is_offered(self.task.state));
+        self.changes.tells |= !is_same_to_people(before, self.task.state);
         Ok(())
     }
 
@@ -266,10 +266,15 @@ impl Held {
     }
 }
 
-/// True in the states that people see as one: the task waits for an agent to accept it. An offer
-/// that comes back changes nothing on GitHub, so it costs no request there.
-const fn is_offered(state: TaskState) -> bool {
-    matches!(state, TaskState::Queued | TaskState::Assigned)
+/// True of changes of state that cost no request on GitHub, where the label stays the same and nobody is
+/// asked for anything: an offer to an agent and its coming back, and each round of drafting and testing.
+/// Whatever is told next tells of them as well.
+const fn is_same_to_people(before: TaskState, after: TaskState) -> bool {
+    use TaskState::{Assigned, InProgress, Queued, Testing};
+    matches!(
+        (before, after),
+        (Queued | Assigned, Queued | Assigned) | (InProgress | Testing, InProgress | Testing)
+    )
 }
 
 /// A moment after another; the last one there is, rather than one that can't be told.

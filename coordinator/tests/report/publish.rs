@@ -426,7 +426,7 @@ async fn what_is_told_of_a_task_takes_few_requests() -> Result<()> {
     Ok(())
 }
 
-/// By then most tasks are at work, and what they did until then needs no word of its own.
+/// Soon most tasks are at work, and that they waited until then needs no word of its own.
 #[tokio::test]
 async fn nothing_is_told_of_a_task_that_has_only_just_come() -> Result<()> {
     let scene = Scene::start().await?;

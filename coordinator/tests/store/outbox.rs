@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use patchfleet_coordinator::store::{OutboxEntry, Sent, SentStatus};
+use patchfleet_coordinator::store::{OutboxEntry, Sent, SentStatus, WorkEvent};
+use patchfleet_domain::{Outcome, Phase, TaskState};
 
 use crate::fixture::Fixture;
 
@@ -72,6 +73,56 @@ pub(crate) async fn what_the_issue_was_told_is_remembered(fixture: &Fixture) {
     let sent = Sent::Status(status(None, None));
     fixture.store.settle_outbox(&entry, &sent).await.unwrap();
     assert_eq!(known().await, status(Some(77), None));
+}
+
+/// The label is the same before and after, so it costs no request to GitHub.
+pub(crate) async fn rounds_of_drafting_and_testing_are_told_with_what_comes_next(
+    fixture: &Fixture,
+) {
+    let work = fixture.started(1).await;
+    let told = async || {
+        let entries = fixture.store.take_outbox(10, HOLD).await.unwrap();
+        for entry in &entries {
+            let done = Sent::Done { comment: None };
+            fixture.store.settle_outbox(entry, &done).await.unwrap();
+        }
+        entries.len()
+    };
+    assert_eq!(told().await, 1);
+    let rounds = [
+        (Phase::Test, TaskState::Testing),
+        (Phase::Generate, TaskState::InProgress),
+        (Phase::Test, TaskState::Testing),
+    ];
+    for (seq, (phase, state)) in (2..).zip(rounds) {
+        let detail = String::new();
+        let progress = WorkEvent::Progress { phase, detail };
+        fixture.applied(work, seq, progress).await;
+        assert_eq!(fixture.task(work.task).await.state, state);
+        assert_eq!(told().await, 0, "{phase}");
+    }
+    let stopped = Outcome::Cancelled { by_operator: true };
+    fixture.applied(work, 5, WorkEvent::Finished(stopped)).await;
+    assert_eq!(told().await, 1);
+}
+
+/// Most tasks are accepted within seconds: that is told, at once, and not that they waited.
+pub(crate) async fn what_waits_for_an_agent_is_told_after_a_while_and_what_is_at_work_at_once(
+    fixture: &Fixture,
+) {
+    fixture.create(1).await;
+    fixture.queued(2).await;
+    fixture.started(3).await;
+    let hour = Duration::from_hours(1);
+    let calm = fixture
+        .store
+        .take_calm_outbox(10, HOLD, hour)
+        .await
+        .unwrap();
+    let issues: Vec<_> = calm.iter().map(|entry| entry.issue.0).collect();
+    assert_eq!(issues, [3]);
+    let rest = fixture.store.take_outbox(10, HOLD).await.unwrap();
+    assert_eq!(rest.len(), 2, "{rest:?}");
 }
 
 pub(crate) async fn what_was_dropped_is_in_the_history(fixture: &Fixture) {

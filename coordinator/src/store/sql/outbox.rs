@@ -34,7 +34,8 @@ pub(super) async fn take(
          WHERE done_at IS NULL AND next_at <= $1 AND held_until <= $2 AND NOT EXISTS (\
              SELECT 1 FROM outbox e WHERE e.repository = o.repository AND e.issue = o.issue \
              AND e.done_at IS NULL AND e.id < o.id) \
-             AND NOT EXISTS (SELECT 1 FROM tasks t WHERE t.id = o.task AND t.created_at > $3) \
+             AND NOT EXISTS (SELECT 1 FROM tasks t WHERE t.id = o.task AND t.created_at > $3 \
+             AND t.state IN ('pending', 'analyzing', 'queued', 'assigned')) \
          ORDER BY id LIMIT {limit}{}",
         unit.dialect.lock_free()
     );
