@@ -243,6 +243,59 @@ async fn a_merge_of_the_base_alone_is_nobodys_work() {
     assert!(!subject.contains("Merge"), "{subject}");
 }
 
+/// GitHub's "Update with rebase" writes our commits anew, as whoever presses the button.
+#[tokio::test]
+async fn a_branch_that_was_rebased_or_reset_to_the_base_is_nobodys_work() {
+    let (rig, checkpoints) = before_publish().await;
+    publish(&rig, &checkpoints, 1).await.unwrap();
+    let origin = &rig.bench.origin;
+    let to = format!("+HEAD:{BRANCH}");
+    for (attempt, rebase) in [(2, true), (3, false)] {
+        let text = format!("# Calc, moved on {attempt} times\n");
+        origin.advance(&[("README.md", &text)]).await;
+        origin.git(&["fetch", "-q", "origin"]).await;
+        let begin = if rebase {
+            format!("origin/{BRANCH}")
+        } else {
+            "main".to_owned()
+        };
+        origin
+            .git(&["checkout", "-q", "-B", "updated", &begin])
+            .await;
+        if rebase {
+            origin.git(&["rebase", "-q", "main"]).await;
+        }
+        origin.git(&["push", "-q", "origin", &to]).await;
+        origin.git(&["checkout", "-q", "main"]).await;
+        publish(&rig, &checkpoints, attempt).await.unwrap();
+        let message = ["log", "-1", "--format=%B", BRANCH];
+        let message = origin.ask(&message).await;
+        assert!(message.contains("Patchfleet-Task"), "{message}");
+    }
+}
+
+/// A commit of a person's below a merge of the base is that person's.
+#[tokio::test]
+async fn a_merge_over_a_commit_of_others_hides_nothing() {
+    let (rig, checkpoints) = before_publish().await;
+    publish(&rig, &checkpoints, 1).await.unwrap();
+    let origin = &rig.bench.origin;
+    origin.git(&["fetch", "-q", "origin"]).await;
+    let branch = format!("origin/{BRANCH}");
+    origin
+        .git(&["checkout", "-q", "-B", "theirs", &branch])
+        .await;
+    origin
+        .git(&["commit", "-q", "--allow-empty", "-m", "my own touch"])
+        .await;
+    let to = format!("HEAD:{BRANCH}");
+    origin.git(&["push", "-q", "origin", &to]).await;
+    origin.git(&["checkout", "-q", "main"]).await;
+    update_branch(&rig, None).await;
+    let failure = publish(&rig, &checkpoints, 2).await.unwrap_err();
+    assert_eq!(failure.kind, FailureKind::PushRefused, "{failure:?}");
+}
+
 #[tokio::test]
 async fn a_merge_with_more_in_it_is_somebodys_work() {
     let (rig, checkpoints) = before_publish().await;
