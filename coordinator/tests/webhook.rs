@@ -26,6 +26,8 @@ mod follow_ups;
 mod hanging;
 #[path = "webhook/order.rs"]
 mod order;
+#[path = "webhook/payloads.rs"]
+mod payloads;
 #[path = "webhook/places.rs"]
 mod places;
 #[path = "webhook/reopened.rs"]

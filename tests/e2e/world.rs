@@ -61,6 +61,8 @@ pub(crate) struct Plan {
     pub(crate) slots: Option<u32>,
     /// The agent's workspaces lie on a disk of their own of this size, which only root can have.
     pub(crate) disk: Option<&'static str>,
+    /// The agent runs as this user, which only root can have done.
+    pub(crate) agent_user: Option<u32>,
     /// Shell that the draft command runs when it has mended the sample; `$marker` is a folder of the
     /// host that anybody may write and no run in a sandbox sees.
     pub(crate) afterwards: &'static str,
@@ -114,6 +116,7 @@ impl Default for Plan {
             submodule: false,
             slots: None,
             disk: None,
+            agent_user: None,
             afterwards: "",
             model: None,
             drafting_model: None,
@@ -256,7 +259,7 @@ impl World {
             }
             Part::Agent => {
                 let config = settings::agent(self);
-                let (program, before) = self.on_disk(program);
+                let (program, before) = self.as_user(self.on_disk(program));
                 let args = ["agent", "--config", &config].map(str::to_owned);
                 let process = Process::start(Start {
                     program: &program,
@@ -284,6 +287,23 @@ impl World {
         let script = "mount -t tmpfs -o size=$0 none \"$1\" && shift && exec \"$@\"";
         let args = ["--mount", "sh", "-c", script, size, &disk, &program];
         ("unshare".into(), args.map(str::to_owned).into())
+    }
+
+    /// The same as another user, whose workspaces are its own.
+    fn as_user(&self, (program, args): (PathBuf, Vec<String>)) -> (PathBuf, Vec<String>) {
+        let Some(user) = self.plan.agent_user else {
+            return (program, args);
+        };
+        let workspaces = self.folder().join("workspaces");
+        std::fs::create_dir_all(&workspaces).unwrap();
+        std::os::unix::fs::chown(&workspaces, Some(user), Some(user)).unwrap();
+        let readable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(self.folder(), readable).unwrap();
+        let identity = [format!("--reuid={user}"), format!("--regid={user}")];
+        let options = identity.into_iter().chain(["--clear-groups".to_owned()]);
+        let program = program.display().to_string();
+        let all = options.chain([program]).chain(args).collect();
+        ("setpriv".into(), all)
     }
 
     /// Starts one more agent, whose drafts are made by that command.

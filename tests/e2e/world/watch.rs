@@ -141,6 +141,16 @@ impl World {
             .await
     }
 
+    /// Waits until the issue has this label of ours, and no other.
+    pub(crate) async fn has_label(&self, issue: u64, expected: &str) {
+        let look = async || {
+            let labels = self.github.labels(REPOSITORY, issue).unwrap();
+            let own = labels.iter().filter(|it| it.starts_with("patchfleet:"));
+            own.eq([expected]).then_some(())
+        };
+        self.eventually(expected, look).await;
+    }
+
     /// All status comments of an issue.
     pub(crate) fn status_comments(&self, issue: u64) -> Vec<Comment> {
         let mut comments = self.github.comments(REPOSITORY, issue).unwrap();
