@@ -239,7 +239,7 @@ fn errors_name_line_column_and_field() {
         (
             "test_timeout: 120\n",
             Some((1, 15)),
-            "test_timeout: invalid type: integer `120`, expected a time such as `90s`",
+            "test_timeout: `120` is not a time such as `90s`",
         ),
         (
             "test:\ntest_timeout: 5m\n",
