@@ -11,7 +11,7 @@ use crate::world::{Plan, REPOSITORY, World};
 /// A user without a name.
 const PLAIN: u32 = 21_235;
 
-const LEAVES: &str = "echo mine > own.txt; mkdir closed; echo inside > closed/a.txt; \
+const LEAVES: &str = "cd orders; echo mine > own.txt; mkdir closed; echo inside > closed/a.txt; \
                       chmod 000 own.txt closed/a.txt closed";
 
 /// Root's agent and a plain user's, where both are to be had.
@@ -45,7 +45,10 @@ async fn what_a_draft_leaves_without_any_permission_is_its_own_and_is_published(
         let issue = world.open();
         world.label(issue);
         world.merge_and_check(issue).await;
-        for (path, content) in [("own.txt", "mine\n"), ("closed/a.txt", "inside\n")] {
+        for (path, content) in [
+            ("orders/own.txt", "mine\n"),
+            ("orders/closed/a.txt", "inside\n"),
+        ] {
             let found = world.github.file(REPOSITORY, "main", path).unwrap();
             assert_eq!(found.as_deref(), Some(content.as_bytes()), "{user:?}");
         }

@@ -300,7 +300,9 @@ impl World {
         let readable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         std::fs::set_permissions(self.folder(), readable).unwrap();
         let identity = [format!("--reuid={user}"), format!("--regid={user}")];
-        let options = identity.into_iter().chain(["--clear-groups".to_owned()]);
+        let home = format!("HOME={}", workspaces.display());
+        let options = ["--clear-groups".to_owned(), "env".to_owned(), home];
+        let options = identity.into_iter().chain(options);
         let program = program.display().to_string();
         let all = options.chain([program]).chain(args).collect();
         ("setpriv".into(), all)
