@@ -62,15 +62,11 @@ async fn an_agent_is_told_what_was_said_before_and_what_is_said_meanwhile_once()
         })
         .await
         .unwrap();
-    let of_work = |it: &&_| {
-        let it: &&patchfleet_proto::v1::FollowUp = it;
-        it.work == Some(work.into()) && it.author == "mona"
-    };
-    let meanwhile = seen.follow_ups.iter().filter(of_work);
-    let meanwhile: Vec<_> = meanwhile
-        .map(|it| it.comment)
-        .filter(|it| *it > 1)
-        .collect();
+    let work = Some(work.into());
+    let of_work = seen.follow_ups.iter();
+    let of_work = of_work.filter(|it| it.work == work && it.author == "mona");
+    let of_work = of_work.map(|it| it.comment).filter(|it| *it > 1);
+    let meanwhile: Vec<_> = of_work.collect();
     assert_eq!(meanwhile, [2, 3]);
 }
 

@@ -411,6 +411,36 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn a_comment_is_told_once_and_waits_for_a_session_that_has_no_room() {
+        let (orders, mut told) = mpsc::channel(1);
+        let mut entry = Entry { orders, ..entry() };
+        let (work, revoked) = (work(), work());
+        let comment = |comment| FollowUp {
+            comment,
+            author: "mona".to_owned(),
+            text: "Round up.".to_owned(),
+        };
+        let mut heard = || match told.try_recv() {
+            Ok(Order::FollowUp { follow_up, .. }) => Some(follow_up.comment),
+            _ => None,
+        };
+        entry.tell(work, comment(1));
+        assert_eq!(heard(), None, "it does not have the attempt");
+        entry.hold(work, None);
+        entry.hold(revoked, None);
+        assert!(entry.revoke(revoked));
+        entry.tell(revoked, comment(1));
+        assert_eq!(heard(), None, "it was told to stop");
+        entry.tell(work, comment(1));
+        entry.tell(work, comment(2));
+        assert_eq!((heard(), heard()), (Some(1), None), "there was no room");
+        for again in [1, 2] {
+            entry.tell(work, comment(again));
+        }
+        assert_eq!((heard(), heard()), (Some(2), None));
+    }
+
+    #[test]
     fn after_a_return_the_agent_is_left_alone_until_its_next_heartbeat() {
         let mut entry = entry();
         let work = work();
