@@ -86,20 +86,7 @@ async fn do_act(unit: &mut Unit<'_>, act: &Act) -> StoreResult<Acted> {
             };
             Ok(acted(id, cancel_in(unit, id, actor).await?))
         }
-        Act::IssueGone { repository, issue } => {
-            let Some(id) = newest(unit, repository, *issue).await? else {
-                return Ok(Acted::Nothing);
-            };
-            if let Some(held) = unit
-                .one(id)
-                .await?
-                .filter(|held| held.task.state.is_active())
-            {
-                let told = "the issue was deleted or moved to another repository";
-                held.note("note", (COORDINATOR, told));
-            }
-            Ok(acted(id, cancel_in(unit, id, COORDINATOR).await?))
-        }
+        Act::IssueGone { repository, issue } => issue_gone(unit, repository, *issue).await,
         Act::RetryIssue {
             repository,
             issue,
@@ -173,6 +160,23 @@ async fn do_act(unit: &mut Unit<'_>, act: &Act) -> StoreResult<Acted> {
             reply,
         } => enqueue_reply(unit, (repository, *issue), reply).await,
     }
+}
+
+/// Calls the issue's task off because there is no such issue any more.
+async fn issue_gone(
+    unit: &mut Unit<'_>,
+    repository: &RepositoryName,
+    issue: IssueNumber,
+) -> StoreResult<Acted> {
+    let Some(id) = newest(unit, repository, issue).await? else {
+        return Ok(Acted::Nothing);
+    };
+    let held = unit.one(id).await?;
+    if let Some(held) = held.filter(|held| held.task.state.is_active()) {
+        let told = "the issue was deleted or moved to another repository";
+        held.note("note", (COORDINATOR, told));
+    }
+    Ok(acted(id, cancel_in(unit, id, COORDINATOR).await?))
 }
 
 /// Does a command unless its comment was acted on before.

@@ -1,6 +1,6 @@
 //! What people add to tasks while they are worked on: kept once, and told to whoever works on them.
 
-use patchfleet_domain::{FollowUp, TaskId, Timestamp};
+use patchfleet_domain::{FollowUp, TaskId, TaskState, Timestamp};
 use sqlx::Row as _;
 use sqlx::any::AnyRow;
 
@@ -30,7 +30,7 @@ pub(super) async fn add(
     follow_up: &FollowUp,
 ) -> StoreResult<Acted> {
     let state = unit.one(task).await?.map(|held| held.task.state);
-    if !state.is_some_and(|state| state.takes_follow_ups()) {
+    if !state.is_some_and(TaskState::takes_follow_ups) {
         return Ok(Acted::Nothing);
     }
     let row = FollowUpRow {
