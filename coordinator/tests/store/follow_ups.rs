@@ -69,7 +69,7 @@ pub(crate) async fn whoever_works_on_a_task_is_told(fixture: &Fixture) {
         agent: agent("backend-1"),
         follow_up: follow_up(7, "Round up."),
     };
-    assert_eq!(live, [told.clone()], "not {other:?}");
+    assert_eq!(live, std::slice::from_ref(&told), "not {other:?}");
     // What becomes durable late is seen all the same: a look reaches back.
     let (_, again) = store.live_follow_ups(Some(later)).await.unwrap();
     assert_eq!(again, [told]);
