@@ -15,8 +15,7 @@ fn wordy(number: u64, tokens: u64) -> Result<Said, Broken> {
         output: 100,
         ..Usage::default()
     };
-    let stop = Stop::ToolCalls;
-    Ok(Said { parts, stop, usage })
+    said(parts, Stop::ToolCalls).map(|said| Said { usage, ..said })
 }
 
 /// Six turns, after which a window of 32,000 tokens is full.
