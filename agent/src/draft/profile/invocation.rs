@@ -22,10 +22,10 @@ const GATEWAY: &str = "patchfleet";
 /// by itself.
 const GEMINI_SETTINGS: &str = r#"{"security":{"auth":{"selectedType":"gemini-api-key"}},"context":{"fileName":["AGENTS.md","GEMINI.md"]},"privacy":{"usageStatisticsEnabled":false},"telemetry":{"enabled":false},"general":{"enableAutoUpdate":false,"enableAutoUpdateNotification":false}}"#;
 
-/// aider reads the repository's settings (commands for lint and tests are among them) unless another file
-/// is named, which may not be empty; and its `.env`, over the variables that lead to the gateway, unless
-/// they stand in a file as well. Whatever file a message names it adds to the conversation, so that the list
-/// of files, which is the last part of a request, is left out: it has a map of its own.
+/// aider reads the repository's settings beside those that are named, so that its arguments go before all
+/// that would run a program; and its `.env`, over the variables that lead to the gateway, unless they stand
+/// in a file as well. Whatever file a message names it adds to the conversation, so that the list of files,
+/// which is the last part of a request, is left out: it has a map of its own.
 const AIDER_SCRIPT: &str = r#"echo 'check-update: false' > "$HOME/aider.yml"
 env | grep -E '^(OPENAI|ANTHROPIC)_API_(BASE|KEY)=' > "$HOME/aider.env"
 last=$(grep -n '^## Files$' "$PATCHFLEET_REQUEST_FILE" | tail -n 1 | cut -d : -f 1)
@@ -215,6 +215,19 @@ fn aider(model: AskedModel<'_>) -> Vec<String> {
         "--no-suggest-shell-commands",
         "--no-detect-urls",
         "--disable-playwright",
+        "--no-auto-lint",
+        "--lint-cmd",
+        "true",
+        "--no-auto-test",
+        "--test-cmd",
+        "true",
+        "--load",
+        "/dev/null",
+        "--no-notifications",
+        "--notifications-command",
+        "true",
+        "--set-env",
+        "PATCHFLEET=1",
         "--no-check-update",
         "--no-show-release-notes",
         "--no-show-model-warnings",
