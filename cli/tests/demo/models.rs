@@ -233,7 +233,7 @@ async fn a_server_of_pages_for_people_is_told_from_one_of_models() {
     });
     let said = said.await;
     assert!(
-        said.contains("Welcome to nginx!") && said.contains("base_url"),
+        said.contains("Welcome to nginx!") && said.contains("mend agents.draft.model.url"),
         "{said}"
     );
 }

@@ -52,9 +52,7 @@ impl Reading {
     /// Takes bytes of the body.
     pub fn push(&mut self, bytes: &[u8]) {
         if self.kind == Kind::Stream {
-            self.decoder.count_unread(bytes.len());
-            self.decoder.push(bytes);
-            return;
+            return self.stream(bytes);
         }
         if self.start.len().saturating_add(bytes.len()) > LONGEST_DOCUMENT {
             let what = format!("a document is longer than {LONGEST_DOCUMENT} bytes");
@@ -66,7 +64,17 @@ impl Reading {
             self.kind = Kind::of(&self.start, self.is_lines);
         }
         if self.kind == Kind::Stream {
-            self.decoder.push(&std::mem::take(&mut self.start));
+            let start = std::mem::take(&mut self.start);
+            self.stream(&start);
+        }
+    }
+
+    /// Reads a stream line by line: what follows a message that can't be read is counted alike however
+    /// the network cut the stream.
+    fn stream(&mut self, bytes: &[u8]) {
+        for line in bytes.split_inclusive(|byte| matches!(byte, b'\n' | b'\r')) {
+            self.decoder.count_unread(line.len());
+            self.decoder.push(line);
         }
     }
 
