@@ -71,7 +71,8 @@ impl Fleet {
             .context("the issue has a title")?;
         // The model knows conversations by their first words.
         payload["issue"]["title"] = json!(format!("{title} ({number})"));
-        payload["issue"]["number"] = json!(number + 1);
+        // Pull requests take numbers of the same row.
+        payload["issue"]["number"] = json!(2 * number + 1);
         let issue = self.github.inject_issue(REPOSITORY, &payload)?;
         let pid = self.process.pid().context("the fleet has ended")?;
         let (before, used) = (self.models.state(), processes::used(pid)?);
