@@ -18,6 +18,8 @@ ISSUE = json.loads((SAMPLE / "issue.json").read_text())["issue"]
 PROTOCOLS = {"openai-chat": "/v1", "anthropic": "", "openai": "/v1"}
 WINDOW = 32768
 MOST_OUTPUT = 4096
+# A verdict is short; one that is cut is none.
+MOST_VERDICT = 1024
 MOST_STEPS = 6
 # Of draft, tests and review, at most.
 ROUNDS = 3
@@ -278,28 +280,34 @@ def model_at(protocol, proxy):
             "max_output": MOST_OUTPUT, "answer_timeout": f"{ANSWER}s"}
 
 
-def by_tools(protocol, proxy):
+def by_tools(protocol, proxy, _work):
     draft = {"mode": "tools", "max_steps": MOST_STEPS, "timeout": f"{SECONDS}s"}
     return {"draft": draft, "draft.model": model_at(protocol, proxy)}
 
 
-def by_diff(protocol, proxy):
+def by_diff(protocol, proxy, _work):
     return {"draft": {"mode": "diff"}, "draft.model": model_at(protocol, proxy)}
 
 
-def with_review(protocol, proxy):
+def with_review(protocol, proxy, work):
     """The change is the recorded one, so that there is something to review."""
-    draft = {"mode": "replay", "replay_dir": str(SAMPLE / "answers")}
-    return {"draft": draft, "review.model": model_at(protocol, proxy)}
+    answers = work / "answers"
+    subprocess.run(["cp", "-r", SAMPLE / "answers", answers], check=True)
+    if os.geteuid() == 0:
+        # The user that commands of root's agent run as.
+        subprocess.run(["chown", "-R", "65534:65534", answers], check=True)
+        work.chmod(0o755)
+    draft = {"mode": "cli", "command": ["git", "apply", str(answers / "1.diff")], "folders": [str(answers)]}
+    return {"draft": draft, "review.model": model_at(protocol, proxy) | {"max_output": MOST_VERDICT}}
 
 
 def to_the_end(options, protocol, work, agent, calls):
     """A task that is given to the agent; it may ask the model so many times."""
     with served(options, WINDOW, work) as port:
         proxy = Proxy(port)
-        with fleet(options, work, agent(protocol, proxy)) as (api, rest):
+        with fleet(options, work, agent(protocol, proxy, work)) as (api, rest):
             found = settled(api, task_of(api, rest))
-            assert 1 <= len(proxy.calls) <= calls, len(proxy.calls)
+            assert 1 <= len(proxy.calls) <= calls, f"{len(proxy.calls)} calls: {outcome(found)}"
             assert all(call.output <= MOST_OUTPUT for call in proxy.calls), [call.output for call in proxy.calls]
             return found, counted(found, proxy)
 
@@ -328,7 +336,7 @@ def cancelled(options, protocol, work):
     """The task is called off in the middle of an answer."""
     with served(options, WINDOW, work) as port:
         proxy = Proxy(port)
-        with fleet(options, work, by_tools(protocol, proxy)) as (api, rest):
+        with fleet(options, work, by_tools(protocol, proxy, work)) as (api, rest):
             task = task_of(api, rest)
             assert proxy.wait(lambda: any(call.began for call in proxy.calls), SECONDS), "no answer began"
             asked = time.monotonic()
@@ -346,7 +354,7 @@ def budget(options, protocol, work):
     with served(options, WINDOW, work) as port:
         proxy = Proxy(port)
         limit = 14_000
-        with fleet(options, work, by_tools(protocol, proxy), limit) as (api, rest):
+        with fleet(options, work, by_tools(protocol, proxy, work), limit) as (api, rest):
             found = settled(api, task_of(api, rest))
             spent = sum(call.prompt + call.output for call in proxy.calls)
             assert spent <= limit, f"{spent} tokens of {limit}"
@@ -357,7 +365,7 @@ def small_window(options, protocol, work):
     """The server has a smaller window than the configuration says."""
     with served(options, 2048, work) as port:
         proxy = Proxy(port)
-        with fleet(options, work, by_tools(protocol, proxy)) as (api, rest):
+        with fleet(options, work, by_tools(protocol, proxy, work)) as (api, rest):
             found = settled(api, task_of(api, rest))
             assert found["state"] == "failed" and "window" in found["failure"]["message"], found
             return outcome(found), counted(found, proxy)
@@ -367,7 +375,7 @@ def doctor(options, protocol, work):
     """The doctor asks the model once and counts what the server counts."""
     with served(options, WINDOW, work) as port:
         proxy = Proxy(port)
-        with fleet(options, work, by_tools(protocol, proxy)):
+        with fleet(options, work, by_tools(protocol, proxy, work)):
             command = [options.patchfleet, "doctor", "--json", "--config", work / "patchfleet.toml"]
             told = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False).stdout
             (said,) = [it["found"] for it in map(json.loads, told.splitlines()) if it["name"] == "general-1: model"]
