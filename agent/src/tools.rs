@@ -81,6 +81,8 @@ pub(crate) struct Tools<'a> {
     start: ObjectId,
     /// The paths of that tree.
     tracked: Arc<BTreeSet<String>>,
+    /// The paths that the model made or edited by tools, or tried to.
+    edited: BTreeSet<String>,
     outputs: Outputs,
     seen: Vec<Seen>,
     /// Paths and contents that were read at any time.
@@ -193,6 +195,7 @@ impl<'a> Tools<'a> {
             scope,
             start,
             tracked: Arc::new(tracked),
+            edited: BTreeSet::new(),
             outputs: Outputs::default(),
             seen: Vec::new(),
             read: BTreeSet::new(),
@@ -215,6 +218,11 @@ impl<'a> Tools<'a> {
         let answer = match TOOLS.iter().find(|(_, it, _)| it.name == name) {
             None => Err(Failed::Refused(unknown(name))),
             Some((tool, _, schema)) => {
+                if matches!(tool, Tool::EditFile | Tool::CreateFile)
+                    && let Ok(path) = view::plain(arguments["path"].as_str().unwrap_or_default())
+                {
+                    self.edited.insert(path.to_owned());
+                }
                 let call = Call {
                     arguments,
                     schema,
@@ -285,6 +293,24 @@ impl<'a> Tools<'a> {
             .snapshot_beside(self.scope.installed.clone())
             .await?;
         Ok(snapshot.tree)
+    }
+
+    /// Of a tree that the work tree is: the files that the work began with, and those that tools made or
+    /// edited. What programs leave beside them, such as reports and logs, differs from run to run and no
+    /// edit depends on it.
+    ///
+    /// # Errors
+    /// When it can't be read or written.
+    pub(crate) async fn tree_without_leftovers(
+        &self,
+        tree: &ObjectId,
+    ) -> Result<ObjectId, GitError> {
+        let (tracked, edited) = (Arc::clone(&self.tracked), self.edited.clone());
+        let is_of_work = move |path: &str| tracked.contains(path) || edited.contains(path);
+        let repository = &self.scope.workspace.repository;
+        repository
+            .write_tree_of_paths((&self.start, tree), is_of_work)
+            .await
     }
 
     /// The tree that the work began with.

@@ -1,9 +1,12 @@
 //! Blobs, trees and commits, written into the object store. Neither work tree nor index is
 //! touched, and content is stored as it is given.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
 
-use git2::{ObjectType, Oid, RepositoryInitOptions, Signature, Tree};
+use git2::{ErrorCode, ObjectType, Oid, RepositoryInitOptions, Signature, Tree};
 use patchfleet_repository::Author;
 
 use super::folder::{self, Extent};
@@ -83,6 +86,41 @@ impl Repository {
         .await
     }
 
+    /// Writes the tree that a base becomes by what another tree has otherwise at the wanted paths. All
+    /// other differences between the two are left out.
+    ///
+    /// # Errors
+    /// When a tree can't be read, or an object can't be written.
+    pub(crate) async fn write_tree_of_paths(
+        &self,
+        (base, other): (&ObjectId, &ObjectId),
+        is_wanted: impl Fn(&str) -> bool + Send + 'static,
+    ) -> Result<ObjectId, GitError> {
+        let (base, other) = (base.clone(), other.clone());
+        self.local(WRITING, move |repository| {
+            let tree = |id: &ObjectId| tree_of(repository, id.to_oid()?).map_err(failed(WRITING));
+            let (base, other) = (tree(&base)?, tree(&other)?);
+            let diff = repository.diff_tree_to_tree(Some(&base), Some(&other), None);
+            let diff = diff.map_err(failed(WRITING))?;
+            let mut paths = BTreeSet::new();
+            for delta in diff.deltas() {
+                // The path of a deleted file is on this side as well.
+                let path = delta.new_file().path_bytes().unwrap_or_default();
+                if is_wanted(&String::from_utf8_lossy(path)) {
+                    paths.insert(path.to_vec());
+                }
+            }
+            let mut updates = Vec::with_capacity(paths.len());
+            for path in &paths {
+                let blob = blob_at(&other, path).map_err(failed(WRITING))?;
+                updates.push((path.as_slice(), blob));
+            }
+            let tree = updated(repository, &base, &updates).map_err(failed(WRITING))?;
+            Ok(tree.into())
+        })
+        .await
+    }
+
     /// Commits a tree on a parent. No branch moves.
     ///
     /// # Errors
@@ -122,6 +160,19 @@ impl Repository {
         tokio::fs::create_dir_all(&info).await?;
         let line = format!("{}\n", objects.dir.join("objects").display());
         tokio::fs::write(info.join("alternates"), line).await
+    }
+}
+
+/// The file that a tree has at a path, if there is one.
+fn blob_at(tree: &Tree<'_>, path: &[u8]) -> Result<Option<Blob>, git2::Error> {
+    match tree.get_path(Path::new(OsStr::from_bytes(path))) {
+        Ok(entry) => {
+            let kind = EntryKind::from_number(entry.filemode());
+            let id = entry.id();
+            Ok(kind.map(|kind| Blob { kind, id }))
+        }
+        Err(error) if error.code() == ErrorCode::NotFound => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

@@ -42,7 +42,8 @@ pub(crate) struct Asked {
     /// What people added right before it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) follow_ups: Vec<FollowUp>,
-    /// The tree that the files were then, where it is known.
+    /// The tree that the files of the work were then, where it is known; what programs left beside them is
+    /// no part of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) tree: Option<String>,
     /// It asked for a summary of so many old messages, and is no step of the work.

@@ -96,11 +96,15 @@ impl Turns<'_> {
         is_news: bool,
         going: &mut Going,
     ) -> Result<Judged, DraftError> {
-        going.tree = match self.tools.tree().await {
+        let tree = match self.tools.tree().await {
             Ok(tree) => Some(tree),
             // The model is told when it asks for something that needs the tree.
             Err(GitError::Unfit { .. }) => None,
             Err(error) => return Err(error.into()),
+        };
+        going.tree = match &tree {
+            Some(tree) => Some(self.tools.tree_without_leftovers(tree).await?),
+            None => None,
         };
         let calls = calls.iter().zip(answered).map(|(call, answered)| {
             let result = answered.result.content.as_str();
@@ -108,7 +112,7 @@ impl Turns<'_> {
         });
         let did = Did {
             calls: calls.collect(),
-            tree: going.tree.as_ref(),
+            tree: tree.as_ref(),
             is_news,
         };
         let judged = going.guard.judge(&did);

@@ -28,7 +28,8 @@ pub(super) struct Going {
     pub(super) has_compacted: bool,
     /// How often its old turns were summarized.
     pub(super) compactions: u32,
-    /// The tree that the files are; nothing when they can be none.
+    /// The tree that the files of the work are, without what programs left beside them; nothing when they
+    /// can be none.
     pub(super) tree: Option<ObjectId>,
     /// The comments of people that the conversation holds.
     pub(super) heard: BTreeSet<u64>,

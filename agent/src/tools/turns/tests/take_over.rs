@@ -74,6 +74,34 @@ async fn the_same_files_lead_through_the_same_turns_unpaid() {
 }
 
 #[tokio::test]
+async fn what_a_program_leaves_beside_the_files_makes_no_turn_paid_again() {
+    let leaves = "import os; open('report.txt', 'w').write(os.urandom(20).hex())";
+    let leaves = json!({"program": "python3", "arguments": ["-c", leaves]});
+    let made = json!({"path": "notes.txt", "content": "Sums are right.\n"});
+    let answers = vec![
+        calls([edit(), ("run", leaves)]),
+        calls([("create_file", made)]),
+        reads(),
+        calls([finish()]),
+    ];
+    let work = Work::with([]).await;
+    let (first, _) = attempt(&work, answers, &[]).await;
+    assert_eq!(first.paid, 4);
+    let tree = |turn: usize| &first.kept[turn].output["asked"]["tree"];
+    assert_ne!(tree(0), tree(1), "a file that was edited counts");
+    assert_ne!(tree(1), tree(2), "a file that a tool made counts");
+    assert_eq!(tree(2), tree(3));
+    let whole = work.scene.workspace.repository.snapshot().await.unwrap();
+
+    let work = Work::with([]).await;
+    let (again, _) = attempt(&work, Vec::new(), &first.kept).await;
+    assert_eq!(again.paid, 0);
+    assert_eq!(again.worked.end, first.worked.end);
+    let other = work.scene.workspace.repository.snapshot().await.unwrap();
+    assert_ne!(other.tree, whole.tree, "the report is another one");
+}
+
+#[tokio::test]
 async fn where_the_files_are_others_than_before_the_model_is_asked_anew() {
     let answers = || vec![calls([edit()]), reads(), calls([finish()])];
     let work = Work::with([]).await;
