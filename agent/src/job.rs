@@ -346,7 +346,7 @@ async fn run_flow(
     }
 }
 
-/// The failure of a run. Where a budget ended it, the work so far is published as a draft if it is green,
+/// The failure of a run. Where a budget ended it, the work so far is published as a draft if it is not red,
 /// and the failure says where.
 async fn failed(
     deps: &Arc<NodeDeps>,
@@ -360,10 +360,15 @@ async fn failed(
     let stopped = (error, failure.message.as_str());
     match nodes::publish_unfinished(deps, stopped, cancel).await {
         Ok(Some(pull_request)) => {
-            let url = &pull_request.url;
+            // One that was open before stays as it is, a draft or not.
+            let what = if pull_request.draft {
+                "draft pull request"
+            } else {
+                "pull request"
+            };
             failure.message = format!(
-                "{}\nThe work so far passes the tests and is the draft pull request {url}",
-                failure.message
+                "{}\nThe work so far is the {what} {}, which says how it was tested",
+                failure.message, pull_request.url
             );
         }
         Ok(None) => {}

@@ -142,7 +142,10 @@ impl Node for Publish {
         });
         let unfinished: Option<String> = optional(ctx, "publish.unfinished")?;
         let mut draft = match unfinished {
-            Some(why) => pull_request::unfinished(&deps.task, &summary, &why),
+            Some(why) => {
+                let passes = candidate.results.as_ref().is_some_and(TestResults::passed);
+                pull_request::unfinished(&deps.task, &summary, (&why, passes))
+            }
             None => pull_request::of(&deps.task, &summary, deps.publishing.draft),
         };
         draft.base.clone_from(&candidate.base_branch);

@@ -1,9 +1,10 @@
 //! The work of a task that a budget stopped, published as a draft when its tests allow.
 //!
 //! It was paid for, and whoever decides on more money should see what there is. It is held to the rules
-//! of every change and tested like one; no model is asked. What is not green stays unpublished, and
-//! nothing here changes how the attempt ends: the task waits, and goes on from its own record, never from
-//! this branch. Invariant: what is not finished never closes an issue by being merged.
+//! of every change and tested like one; no model is asked. What is red stays unpublished. What was not
+//! tested, and what a review refused in the round before, is published with these words. Nothing here
+//! changes how the attempt ends: the task waits, and goes on from its own record, never from this branch.
+//! Invariant: what is not finished never closes an issue by being merged.
 
 use std::sync::Arc;
 
@@ -29,12 +30,14 @@ pub(crate) async fn publish_unfinished(
     (ended, why): (&RunError, &str),
     cancel: &CancellationToken,
 ) -> Result<Option<PullRequestRef>, NodeError> {
-    let RunError::Node { ctx, .. } = ended else {
+    let RunError::Node { node, ctx, .. } = ended else {
         return Ok(None);
     };
     // Of a draft in the middle, else of the one that a model was to review.
     let stopped: Option<String> = optional(ctx, "stopped.diff")?;
     let accepted: Option<String> = optional(ctx, "diff.accepted")?;
+    // A round that changed nothing yet leaves the change of the round before, which the review was about.
+    let is_reviewed = stopped.is_none() && node == "draft";
     let Some(diff) = stopped.or(accepted) else {
         return Ok(None);
     };
@@ -44,12 +47,14 @@ pub(crate) async fn publish_unfinished(
         ctx: ctx.as_ref().clone(),
         cancel,
     };
-    let told = json!({
+    let mut facts = json!({
         "diff": { "proposed": diff, "refused": null },
-        "review": { "risks": [], "model": null },
         "publish": { "unfinished": why },
     });
-    unfinished.ctx.merge(&told);
+    if !is_reviewed {
+        facts["review"] = json!({ "risks": [], "model": null });
+    }
+    unfinished.ctx.merge(&facts);
     unfinished.pass("patch", Patch(Arc::clone(deps))).await?;
     unfinished.pass("test", Test(Arc::clone(deps))).await?;
     if let Some(refusal) = unfinished.refusal()? {

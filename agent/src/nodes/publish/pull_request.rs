@@ -28,22 +28,32 @@ pub(super) fn commit_message(task: &TaskFacts) -> String {
 /// The pull request of a task, opened as a draft or not.
 pub(super) fn of(task: &TaskFacts, summary: &Summary, draft: bool) -> PullRequestDraft {
     let issue = task.issue.map(|issue| format!("Fixes #{issue}\n\n"));
-    told(task, (&issue.unwrap_or_default(), summary), draft)
+    with_lead(task, (&issue.unwrap_or_default(), summary), draft)
 }
 
 /// The same of work that was stopped: a draft, which closes no issue when it is merged.
-pub(super) fn unfinished(task: &TaskFacts, summary: &Summary, why: &str) -> PullRequestDraft {
+pub(super) fn unfinished(
+    task: &TaskFacts,
+    summary: &Summary,
+    (why, passes_tests): (&str, bool),
+) -> PullRequestDraft {
+    let tested = if passes_tests {
+        "What there is of it passes the tests"
+    } else {
+        "No test was run on what there is of it"
+    };
     let issue = task.issue.map(|issue| format!("For #{issue}. "));
     let lead = format!(
-        "{}**This work is not finished:** {}. What there is of it passes the tests. The task waits, and \
+        "{}**This work is not finished:** {}. {tested}. The task waits, and \
          brings this pull request up to date when it goes on.\n\n",
         issue.unwrap_or_default(),
         prose(why.trim_end_matches('.')),
     );
-    told(task, (&lead, summary), true)
+    with_lead(task, (&lead, summary), true)
 }
 
-fn told(task: &TaskFacts, (lead, summary): (&str, &Summary), draft: bool) -> PullRequestDraft {
+/// A pull request whose text begins with a lead, such as the issue that it closes.
+fn with_lead(task: &TaskFacts, (lead, summary): (&str, &Summary), draft: bool) -> PullRequestDraft {
     let body = format!(
         "{lead}{}\n{}\n",
         summary.to_markdown(),
@@ -190,6 +200,34 @@ mod tests {
             },
             review: None,
         }));
+    }
+
+    #[test]
+    fn unfinished_work_claims_passed_tests_only_where_they_passed() {
+        let task = task("Totals are wrong");
+        let summary = Summary::of(&Facts {
+            task: &task,
+            files: &[file("README.md", Some("a\n"), Some("b\n"))],
+            command: &[],
+            before: None,
+            after: None,
+            risks: &[],
+            setup: None,
+            drafted: None,
+            spent: Spent::default(),
+            review: None,
+        });
+        for (passes, said, unsaid) in [
+            (true, "passes the tests", "No test was run"),
+            (false, "No test was run", "passes the tests"),
+        ] {
+            let pull_request = unfinished(&task, &summary, ("The budget is spent.", passes));
+            let body = pull_request.body;
+            let begin = "For #12. **This work is not finished:** The budget is spent. ";
+            assert!(body.starts_with(begin), "{body}");
+            assert!(body.contains(said) && !body.contains(unsaid), "{body}");
+            assert!(pull_request.draft && !body.contains("Fixes"), "{body}");
+        }
     }
 
     #[test]
