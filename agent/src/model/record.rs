@@ -127,6 +127,8 @@ impl Record {
             return None;
         };
         place.next += 1;
+        // It comes with the next assignment again.
+        place.bytes = place.bytes.saturating_add(size_of_kept(&turn));
         place.attempt = turn.attempt;
         Some((turn.answer, turn.cost))
     }
@@ -144,6 +146,11 @@ impl Record {
         place.bytes = place.bytes.saturating_add(bytes);
         (place.bytes <= MOST_BYTES).then_some(number)
     }
+}
+
+/// The bytes that a turn takes up among the checkpoints of a task.
+fn size_of_kept(turn: &Turn) -> usize {
+    serde_json::to_vec(turn).map_or(usize::MAX, |it| it.len())
 }
 
 /// What the turns of a conversation belong to: what never changes in it.

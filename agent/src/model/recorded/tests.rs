@@ -198,6 +198,20 @@ fn recorded(model: &Arc<Counting>, turns: &Turns, reporter: Reporter) -> Recorde
 }
 
 #[tokio::test]
+async fn turns_that_are_taken_over_count_into_what_is_kept_of_a_stage() {
+    let model = Counting::new();
+    let (_, kept) = attempt(&model, ("issue", 1, 1), &[]).await;
+    let mut long = kept[0].clone();
+    let text = "x".repeat(4 * 1024 * 1024 - 200);
+    long.output["answer"]["parts"] = json!([Part::Text(text)]);
+    let (said, all) = attempt(&model, ("issue", 1, 2), &[long]).await;
+    assert_eq!(said[1], "answer 2");
+    assert_eq!(all.len(), 1, "there is no room for another one");
+    let (_, all) = attempt(&model, ("issue", 1, 2), &kept).await;
+    assert_eq!(all.len(), 2);
+}
+
+#[tokio::test]
 async fn a_turn_says_what_it_cost_and_on_which_tree_it_was_asked() {
     let model = Counting::new();
     let (_, kept) = attempt(&model, ("issue", 1, 1), &[]).await;
