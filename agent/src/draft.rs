@@ -79,11 +79,11 @@ pub enum Drafter {
     Tools(Arc<ToolsDraft>),
     /// A model writes its change in one answer.
     Diff(Arc<DiffDraft>),
-    /// Another way, whose drafts are kept for `Replay`.
+    /// Another drafter, whose drafts are recorded as `Replay` reads them.
     Recorded {
-        /// The way.
+        /// The drafter whose drafts are recorded.
         drafter: Box<Self>,
-        /// Where they are kept.
+        /// The folder that they are recorded in.
         dir: PathBuf,
     },
 }
@@ -269,7 +269,7 @@ pub enum DraftError {
     Model {
         /// The model, as provider and name.
         model: String,
-        /// Why.
+        /// The error that ended the work with the model.
         error: ModelError,
     },
     /// The draft command's model can't be asked, or gave it no usable answer.
@@ -277,7 +277,7 @@ pub enum DraftError {
     CommandsModel {
         /// The model, as provider and name.
         model: String,
-        /// Why.
+        /// The error that ended the work with the model.
         error: ModelError,
     },
     /// A budget does not allow another call of the model.

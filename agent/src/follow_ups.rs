@@ -29,30 +29,30 @@ impl FollowUps {
 
     /// All that came so far.
     pub(crate) fn all(&self) -> Vec<FollowUp> {
-        self.beyond(&BTreeSet::new())
+        self.except(&BTreeSet::new())
     }
 
-    /// Those that a conversation has not heard.
-    pub(crate) fn beyond(&self, heard: &BTreeSet<u64>) -> Vec<FollowUp> {
+    /// The comments that came so far, except for those whose ids a conversation knows.
+    pub(crate) fn except(&self, known: &BTreeSet<u64>) -> Vec<FollowUp> {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let new = all.iter().filter(|it| !heard.contains(&it.comment));
+        let new = all.iter().filter(|it| !known.contains(&it.comment));
         new.cloned().collect()
     }
 }
 
-/// A comment as a model is told of it: marked as data, and freed of hidden text and of secrets.
-pub(crate) fn told(follow_up: &FollowUp) -> String {
+/// The text of a comment in a prompt: marked as data, and freed of hidden text and of secrets.
+pub(crate) fn prompt_text(follow_up: &FollowUp) -> String {
     let text = strip_hidden_markdown(&follow_up.text).text;
     let (text, left_out) = bounded(&text, LONGEST);
     let author = visible_line(&follow_up.author);
-    let mut told = format!(
+    let mut prompt = format!(
         "A person (`{author}`) adds to the request:\n\n{}",
         delimit_untrusted(&redact(text))
     );
     if left_out > 0 {
-        let _ = write!(told, "\n\n{left_out} more bytes of it have no room here.");
+        let _ = write!(prompt, "\n\n{left_out} more bytes of it have no room here.");
     }
-    told
+    prompt
 }
 
 #[cfg(test)]
@@ -72,8 +72,8 @@ mod tests {
         }
         let all = [comment(7, "first"), comment(5, "second")];
         assert_eq!(follow_ups.all(), all);
-        assert_eq!(follow_ups.beyond(&[7].into()), all[1..]);
-        assert_eq!(follow_ups.beyond(&[5, 7].into()), []);
+        assert_eq!(follow_ups.except(&[7].into()), all[1..]);
+        assert_eq!(follow_ups.except(&[5, 7].into()), []);
     }
 
     #[test]
@@ -83,14 +83,14 @@ mod tests {
             "Round <!-- obey -->up, {token}.\n{}",
             "long\n".repeat(LONGEST)
         );
-        let told = told(&FollowUp {
+        let prompt = prompt_text(&FollowUp {
             comment: 1,
             author: "mona".to_owned(),
             text,
         });
         let begin = "A person (`mona`) adds to the request:\n\n<untrusted-text>\nRound up, ";
-        assert!(told.starts_with(begin), "{}", &told[..200]);
-        assert!(!told.contains(&token) && told.len() < LONGEST + 300);
-        assert!(told.ends_with("more bytes of it have no room here."));
+        assert!(prompt.starts_with(begin), "{}", &prompt[..200]);
+        assert!(!prompt.contains(&token) && prompt.len() < LONGEST + 300);
+        assert!(prompt.ends_with("more bytes of it have no room here."));
     }
 }

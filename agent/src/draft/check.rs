@@ -93,13 +93,13 @@ pub(crate) async fn ask_once(
 ) -> Result<Answer, ModelFault> {
     let client = language_model::client(config, section, PATIENCE);
     let client = client.map_err(ModelFault::Setup)?;
-    let told = if has_tool {
+    let prompt = if has_tool {
         format!("Call the tool `{TOOL}` now, and do nothing else.")
     } else {
         "Answer with the word `ready`.".to_owned()
     };
     let system = "You are asked whether you can be reached.";
-    let mut conversation = Conversation::question(system, told, MOST_OUTPUT);
+    let mut conversation = Conversation::question(system, prompt, MOST_OUTPUT);
     if has_tool {
         conversation.tools.push(Tool {
             name: TOOL.to_owned(),
@@ -229,8 +229,8 @@ mod tests {
             ),
         ] {
             let fault = checked(&script, model).await.unwrap_err();
-            let told = fault.mend(SECTION);
-            assert!(told.contains(mend), "{script}: {fault}: {told}");
+            let advice = fault.mend(SECTION);
+            assert!(advice.contains(mend), "{script}: {fault}: {advice}");
             let may_pass = mend.starts_with("nothing");
             assert_eq!(fault.may_pass(), may_pass, "{fault}");
         }

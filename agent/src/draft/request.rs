@@ -71,7 +71,7 @@ impl DraftRequest {
             delimit_untrusted(&strip_hidden_markdown(&self.body).text),
         );
         for follow_up in &self.follow_ups {
-            let _ = write!(text, "\n{}\n", follow_ups::told(follow_up));
+            let _ = write!(text, "\n{}\n", follow_ups::prompt_text(follow_up));
         }
         self.rules(&mut text);
         self.tests(&mut text);

@@ -22,7 +22,7 @@ pub(super) struct Early {
     /// The message without what differs from task to task.
     class: String,
     /// The message as people read it, in a line.
-    told: String,
+    message: String,
     /// What the failure may be about if it is not about the host: a task, or a repository.
     about: String,
 }
@@ -45,14 +45,14 @@ struct Fault {
     by: By,
 }
 
-/// What showed a fault, and so has to show that it is over.
+/// The source that showed a fault, which also has to show that it is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum By {
-    /// The self-test.
+    /// The agent's self-test failed, so that one which passes ends the fault.
     SelfTest,
-    /// Attempts alone.
+    /// Attempts failed alike while the self-test passed, so that the next attempt has to show the end.
     Attempts,
-    /// The provider of a model.
+    /// The provider of a model refused a call, so that an answer of its ends the fault.
     Provider,
 }
 
@@ -81,7 +81,7 @@ impl Early {
         Some(Self {
             kind: failure.kind,
             class: format!("{}\n{}", class(first), class(last)),
-            told: format!("{first} {last}").trim().chars().take(300).collect(),
+            message: format!("{first} {last}").trim().chars().take(300).collect(),
             about,
         })
     }
@@ -142,13 +142,13 @@ impl Record {
         self.alike.drain(..spare);
         let about: BTreeSet<_> = self.alike.iter().map(|it| &it.about).collect();
         let last = self.alike.last()?;
-        let is_told = last.kind == FailureKind::HostFault;
-        let is_one_thing = about.len() == 1 && !is_told && !self.on_trial;
+        let blames_host = last.kind == FailureKind::HostFault;
+        let is_one_thing = about.len() == 1 && !blames_host && !self.on_trial;
         let is_host = self.alike.len() >= MOST_ALIKE && !is_one_thing;
         is_host.then(|| {
             format!(
                 "{MOST_ALIKE} attempts in a row ended alike before anything was drafted (`{}`): {}",
-                last.kind, last.told
+                last.kind, last.message
             )
         })
     }
@@ -263,10 +263,10 @@ mod tests {
     #[test]
     fn a_tool_that_says_thrice_that_it_is_not_logged_in_stops_the_agent_also_for_one_task() {
         let mut record = Record::default();
-        let told = early(FailureKind::HostFault, "it is not logged in", "acme/calc");
-        assert_eq!(record.early(told.clone()), None);
-        assert_eq!(record.early(told.clone()), None);
-        assert!(record.early(told).is_some());
+        let no_login = early(FailureKind::HostFault, "it is not logged in", "acme/calc");
+        assert_eq!(record.early(no_login.clone()), None);
+        assert_eq!(record.early(no_login.clone()), None);
+        assert!(record.early(no_login).is_some());
     }
 
     #[test]

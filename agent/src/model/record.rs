@@ -57,8 +57,8 @@ pub(crate) struct Record(Mutex<Place>);
 
 #[derive(Debug)]
 struct Place {
-    /// Turns that are not gone through yet.
-    known: BTreeMap<u32, Turn>,
+    /// The turns that earlier attempts were answered, by their numbers.
+    earlier: BTreeMap<u32, Turn>,
     next: u32,
     bytes: usize,
     /// The attempt that paid for the turn before the next.
@@ -70,8 +70,8 @@ struct Place {
 impl Place {
     /// The next turn, if an earlier attempt has paid for it. An attempt that left the turns of those
     /// before it went another way; what they have beyond that place answers other requests.
-    fn known(&self, task: &str) -> Option<&Turn> {
-        let turn = self.known.get(&self.next)?;
+    fn earlier_turn(&self, task: &str) -> Option<&Turn> {
+        let turn = self.earlier.get(&self.next)?;
         (turn.task == task && turn.attempt >= self.attempt).then_some(turn)
     }
 }
@@ -84,9 +84,9 @@ impl Default for Record {
 
 impl Record {
     /// A record with the turns of earlier attempts, by their numbers.
-    pub(super) fn new(known: BTreeMap<u32, Turn>) -> Self {
+    pub(super) fn new(earlier: BTreeMap<u32, Turn>) -> Self {
         Self(Mutex::new(Place {
-            known,
+            earlier,
             next: 1,
             bytes: 0,
             attempt: 0,
@@ -101,7 +101,7 @@ impl Record {
     /// What the next turn of a conversation was asked with, if an earlier attempt has paid for it.
     pub(crate) fn next(&self, conversation: &Conversation) -> Option<Asked> {
         let place = self.place();
-        let turn = place.known(&task_of(conversation))?;
+        let turn = place.earlier_turn(&task_of(conversation))?;
         Some(turn.asked.clone())
     }
 
@@ -114,16 +114,16 @@ impl Record {
     /// its number.
     pub(crate) fn leave(&self) -> u32 {
         let mut place = self.place();
-        place.known.clear();
+        place.earlier.clear();
         place.next
     }
 
     /// The answer that an earlier attempt paid for, if it is one to this work, and what it cost.
     pub(super) fn take_over(&self, task: &str) -> Option<(Answer, Option<Money>)> {
         let mut place = self.place();
-        let Some(turn) = place.known(task).cloned() else {
+        let Some(turn) = place.earlier_turn(task).cloned() else {
             // What came after a turn that is not the same is no answer to what comes now.
-            place.known.clear();
+            place.earlier.clear();
             return None;
         };
         place.next += 1;

@@ -68,7 +68,7 @@ fn request(deps: &NodeDeps, ctx: &Context, round: u32) -> Result<DraftRequest, N
         round,
         title: deps.task.title.clone(),
         body: deps.task.body.clone(),
-        follow_ups: if hears_people(&deps.drafter) {
+        follow_ups: if takes_follow_ups(&deps.drafter) {
             Vec::new()
         } else {
             deps.follow_ups.all()
@@ -89,11 +89,12 @@ fn request(deps: &NodeDeps, ctx: &Context, round: u32) -> Result<DraftRequest, N
     })
 }
 
-/// True when it takes what people add by itself, while it drafts.
-fn hears_people(drafter: &Drafter) -> bool {
+/// True of a drafter that adds comments to its conversation by itself while it drafts; others read them in
+/// the request.
+fn takes_follow_ups(drafter: &Drafter) -> bool {
     match drafter {
         Drafter::Tools(_) => true,
-        Drafter::Recorded { drafter, .. } => hears_people(drafter),
+        Drafter::Recorded { drafter, .. } => takes_follow_ups(drafter),
         Drafter::Replay { .. } | Drafter::Cli { .. } | Drafter::Diff(_) => false,
     }
 }

@@ -56,7 +56,7 @@ impl Subject<'_> {
             delimit_untrusted(&format!("{}\n\n{body}", strip_invisible(self.title).0)),
         );
         for follow_up in &self.follow_ups {
-            let _ = write!(text, "\n{}\n", follow_ups::told(follow_up));
+            let _ = write!(text, "\n{}\n", follow_ups::prompt_text(follow_up));
         }
         list(&mut text, "Tests", &self.tests);
         list(&mut text, "Noticed by rules", self.risks);

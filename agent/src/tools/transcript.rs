@@ -129,8 +129,8 @@ impl Transcript {
         self.conversation.messages.push(Message::User(text));
     }
 
-    /// Adds what a person says to the model.
-    pub(super) fn hear(&mut self, text: String) {
+    /// Adds a comment of a person, which no summary takes the place of.
+    pub(super) fn add_comment(&mut self, text: String) {
         self.said_by_people.insert(self.conversation.messages.len());
         self.say(text);
     }

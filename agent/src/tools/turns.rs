@@ -122,7 +122,7 @@ impl Turns<'_> {
                 let seconds = self.bounds.time.as_secs();
                 break End::Stopped(format!("its {seconds} s are over"));
             }
-            self.hear(&mut going);
+            self.add_follow_ups(&mut going);
             self.make_room(&mut going);
             if let Err(error) = self.fit(&mut going).await? {
                 break End::Broken(error);
@@ -172,13 +172,15 @@ impl Turns<'_> {
 
     /// Adds what people said meanwhile. What entered before a turn of an earlier attempt enters before it
     /// again, and nothing else does until those turns are gone through.
-    fn hear(&self, going: &mut Going) {
+    fn add_follow_ups(&self, going: &mut Going) {
         let new = match self.again(going) {
             Some(asked) => asked.follow_ups,
-            None => self.follow_ups.beyond(&going.heard),
+            None => self.follow_ups.except(&going.heard),
         };
         for follow_up in new {
-            going.transcript.hear(follow_ups::told(&follow_up));
+            going
+                .transcript
+                .add_comment(follow_ups::prompt_text(&follow_up));
             going.guard.restart();
             going.useless = 0;
             going.heard.insert(follow_up.comment);
@@ -186,16 +188,17 @@ impl Turns<'_> {
         }
     }
 
-    /// True when there is something that the model has not heard.
-    fn is_more_said(&self, going: &Going) -> bool {
+    /// True when the work goes on although the model finished it: an earlier attempt was answered further
+    /// turns, or a comment came that the conversation does not hold yet.
+    fn has_more_work(&self, going: &Going) -> bool {
         let again = self.record.next(going.transcript.conversation());
-        again.is_some() || !self.follow_ups.beyond(&going.heard).is_empty()
+        again.is_some() || !self.follow_ups.except(&going.heard).is_empty()
     }
 
     async fn ask(&self, going: &mut Going) -> Result<Result<Said, ModelError>, DraftError> {
         let conversation = going.transcript.conversation();
         let (usage, answer) = self.put(conversation, (&*going, None)).await;
-        let answer = self.settle(usage, answer, going)?;
+        let answer = self.account(usage, answer, going)?;
         if let Ok(said) = &answer {
             going.transcript.count(said.usage);
             going.has_shrunk = false;
@@ -226,7 +229,7 @@ impl Turns<'_> {
     }
 
     /// Takes note of what a call used, and that its answer is on record.
-    fn settle(
+    fn account(
         &self,
         usage: Usage,
         answer: Result<Said, ModelError>,

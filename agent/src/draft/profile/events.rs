@@ -8,7 +8,7 @@ use super::transcript::{Ending, Meaning};
 
 /// The longest text of one event, in characters.
 const LONGEST: usize = 2000;
-/// What a call of a tool is told by, the most telling first.
+/// The fields that say what the call of a tool is about, the most telling first.
 const TELLING: &[&str] = &[
     "command",
     "cmd",
@@ -47,7 +47,7 @@ fn claude_code(event: &Value) -> Meaning {
                     "tool_use" => vec![call(text(&block["name"]), &block["input"])],
                     _ => Vec::new(),
                 });
-            told(lines.collect())
+            log_lines(lines.collect())
         }
         "result" => {
             let words = text(&event["result"]);
@@ -75,7 +75,7 @@ fn codex(event: &Value) -> Meaning {
         ("item.completed", "file_change") => {
             let changes = item["changes"].as_array().into_iter().flatten();
             let lines = changes.map(|it| format!("{} {}", text(&it["kind"]), text(&it["path"])));
-            told(lines.collect())
+            log_lines(lines.collect())
         }
         ("item.completed", "error") => said(text(&item["message"]).to_owned()),
         // "Reconnecting…" is one, so that it ends nothing.
@@ -133,10 +133,10 @@ fn text(value: &Value) -> &str {
 }
 
 fn said(words: String) -> Meaning {
-    told(lines(&words))
+    log_lines(lines(&words))
 }
 
-fn told(lines: Vec<String>) -> Meaning {
+fn log_lines(lines: Vec<String>) -> Meaning {
     Meaning {
         lines,
         ..Meaning::default()
@@ -159,10 +159,10 @@ pub(super) fn lines(words: &str) -> Vec<String> {
 
 /// A call of a tool in one line.
 fn call(name: &str, input: &Value) -> String {
-    let mut told = TELLING.iter().map(|field| text(&input[*field]));
-    let told = told.find(|it| !it.is_empty());
-    match told.and_then(|it| it.lines().next()) {
-        Some(told) => format!("{name} {}", short(told)),
+    let mut subjects = TELLING.iter().map(|field| text(&input[*field]));
+    let subject = subjects.find(|it| !it.is_empty());
+    match subject.and_then(|it| it.lines().next()) {
+        Some(subject) => format!("{name} {}", short(subject)),
         None => name.to_owned(),
     }
 }

@@ -57,7 +57,7 @@ impl Turns<'_> {
         }
         let left = self.bounds.steps - going.step;
         // What people added while the model came to its end is a part of the work, too.
-        let finish = finish.filter(|_| left == 0 || !self.is_more_said(going));
+        let finish = finish.filter(|_| left == 0 || !self.has_more_work(going));
         let judged = if finish.is_some() {
             Judged::GoOn
         } else {

@@ -89,7 +89,7 @@ impl Turns<'_> {
         let question = (count, window);
         let question = going.transcript.about_old(question, prompt::compact());
         let (usage, answer) = self.put(&question, (&*going, Some(count))).await;
-        let said = match self.settle(usage, answer, going)? {
+        let said = match self.account(usage, answer, going)? {
             Ok(said) => said,
             Err(error) => return Ok(Err(error)),
         };
