@@ -50,23 +50,24 @@ impl Exchange {
         } = self;
         let executed = sandbox.model.client.execute(request);
         let answered = tokio::select! {
-            answered = timeout(sandbox.model.limits.answer, executed) => answered,
+            answered = executed => answered,
             () = client.closed() => {
                 return unanswered(call, NoAnswer::lost(ModelError::Cancelled)).await;
             }
         };
         let response = match answered {
-            Ok(Ok(response)) => Response::from(response),
-            Ok(Err(error)) => {
-                let error = error.without_url();
-                unanswered(call, NoAnswer::failed(&error)).await;
-                return answer(client, Err(OfSandbox::not_sent(&error)));
-            }
-            Err(_) => {
+            Ok(response) => Response::from(response),
+            // The client's own limit of what it reads, which is that of an answer.
+            Err(error) if error.is_timeout() && !error.is_connect() => {
                 let limit = sandbox.model.limits.answer;
                 unanswered(call, NoAnswer::timed_out(limit)).await;
                 let late = format!("the model does not answer within {limit:?}");
                 return answer(client, Err(away(late)));
+            }
+            Err(error) => {
+                let error = error.without_url();
+                unanswered(call, NoAnswer::failed(&error)).await;
+                return answer(client, Err(OfSandbox::not_sent(&error)));
             }
         };
         let (mut head, body) = response.into_parts();

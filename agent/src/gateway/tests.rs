@@ -4,6 +4,7 @@ mod calls;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
@@ -285,6 +286,30 @@ async fn an_upstream_that_is_away_is_said_without_its_address() {
         "{answer}"
     );
     assert!(!answer.contains("127.0.0.1"), "{answer}");
+}
+
+#[tokio::test]
+async fn an_upstream_that_answers_too_late_is_told_from_one_that_is_away() {
+    // Connections are made, and nobody answers.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base = format!("http://{}", listener.local_addr().unwrap());
+    let limit = Duration::from_millis(500);
+    let limits = ModelLimits {
+        answer: limit,
+        ..ModelLimits::default()
+    };
+    let (gateway, _folder) = gateway(&base, limits, Budgets::none());
+    let answer = answer(gateway.socket(), &post("/v1/messages", "", &asks(200))).await;
+    assert!(answer.starts_with("HTTP/1.1 502 "), "{answer}");
+    assert!(
+        answer.contains("the model does not answer within 500ms"),
+        "{answer}"
+    );
+    let used = gateway.close().await;
+    assert_eq!(
+        used.error.unwrap().1,
+        patchfleet_model::ModelError::TimedOut { limit }
+    );
 }
 
 #[tokio::test]
