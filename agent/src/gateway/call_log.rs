@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use chrono::{DateTime, SecondsFormat, Utc};
+use patchfleet_guard::redact;
 use patchfleet_model::Read;
 use serde_json::{Value, json};
 
@@ -78,6 +79,7 @@ impl Entry {
 
     /// The call is over.
     pub(super) fn end(self, read: &Read) {
+        let error = read.error.as_ref().map(ToString::to_string);
         let line = json!({
             "at": self.at.to_rfc3339_opts(SecondsFormat::Millis, true),
             "path": self.path,
@@ -86,14 +88,33 @@ impl Entry {
             "answer": document(&self.answer),
             "answer_is_cut": self.is_cut,
             "usage": read.usage,
-            "error": read.error.as_ref().map(ToString::to_string),
+            "error": error.map(|it| redact(&it).into_owned()),
         });
-        self.log.write(&patchfleet_guard::redact(&line.to_string()));
+        self.log.write(&line.to_string());
     }
 }
 
-/// A body: JSON as it is, a stream as its text.
+/// A body without its secrets: JSON as it is, a stream as its text.
+///
+/// The body is redacted, and not the line: in that it is encoded once more, and a name that stands behind
+/// more than one backslash is not recognized.
 fn document(body: &[u8]) -> Value {
-    serde_json::from_slice(body)
-        .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(body).into_owned()))
+    let text = String::from_utf8_lossy(body);
+    let text = redact(&text);
+    serde_json::from_str(&text).unwrap_or_else(|_| Value::String(text.into_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_within_json_within_an_event_of_a_stream_is_masked() {
+        let secret = "pA9xZ3kQ7vB2mN8w";
+        let file = json!({ "password": secret }).to_string();
+        let event = format!("data: {}\n\n", json!({ "delta": file }));
+        let line = document(event.as_bytes()).to_string();
+        assert!(!line.contains(secret), "{line}");
+        assert!(line.contains("delta"), "{line}");
+    }
 }
