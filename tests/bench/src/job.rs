@@ -9,7 +9,8 @@ use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
 use crate::figures::{distribution, megabytes, value};
-use crate::program::{Coordinator, resident, spawn};
+use crate::processes::resident;
+use crate::program::{Coordinator, spawn};
 
 const RUNS: usize = 7;
 

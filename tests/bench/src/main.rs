@@ -12,6 +12,7 @@ mod job;
 mod lifecycle;
 mod overhead;
 mod peers;
+mod processes;
 mod program;
 mod recovery;
 mod scale;

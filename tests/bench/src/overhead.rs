@@ -6,7 +6,6 @@
 //! peers come from `PyPI` by the bench's own set-up, pinned by hash, and are no part of the product.
 
 mod fleet;
-mod processes;
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -19,11 +18,10 @@ use tempfile::TempDir;
 use tokio::process::Command;
 
 use crate::figures::{distribution, megabytes, ratio, value};
+use crate::processes;
 use crate::program::command;
 
 const RUNS: usize = 5;
-/// How often memory is looked at.
-const SAMPLE: Duration = Duration::from_millis(10);
 /// How long one task may take.
 const PATIENCE: Duration = Duration::from_mins(2);
 /// What all of them work on.

@@ -1,4 +1,4 @@
-//! Processes of the release binary, and what they hold.
+//! Processes of the release binary.
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -10,6 +10,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
+
+use crate::processes;
 
 /// What agents of a benchmark show.
 pub(crate) const KEY: &str = "benchmark";
@@ -135,20 +137,12 @@ impl Coordinator {
 
     /// Its resident memory in bytes.
     pub(crate) fn resident(&self) -> anyhow::Result<u64> {
-        resident(self.child.id())
+        processes::resident(self.child.id())
     }
 
-    /// What it has used of processors so far, in seconds, as Linux counts it (`proc(5)`: fields 14
-    /// and 15 of `stat`, in ticks of 10 ms).
+    /// What it has used of processors so far, in seconds.
     pub(crate) fn processor_seconds(&self) -> anyhow::Result<f64> {
-        let pid = self.child.id().context("the process has ended")?;
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-        let (_, fields) = stat.rsplit_once(')').context("stat has a name")?;
-        let fields: Vec<_> = fields.split_whitespace().collect();
-        let ticks = |index: usize| -> anyhow::Result<u32> {
-            Ok(fields.get(index).context("stat has the field")?.parse()?)
-        };
-        Ok(f64::from(ticks(11)? + ticks(12)?) / 100.0)
+        processes::own(self.child.id().context("the process has ended")?)
     }
 
     /// Kills it at once.
@@ -176,16 +170,4 @@ pub(crate) fn spawn(program: &Path, args: &[&str]) -> anyhow::Result<Child> {
         .kill_on_drop(true)
         .spawn()
         .with_context(|| format!("can't start {}", program.display()))
-}
-
-/// Resident memory in bytes, as Linux tells it (`proc(5)`).
-pub(crate) fn resident(pid: Option<u32>) -> anyhow::Result<u64> {
-    let pid = pid.context("the process has ended")?;
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kilobytes: u64 = line
-        .and_then(|line| line.split_whitespace().next())
-        .and_then(|number| number.parse().ok())
-        .context("the kernel does not tell the resident memory")?;
-    Ok(kilobytes * 1024)
 }

@@ -10,7 +10,8 @@ use patchfleet_testkit::process::{Process, Start};
 use serde_json::json;
 use tempfile::TempDir;
 
-use super::{PATIENCE, SAMPLE_FOLDER, Took, issue, processes};
+use super::{PATIENCE, SAMPLE_FOLDER, Took, issue};
+use crate::processes;
 use crate::program::KEY;
 
 const REPOSITORY: &str = "acme/orders";

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::pin;
+use std::time::Duration;
 
 use anyhow::Context as _;
 
-use super::SAMPLE;
-use crate::program::resident;
-
+/// How often memory is looked at.
+const SAMPLING: Duration = Duration::from_millis(10);
 /// Fields of `stat` after the name: the parent's number, and ticks of 10 ms in user and system mode,
 /// of the process and of its children that ended.
 const PARENT: usize = 1;
@@ -16,14 +16,18 @@ const OWN: [usize; 2] = [11, 12];
 const CHILDREN: [usize; 2] = [13, 14];
 
 /// Seconds of processors that children of this process took, of those that ended.
-pub(super) fn waited_for() -> anyhow::Result<f64> {
+pub(crate) fn waited_for() -> anyhow::Result<f64> {
     seconds("self", &CHILDREN)
 }
 
+/// Seconds of processors that a process took by itself.
+pub(crate) fn own(pid: u32) -> anyhow::Result<f64> {
+    seconds(&pid.to_string(), &OWN)
+}
+
 /// Seconds of processors that a process took, with its children that ended.
-pub(super) fn used(pid: u32) -> anyhow::Result<f64> {
-    let pid = pid.to_string();
-    Ok(seconds(&pid, &OWN)? + seconds(&pid, &CHILDREN)?)
+pub(crate) fn used(pid: u32) -> anyhow::Result<f64> {
+    Ok(own(pid)? + seconds(&pid.to_string(), &CHILDREN)?)
 }
 
 fn seconds(pid: &str, fields: &[usize]) -> anyhow::Result<f64> {
@@ -42,9 +46,9 @@ fn stat(pid: &str) -> Option<Vec<String>> {
 
 /// The outcome of some work, and the most memory that a process had meanwhile with all that it
 /// started, in bytes.
-pub(super) async fn watched<T>(pid: u32, work: impl Future<Output = T>) -> (T, u64) {
+pub(crate) async fn watched<T>(pid: u32, work: impl Future<Output = T>) -> (T, u64) {
     let mut work = pin!(work);
-    let mut interval = tokio::time::interval(SAMPLE);
+    let mut interval = tokio::time::interval(SAMPLING);
     let mut most = 0;
     loop {
         tokio::select! {
@@ -52,6 +56,18 @@ pub(super) async fn watched<T>(pid: u32, work: impl Future<Output = T>) -> (T, u
             _ = interval.tick() => most = most.max(memory(pid)),
         }
     }
+}
+
+/// Resident memory in bytes, as Linux tells it (`proc(5)`).
+pub(crate) fn resident(pid: Option<u32>) -> anyhow::Result<u64> {
+    let pid = pid.context("the process has ended")?;
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kilobytes: u64 = line
+        .and_then(|line| line.split_whitespace().next())
+        .and_then(|number| number.parse().ok())
+        .context("the kernel does not tell the resident memory")?;
+    Ok(kilobytes * 1024)
 }
 
 /// What a process and all below it have in memory.
