@@ -39,7 +39,7 @@ missing_packages() {
     has bwrap || echo bubblewrap
     has_c_compiler || printf '%s\n' gcc libc6-dev
     case $1 in fuzz | smoke) has c++ || echo g++ ;; esac
-    [ "$1" != demo ] && [ "$1" != fuzz ] || return 0
+    case $1 in demo | fuzz) return 0 ;; esac
     has python3 && has_pip || echo python3-pip
     case $1 in smoke | command-lines) return 0 ;; esac
     has git-lfs || echo git-lfs
@@ -88,7 +88,7 @@ apt() {
 
 rust_toolchain() {
     has cargo || die "cargo is missing: install Rust from https://rustup.rs, then run this again"
-    [ "$1" != demo ] || return 0
+    case $1 in all | bench) ;; *) return 0 ;; esac
     local component
     for component in clippy rustfmt; do
         has "cargo-${component/rustfmt/fmt}" && continue
@@ -144,7 +144,7 @@ esac
 
 mapfile -t packages < <(missing_packages "$purpose")
 [ "${#packages[@]}" = 0 ] || install_packages "${packages[@]}"
-rust_toolchain "$(case $purpose in fuzz | smoke | command-lines) echo demo ;; *) echo "$purpose" ;; esac)"
+rust_toolchain "$purpose"
 [ "$purpose" != demo ] || exit 0
 [ "$purpose" != fuzz ] || nightly_toolchain
 
