@@ -70,9 +70,9 @@ impl Profile {
     pub const fn oldest(self) -> &'static str {
         match self {
             Self::ClaudeCode => "2.1.0",
-            Self::Codex => "0.120.0",
-            Self::Gemini => "0.50.0",
-            Self::Opencode => "1.10.0",
+            Self::Codex => "0.122.0",
+            Self::Gemini => "0.61.0",
+            Self::Opencode => "1.17.18",
             Self::Aider => "0.86.0",
         }
     }

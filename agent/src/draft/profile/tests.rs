@@ -32,6 +32,19 @@ fn heard(profile: Profile, said: &[&str]) -> (Vec<String>, Option<Ending>) {
     (lines, transcript.ended())
 }
 
+#[test]
+fn the_documentation_has_how_each_program_is_installed_and_its_oldest_version() {
+    let docs = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/CONFIGURATION.md");
+    let docs = std::fs::read_to_string(docs).unwrap();
+    for profile in ALL {
+        let start = format!("| `{}` |", profile.name());
+        let row = docs.lines().find(|line| line.starts_with(&start)).unwrap();
+        assert!(row.contains(profile.install()), "{row}");
+        let end = format!("| {} |", profile.oldest());
+        assert!(row.ends_with(&end), "{row}");
+    }
+}
+
 /// A program, what it says, what people read of it, and how it ended by its own word.
 type Case<'a> = (Profile, &'a [&'a str], &'a [&'a str], Option<Ending>);
 

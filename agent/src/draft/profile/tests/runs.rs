@@ -72,7 +72,7 @@ async fn a_program_that_is_missing_or_of_another_version_is_named_with_what_inst
     let mut rig = playing(Profile::Codex, unknown).await;
     let failure = rig.fails().await;
     assert_eq!(failure.kind, FailureKind::HostFault);
-    let text = "needs 0.120.0 or newer (`npm install -g @openai/codex`)";
+    let text = "needs 0.122.0 or newer (`npm install -g @openai/codex`)";
     assert!(failure.message.contains(text), "{failure:?}");
     if let Drafter::Cli { command, .. } = &mut rig.drafter {
         *command = vec!["no-such-codex".to_owned()];
