@@ -81,7 +81,7 @@ impl Simulator {
             book: Mutex::new(Book::default()),
             changed: watch::Sender::new(0),
             door: Door::new(),
-            held: watch::Sender::new(false),
+            is_paused: watch::Sender::new(false),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
         });
@@ -133,12 +133,12 @@ impl Simulator {
 
     /// Gives no answer from now on until they are released; requests are taken and counted.
     pub fn hold_answers(&self) {
-        self.shared.held.send_replace(true);
+        self.shared.is_paused.send_replace(true);
     }
 
-    /// Gives the answers that were held.
+    /// Gives the answers that wait, and all further ones at once.
     pub fn release_answers(&self) {
-        self.shared.held.send_replace(false);
+        self.shared.is_paused.send_replace(false);
     }
 
     /// Refuses connections until it is told to accept them, and resets those that are there.

@@ -36,8 +36,8 @@ pub(crate) struct Shared {
     /// Counts changes of the book, for those who wait for one.
     pub(crate) changed: watch::Sender<u64>,
     pub(crate) door: Door,
-    /// Answers wait for their release.
-    pub(crate) held: watch::Sender<bool>,
+    /// True while answers wait to be released.
+    pub(crate) is_paused: watch::Sender<bool>,
     pub(crate) stop: CancellationToken,
     pub(crate) tasks: TaskTracker,
 }
@@ -205,10 +205,11 @@ impl Call {
                 return response;
             }
         };
+        // Whoever waits for the request sees it also while its answer waits.
         self.shared.note(|_| {});
-        let mut held = self.shared.held.subscribe();
-        // Whoever holds is there for as long as this server.
-        let _ = held.wait_for(|held| !held).await;
+        let mut is_paused = self.shared.is_paused.subscribe();
+        // An error means that the sender is gone, and it lives as long as this server.
+        let _ = is_paused.wait_for(|is_paused| !is_paused).await;
         let response = self.perform(wanted, prepared, place).await;
         self.shared.note(|book| {
             let status = response.as_ref().map(|response| response.status().as_u16());
