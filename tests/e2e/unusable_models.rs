@@ -42,7 +42,8 @@ impl Default for Case {
     }
 }
 
-async fn told(case: Case) {
+/// Runs a task with the model to its end, and compares issue, agent and charges with what is expected.
+async fn check(case: Case) {
     let script = Script::parse("script", &case.script.to_string()).unwrap();
     let models = Simulator::start(script).await.unwrap();
     let mut model = json!({
@@ -107,7 +108,7 @@ async fn waits(world: &World) -> Task {
 
 #[tokio::test]
 async fn a_model_that_its_provider_does_not_know() {
-    told(Case {
+    check(Case {
         model: json!({"model": "imagined"}),
         says: &[
             "anthropic/imagined can't go on: the provider does not have the model",
@@ -120,7 +121,7 @@ async fn a_model_that_its_provider_does_not_know() {
 
 #[tokio::test]
 async fn a_key_that_its_provider_does_not_accept() {
-    told(Case {
+    check(Case {
         model: json!({"key": "another-key-than-that"}),
         says: &[
             "the provider does not accept the key",
@@ -134,7 +135,7 @@ async fn a_key_that_its_provider_does_not_accept() {
 
 #[tokio::test]
 async fn a_model_that_has_to_call_tools_and_can_not() {
-    told(Case {
+    check(Case {
         script: json!({
             "models": [{"name": "simulated", "tools": false}],
             "turns": [{"text": "No."}],
@@ -150,7 +151,7 @@ async fn a_model_that_has_to_call_tools_and_can_not() {
 
 #[tokio::test]
 async fn a_window_that_is_smaller_than_the_first_question() {
-    told(Case {
+    check(Case {
         script: json!({
             "models": [{"name": "simulated", "context": 500}],
             "turns": [{"text": "No."}],
@@ -168,7 +169,7 @@ async fn a_window_that_is_smaller_than_the_first_question() {
 #[tokio::test]
 async fn an_answer_without_blocks_and_a_second_one() {
     let talks = |text: &str| json!({"text": text, "usage": {"input": 900, "output": 60}});
-    told(Case {
+    check(Case {
         mode: "diff",
         script: json!({"turns": [talks("Sure!"), talks("I would change the rounding.")]}),
         ends: Ends::Failed(FailureKind::DraftFailed),
@@ -186,7 +187,7 @@ async fn an_answer_without_blocks_and_a_second_one() {
 async fn a_page_of_html_instead_of_an_answer() {
     let listener = TcpListener::bind(address()).await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    let told = told(Case {
+    let checked = check(Case {
         model: json!({ "url": url }),
         ends: Ends::Failed(FailureKind::DraftFailed),
         says: &[
@@ -196,7 +197,7 @@ async fn a_page_of_html_instead_of_an_answer() {
         ..Case::default()
     });
     tokio::select! {
-        () = told => {}
+        () = checked => {}
         () = show_a_page(&listener) => panic!("nobody can connect"),
     }
 }

@@ -50,7 +50,8 @@ fn file_of(package: &str, file: &str) -> Option<PathBuf> {
     match program.canonicalize() {
         Ok(program) => Some(program),
         Err(_) => skipped(&format!(
-            "{package} is not installed: the npm registry was away when `make setup` ran"
+            "{package} is not installed: there is none for this machine, or the npm registry was away when \
+             `make setup` ran"
         )),
     }
 }
