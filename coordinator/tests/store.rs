@@ -154,6 +154,7 @@ on_both!(
     follow_ups::a_comment_counts_once_while_an_attempt_can_hear_of_it,
     follow_ups::whoever_works_on_a_task_is_told,
     follow_ups::what_comes_when_the_work_is_done_is_not_kept,
+    follow_ups::what_comes_after_a_failure_is_there_for_the_retry,
     follow_ups::with_its_task_a_comment_goes,
     linear::what_is_told_of_a_task_has_an_order,
     memory::an_agent_that_changes_replicas_is_understood,

@@ -167,8 +167,8 @@ impl TaskState {
         matches!(self, Self::Assigned | Self::InProgress | Self::Testing)
     }
 
-    /// True while the task's attempt, or the next one, can take in what people add to the request: in
-    /// review the work is done.
+    /// True while the task's attempt, or the next one, can take in what people add to the request. After a
+    /// failure that is the attempt that a retry begins; in review the work is done.
     pub const fn takes_follow_ups(self) -> bool {
         match self {
             Self::Pending
@@ -177,8 +177,9 @@ impl TaskState {
             | Self::Queued
             | Self::Assigned
             | Self::InProgress
-            | Self::Testing => true,
-            Self::Review | Self::Completed | Self::Failed | Self::Cancelled => false,
+            | Self::Testing
+            | Self::Failed => true,
+            Self::Review | Self::Completed | Self::Cancelled => false,
         }
     }
 

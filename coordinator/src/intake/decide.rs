@@ -168,7 +168,7 @@ impl Deciding<'_> {
     ) -> Result<Decision, IntakeError> {
         let parsed = command::parse(&event.comment.body, &self.intake.policy.agent_types);
         if parsed == Parsed::Nothing {
-            return self.said_more(delivery, event).await;
+            return self.follow_up(delivery, event).await;
         }
         if self.is_known(delivery).await? {
             return Ok(Decision::Known);

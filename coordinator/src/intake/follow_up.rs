@@ -1,5 +1,5 @@
-//! Comments that are no commands: what somebody who may give commands says while the issue's task is
-//! worked on is added to the request.
+//! Comments that are no commands: what somebody who may give commands says before the issue's task is in
+//! review, or after it failed, is added to the request.
 //! Absent: comments on pull requests, which ask for another round of the work.
 
 use patchfleet_domain::FollowUp;
@@ -12,16 +12,16 @@ use crate::store::Act;
 use crate::webhook::event::CommentEvent;
 
 impl Deciding<'_> {
-    /// What a comment without a command leads to. Most are about nothing that is worked on, which the
-    /// store alone can say.
-    pub(super) async fn said_more(
+    /// Decides what a comment without a command leads to. Most belong to no task that takes follow-ups,
+    /// which the store can say without a request to GitHub.
+    pub(super) async fn follow_up(
         &self,
         delivery: Option<&str>,
         event: &CommentEvent,
     ) -> Result<Decision, IntakeError> {
         let text = strip_hidden_markdown(&event.comment.body).text;
         let text = text.trim();
-        if text.is_empty() || !self.is_worked_on(event).await? {
+        if text.is_empty() || !self.takes_follow_up(event).await? {
             return Ok(Decision::Ignore("no command"));
         }
         if self.is_known(delivery).await? {
@@ -50,10 +50,10 @@ impl Deciding<'_> {
         }))
     }
 
-    /// True when an attempt of the issue's task can still hear of the comment, and the task was there
-    /// when it was written: a delivery may come late, or again. Of a pull request there is none, which
-    /// comes when the work is done.
-    async fn is_worked_on(&self, event: &CommentEvent) -> Result<bool, IntakeError> {
+    /// True when an attempt of the issue's task can still take the comment in, and the task was there when
+    /// it was written: a delivery may come late, or again. A pull request is no issue of a task, and comes
+    /// when the work is done.
+    async fn takes_follow_up(&self, event: &CommentEvent) -> Result<bool, IntakeError> {
         if event.issue.is_pull_request {
             return Ok(false);
         }

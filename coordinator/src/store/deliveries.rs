@@ -170,7 +170,7 @@ pub enum Act {
         /// What to do instead, if that can't be done any more.
         otherwise: Option<Box<Act>>,
     },
-    /// Add what a person says to the newest task, if an attempt of it can still hear of it.
+    /// Add what a person says to the newest task, if an attempt of it can still take it in.
     FollowUp {
         /// The repository.
         repository: RepositoryName,

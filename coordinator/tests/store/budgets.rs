@@ -356,16 +356,7 @@ pub(crate) async fn what_was_spent_long_ago_is_forgotten(fixture: &Fixture) {
     let text = "UPDATE spending SET warned = warned".to_owned();
     assert_eq!(fixture.place.execute_many(text).await, 1, "the task's own");
     // With the task goes what belongs to it.
-    let done = WorkEvent::Finished(Outcome::Answer {
-        summary: "done".to_owned(),
-    });
-    fixture.applied(work, 2, done).await;
-    fixture.tell_all().await;
-    let all = Retention {
-        tasks: Duration::ZERO,
-        deliveries: Duration::ZERO,
-    };
-    assert_eq!(fixture.store.retire(all).await.unwrap().tasks, 1);
+    fixture.answered_and_removed(work, 2).await;
     for table in ["spending", "model_calls"] {
         let text = format!("DELETE FROM {table}");
         assert_eq!(fixture.place.execute_many(text).await, 0, "{table}");

@@ -1,10 +1,7 @@
 //! What people add to a task while it is worked on.
 
-use std::time::Duration;
-
-use patchfleet_coordinator::store::{Act, Acted, LiveFollowUp, Retention, WorkEvent};
-use patchfleet_domain::outcome::Outcome;
-use patchfleet_domain::{FollowUp, IssueNumber, Phase, TaskId};
+use patchfleet_coordinator::store::{Act, Acted, Commanded, LiveFollowUp, WorkEvent};
+use patchfleet_domain::{FollowUp, IssueNumber, Phase, TaskId, TaskState};
 
 use crate::fixture::{Fixture, LEASE, agent, failure, pull_request, repository};
 
@@ -96,18 +93,25 @@ pub(crate) async fn what_comes_when_the_work_is_done_is_not_kept(fixture: &Fixtu
     assert_eq!(live, [], "the attempt is over");
 }
 
+/// Most advice about a failure is to say more and to retry.
+pub(crate) async fn what_comes_after_a_failure_is_there_for_the_retry(fixture: &Fixture) {
+    let work = fixture.started(1).await;
+    let failed = WorkEvent::Finished(failure(false, true));
+    fixture.applied(work, 2, failed).await;
+    let added = say(fixture, 1, "Halves go up.").await;
+    assert_eq!(added, Acted::Noted(work.task));
+    let (_, live) = fixture.store.live_follow_ups(None).await.unwrap();
+    assert_eq!(live, [], "nobody works on it");
+    let retried = fixture.store.retry(work.task, "mona").await.unwrap();
+    assert_eq!(retried, Commanded::Done(TaskState::Queued));
+    assert_eq!(of(fixture, work.task).await, [1]);
+    fixture.store.cancel(work.task, "mona").await.unwrap();
+    assert_eq!(say(fixture, 2, "Or down.").await, Acted::Nothing);
+}
+
 pub(crate) async fn with_its_task_a_comment_goes(fixture: &Fixture) {
     let work = fixture.started(1).await;
     say(fixture, 1, "And the tests.").await;
-    let done = WorkEvent::Finished(Outcome::Answer {
-        summary: "done".to_owned(),
-    });
-    fixture.applied(work, 2, done).await;
-    fixture.tell_all().await;
-    let all = Retention {
-        tasks: Duration::ZERO,
-        deliveries: Duration::ZERO,
-    };
-    assert_eq!(fixture.store.retire(all).await.unwrap().tasks, 1);
+    fixture.answered_and_removed(work, 2).await;
     assert_eq!(of(fixture, work.task).await, [0_u64; 0]);
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use patchfleet_coordinator::store::{
     Act, Acted, Commanded, LastTrigger, Retention, Sent, TaskFilter, WorkEvent,
 };
-use patchfleet_domain::{IssueNumber, TaskState};
+use patchfleet_domain::{IssueNumber, Outcome, TaskState, Work};
 
 use crate::fixture::{Fixture, failure, repository};
 
@@ -39,6 +39,17 @@ impl Fixture {
             let sent = Sent::Done { comment: None };
             self.store.settle_outbox(&entry, &sent).await.unwrap();
         }
+    }
+
+    /// Ends an attempt with an answer, its report of that number, and removes its task.
+    pub(crate) async fn answered_and_removed(&self, work: Work, seq: u64) {
+        let answer = WorkEvent::Finished(Outcome::Answer {
+            summary: "done".to_owned(),
+        });
+        self.applied(work, seq, answer).await;
+        self.tell_all().await;
+        let retired = self.store.retire(NOTHING).await.unwrap();
+        assert_eq!(retired.tasks, 1);
     }
 }
 

@@ -1,9 +1,10 @@
 //! Comments without a command: added to the request while the issue's task is worked on, or nothing.
 
 use anyhow::Result;
+use patchfleet_domain::TaskState;
 use patchfleet_testkit::github::{Fault, Matcher, Permission};
 
-use crate::endings::{accept, review_of};
+use crate::endings::{accept, fail, review_of};
 use crate::scene::{REPOSITORY, Scene};
 
 async fn say(scene: &Scene, who: &str, issue: u64, text: &str) -> Result<()> {
@@ -78,6 +79,21 @@ async fn nothing_is_added_to_a_task_in_review() -> Result<()> {
     review_of(&scene, issue, 77).await?;
     say(&scene, "mona", issue, "Thank you!").await?;
     assert_eq!(added(&scene, issue).await?, []);
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_said_after_a_failure_is_there_when_it_is_retried() -> Result<()> {
+    let scene = Scene::start().await?;
+    scene.connect();
+    let issue = scene.open("mona", &["patchfleet"])?;
+    scene.settled().await?;
+    fail(&scene, issue).await?;
+    say(&scene, "mona", issue, "Round up.").await?;
+    say(&scene, "mona", issue, "/patchfleet retry").await?;
+    assert_eq!(scene.task(issue).await?.state, TaskState::Queued);
+    let expected = [("mona".to_owned(), "Round up.".to_owned())];
+    assert_eq!(added(&scene, issue).await?, expected);
     Ok(())
 }
 

@@ -23,7 +23,7 @@ row! {
     }
 }
 
-/// Keeps a comment, if an attempt of the task can still hear of it and it was not kept before.
+/// Keeps a comment, if an attempt of the task can still take it in and it was not kept before.
 pub(super) async fn add(
     unit: &mut Unit<'_>,
     task: TaskId,
