@@ -12,7 +12,7 @@ use patchfleet_domain::{
 use patchfleet_proto::v1::CredentialScope;
 use patchfleet_proto::v1::credential::Answer;
 use patchfleet_testkit::mock_agent::{Conduct, MockAgent, sample_pull_request};
-use sqlx::{Connection as _, Executor as _};
+use sqlx::Executor as _;
 
 use super::fleet::{Fleet, assigned, hold};
 
@@ -422,9 +422,7 @@ async fn nothing_is_acknowledged_before_the_store_has_it() {
     let seen = agent.wait("an acceptance", |seen| seen.acknowledged == 1);
     let before = seen.await.unwrap().acknowledged;
 
-    let path = fleet.folder.path().join("patchfleet.db");
-    let url = format!("sqlite:{}", path.display());
-    let mut locker = sqlx::SqliteConnection::connect(&url).await.unwrap();
+    let mut locker = fleet.operator().await;
     locker.execute("BEGIN IMMEDIATE").await.unwrap();
     agent.report(work, pull_request());
     let acknowledged = agent.wait("an acknowledgement", |seen| seen.acknowledged > before);
@@ -451,9 +449,7 @@ async fn reports_on_a_task_that_cannot_be_read_are_kept_and_hold_up_no_other() {
     let seen = agent.wait("both acceptances", |seen| seen.unacknowledged == 0);
     seen.await.unwrap();
 
-    let path = fleet.folder.path().join("patchfleet.db");
-    let url = format!("sqlite:{}", path.display());
-    let mut operator = sqlx::SqliteConnection::connect(&url).await.unwrap();
+    let mut operator = fleet.operator().await;
     let damage = "UPDATE tasks SET request = 'x' || request WHERE issue = 1";
     operator.execute(damage).await.unwrap();
     agent.report(bad_work, progress(Phase::Test));

@@ -20,6 +20,7 @@ use patchfleet_domain::{
 use patchfleet_listen::Limits;
 use patchfleet_telemetry::Metrics;
 use patchfleet_testkit::mock_agent::{Conduct, MockAgent, Profile};
+use sqlx::{Connection as _, SqliteConnection};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -77,7 +78,7 @@ pub(crate) struct Fleet {
     pub(crate) store: Arc<SqlStore>,
     pub(crate) registry: Registry,
     pub(crate) metrics: Metrics,
-    pub(crate) folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
     pub(crate) url: String,
     shutdown: CancellationToken,
     stages: JoinSet<()>,
@@ -166,6 +167,13 @@ impl Fleet {
         while let Some(ended) = self.stages.join_next().await {
             ended.unwrap();
         }
+    }
+
+    /// A connection to the store's database that the store knows nothing of.
+    pub(crate) async fn operator(&self) -> SqliteConnection {
+        let path = self.folder.path().join("patchfleet.db");
+        let url = format!("sqlite:{}", path.display());
+        SqliteConnection::connect(&url).await.unwrap()
     }
 
     pub(crate) fn profile(&self, id: &str) -> Profile {

@@ -3,6 +3,7 @@
 use patchfleet_coordinator::store::{Act, Acted, Delivery, Recorded, Store as _};
 use patchfleet_domain::{FollowUp, IssueNumber, TaskState};
 use patchfleet_testkit::mock_agent::MockAgent;
+use sqlx::Executor as _;
 
 use super::fleet::{Fleet, assigned, hold};
 
@@ -35,6 +36,13 @@ async fn say(fleet: &Fleet, comment: u64, text: &str) {
     assert!(matches!(acted[..], [Acted::Noted(_)]), "{acted:?}");
 }
 
+/// Makes all comments so old that no look for new ones finds them.
+async fn long_ago(fleet: &Fleet) {
+    let mut operator = fleet.operator().await;
+    let text = "UPDATE follow_ups SET said_at = said_at - 60000000";
+    operator.execute(text).await.unwrap();
+}
+
 /// Waits until the agent was told so many comments, and gives their texts.
 async fn told(agent: &MockAgent, count: usize) -> Vec<String> {
     let seen = agent
@@ -50,6 +58,7 @@ async fn an_agent_is_told_what_was_said_before_and_what_is_said_meanwhile_once()
     let fleet = Fleet::start().await;
     let id = fleet.task("acme/orders", 1).await;
     say(&fleet, 1, "before").await;
+    long_ago(&fleet).await;
     let agent = fleet.agent("backend-1", hold()).await;
     let work = assigned(&agent, 1).await;
     assert_eq!(told(&agent, 1).await, ["before"]);
@@ -81,6 +90,7 @@ async fn what_is_said_while_the_stream_is_cut_is_told_on_the_next_one() {
     told(&agent, 1).await;
     agent.cut();
     say(&fleet, 2, "second").await;
+    long_ago(&fleet).await;
     agent.reconnect();
     agent
         .wait("both comments on the new stream", |seen| {

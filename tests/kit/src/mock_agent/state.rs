@@ -41,7 +41,8 @@ pub struct Seen {
     pub stale: Vec<Work>,
     /// Attempts that were called off, with the reason.
     pub cancelled: Vec<(Work, String)>,
-    /// What people added to tasks, each time that it was told.
+    /// Follow-ups of attempts that it has, each time that one came. Like an agent's, those of other attempts
+    /// go to nobody.
     pub follow_ups: Vec<v1::FollowUp>,
     /// Answers to requests for credentials.
     pub credentials: BTreeMap<String, v1::credential::Answer>,
@@ -246,7 +247,12 @@ impl State {
                     self.seen.reservations.insert(call, answer);
                 }
             }
-            Told::FollowUp(follow_up) => self.seen.follow_ups.push(follow_up.clone()),
+            Told::FollowUp(follow_up) => {
+                let work = work(follow_up.work.as_ref());
+                if work.is_some_and(|work| self.current().contains(&work)) {
+                    self.seen.follow_ups.push(follow_up.clone());
+                }
+            }
             Told::ReportAck(ack) => self.acknowledged(ack),
             Told::Drain(_) => self.says = Some(AgentState::Maintenance),
             Told::Stale(stale) => {
