@@ -23,11 +23,11 @@ const POLL: Duration = Duration::from_secs(1);
 /// Between two renewals at least, however short leases and heartbeats are.
 const SHORTEST: Duration = Duration::from_millis(1);
 
-/// Until when was looked for ended attempts, and for what people added to others.
+/// The cursors of the looks: until when ended attempts and new follow-ups were looked for.
 #[derive(Debug, Default)]
 struct Since {
     ended: Option<Timestamp>,
-    said: Option<Timestamp>,
+    added: Option<Timestamp>,
 }
 
 /// Runs until the service ends.
@@ -126,7 +126,7 @@ async fn compare(shared: &Shared, sign: &Sign, live: &[Renewal]) -> StoreResult<
     Ok(())
 }
 
-/// Has agents told to stop what was called off or given up, and told what was added to the rest.
+/// Has agents stop what was called off or given up, and sends the new follow-ups of the rest.
 async fn look(shared: &Shared, since: &mut Since) -> StoreResult<()> {
     let registry = &shared.registry;
     let (now, taken) = shared.store.taken_away(since.ended).await?;
@@ -134,10 +134,10 @@ async fn look(shared: &Shared, since: &mut Since) -> StoreResult<()> {
     for taken in taken {
         registry.stop(&taken.agent, taken.work, taken.called_off);
     }
-    let (now, added) = shared.store.live_follow_ups(since.said).await?;
-    since.said = Some(now);
+    let (now, added) = shared.store.live_follow_ups(since.added).await?;
+    since.added = Some(now);
     for added in added {
-        registry.tell(&added.agent, added.work, added.follow_up);
+        registry.send_follow_up(&added.agent, added.work, added.follow_up);
     }
     Ok(())
 }

@@ -50,7 +50,7 @@ pub(super) enum Order {
     Assign(Box<Handover>),
     /// Tell it that those leases live on.
     Renewed(Vec<Work>),
-    /// Tell it what a person added to the task of an attempt.
+    /// Send it a follow-up of an attempt's task.
     FollowUp {
         /// Which.
         work: Work,
@@ -343,9 +343,9 @@ impl Registry {
         });
     }
 
-    /// Has the agent told what a person added to the task of an attempt, if it has that attempt.
-    pub(super) fn tell(&self, agent: &AgentId, work: Work, follow_up: FollowUp) {
-        self.with(agent, |entry| entry.tell(work, follow_up));
+    /// Has a follow-up sent to the agent, if it has that attempt.
+    pub(super) fn send_follow_up(&self, agent: &AgentId, work: Work, follow_up: FollowUp) {
+        self.with(agent, |entry| entry.send_follow_up(work, follow_up));
     }
 
     /// True when the attempt was given to the agent in this session.

@@ -224,7 +224,7 @@ impl Session {
         match order {
             Order::Assign(handover) => self.assign(*handover).await,
             Order::FollowUp { work, follow_up } => {
-                follow_ups::tell(&self.outgoing, work, follow_up).await
+                follow_ups::send(&self.outgoing, work, follow_up).await
             }
             Order::Stop { work, called_off } => self.stop(work, called_off).await,
             Order::Renewed(works) => {
@@ -250,7 +250,7 @@ impl Session {
             ("agent.id", self.agent.to_string()),
         ];
         trace::record("queue", task.traceparent.as_deref(), queued, &attributes);
-        follow_ups::tell_all(&self.shared, &self.outgoing, work).await
+        follow_ups::send_all(&self.shared, &self.outgoing, work).await
     }
 
     /// The agent leaves for good: nobody has to wait for its leases.

@@ -45,8 +45,8 @@ struct Held {
     topic: Option<Topic>,
     /// The agent was told to stop.
     revoked: bool,
-    /// Comments that the session was to tell it of.
-    told: BTreeSet<u64>,
+    /// Comments whose follow-ups the session was given to send.
+    sent: BTreeSet<u64>,
 }
 
 #[derive(Debug)]
@@ -82,16 +82,11 @@ impl Entry {
         let held = connection.held.into_iter().map(|work| (work, false));
         let revoked = connection.revoked.into_iter().map(|work| (work, true));
         let held = held.chain(revoked).map(|(work, revoked)| {
-            let topic = None;
-            let told = BTreeSet::new();
-            (
-                work,
-                Held {
-                    topic,
-                    revoked,
-                    told,
-                },
-            )
+            let held = Held {
+                revoked,
+                ..Held::default()
+            };
+            (work, held)
         });
         let state = connection.agent.state;
         let stored_reason = connection.agent.reason.clone();
@@ -233,17 +228,17 @@ impl Entry {
         forgotten.map(|(work, _)| *work).collect()
     }
 
-    /// Has the session tell it what a person added to the task of an attempt that it has, once. What the
-    /// session has no room for is left for the next time.
-    pub(super) fn tell(&mut self, work: Work, follow_up: FollowUp) {
+    /// Has the session send a follow-up of an attempt that the agent has, once. What the session has no room
+    /// for is left for the next look.
+    pub(super) fn send_follow_up(&mut self, work: Work, follow_up: FollowUp) {
         let comment = follow_up.comment;
         let held = self.held.get_mut(&work);
-        let Some(held) = held.filter(|held| !held.revoked && !held.told.contains(&comment)) else {
+        let Some(held) = held.filter(|held| !held.revoked && !held.sent.contains(&comment)) else {
             return;
         };
         let order = Order::FollowUp { work, follow_up };
         if self.orders.try_send(order).is_ok() {
-            held.told.insert(comment);
+            held.sent.insert(comment);
         }
     }
 
@@ -411,7 +406,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_comment_is_told_once_and_waits_for_a_session_that_has_no_room() {
+    fn a_follow_up_is_sent_once_and_waits_for_a_session_that_has_no_room() {
         let (orders, mut told) = mpsc::channel(1);
         let mut entry = Entry { orders, ..entry() };
         let (work, revoked) = (work(), work());
@@ -424,18 +419,18 @@ pub(super) mod tests {
             Ok(Order::FollowUp { follow_up, .. }) => Some(follow_up.comment),
             _ => None,
         };
-        entry.tell(work, comment(1));
+        entry.send_follow_up(work, comment(1));
         assert_eq!(heard(), None, "it does not have the attempt");
         entry.hold(work, None);
         entry.hold(revoked, None);
         assert!(entry.revoke(revoked));
-        entry.tell(revoked, comment(1));
+        entry.send_follow_up(revoked, comment(1));
         assert_eq!(heard(), None, "it was told to stop");
-        entry.tell(work, comment(1));
-        entry.tell(work, comment(2));
+        entry.send_follow_up(work, comment(1));
+        entry.send_follow_up(work, comment(2));
         assert_eq!((heard(), heard()), (Some(1), None), "there was no room");
         for again in [1, 2] {
-            entry.tell(work, comment(again));
+            entry.send_follow_up(work, comment(again));
         }
         assert_eq!((heard(), heard()), (Some(2), None));
     }

@@ -1,5 +1,5 @@
-//! What people add to a task while an agent works on it: told to the agent as it comes, and all of it
-//! again whenever the agent may have missed some.
+//! Follow-ups, which people add to a task: sent to the agent that works on it as they come, and all of
+//! them again whenever the agent may have missed some.
 
 use patchfleet_domain::{FollowUp, Work};
 use patchfleet_proto::convert;
@@ -10,8 +10,8 @@ use super::super::outgoing::Outgoing;
 use super::super::service::Shared;
 use super::start::unavailable;
 
-/// Tells an agent all that was added to the task of an attempt.
-pub(super) async fn tell_all(
+/// Sends an agent all follow-ups of an attempt's task.
+pub(super) async fn send_all(
     shared: &Shared,
     outgoing: &Outgoing,
     work: Work,
@@ -20,13 +20,13 @@ pub(super) async fn tell_all(
     // Without them the attempt would miss what was asked for; a stream that ends is opened again.
     let follow_ups = follow_ups.map_err(|error| unavailable(&error))?;
     for follow_up in follow_ups {
-        tell(outgoing, work, follow_up).await?;
+        send(outgoing, work, follow_up).await?;
     }
     Ok(())
 }
 
-/// Tells an agent what a person added to the task of an attempt.
-pub(super) async fn tell(
+/// Sends an agent one follow-up of an attempt's task.
+pub(super) async fn send(
     outgoing: &Outgoing,
     work: Work,
     follow_up: FollowUp,

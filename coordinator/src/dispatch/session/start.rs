@@ -107,7 +107,7 @@ async fn begin(
     let again = assign_again(shared, outgoing, &reconciled.again).await?;
     let held = [again, reconciled.keep].concat();
     for work in &held {
-        follow_ups::tell_all(shared, outgoing, *work).await?;
+        follow_ups::send_all(shared, outgoing, *work).await?;
     }
     Ok(Attempts {
         held,
