@@ -3,6 +3,7 @@
 use nix::errno::Errno;
 use patchfleet_domain::FailureKind;
 use patchfleet_domain::outcome::Failure;
+use patchfleet_github::refuses_for_now;
 
 use super::Remote;
 use crate::process::{Finished, SpawnError};
@@ -194,8 +195,7 @@ fn may_pass(said: &str) -> bool {
         return true;
     }
     let is_missing = MISSING.iter().any(|words| said.contains(words));
-    let passes = said.contains("ip allow list") || said.contains("suspended");
-    said.contains(FORBIDDEN) && (passes || !is_missing)
+    said.contains(FORBIDDEN) && (refuses_for_now(said) || !is_missing)
 }
 
 impl GitError {

@@ -117,9 +117,7 @@ impl GitHubError {
             "not permitted to create",
             "protected branch",
         ];
-        !missing.iter().any(|words| message.contains(words))
-            || message.contains("ip allow list")
-            || message.contains("suspended")
+        !missing.iter().any(|words| message.contains(words)) || refuses_for_now(&message)
     }
 
     pub(crate) fn unavailable(message: impl Into<String>) -> Self {
@@ -250,6 +248,14 @@ pub(crate) fn chain(error: &dyn StdError) -> String {
 fn first_line(error: &dyn StdError) -> String {
     let text = error.to_string();
     text.lines().next().unwrap_or_default().to_owned()
+}
+
+/// True of GitHub's words for a refusal of everything for a while, which says nothing of what was asked: the
+/// account's network rules, a suspended App or account, or a repository that moves to another server.
+pub fn refuses_for_now(words: &str) -> bool {
+    let words = words.to_lowercase();
+    let reasons = ["ip allow list", "suspended", "locked for migration"];
+    reasons.iter().any(|reason| words.contains(reason))
 }
 
 #[cfg(test)]

@@ -38,7 +38,7 @@ pub use comment::Comment;
 pub use content::{ContentKind, FileContent, FolderEntry};
 pub use credentials::{Credentials, SetupError};
 pub use delivery::{FailedDeliveries, FailedDelivery};
-pub use error::GitHubError;
+pub use error::{GitHubError, refuses_for_now};
 pub use identity::{Identity, IdentityKind};
 pub use issue::{Issue, IssueEvent, OpenIssues, OpenState};
 pub use kept::{Keeper, KeptAnswer};

@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use patchfleet_domain::task::task_mark;
 use patchfleet_domain::{Task, TaskId, Timestamp, is_same_label};
-use patchfleet_github::{GitHub, GitHubError};
+use patchfleet_github::{GitHub, GitHubError, refuses_for_now};
 use patchfleet_telemetry::trace;
 use tracing::{Instrument as _, field};
 
@@ -100,13 +100,6 @@ fn is_locked(error: &SendError) -> bool {
     };
     let message = message.to_lowercase();
     message.contains("locked") && !message.contains("migration")
-}
-
-/// GitHub's words for refusals of everything for a while, which say nothing of what was asked.
-fn is_for_now(message: &str) -> bool {
-    let message = message.to_lowercase();
-    let reasons = ["ip allow list", "suspended", "locked for migration"];
-    reasons.iter().any(|reason| message.contains(reason))
 }
 
 fn backoff(tries: u32, longest: Duration) -> Duration {
@@ -240,7 +233,7 @@ impl Sender<'_> {
     /// to itself is no reason to say nothing.
     async fn put_label(self, task: &Task, wanted: Option<&str>) -> Result<bool, SendError> {
         match self.change_labels(wanted).await {
-            Err(GitHubError::Forbidden { message }) if is_for_now(&message) => {
+            Err(GitHubError::Forbidden { message }) if refuses_for_now(&message) => {
                 Err(GitHubError::Forbidden { message }.into())
             }
             Err(GitHubError::Forbidden { .. } | GitHubError::Invalid { .. }) => {
