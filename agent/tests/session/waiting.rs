@@ -10,7 +10,7 @@ use patchfleet_proto::v1::report::Event;
 use patchfleet_testkit::github::{Fault, Matcher};
 use patchfleet_testkit::stub_coordinator::{Answers, Heard};
 
-use crate::scene::{FIX, Scene, reports_of, work};
+use crate::scene::{Agent, FIX, Scene, reports_of, work};
 
 const ALLOW_LIST: &str = "The `acme' organization has an IP allow list enabled.";
 const SECONDARY: &str = "You have exceeded a secondary rate limit. Please wait a few minutes.";
@@ -22,6 +22,14 @@ async fn patient() -> Scene {
         ..Answers::default()
     })
     .await
+}
+
+/// Has an agent begin an attempt.
+fn begin(scene: &Scene) -> (Agent, Work) {
+    let agent = scene.agent(FIX);
+    let work = work(1);
+    scene.stub.assign(scene.assign(work));
+    (agent, work)
 }
 
 fn cloning() -> Matcher {
@@ -60,9 +68,7 @@ async fn a_remote_that_refuses_to_be_cloned_for_a_while_is_waited_for() {
         scene
             .github
             .fault(cloning(), Fault::Refusal(403, words), refusals);
-        let agent = scene.agent(FIX);
-        let work = work(1);
-        scene.stub.assign(scene.assign(work));
+        let (agent, work) = begin(&scene);
         for (times, seconds) in (1..).zip([5, 10, 20]) {
             let said = says_that_it_waits(&scene, work, times).await;
             assert!(said.contains("refuses for now"), "{said}");
@@ -82,9 +88,7 @@ async fn a_remote_that_refuses_to_be_cloned_for_a_while_is_waited_for() {
 async fn a_remote_that_limits_requests_is_waited_for_too() {
     let scene = patient().await;
     scene.github.fault(cloning(), Fault::Status(429), 1);
-    let agent = scene.agent(FIX);
-    let work = work(1);
-    scene.stub.assign(scene.assign(work));
+    let (agent, work) = begin(&scene);
     says_that_it_waits(&scene, work, 1).await;
     pass(5).await;
     let ended = scene.outcome(work).await;
@@ -98,9 +102,7 @@ async fn a_refusal_that_does_not_pass_is_given_up_after_ninety_minutes() {
     scene
         .github
         .fault(cloning(), Fault::Refusal(403, ALLOW_LIST), usize::MAX);
-    let agent = scene.agent(FIX);
-    let work = work(1);
-    scene.stub.assign(scene.assign(work));
+    let (agent, work) = begin(&scene);
     let doubling = [5, 10, 20, 40, 80, 160, 320];
     let all: Vec<_> = doubling.into_iter().chain([600; 7]).collect();
     for (times, seconds) in (1..).zip(&all) {
@@ -121,9 +123,7 @@ async fn a_right_that_is_missing_is_not_waited_for() {
     let scene = patient().await;
     let words = "Write access to repository not granted.";
     scene.github.fault(cloning(), Fault::Refusal(403, words), 1);
-    let agent = scene.agent(FIX);
-    let work = work(1);
-    scene.stub.assign(scene.assign(work));
+    let (agent, work) = begin(&scene);
     let Outcome::Failed(failed) = scene.outcome(work).await else {
         panic!("it was cloned");
     };
@@ -138,9 +138,7 @@ async fn who_calls_an_attempt_off_does_not_wait_with_it() {
     scene
         .github
         .fault(cloning(), Fault::Refusal(403, ALLOW_LIST), usize::MAX);
-    let agent = scene.agent(FIX);
-    let work = work(1);
-    scene.stub.assign(scene.assign(work));
+    let (agent, work) = begin(&scene);
     says_that_it_waits(&scene, work, 1).await;
     scene.stub.send(Body::Cancel(v1::Cancel {
         work: Some(work.into()),
@@ -167,9 +165,7 @@ async fn a_limit_on_opening_the_pull_request_is_kept_to() {
         let scene = patient().await;
         let opening = Matcher::regex("POST", "/pulls$").unwrap();
         scene.github.fault(opening, fault, 1);
-        let agent = scene.agent(FIX);
-        let work = work(1);
-        scene.stub.assign(scene.assign(work));
+        let (agent, work) = begin(&scene);
         let said = says_that_it_waits(&scene, work, 1).await;
         assert!(said.contains("GitHub's rate limit"), "{said}");
         pass(seconds / 2).await;
