@@ -291,10 +291,10 @@ pub trait Store: Send + Sync + std::fmt::Debug {
         repository: &RepositoryName,
         issue: IssueNumber,
     ) -> StoreResult<Option<Task>>;
-    /// What people added to a task after it was asked for, oldest first.
+    /// The follow-ups of a task, which people added after it was asked for, in the order of their arrival.
     async fn follow_ups(&self, task: TaskId) -> StoreResult<Vec<FollowUp>>;
-    /// What people added to tasks that have a live attempt since the moment that the last look returned,
-    /// and some of that before; and the moment of this one.
+    /// The follow-ups of live attempts since the cursor that the last look returned, with an overlap before
+    /// it; and the next cursor.
     async fn live_follow_ups(
         &self,
         since: Option<Timestamp>,

@@ -1,4 +1,4 @@
-//! What people add to a task while it is worked on.
+//! Follow-ups: what people add to a task after it was asked for.
 
 use serde::{Deserialize, Serialize};
 

@@ -10,7 +10,8 @@
 //! swept. A sweep spends no more of GitHub's limit than leaves a fifth of it to everything else
 //! ([`RequestPriority`]), and begins with no repository when its time is over; what it leaves off comes
 //! first the next time.
-//! One replica does it at a time. Absent: commands in comments that nobody delivers again.
+//! One replica does it at a time. Absent: commands and follow-ups in comments
+//! that nobody delivers again.
 
 mod deliveries;
 mod gone;

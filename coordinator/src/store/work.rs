@@ -174,14 +174,14 @@ pub struct LiveAttempt {
     pub state: Option<TaskState>,
 }
 
-/// What a person added to a task that is worked on.
+/// A follow-up of a task that has a live attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LiveFollowUp {
-    /// Task and live attempt.
+    /// The task and its live attempt.
     pub work: Work,
-    /// Who has it.
+    /// The agent that has the attempt.
     pub agent: AgentId,
-    /// The comment.
+    /// The comment that is to be sent to it.
     pub follow_up: FollowUp,
 }
 

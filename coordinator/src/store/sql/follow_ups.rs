@@ -1,4 +1,4 @@
-//! What people add to tasks while they are worked on: kept once, and told to whoever works on them.
+//! Follow-ups, the comments that people add to tasks: stored once, and read for whoever works on them.
 
 use patchfleet_domain::{FollowUp, TaskId, TaskState, Timestamp};
 use sqlx::Row as _;
@@ -50,7 +50,7 @@ pub(super) async fn add(
     Ok(Acted::Noted(task))
 }
 
-/// All that was added to a task, oldest first.
+/// Reads all follow-ups of a task in the order of their arrival.
 pub(super) async fn of(database: &Database, task: TaskId) -> StoreResult<Vec<FollowUp>> {
     let found =
         sqlx::query("SELECT comment, author, body FROM follow_ups WHERE task = $1 ORDER BY id")
@@ -60,7 +60,8 @@ pub(super) async fn of(database: &Database, task: TaskId) -> StoreResult<Vec<Fol
     Ok(database.readable(FOLLOW_UPS, &found, follow_up))
 }
 
-/// What was added lately to tasks that are worked on.
+/// Reads the follow-ups that live attempts got since a cursor, and those of the overlap before it: what a
+/// transaction wrote is seen when it commits.
 pub(super) async fn of_live_attempts(
     database: &Database,
     since: Option<Timestamp>,
