@@ -23,7 +23,7 @@ use crate::scheduler::experience::{Experience, Topic};
 use crate::scheduler::plan::AgentView;
 use crate::store::{Assignment, Renewal};
 use entry::Entry;
-pub(super) use entry::{Ended, Presence};
+pub(super) use entry::{Ended, Presence, queue_of_orders};
 
 /// How long a newer stream waits for the older one to end.
 const SUPERSEDE_WITHIN: Duration = Duration::from_secs(2);

@@ -14,6 +14,20 @@ use super::{Connection, Order, Sign};
 use crate::scheduler::experience::{Experience, Topic};
 use crate::scheduler::plan::AgentView;
 
+/// Most follow-ups that wait for a session.
+const MOST_FOLLOW_UPS: usize = 16;
+
+/// Most orders about attempts that wait for the session of an agent with so many slots: each slot's attempt
+/// may be given, stopped and given again before the first was sent.
+const fn most_orders(slots: u32) -> usize {
+    slots as usize * 3 + 1
+}
+
+/// Most orders of any kind that wait for the session of an agent with so many slots.
+pub(in crate::dispatch) const fn queue_of_orders(slots: u32) -> usize {
+    most_orders(slots) + MOST_FOLLOW_UPS
+}
+
 /// What a heartbeat says.
 #[derive(Debug, Clone, PartialEq)]
 pub(in crate::dispatch) struct Presence {
@@ -229,13 +243,16 @@ impl Entry {
     }
 
     /// Has the session send a follow-up of an attempt that the agent has, once. What the session has no room
-    /// for is left for the next look.
+    /// for is left for the next look: follow-ups take no room from orders about attempts.
     pub(super) fn send_follow_up(&mut self, work: Work, follow_up: FollowUp) {
         let comment = follow_up.comment;
         let held = self.held.get_mut(&work);
         let Some(held) = held.filter(|held| !held.revoked && !held.sent.contains(&comment)) else {
             return;
         };
+        if self.orders.capacity() <= most_orders(self.agent.slots) {
+            return;
+        }
         let order = Order::FollowUp { work, follow_up };
         if self.orders.try_send(order).is_ok() {
             held.sent.insert(comment);
@@ -407,8 +424,9 @@ pub(super) mod tests {
 
     #[test]
     fn a_follow_up_is_sent_once_and_waits_for_a_session_that_has_no_room() {
-        let (orders, mut told) = mpsc::channel(1);
-        let mut entry = Entry { orders, ..entry() };
+        let mut entry = entry();
+        let (orders, mut told) = mpsc::channel(most_orders(entry.agent.slots) + 1);
+        entry.orders = orders;
         let (work, revoked) = (work(), work());
         let comment = |comment| FollowUp {
             comment,
@@ -429,6 +447,13 @@ pub(super) mod tests {
         entry.send_follow_up(work, comment(1));
         entry.send_follow_up(work, comment(2));
         assert_eq!((heard(), heard()), (Some(1), None), "there was no room");
+        assert!(entry.order(Order::Renewed(vec![work])));
+        entry.send_follow_up(work, comment(2));
+        assert_eq!(
+            (heard(), heard()),
+            (None, None),
+            "orders have room of their own"
+        );
         for again in [1, 2] {
             entry.send_follow_up(work, comment(again));
         }

@@ -13,7 +13,7 @@ use tonic::{Status, Streaming};
 use super::super::outgoing::Outgoing;
 use super::super::reconcile::{Reconciled, reconcile};
 use super::super::registration::{self, Newcomer};
-use super::super::registry::{Connection, Occupied, Order, Reservation};
+use super::super::registry::{Connection, Occupied, Order, Reservation, queue_of_orders};
 use super::super::service::{Shared, occupied, superseded};
 use super::ended::end_message;
 use super::{Place, assign, follow_ups};
@@ -183,9 +183,7 @@ fn connect(
     place: Place,
     attempts: Attempts,
 ) -> Result<Started, Status> {
-    // Each slot's attempt may be given, stopped and given again before the first was sent.
-    let room = newcomer.agent.slots as usize * 3 + 1;
-    let (tx, orders) = mpsc::channel(room);
+    let (tx, orders) = mpsc::channel(queue_of_orders(newcomer.agent.slots));
     let connected = shared.registry.connect(Connection {
         session: place.id,
         agent: newcomer.agent,
