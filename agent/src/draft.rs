@@ -16,6 +16,7 @@ mod tools;
 mod words;
 mod work_tree;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -131,6 +132,8 @@ pub struct Drafted {
     pub isolation: Option<Isolation>,
     /// How a model worked, where one did.
     pub model: Option<ModelWork>,
+    /// The comments on the request that whoever drafted was shown, by GitHub's ids.
+    pub comments: BTreeSet<u64>,
 }
 
 /// No draft could be had.

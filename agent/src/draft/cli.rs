@@ -112,6 +112,7 @@ impl CliDraft<'_> {
             refused: None,
             isolation,
             model: self.work_of_model(&used),
+            comments: request.comments(),
         })
     }
 

@@ -143,6 +143,7 @@ impl DiffDraft {
                 summary: Some(summary).filter(|it| !it.is_empty()),
                 stopped: None,
             }),
+            comments: request.comments(),
         })
     }
 }

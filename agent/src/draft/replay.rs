@@ -1,5 +1,6 @@
 //! Recorded answers, found by the request's fingerprint.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 
@@ -29,6 +30,8 @@ pub(super) async fn draft(dir: &Path, request: &DraftRequest) -> Result<Drafted,
                     refused: None,
                     isolation: None,
                     model: None,
+                    // It was recorded before anybody said them.
+                    comments: BTreeSet::new(),
                 });
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}

@@ -1,5 +1,6 @@
 //! What a drafter is asked, as a person and as a program reads it.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use patchfleet_domain::{FollowUp, RepositoryName, TaskId};
@@ -61,6 +62,11 @@ pub struct DraftRequest {
 }
 
 impl DraftRequest {
+    /// The comments that it holds, by GitHub's ids.
+    pub(super) fn comments(&self) -> BTreeSet<u64> {
+        self.follow_ups.iter().map(|it| it.comment).collect()
+    }
+
     /// The request as Markdown. What others wrote is marked as data and freed of hidden text.
     pub fn to_markdown(&self) -> String {
         let mut text = format!(

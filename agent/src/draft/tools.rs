@@ -98,6 +98,7 @@ impl ToolsDraft {
             },
             other => other,
         })?;
+        let comments = worked.heard.clone();
         let record = self.judge(worked, (&start, &now))?;
         if let Some(why) = &record.stopped {
             (surroundings.on_line)(&format!("the model was stopped, its work is kept: {why}"));
@@ -107,6 +108,7 @@ impl ToolsDraft {
             refused: None,
             isolation: None,
             model: Some(record),
+            comments,
         })
     }
 

@@ -45,6 +45,7 @@ impl Node for Draft {
             refused,
             isolation,
             model,
+            comments,
         } = drafted.map_err(|error| node_error(&error))?;
         if let Some(path) = patch::holds_registered_secret(&diff) {
             let path = path.to_owned();
@@ -55,7 +56,7 @@ impl Node for Draft {
         let proposed = if refused.is_some() { "" } else { &diff };
         Ok(json!({
             "diff": { "proposed": proposed, "refused": refused, "round": call.visit },
-            "draft": { "isolation": isolation, "model": model },
+            "draft": { "isolation": isolation, "model": model, "comments": comments },
         }))
     }
 }

@@ -13,12 +13,14 @@
 mod branch;
 mod pull_request;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use patchfleet_domain::outcome::Failure;
-use patchfleet_domain::{FailureKind, PullRequestRef};
+use patchfleet_domain::{FailureKind, FollowUp, PullRequestRef};
 use patchfleet_flow::{Node, NodeCall, NodeError};
+use patchfleet_guard::visible_line;
 use patchfleet_repository::Author;
 use secrecy::SecretString;
 use serde_json::{Value, json};
@@ -128,6 +130,8 @@ impl Node for Publish {
         let review: Option<ModelReview> = optional(ctx, "review.model")?;
         let mut risks = risks.unwrap_or_default();
         risks.extend(candidate.untested_base());
+        let read: Option<BTreeSet<u64>> = optional(ctx, "draft.comments")?;
+        risks.extend(read.and_then(|read| unread_comments(&deps.follow_ups.except(&read))));
         let summary = Summary::of(&Facts {
             task: &deps.task,
             files: &files,
@@ -169,6 +173,21 @@ impl Node for Publish {
             "review": { "risks": risks },
         }))
     }
+}
+
+/// What those who merge have to know when people added to the request after the draft was made.
+fn unread_comments(comments: &[FollowUp]) -> Option<String> {
+    let named = comments.iter().map(|comment| {
+        let author = visible_line(&comment.author);
+        format!("`{author}` (comment {})", comment.comment)
+    });
+    let named: Vec<_> = named.collect();
+    (!named.is_empty()).then(|| {
+        format!(
+            "The change does not take in what was added to the request after it was drafted, by {}",
+            named.join(", ")
+        )
+    })
 }
 
 impl Publish {

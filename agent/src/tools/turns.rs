@@ -64,6 +64,8 @@ pub(crate) struct Worked {
     pub(crate) usage: Usage,
     /// How often a summary took the place of old turns.
     pub(crate) compactions: u32,
+    /// The comments of people that entered the conversation.
+    pub(crate) heard: BTreeSet<u64>,
 }
 
 /// Why the work ended.
@@ -149,6 +151,7 @@ impl Turns<'_> {
             steps: going.step,
             usage: going.usage,
             compactions: going.compactions,
+            heard: going.heard,
         })
     }
 

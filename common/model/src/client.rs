@@ -243,6 +243,8 @@ impl Client {
         let mut decoder = target.decoder(sent);
         let mut start = Vec::new();
         let mut kind = Kind::Unknown;
+        // Why the rest did not come.
+        let mut lost = None;
         while !decoder.is_complete() {
             match reader.next().await {
                 Ok(Some(bytes)) if kind == Kind::Stream => self.push(&mut decoder, &bytes),
@@ -256,16 +258,27 @@ impl Client {
                     }
                 }
                 Ok(None) => break,
-                Err(error) => decoder.fail(error),
+                Err(error) => {
+                    lost = Some(error);
+                    break;
+                }
             }
         }
         match kind {
-            Kind::Html => Err(malformed(page(&start)).into()),
-            Kind::Document => Err(Broken {
-                usage_so_far: used(decoder, &start),
-                ..document(&start, target).into()
-            }),
-            Kind::Stream | Kind::Unknown => decoder.end(),
+            Kind::Html => Err(lost.unwrap_or_else(|| malformed(page(&start))).into()),
+            Kind::Document => {
+                let error = lost.unwrap_or_else(|| document(&start, target));
+                Err(Broken {
+                    usage_so_far: used(decoder, &start),
+                    ..error.into()
+                })
+            }
+            Kind::Stream | Kind::Unknown => {
+                if let Some(error) = lost {
+                    decoder.fail(error);
+                }
+                decoder.end()
+            }
         }
     }
 

@@ -263,6 +263,12 @@ async fn a_request_that_arrived_and_has_no_answer_is_charged_by_an_estimate() {
             "malformed",
             Some(300),
         ),
+        (
+            "document that does not end",
+            Step::Hang(stream(document)),
+            "timed_out",
+            Some(300),
+        ),
     ] {
         let server = Server::start(vec![step]).await;
         let is_late = word == "timed_out";

@@ -1,7 +1,7 @@
 -- What people added to tasks after they were asked for, in the order of its coming.
 CREATE TABLE follow_ups (
     id      BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    task    TEXT COLLATE "C" NOT NULL REFERENCES tasks (id),
+    task    TEXT COLLATE "C" NOT NULL REFERENCES tasks (id) ON DELETE CASCADE,
     comment BIGINT NOT NULL,
     author  TEXT NOT NULL,
     body    TEXT NOT NULL,

@@ -3,7 +3,7 @@ use patchfleet_flow::Checkpoint;
 
 use crate::nodes::tests::{FIX, REPOSITORY, Rig};
 use crate::nodes::{failure, outcome};
-use patchfleet_domain::FailureKind;
+use patchfleet_domain::{FailureKind, FollowUp};
 
 const BRANCH: &str = "patchfleet/1-x";
 
@@ -60,6 +60,35 @@ async fn an_older_push_of_patchfleet_is_replaced() {
         .ask(&["log", "-1", "--format=%B", BRANCH])
         .await;
     assert!(message.ends_with("Patchfleet-Attempt: 2"), "{message}");
+}
+
+#[tokio::test]
+async fn comments_that_came_after_the_draft_are_named_to_those_who_merge() {
+    let script = "sed -i 's/- b/+ b/' calc.py";
+    let rig = Rig::commanding(REPOSITORY, script).await;
+    let comment = |number, author: &str| FollowUp {
+        comment: number,
+        author: author.to_owned(),
+        text: "And round it.".to_owned(),
+    };
+    let run = async |comments: &[FollowUp], checkpoints| {
+        let deps = rig.deps(rig.workspace(1).await).await.unwrap();
+        for comment in comments {
+            deps.follow_ups.add(comment.clone());
+        }
+        rig.run_with(deps, checkpoints).await.unwrap();
+        let draft = rig.desk.drafts.lock().unwrap().pop().unwrap();
+        draft.body
+    };
+    let (read, late) = (comment(7, "mona"), comment(8, "hubot"));
+    let body = run(std::slice::from_ref(&read), Vec::new()).await;
+    assert!(!body.contains("after it was drafted"), "{body}");
+    let mut checkpoints = rig.notes.checkpoints.lock().unwrap().clone();
+    checkpoints.truncate(6);
+    let body = run(&[read, late], checkpoints).await;
+    let said = "added to the request after it was drafted, by `hubot` (comment 8)";
+    assert!(body.contains(said), "{body}");
+    assert!(!body.contains("comment 7"), "{body}");
 }
 
 /// Renamed before the first look at the repository, and between the tests and the push.

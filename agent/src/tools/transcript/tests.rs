@@ -112,3 +112,26 @@ fn what_the_provider_counted_counts() {
     add(&mut transcript, 2, 18_003);
     assert!(transcript.is_full());
 }
+
+#[test]
+fn what_stays_after_a_summary_is_masked_where_it_stands() {
+    let mut transcript = transcript(1_000_000);
+    transcript.add_comment("a person's words".to_owned());
+    for number in 1..=30 {
+        add(&mut transcript, number, 16_000);
+    }
+    // The comment and ten turns.
+    transcript.compact(11, "the summary".to_owned()).unwrap();
+    let masked = transcript.mask().unwrap();
+    assert_eq!(masked.calls, (11..=18).collect());
+    let messages = &transcript.conversation().messages;
+    assert_eq!(messages[1], Message::User("a person's words".to_owned()));
+    assert_eq!(messages[2], Message::User("the summary".to_owned()));
+    for (message, number) in messages[3..].iter().zip(11..) {
+        let Message::Assistant(turn) = message else {
+            panic!("{message:?}")
+        };
+        let stays = turn.results[0].content.len() == 16_000;
+        assert_eq!(stays, number > 18, "turn {number}");
+    }
+}
